@@ -1,0 +1,53 @@
+"""K frozen attackers as one tree, of which a traced index asks one."""
+
+import functools
+from collections.abc import Sequence
+
+import flax.struct
+import jax
+
+from ltu_jax.attackers.networks import NETWORKS
+from ltu_jax.types import ArrayTree
+
+
+@flax.struct.dataclass
+class Bank:
+    """Frozen attackers: their parameters, and which networks they belong to."""
+
+    params: dict[str, ArrayTree]  # by name, in the order of names
+    names: tuple[str, ...] = flax.struct.field(pytree_node=False)
+
+
+def init_bank(key: jax.Array, names: Sequence[str], num_classes: int) -> Bank:
+    """Untrained attackers.
+
+    Args:
+      key: PRNG key.
+      names: which of ``NETWORKS``.
+      num_classes: C, the width of the logits they will see.
+
+    Returns:
+      ``Bank``.
+    """
+    logits, labels = jax.numpy.zeros((2, num_classes)), jax.numpy.zeros(2, jax.numpy.int32)
+    keys = jax.random.split(key, len(names))
+    return Bank({n: NETWORKS[n].init(k, logits, labels) for n, k in zip(names, keys, strict=True)}, tuple(names))
+
+
+def membership(bank: Bank, attacker: jax.Array, logits: jax.Array, labels: jax.Array) -> jax.Array:
+    """What one attacker says of a batch of predictions: theta_A of Eq. 11.
+
+    ``lax.switch`` keeps the choice inside one compiled step: chosen on the host, K(K-1) pairs would
+    compile K(K-1) steps.
+
+    Args:
+      bank: the attackers.
+      attacker: which one, i32[], in 0..K-1.
+      logits: f32[B, C].
+      labels: true labels, i32[B].
+
+    Returns:
+      f32[B], positive where it says *member*.
+    """
+    branches = [functools.partial(NETWORKS[name].apply, bank.params[name]) for name in bank.names]
+    return jax.lax.switch(attacker, branches, logits, labels)

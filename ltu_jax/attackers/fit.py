@@ -1,0 +1,149 @@
+"""Fits the attackers on shadow models, and tells how much each knows.
+
+Shadows are models of the same recipe, each trained on a random half of the reserve: rows that neither
+the original nor the evaluating attacker ever sees. The last shadow is held out to measure AUC.
+"""
+
+import functools
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from ltu_jax.attackers.bank import Bank, init_bank, membership
+from ltu_jax.attackers.networks import NETWORKS
+from ltu_jax.config import Attackers
+from ltu_jax.core.losses import nonmember_bce
+from ltu_jax.data.batches import augmented, gather
+from ltu_jax.training.dispatch import compiled
+from ltu_jax.types import ApplyFn, ArrayTree, Batch, Rows
+
+
+class Outputs(NamedTuple):
+    """Predictions with known membership."""
+
+    logits: jax.Array  # f32[M, C]
+    labels: jax.Array  # i32[M]
+    is_member: jax.Array  # f32[M], 1 or 0
+
+
+@functools.lru_cache(maxsize=64)
+def _asked_forward(apply_fn: ApplyFn, augment: str) -> Callable:
+    """Logits as attackers are asked during unlearning: batch statistics, augmented."""
+
+    def forward(params: ArrayTree, model_state: ArrayTree, key: jax.Array, batch: Batch) -> jax.Array:
+        return apply_fn(params, model_state, augmented(key, batch, augment).images, train=True)[0]
+
+    return forward
+
+
+def asked_outputs(
+    apply_fn: ApplyFn,
+    params: ArrayTree,
+    model_state: ArrayTree,
+    members: Rows,
+    others: Rows,
+    key: jax.Array,
+    *,
+    batch_size: int,
+    augment: str,
+    draws: int = 1,
+) -> Outputs:
+    """A model's predictions on its own rows and on others, taken as they are during unlearning.
+
+    BatchNorm sees batches of one side at a time, as it does there: a batch of the forget set is all members.
+
+    Args:
+      apply_fn: the model.
+      params: its parameters.
+      model_state: its BatchNorm statistics or ``{}``.
+      members: rows it was trained on.
+      others: rows it was not trained on.
+      key: shuffles and augments.
+      batch_size: rows a batch.
+      augment: see ``data.augment``.
+      draws: augmented passes over the rows.
+
+    Returns:
+      ``Outputs``, as many rows of each side as the smaller side fills.
+    """
+    size = min(batch_size, len(members.labels), len(others.labels))
+    num_batches = min(len(members.labels), len(others.labels)) // size
+    forward, logits, labels, is_member = _asked_forward(apply_fn, augment), [], [], []
+    for side, rows in ((1.0, members), (0.0, others)):
+        for draw in range(draws):
+            draw_key = jax.random.fold_in(jax.random.fold_in(key, draw), int(side))
+            order = np.asarray(jax.random.permutation(draw_key, len(rows.labels)))
+            for i in range(num_batches):
+                batch = gather(rows, jnp.asarray(order[i * size : (i + 1) * size]))
+                args = (params, model_state, jax.random.fold_in(draw_key, i), batch)
+                logits.append(compiled(forward, *args)(*args))
+                labels.append(batch.labels)
+                is_member.append(jnp.full(size, side))
+    return Outputs(*(jnp.concatenate(x) for x in (logits, labels, is_member)))
+
+
+def fit_bank(outputs: Outputs, settings: Attackers, num_classes: int, key: jax.Array) -> Bank:
+    """Fits every attacker of ``settings.names`` by Adam on the binary cross-entropy of membership.
+
+    Different training processes (sec. 3.2): each has its own initialization, and its own bootstrap
+    sample of the outputs.
+
+    Args:
+      outputs: predictions of shadow models.
+      settings: names, epochs, batch size and rate.
+      num_classes: C.
+      key: all randomness of the fit.
+
+    Returns:
+      The frozen bank.
+    """
+    init_key, fit_key = jax.random.split(key)
+    bank = init_bank(init_key, settings.names, num_classes)
+    batch_size = min(settings.batch_size, len(outputs.labels))
+    num_steps = max(1, settings.epochs * len(outputs.labels) // batch_size)
+    tx = optax.adam(optax.cosine_decay_schedule(settings.learning_rate, num_steps))
+
+    def fit(network, params, outputs, key):
+        sample = jax.random.randint(key, outputs.labels.shape, 0, len(outputs.labels))
+
+        def step(carry, step_key):
+            params, opt_state = carry
+            index = sample[jax.random.randint(step_key, (batch_size,), 0, len(sample))]
+            logits, labels, is_member = (x[index] for x in outputs)
+
+            def loss_fn(params):
+                says = network.apply(params, logits, labels)
+                return optax.sigmoid_binary_cross_entropy(says, is_member).mean()
+
+            updates, opt_state = tx.update(jax.grad(loss_fn)(params), opt_state)
+            return (optax.apply_updates(params, updates), opt_state), None
+
+        # No convolution in here, so a scan is as fast as calls on a CPU too.
+        return jax.lax.scan(step, (params, tx.init(params)), jax.random.split(key, num_steps))[0][0]
+
+    keys = jax.random.split(fit_key, len(bank.names))
+    params = {
+        name: jax.jit(functools.partial(fit, NETWORKS[name]))(bank.params[name], outputs, k)
+        for name, k in zip(bank.names, keys, strict=True)
+    }
+    return bank.replace(params=params)
+
+
+def attacker_auc(bank: Bank, outputs: Outputs) -> dict[str, float]:
+    """Area under the ROC curve of each attacker on predictions of known membership: 0.5 knows nothing."""
+    from sklearn.metrics import roc_auc_score
+
+    auc = {}
+    for k, name in enumerate(bank.names):
+        args = (bank, jnp.int32(k), outputs.logits, outputs.labels)
+        auc[name] = float(roc_auc_score(outputs.is_member, compiled(membership, *args)(*args)))
+    return auc
+
+
+def attacked_loss(bank: Bank, attacker: jax.Array, logits: jax.Array, labels: jax.Array) -> jax.Array:
+    """Eq. 11: how sure one attacker is that a batch was not trained on, f32[]; descend to forget."""
+    return nonmember_bce(membership(bank, attacker, logits, labels))

@@ -1,0 +1,152 @@
+"""What every command shares: flags from a configuration file, ``--help``, and one line for a mistake.
+
+``ml_collections.config_flags`` parses; its own errors are tracebacks, so each is turned into one line
+that names the field, the value and what is allowed, on standard error, with exit status 2.
+"""
+
+import difflib
+import sys
+import textwrap
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+from absl import app, flags
+from ml_collections import config_flags
+
+from ltu_jax import config as settings
+from ltu_jax.config import Config, ConfigError
+
+DEFAULT = str(Path(__file__).with_name("default.py"))
+
+
+def run(define: Callable[[], None], main: Callable[[Config], int], usage: str) -> NoReturn:
+    """Parses the command line, runs ``main`` on the resolved configuration, and exits.
+
+    Exit status: what ``main`` returns; 2 for a mistake of the user's, told in one line.
+
+    Args:
+      define: defines the command's own flags.
+      main: the command.
+      usage: what ``--help`` says first.
+    """
+    holder = config_flags.DEFINE_config_file("config", DEFAULT, "configuration file, FILE.py or FILE.py:METHOD")
+    define()
+
+    def parse(argv: Sequence[str]) -> Config:
+        if any(word in ("--help", "-h", "-help") for word in argv[1:]):
+            print(_help(usage))
+            raise SystemExit(0)
+        try:
+            return settings.resolve(_parse(list(argv), holder))
+        except Exception as error:  # config_flags raises KeyError, OSError, TypeError ... for user mistakes
+            fail(error)
+
+    def guarded(config: Config) -> int:
+        try:
+            return main(config)
+        except ConfigError as error:
+            fail(error)
+
+    app.run(guarded, argv=sys.argv, flags_parser=parse)
+    raise SystemExit(0)  # app.run exits by itself; this line is for the type checker
+
+
+def fail(error: Exception) -> NoReturn:
+    """Prints a mistake as one line on standard error and exits with status 2."""
+    print(f"error: {_one_line(error)}", file=sys.stderr)
+    raise SystemExit(2)
+
+
+def _parse(argv: list[str], holder: Any) -> Config:
+    _check_overrides(argv)
+    rest = flags.FLAGS(argv)
+    value = holder.value  # a missing file is noticed only here
+    if rest[1:]:
+        raise ConfigError(f"argument {rest[1]!r} is unexpected; allowed: flags that start with --")
+    if not isinstance(value, Config):
+        raise ConfigError(f"--config: get_config returned {type(value).__name__}; allowed: ltu_jax.config.Config")
+    return value
+
+
+def _check_overrides(argv: list[str]) -> None:
+    """Finds overrides that no field answers to: config_flags would raise without naming the nearest one."""
+    method = next((a.partition(":")[2] for a in _values(argv, "--config") if ":" in a), "")
+    method_type = settings.METHOD_CONFIGS.get(method, settings.LTU)
+    default = Config(method=method_type())
+    known = {name for name, _, _ in settings.settings(default)}
+    for word in argv[1:]:
+        name = word.partition("=")[0].lstrip("-")
+        if not word.startswith("-") or not name.startswith("config.") or name in known:
+            continue
+        if name.startswith("config.method.") and ":" in method:
+            continue  # a method of the user's own has settings of its own
+        close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+        group = ", ".join(sorted(n for n in known if n.rpartition(".")[0] == name.rpartition(".")[0]))
+        hint = f"; did you mean {close[0]!r}?" if close else ""
+        raise ConfigError(f"{name}: no such field; allowed: {group or 'see --help'}{hint}")
+
+
+def _values(argv: list[str], flag: str) -> list[str]:
+    """The values given to a flag, as ``--flag=value`` or ``--flag value``."""
+    joined = [word.partition("=")[2] for word in argv if word.startswith(f"{flag}=")]
+    return joined + [argv[i + 1] for i, word in enumerate(argv[:-1]) if word == flag]
+
+
+def _one_line(error: Exception) -> str:
+    text = str(error.args[0] if isinstance(error, KeyError) and error.args else error).strip()
+    if isinstance(error, ConfigError):
+        return text
+    if isinstance(error, flags.UnrecognizedFlagError):
+        return f"--{error.flagname}: no such flag; {settings.allowed_names(error.flagname, _own_flags())}"
+    if isinstance(error, flags.IllegalFlagValueError):
+        return _illegal_value(text)
+    last = text.splitlines()[-1].strip() if text else type(error).__name__
+    if isinstance(error, OSError):  # config_flags wraps why the file could not be loaded
+        return f"--config: {last}; allowed: a Python file with get_config(method) -> Config"
+    return f"--config: {type(error).__name__}: {last}; allowed: a Python file with get_config(method) -> Config"
+
+
+def _illegal_value(text: str) -> str:
+    """``flag --config.a.b=x: reason`` with the type that the field has."""
+    flag, _, reason = text.removeprefix("flag --").partition(": ")
+    name, _, value = flag.partition("=")
+    types = {n: f.type for n, _, f in settings.settings(Config(method=settings.LTU()))}
+    kind = types.get(name)
+    words = {int: "a whole number", float: "a number", bool: "true or false", str: "a string"}
+    for candidate, word in words.items():
+        if kind is candidate or candidate in getattr(kind, "__args__", ()):
+            allowed = f"{word}s, separated by commas" if "tuple" in str(kind) else word
+            return f"{name}: {value!r} is no {word.removeprefix('a ')}; allowed: {allowed}"
+    return f"{name}: {value!r} is refused ({reason}); allowed: see --help"
+
+
+def _own_flags() -> list[str]:
+    """The command's flags, without those that absl and its friends define."""
+    modules = flags.FLAGS.flags_by_module_dict()
+    own = [f.name for name, group in modules.items() for f in group if not name.startswith(("absl", "ml_collections"))]
+    return sorted({"config", *(name for name in own if not name.startswith("config."))})
+
+
+def _help(usage: str) -> str:
+    lines = [usage.strip(), "", "flags:"]
+    for name in _own_flags():
+        lines += _entry(f"--{name}", flags.FLAGS[name].help or "", None)
+    lines += [
+        "",
+        f"fields of the configuration, as --config.FIELD=VALUE; methods: {', '.join(settings.METHOD_CONFIGS)}",
+    ]
+    shown = ""
+    for name, value, field in settings.settings(Config()):
+        group = name.rpartition(".")[0]
+        if group != shown:
+            lines += ["", f"{group}:"]
+            shown = group
+        lines += _entry(f"--{name}", settings.describe(field), value)
+    return "\n".join(lines)
+
+
+def _entry(flag: str, text: str, default: Any) -> list[str]:
+    shown = ",".join(map(str, default)) if isinstance(default, tuple) else default
+    head = f"  {flag}" if default is None or default == () else f"  {flag}={shown}"
+    return [head, *textwrap.wrap(text, 100, initial_indent=" " * 6, subsequent_indent=" " * 6)]

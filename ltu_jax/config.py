@@ -1,0 +1,329 @@
+"""Every setting there is: plain dataclasses, one default and one meaning each.
+
+This module imports neither JAX nor anything else of the package, so that ``--help`` and a
+configuration error answer at once. A configuration file is a Python file with a function
+``get_config(method="ltu") -> Config`` that names only what differs from the defaults below;
+the defaults themselves are the embedded digits problem, which needs no download.
+
+``ml_collections.config_flags`` resolves the types of overrides at run time: do not add
+``from __future__ import annotations`` here, it would turn every type into a string.
+"""
+
+import dataclasses
+import difflib
+import hashlib
+import importlib
+import json
+import math
+from collections.abc import Callable, Iterator
+from typing import Any, ClassVar, Optional
+
+
+class ConfigError(ValueError):
+    """A mistake of the user's, told in one line: the field, its value, what is allowed."""
+
+
+def setting(
+    default: Any,
+    doc: str,
+    *,
+    low: float | None = None,
+    high: float | None = None,
+    above: float | None = None,
+    choices: tuple[str, ...] = (),
+    custom: bool = False,
+) -> Any:
+    """A dataclass field with its meaning and what is allowed.
+
+    Args:
+      default: the default value.
+      doc: the meaning, one line, with the unit.
+      low: smallest value allowed.
+      high: largest value allowed.
+      above: an open lower bound; the value must be strictly larger.
+      choices: the values allowed, for strings (each element, for tuples).
+      custom: whether ``module:attribute`` is allowed beside ``choices``.
+
+    Returns:
+      The ``dataclasses.field`` that carries all this as metadata.
+    """
+    meta = {"doc": doc, "low": low, "high": high, "above": above, "choices": choices, "custom": custom}
+    return dataclasses.field(default=default, metadata=meta)
+
+
+@dataclasses.dataclass
+class Seeds:
+    """Three seeds, so that what varies can be told apart; each follows ``config.seed`` unless given."""
+
+    train: Optional[int] = setting(None, "original, Retrain, shadows and attackers", low=0)
+    split: Optional[int] = setting(None, "which rows are train, reserve, forget and the rho subset", low=0)
+    unlearn: Optional[int] = setting(None, "the unlearning run itself", low=0)
+
+
+@dataclasses.dataclass
+class Data:
+    """The images, and how they are cut."""
+
+    name: str = setting(
+        "digits",
+        "'digits' (embedded), 'folder', 'tiny_imagenet', or a TFDS image-classification data set",
+    )
+    data_dir: Optional[str] = setting(None, "where the data lies; else TFDS_DATA_DIR, else ~/tensorflow_datasets")
+    image_size: Optional[int] = setting(None, "height and width that images are resized to; unset keeps them", low=4)
+    classes: tuple[int, ...] = setting((), "keep only these labels, renumbered in this order; () keeps all", low=0)
+    train_size: Optional[int] = setting(300, "rows the original trains on; unset takes all there are", low=2)
+    validation_fraction: float = setting(
+        0.1, "rows never trained on, as a fraction of the training part", low=0, high=0.5
+    )
+    reserve_size: Optional[int] = setting(
+        None,
+        "rows set aside for the attackers' shadows; unset takes 2 x train_size from the spare rows,"
+        " or 10 % of the training part where train_size is unset",
+        low=4,
+    )
+    test_size: Optional[int] = setting(None, "rows of the test part used; unset takes all", low=1)
+    test_fraction: float = setting(0.2, "test part where the data set has none of its own", above=0, high=0.9)
+    augment: str = setting("none", "augmentation in training and unlearning", choices=("none", "flip", "crop_flip"))
+    forget_kind: str = setting(
+        "random",
+        "what is forgotten: a random fraction, a class, a fine class within the coarse ones, or a list of ids",
+        choices=("random", "class", "subclass", "ids"),
+    )
+    forget_fraction: float = setting(
+        0.1, "fraction of the training rows to forget (forget_kind random)", above=0, high=0.9
+    )
+    forget_class: int = setting(0, "label to forget (forget_kind class), fine label (subclass)", low=0)
+    forget_ids: Optional[str] = setting(None, "file with one id a line (forget_kind ids)")
+    remain_fraction: float = setting(0.3, "rho: fraction of the remaining rows that a method may see", above=0, high=1)
+
+
+@dataclasses.dataclass
+class Model:
+    """The classifier."""
+
+    name: str = setting(
+        "resnet8",
+        "architecture, or 'mypackage.module:build' of your own",
+        choices=("resnet18", "resnet8", "vit_base", "vit_small", "vit_tiny", "vit_micro"),
+        custom=True,
+    )
+    width: int = setting(16, "channels of the first ResNet stage; the paper's ResNet-18 has 64", low=1)
+    patch_size: int = setting(4, "side of a ViT patch in pixels; must divide the image size", low=1)
+
+
+@dataclasses.dataclass
+class Training:
+    """The recipe that trains the original, Retrain and the shadows alike: SGD with momentum."""
+
+    epochs: int = setting(60, "passes over the training rows", low=1)
+    batch_size: int = setting(50, "images a step", low=1)
+    learning_rate: float = setting(0.1, "peak learning rate", above=0)
+    momentum: float = setting(0.9, "SGD momentum", low=0, high=0.9999)
+    weight_decay: float = setting(5e-4, "L2 coefficient, added to the gradient of every parameter", low=0)
+    schedule: str = setting("cosine", "learning rate over the run", choices=("cosine", "multistep", "constant"))
+    milestones: tuple[int, ...] = setting((91, 136), "epochs at which multistep divides the rate by ten", low=0)
+    warmup_epochs: float = setting(1.0, "epochs of linear warm-up", low=0)
+
+
+@dataclasses.dataclass
+class Attackers:
+    """The membership-inference attackers that guide the forgetting (sec. 3.2); never the one that evaluates."""
+
+    names: tuple[str, ...] = setting(
+        ("sorted", "labelled", "metrics", "classwise"),
+        "architectures in the bank, at least two: support and query are different ones",
+        choices=("sorted", "labelled", "metrics", "classwise"),
+    )
+    num_shadows: int = setting(3, "shadow models; the last is held out to report the attackers' AUC", low=2, high=64)
+    draws: int = setting(4, "augmented passes over each shadow's rows that the attackers are fitted on", low=1)
+    epochs: int = setting(30, "passes of each attacker's fit over the shadow outputs", low=1)
+    batch_size: int = setting(256, "shadow outputs a step of the fit", low=2)
+    learning_rate: float = setting(1e-3, "Adam learning rate of the fit", above=0)
+
+
+@dataclasses.dataclass
+class LTU:
+    """LTU, sec. 3 of the paper; the defaults are what first experiments found, ``paper`` is Eq. 4 as it stands."""
+
+    needs_bank: ClassVar[bool] = True
+    name: str = setting("ltu", "the method; chosen by --config FILE.py:NAME")
+    epochs: float = setting(7.0, "passes over the forget set", above=0)
+    batch_size: int = setting(50, "forget samples a step", low=1)
+    query_size: int = setting(50, "k: samples in each query set", low=1)
+    num_queries: int = setting(3, "N: query sets; the samplers are taken in turn", low=1, high=64)
+    samplers: tuple[str, ...] = setting(
+        ("nearest_feature", "nearest_label", "uniform"),
+        "z1, z2, z3 of Eqs. 8-10",
+        choices=("nearest_feature", "nearest_label", "uniform"),
+    )
+    num_neighbours: int = setting(10, "z1 draws among this many nearest rows of each anchor", low=1)
+    label_vectors: str = setting(
+        "class_mean", "I of Eq. 9: class mean of the features, or one-hot", choices=("class_mean", "one_hot")
+    )
+    learning_rate: float = setting(0.01, "beta of Eq. 5: rate of the meta-update", above=0)
+    momentum: float = setting(0.9, "momentum of the meta-update; 0 is Eq. 5", low=0, high=0.9999)
+    schedule: str = setting("cosine", "learning rate over the run", choices=("cosine", "constant"))
+    inner_learning_rate: float = setting(0.01, "alpha of Eq. 2, in both halves", low=0)
+    tune_weight: float = setting(0.03, "weight of L_tune in Eq. 4, remember half only; 1 is the paper's", low=0)
+    forget_weight: float = setting(1.0, "factor on g_f before harmonization", low=0)
+    order: str = setting(
+        "second",
+        "exact second order, the naive double backward, first order, or no meta-optimization (Table 3)",
+        choices=("second", "naive", "first", "none"),
+    )
+    combine: str = setting(
+        "harmonize", "Eq. 12, or what Table 4 compares it with", choices=("harmonize", "add", "alternate")
+    )
+    remember: bool = setting(True, "the remembering feedback g_r (Table 3)")
+    forget: bool = setting(True, "the forgetting feedback g_f (Table 3)")
+    relabel: str = setting("step", "random labels of Eq. 6 drawn at each step, or once", choices=("step", "once"))
+    allow_true: bool = setting(True, "whether a random label may be the true one")
+    augment: bool = setting(True, "apply config.data.augment while unlearning")
+
+
+@dataclasses.dataclass
+class Retrain:
+    """Retraining from scratch on all remaining rows by ``config.training``: the gold model."""
+
+    needs_bank: ClassVar[bool] = False
+    name: str = setting("retrain", "the method; chosen by --config FILE.py:NAME")
+
+
+@dataclasses.dataclass
+class Evaluation:
+    """What the result is compared with, and how it is scored."""
+
+    num_retrain: int = setting(1, "Retrain models to compare with; 0 compares with none", low=0, high=64)
+    batch_size: int = setting(500, "images a forward pass", low=1)
+
+
+@dataclasses.dataclass
+class Config:
+    """One run of ``python -m ltu_jax.unlearn``."""
+
+    seed: int = setting(0, "sets the three seeds that are not given", low=0)
+    seeds: Seeds = dataclasses.field(default_factory=Seeds)
+    data: Data = dataclasses.field(default_factory=Data)
+    model: Model = dataclasses.field(default_factory=Model)
+    training: Training = dataclasses.field(default_factory=Training)
+    attackers: Attackers = dataclasses.field(default_factory=Attackers)
+    method: Any = dataclasses.field(default_factory=LTU)
+    evaluation: Evaluation = dataclasses.field(default_factory=Evaluation)
+    log_every: int = setting(1, "steps between two rows of metrics.jsonl", low=1)
+    save_every: int = setting(50, "steps between two checkpoints", low=1)
+    eval_every: int = setting(0, "steps between two scorings during the run, the best is kept; 0: none", low=0)
+
+
+def _paper() -> LTU:
+    return LTU(tune_weight=1.0, forget_weight=1.0, momentum=0.0, schedule="constant", epochs=7.0)
+
+
+METHOD_CONFIGS: dict[str, Callable[[], Any]] = {"ltu": LTU, "paper": _paper, "retrain": Retrain}
+"""What may stand after the colon of ``--config FILE.py:NAME``."""
+
+
+def method_config(name: str) -> Any:
+    """The settings of a method by name, for ``get_config`` of a configuration file.
+
+    Raises:
+      ConfigError: if there is no such method.
+    """
+    if name not in METHOD_CONFIGS:
+        raise ConfigError(f"method: {name!r} is unknown; {allowed_names(name, METHOD_CONFIGS)}")
+    return METHOD_CONFIGS[name]()
+
+
+def allowed_names(value: str, names: Any) -> str:
+    """``allowed: a, b; did you mean 'a'?``: the tail of a message about an unknown name."""
+    names = sorted(names)
+    close = difflib.get_close_matches(value, names, n=1, cutoff=0.5)
+    return f"allowed: {', '.join(names)}" + (f"; did you mean {close[0]!r}?" if close else "")
+
+
+def settings(config: Any, prefix: str = "config") -> Iterator[tuple[str, Any, dataclasses.Field]]:
+    """Every field of a configuration as ``(dotted name, value, field)``, depth first."""
+    for field in dataclasses.fields(config):
+        value, name = getattr(config, field.name), f"{prefix}.{field.name}"
+        if dataclasses.is_dataclass(value):
+            yield from settings(value, name)
+        else:
+            yield name, value, field
+
+
+def to_dict(config: Any) -> dict[str, Any]:
+    """The configuration as JSON-ready dictionaries."""
+    return json.loads(json.dumps(dataclasses.asdict(config)))
+
+
+def digest(*parts: Any) -> str:
+    """Hex SHA-256 of JSON-ready values: the name of what they made."""
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
+def describe(field: dataclasses.Field) -> str:
+    """What a field means and what is allowed, in one line."""
+    meta = field.metadata
+    allowed = ", ".join(meta["choices"]) if meta["choices"] else _allowed(meta)
+    return meta["doc"] + (f" [{allowed}]" if allowed else "")
+
+
+def _allowed(meta: Any) -> str:
+    bounds = []
+    if meta["above"] is not None:
+        bounds.append(f"> {meta['above']:g}")
+    if meta["low"] is not None:
+        bounds.append(f">= {meta['low']:g}")
+    if meta["high"] is not None:
+        bounds.append(f"<= {meta['high']:g}")
+    return " and ".join(bounds)
+
+
+def _check(name: str, value: Any, meta: Any) -> None:
+    for item in value if isinstance(value, tuple) else (value,):
+        if isinstance(item, str) and meta["choices"] and item not in meta["choices"]:
+            if not (meta["custom"] and ":" in item):
+                raise ConfigError(f"{name}: {item!r} is unknown; {allowed_names(item, meta['choices'])}")
+        if isinstance(item, (int, float)) and not isinstance(item, bool):
+            good = math.isfinite(item)
+            good &= meta["above"] is None or item > meta["above"]
+            good &= meta["low"] is None or item >= meta["low"]
+            good &= meta["high"] is None or item <= meta["high"]
+            if not good:
+                raise ConfigError(f"{name}: {item!r} is out of range; allowed: {_allowed(meta) or 'finite'}")
+
+
+def resolve(config: Config) -> Config:
+    """Checks every field and fills the seeds; what comes out is what a run is a function of.
+
+    Raises:
+      ConfigError: one line that names the field, the value and what is allowed.
+    """
+    for name, value, field in settings(config):
+        if field.metadata and value is not None:
+            _check(name, value, field.metadata)
+    name = config.method.name
+    if ":" not in name and name not in METHOD_CONFIGS:
+        raise ConfigError(f"config.method.name: {name!r} is unknown; {allowed_names(name, METHOD_CONFIGS)}")
+    if ":" not in name and type(METHOD_CONFIGS[name]()) is not type(config.method):
+        raise ConfigError(f"config.method.name: {name!r} has settings of its own; allowed: --config FILE.py:{name}")
+    if len(set(config.attackers.names)) < 2:
+        raise ConfigError(
+            f"config.attackers.names: {config.attackers.names!r} leaves no pair; allowed: two or more different ones"
+        )
+    if config.data.forget_kind == "ids" and config.data.forget_ids is None:
+        raise ConfigError("config.data.forget_ids: None; allowed: a file with one id a line, with forget_kind=ids")
+    seeds = {f: s if s is not None else config.seed for f, s in dataclasses.asdict(config.seeds).items()}
+    return dataclasses.replace(config, seeds=Seeds(**seeds))
+
+
+def import_reference(reference: str, field: str) -> Any:
+    """The object that ``module:attribute`` names.
+
+    Raises:
+      ConfigError: if the module or the attribute is missing; ``field`` is named.
+    """
+    module, _, attribute = reference.partition(":")
+    try:
+        return getattr(importlib.import_module(module), attribute)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise ConfigError(f"{field}: {reference!r} cannot be imported ({error}); allowed: module:attribute") from error

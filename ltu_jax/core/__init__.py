@@ -1,0 +1,1 @@
+"""Section 3 of the paper as pure functions: no I/O, no configuration, no Flax."""

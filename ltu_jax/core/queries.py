@@ -1,0 +1,179 @@
+"""Query sets for remembering: nearest in feature space, nearest in label space, uniform. Eqs. 7-10."""
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import chex
+import jax
+import jax.numpy as jnp
+
+
+class QueryPool(NamedTuple):
+    """All that the samplers read, made once by ``make_query_pool``; indices point into the rho subset."""
+
+    neighbours: jax.Array  # i32[F, n]: rows nearest to each forget row in feature space
+    forget_labels: jax.Array  # i32[F]
+    label_distance: jax.Array  # f32[C, C]: from any label to each label that the subset has, else inf
+    by_label: jax.Array  # i32[R]: rows sorted by label
+    first: jax.Array  # i32[C]: where each label starts in by_label
+    count: jax.Array  # i32[C]: rows of each label
+
+
+Sampler = Callable[[jax.Array, jax.Array, QueryPool, int], jax.Array]
+"""``sampler(key, anchors i32[B], pool, size) -> i32[size]``: rows of the rho subset."""
+
+
+def nearest_neighbours(queries: jax.Array, pool: jax.Array, num: int, *, block: int = 256) -> jax.Array:
+    """Rows of ``pool`` nearest to each query by Euclidean distance, nearest first. Eq. 8.
+
+    ``block`` queries are compared with the pool at a time, so at most ``block x R`` distances exist.
+
+    Args:
+      queries: f32[F, D].
+      pool: f32[R, D].
+      num: neighbours of each query; at most R are returned.
+      block: queries at a time.
+
+    Returns:
+      i32[F, min(num, R)].
+    """
+    chex.assert_rank([queries, pool], 2)
+    square = jnp.sum(pool**2, axis=-1)
+
+    def nearest(query):
+        # |query|^2 is the same for every row and does not change their order. Full precision: the
+        # difference of two large numbers orders neighbours wrongly in a GPU's shortened float32.
+        distance = square - 2 * jnp.matmul(pool, query, precision=jax.lax.Precision.HIGHEST)
+        return jax.lax.top_k(-distance, min(num, pool.shape[0]))[1]
+
+    return jax.lax.map(nearest, queries, batch_size=block)
+
+
+def class_means(features: jax.Array, labels: jax.Array, num_classes: int) -> jax.Array:
+    """Mean feature of each class: our vectoriser I of Eq. 9; NaN where a class has no row.
+
+    Args:
+      features: f32[R, D].
+      labels: i32[R].
+      num_classes: C.
+
+    Returns:
+      f32[C, D].
+    """
+    total = jax.ops.segment_sum(features, labels, num_classes)
+    return total / jnp.bincount(labels, length=num_classes)[:, None]
+
+
+def make_query_pool(
+    forget_features: jax.Array,
+    forget_labels: jax.Array,
+    remain_features: jax.Array,
+    remain_labels: jax.Array,
+    *,
+    num_classes: int,
+    num_neighbours: int,
+    label_vectors: str = "class_mean",
+) -> QueryPool:
+    """Everything about the rho subset that the samplers need, computed once.
+
+    Paper leaves open: the vectoriser I of Eq. 9. Chosen: the class mean of F over the subset (over
+    the forget set, for a class that the subset lacks), because one-hot vectors are all equally far apart.
+
+    Args:
+      forget_features: F of the forget rows, f32[F, D].
+      forget_labels: i32[F].
+      remain_features: F of the rho subset, f32[R, D].
+      remain_labels: i32[R].
+      num_classes: C.
+      num_neighbours: z1 draws among this many nearest rows of each anchor.
+      label_vectors: ``"class_mean"`` or ``"one_hot"``.
+
+    Returns:
+      ``QueryPool``.
+    """
+    count = jnp.bincount(remain_labels, length=num_classes)
+    if label_vectors == "one_hot":
+        vectors = jnp.eye(num_classes)
+    else:
+        means = class_means(remain_features, remain_labels, num_classes)
+        vectors = jnp.where(jnp.isnan(means), class_means(forget_features, forget_labels, num_classes), means)
+    # Differences, not the expanded square: equal vectors must be exactly at distance 0 (ties matter here).
+    distance = jax.vmap(lambda vector: jnp.linalg.norm(vectors - vector[None], axis=-1))(vectors)
+    return QueryPool(
+        neighbours=nearest_neighbours(forget_features, remain_features, num_neighbours),
+        forget_labels=forget_labels,
+        label_distance=jnp.where(count[None] > 0, distance, jnp.inf),
+        by_label=jnp.argsort(remain_labels),
+        first=jnp.cumsum(count) - count,
+        count=count,
+    )
+
+
+def nearest_feature(key: jax.Array, anchors: jax.Array, pool: QueryPool, size: int) -> jax.Array:
+    """z1: for each anchor one of its nearest rows in feature space. Eq. 8.
+
+    Paper leaves open: how often the one nearest row is drawn. Chosen: uniform among the n nearest,
+    so that epochs differ.
+
+    Args:
+      key: PRNG key.
+      anchors: rows of the forget set, i32[B]; taken in turn when ``size`` is larger.
+      pool: see ``make_query_pool``.
+      size: samples to draw, k of Eq. 7.
+
+    Returns:
+      Rows of the rho subset, i32[size].
+    """
+    neighbours = pool.neighbours[jnp.resize(anchors, size)]
+    rank = jax.random.randint(key, (size, 1), 0, neighbours.shape[1])
+    return jnp.take_along_axis(neighbours, rank, axis=1)[:, 0]
+
+
+def nearest_label(key: jax.Array, anchors: jax.Array, pool: QueryPool, size: int) -> jax.Array:
+    """z2: for each anchor a row whose label is nearest to the anchor's, ties broken at random. Eq. 9.
+
+    Arguments and result as for ``nearest_feature``.
+    """
+    label_key, row_key = jax.random.split(key)
+    distance = pool.label_distance[pool.forget_labels[jnp.resize(anchors, size)]]
+    # Every row of every nearest label is as likely: a label weighs as many rows as it has.
+    nearest = distance <= distance.min(axis=1, keepdims=True)
+    label = jax.random.categorical(label_key, jnp.where(nearest, jnp.log(pool.count)[None], -jnp.inf))
+    within = jax.random.randint(row_key, (size,), 0, pool.count[label])
+    return pool.by_label[pool.first[label] + within]
+
+
+def uniform(key: jax.Array, anchors: jax.Array, pool: QueryPool, size: int) -> jax.Array:
+    """z3: rows of the subset at random, without replacement while there are enough. Eq. 10.
+
+    Arguments and result as for ``nearest_feature``; the anchors are not used.
+    """
+    del anchors
+    num_rows = pool.by_label.shape[0]
+    return jax.random.choice(key, num_rows, (size,), replace=size > num_rows)
+
+
+SAMPLERS: dict[str, Sampler] = {
+    "nearest_feature": nearest_feature,
+    "nearest_label": nearest_label,
+    "uniform": uniform,
+}
+
+
+def draw_queries(
+    key: jax.Array, samplers: Sequence[Sampler], anchors: jax.Array, pool: QueryPool, size: int
+) -> jax.Array:
+    """N query sets of ``size`` samples, one by each sampler. Eq. 7.
+
+    Args:
+      key: PRNG key.
+      samplers: N sampling functions z^i.
+      anchors: the forget rows of this step, i32[B].
+      pool: what the samplers read.
+      size: k of Eq. 7.
+
+    Returns:
+      Rows of the rho subset, i32[N, size].
+    """
+    keys = jax.random.split(key, len(samplers))
+    return jnp.stack([sampler(k, anchors, pool, size) for k, sampler in zip(keys, samplers, strict=True)])

@@ -1,0 +1,40 @@
+"""Batches drawn inside jit: which rows a step sees is a function of a key and the step."""
+
+import jax
+import jax.numpy as jnp
+
+from ltu_jax.data.augment import augment
+from ltu_jax.types import Batch, Rows
+
+
+def epoch_rows(key: jax.Array, step: jax.Array, num_rows: int, batch_size: int) -> jax.Array:
+    """The rows of step ``step`` of an endless stream that shuffles anew each epoch.
+
+    Every epoch holds each row exactly once; a batch may straddle two epochs, so that no row is
+    dropped and no batch is short.
+
+    Args:
+      key: key of the stream, the same for all steps.
+      step: i32[].
+      num_rows: rows there are.
+      batch_size: rows a step; more than ``num_rows`` gives ``num_rows``.
+
+    Returns:
+      i32[min(batch_size, num_rows)].
+    """
+    batch_size = min(batch_size, num_rows)
+    start = step * batch_size
+    epoch, offset = start // num_rows, start % num_rows
+    order = lambda epoch: jax.random.permutation(jax.random.fold_in(key, epoch), num_rows)  # noqa: E731
+    two_epochs = jnp.concatenate([order(epoch), order(epoch + 1)])
+    return jax.lax.dynamic_slice(two_epochs, (offset,), (batch_size,)).astype(jnp.int32)
+
+
+def gather(rows: Rows, index: jax.Array) -> Batch:
+    """The rows at ``index`` (any shape [...]) as float images in [0, 1]: ``Batch(f32[...,H,W,3], i32[...])``."""
+    return Batch(rows.images[index].astype(jnp.float32) / 255, rows.labels[index])
+
+
+def augmented(key: jax.Array, batch: Batch, kind: str) -> Batch:
+    """The batch with its images augmented; see ``augment``."""
+    return batch._replace(images=augment(key, batch.images, kind))

@@ -1,0 +1,65 @@
+"""Images by class: one folder a class, or such folders within ``train/`` and ``test/``."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from ltu_jax.config import ConfigError
+from ltu_jax.data.records import Example, Records
+
+SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".webp")
+
+_ALLOWED = "allowed: a folder with CLASS/*.png (bmp, jpg, jpeg, webp), or train/CLASS/*.png and test/CLASS/*.png"
+
+
+def read(data_dir: str | None) -> Records:
+    """Lists the images; each is read when its turn comes.
+
+    Classes are the sorted names of the folders that hold at least one training image; an id is the
+    path relative to ``data_dir``, with forward slashes. Files of other kinds, and names that begin with
+    a dot, are passed over.
+
+    Args:
+      data_dir: ``data_dir/CLASS/*.png``, or ``data_dir/train/CLASS/*.png`` and, if there is a test
+        part, ``data_dir/test/CLASS/*.png``.
+
+    Returns:
+      The records, sorted by part, class and file name.
+
+    Raises:
+      ConfigError: if there is no such folder, no image in it, or a test class without training images.
+    """
+    if not data_dir:
+        raise ConfigError(f"config.data.data_dir: {data_dir!r}; {_ALLOWED}")
+    root = Path(data_dir).expanduser()
+    has_parts = (root / "train").is_dir()
+    train = _images_by_class(root / "train" if has_parts else root)
+    test = _images_by_class(root / "test") if has_parts else {}
+    if not train:
+        raise ConfigError(f"config.data.data_dir: {data_dir!r} holds no images by class; {_ALLOWED}")
+    if unknown := sorted(set(test) - set(train)):
+        raise ConfigError(
+            f"config.data.data_dir: {data_dir!r} has test images of {unknown[0]!r} and no training images;"
+            f" allowed: {', '.join(sorted(train))}"
+        )
+    labels = {name: label for label, name in enumerate(sorted(train))}
+    files = [(path, labels[name]) for part in (train, test) for name in sorted(part) for path in part[name]]
+    num_train = sum(map(len, train.values()))
+    return Records(_examples(root, files), len(labels), num_train, len(files) - num_train)
+
+
+def _images_by_class(folder: Path) -> dict[str, list[Path]]:
+    """Class name to its sorted image files, classes without any left out."""
+    if not folder.is_dir():
+        return {}
+    classes = (path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
+    images = {path.name: sorted(filter(_is_image, path.iterdir())) for path in classes}
+    return {name: files for name, files in images.items() if files}
+
+
+def _is_image(path: Path) -> bool:
+    return path.suffix.lower() in SUFFIXES and not path.name.startswith(".") and path.is_file()
+
+
+def _examples(root: Path, files: list[tuple[Path, int]]) -> Iterator[Example]:
+    for path, label in files:
+        yield Example(path.read_bytes(), label, path.relative_to(root).as_posix())

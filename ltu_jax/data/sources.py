@@ -1,0 +1,141 @@
+"""From ``config.data`` to a ``Source``: chooses the reader, keeps the classes asked for, makes the pixels."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+
+from ltu_jax.config import ConfigError, Data, allowed_names
+from ltu_jax.data.records import Records, decode
+from ltu_jax.types import Progress, Source, silent
+
+BUILT_IN = ("cifar10", "cifar100", "digits", "folder", "tiny_imagenet")
+"""Names that need no data set prepared beforehand by TFDS."""
+
+_REPORT_EVERY = 500
+
+
+def load_source(data: Data, progress: Progress = silent) -> Source:
+    """Reads the data set that ``data`` names, whole, into memory.
+
+    ``cifar10`` and ``cifar100`` are downloaded and prepared on first use, ``tiny_imagenet`` is prepared
+    on first use from its standard folder, into ``data_root(data)``; any other name is a data set that
+    TFDS prepared there. Only ``name``, ``data_dir``, ``image_size`` and ``classes`` are read.
+
+    Args:
+      data: what to read.
+      progress: how reading reports itself.
+
+    Returns:
+      The source; its test part is TFDS's ``test`` split, else ``validation``, else empty.
+
+    Raises:
+      ConfigError: an unknown name, data that are missing or cannot be fetched or decoded, images of
+        several sizes without ``image_size``, or ``classes`` that do not exist.
+    """
+    return _assemble(data, _open(data, progress), progress)
+
+
+def data_root(data: Data) -> Path:
+    """Where data sets lie: ``data.data_dir``, else ``TFDS_DATA_DIR``, else ``~/tensorflow_datasets``."""
+    return Path(data.data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets").expanduser()
+
+
+def _open(data: Data, progress: Progress) -> Records:
+    # Readers are imported here: scikit-learn and TFDS take a second that only their own data sets need.
+    from ltu_jax.data import digits, folder, tfds
+
+    root = data_root(data)
+    if data.name == "digits":
+        return digits.read()
+    if data.name == "folder":
+        return folder.read(data.data_dir)
+    version = tfds.find(root, data.name)
+    if version is None and data.name in ("cifar10", "cifar100"):
+        from ltu_jax.data import cifar
+
+        version = cifar.prepare(data.name, root, progress)
+    elif version is None and data.name == "tiny_imagenet":
+        from ltu_jax.data import tiny_imagenet
+
+        version = tiny_imagenet.prepare(root, progress)
+    elif version is None:
+        raise _unknown_name(data.name, root)
+    return tfds.read(version)
+
+
+def _unknown_name(name: str, root: Path) -> ConfigError:
+    from ltu_jax.data import tfds
+
+    registered = tfds.registered()
+    if name in registered:
+        return ConfigError(
+            f"config.data.name: {name!r} is not prepared in {root}; allowed: prepare it there once with TFDS"
+            " (most of its builders need TensorFlow for that), with file_format='array_record'"
+        )
+    here = {*BUILT_IN, *tfds.prepared(root)}
+    # All names of TFDS would fill the screen: they are matched, not listed.
+    guess = allowed_names(name, {*here, *registered}).partition("; did you mean")
+    known = f"allowed: {', '.join(sorted(here))}, or a TFDS data set prepared in {root}"
+    return ConfigError(f"config.data.name: {name!r} is unknown; {known}{''.join(guess[1:])}")
+
+
+def _renumbering(classes: tuple[int, ...], num_classes: int) -> dict[int, int]:
+    allowed = f"allowed: two or more different labels in 0..{num_classes - 1}, or () for all"
+    if num_classes < 2:
+        raise ConfigError(f"config.data.name: a data set of {num_classes} class; allowed: two or more classes")
+    if not classes:
+        return {label: label for label in range(num_classes)}
+    if len(set(classes)) != len(classes) or len(classes) < 2 or not all(0 <= c < num_classes for c in classes):
+        raise ConfigError(f"config.data.classes: {classes!r}; {allowed}")
+    return {label: new for new, label in enumerate(classes)}
+
+
+def _assemble(data: Data, records: Records, progress: Progress) -> Source:
+    renumbered = _renumbering(data.classes, records.num_classes)
+    images, labels, ids, coarse, broken, unlabelled = [], [], [], [], [], []
+    num_train, total = 0, records.num_train + records.num_test
+    with progress(f"reading {data.name}", total) as advance:
+        for row, example in enumerate(records.examples):
+            if row % _REPORT_EVERY == 0:
+                advance(min(_REPORT_EVERY, total - row))
+            if not 0 <= example.label < records.num_classes:
+                unlabelled.append(example.id)
+            if example.label not in renumbered:
+                continue
+            try:
+                images.append(decode(example.image, data.image_size))
+            except Exception:  # Pillow raises a dozen kinds for a file that is damaged
+                broken.append(example.id)
+                continue
+            labels.append(renumbered[example.label])
+            ids.append(example.id)
+            coarse.append(example.coarse)
+            num_train += row < records.num_train
+    for bad, what in ((broken, "cannot be decoded"), (unlabelled, "have no label")):
+        if bad:
+            raise ConfigError(
+                f"config.data.name: {data.name!r}, {len(bad)} of {total} images {what}: {', '.join(bad[:5])}"
+                f"{', ...' if len(bad) > 5 else ''}; allowed: labelled images of 8 bits a channel that Pillow reads"
+            )
+    _check_same_size(images)
+    if len(set(ids)) != len(ids):
+        raise ConfigError(f"config.data.name: {data.name!r} has {len(ids) - len(set(ids))} ids twice; allowed: unique")
+    return Source(
+        name=data.name,
+        images=np.stack(images),
+        labels=np.asarray(labels, np.int32),
+        ids=np.asarray(ids, np.str_),
+        num_classes=len(renumbered),
+        num_train=num_train,
+        coarse=None if None in coarse else np.asarray(coarse, np.int32),
+    )
+
+
+def _check_same_size(images: list[np.ndarray]) -> None:
+    if not images:
+        raise ConfigError("config.data.classes: no image has one of these labels; allowed: labels that occur")
+    sizes = sorted({image.shape[:2] for image in images})
+    if len(sizes) > 1:
+        few = ", ".join(f"{height}x{width}" for height, width in sizes[:3]) + (", ..." if len(sizes) > 3 else "")
+        raise ConfigError(f"config.data.image_size: None, but images differ in size ({few}); allowed: an integer >= 4")

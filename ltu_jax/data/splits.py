@@ -1,0 +1,149 @@
+"""Who is forgotten, who remains, who was never seen: index sets, a function of the source, the settings and a seed.
+
+Train, validation, test and reserve are cut first, and the forget rows from train after that: another
+request on the same data has the same original model.
+"""
+
+import os
+from collections.abc import Sequence
+
+import numpy as np
+
+from ltu_jax.config import ConfigError, Data
+from ltu_jax.types import Source, Splits
+
+
+def make_splits(source: Source, data: Data, seed: int) -> Splits:
+    """Cuts a source by ``data`` and ``seed``.
+
+    Args:
+      source: the data set.
+      data: sizes, fractions and what is to be forgotten.
+      seed: the split seed.
+
+    Returns:
+      Disjoint sorted index sets.
+
+    Raises:
+      ConfigError: if there are too few rows, or what is to be forgotten is not in the training rows.
+    """
+    rng = np.random.default_rng([seed, 0])
+    pool, test = rng.permutation(source.num_train), np.arange(source.num_train, len(source.labels))
+    if not len(test):
+        test, pool = np.split(pool, [round(data.test_fraction * len(pool))])
+    if data.test_size is not None:
+        _enough("test_size", data.test_size, len(test))
+        test = rng.permutation(test)[: data.test_size]
+    validation, pool = np.split(pool, [round(data.validation_fraction * len(pool))])
+    num_reserve, num_train = _sizes(data, len(pool), source.num_train)
+    train, reserve = np.sort(pool[:num_train]), pool[num_train : num_train + num_reserve]
+
+    forget = _forget_rows(source, train, data, seed)
+    remain = np.setdiff1d(train, forget)
+    if not len(remain):
+        raise ConfigError("config.data: all training rows are to be forgotten; allowed: at least one that remains")
+    gone = np.zeros(len(test), bool)
+    if data.forget_kind in ("class", "subclass"):
+        gone = source.labels[test] == data.forget_class
+    parts = (forget, remain, validation, test[~gone], reserve, test[gone])
+    return Splits(*(np.sort(part).astype(np.int64) for part in parts))
+
+
+def remain_subset(splits: Splits, fraction: float, seed: int) -> np.ndarray:
+    """The rho subset of the remaining rows: all that a method may see of them. Sec. 3.2.
+
+    Args:
+      splits: the index sets.
+      fraction: rho in (0, 1].
+      seed: the split seed.
+
+    Returns:
+      Sorted indices into the source, ``round(rho |D_r|)`` of them and at least one.
+    """
+    size = max(1, round(fraction * len(splits.remain)))
+    return np.sort(np.random.default_rng([seed, 2]).choice(splits.remain, size, replace=False))
+
+
+def read_ids(path: str) -> list[str]:
+    """The ids of a file, one a line; blank lines are skipped.
+
+    Raises:
+      ConfigError: if the file cannot be read or holds no id.
+    """
+    try:
+        with open(path, encoding="utf-8") as file:
+            ids = [line.strip() for line in file if line.strip()]
+    except (OSError, UnicodeDecodeError) as error:
+        reason = os.strerror(error.errno) if isinstance(error, OSError) and error.errno else "it is not UTF-8 text"
+        raise ConfigError(
+            f"config.data.forget_ids: {path!r} cannot be read ({reason}); allowed: a text file"
+        ) from error
+    if not ids:
+        raise ConfigError(f"config.data.forget_ids: {path!r} holds no id; allowed: one id a line")
+    return ids
+
+
+def _enough(field: str, wanted: int, there: int) -> None:
+    if wanted > there:
+        raise ConfigError(f"config.data.{field}: {wanted} is more than the {there} rows there are; allowed: <= {there}")
+
+
+def _sizes(data: Data, spare: int, num_rows: int) -> tuple[int, int]:
+    """Rows of reserve and of train, out of ``spare``."""
+    if data.train_size is None:
+        num_reserve = round(0.1 * num_rows) if data.reserve_size is None else data.reserve_size
+        _enough("reserve_size", num_reserve, spare - 2)
+        return num_reserve, spare - num_reserve
+    _enough("train_size", data.train_size, spare - 4)
+    spare -= data.train_size
+    num_reserve = min(spare, 2 * data.train_size) if data.reserve_size is None else data.reserve_size
+    _enough("reserve_size", num_reserve, spare)
+    return num_reserve, data.train_size
+
+
+def _forget_rows(source: Source, train: np.ndarray, data: Data, seed: int) -> np.ndarray:
+    if data.forget_kind == "random":
+        count = max(1, round(data.forget_fraction * len(train)))
+        return np.random.default_rng([seed, 1]).choice(train, count, replace=False)
+    if data.forget_kind == "ids":
+        assert data.forget_ids is not None  # config.resolve
+        return rows_of_ids(source, train, read_ids(data.forget_ids))
+    if data.forget_kind == "subclass" and source.coarse is None:
+        raise ConfigError(f"config.data.forget_kind: 'subclass' needs coarse labels and {source.name!r} has none")
+    rows = train[source.labels[train] == data.forget_class]
+    if not len(rows):
+        there = np.unique(source.labels[train])
+        raise ConfigError(
+            f"config.data.forget_class: {data.forget_class} is no label of the training rows;"
+            f" allowed: {there[0]}..{there[-1]}"
+        )
+    return rows
+
+
+def rows_of_ids(source: Source, train: np.ndarray, ids: Sequence[str]) -> np.ndarray:
+    """The training rows that ids name.
+
+    Unlearning a row that the model was never trained on would report a success that means nothing,
+    so it is refused.
+
+    Args:
+      source: the data set.
+      train: indices of the rows that the model was trained on.
+      ids: what is to be forgotten; a repeated id counts once.
+
+    Returns:
+      Indices into the source.
+
+    Raises:
+      ConfigError: if an id is not the id of a training row; the first five are named.
+    """
+    row_of = dict(zip(source.ids[train].tolist(), train.tolist(), strict=True))
+    strangers = [i for i in dict.fromkeys(ids) if i not in row_of]
+    if strangers:
+        known = set(source.ids.tolist())
+        named = ", ".join(f"{i!r} ({'held out' if i in known else 'unknown'})" for i in strangers[:5])
+        raise ConfigError(
+            f"config.data.forget_ids: {len(strangers)} of {len(set(ids))} ids are not in the training set: {named};"
+            f" allowed: ids of the {len(train)} rows that the model was trained on"
+        )
+    return np.array(sorted({row_of[i] for i in ids}), np.int64)

@@ -1,0 +1,151 @@
+"""Data sets that TFDS prepared, found by folder and read by random access, without TensorFlow."""
+
+import contextlib
+import io
+import logging
+import re
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ltu_jax.config import ConfigError
+from ltu_jax.data.records import Example, Records
+from ltu_jax.types import Progress
+
+_CHUNK = 1000
+
+
+def find(root: Path, name: str) -> Path | None:
+    """The newest prepared version, ``root/name/VERSION``; ``name`` may be ``name/config``.
+
+    By folder alone: TFDS is not imported, and a data set whose code TFDS does not have is found too.
+    """
+    versions = [path for path in (root / name).glob("*.*.*") if re.fullmatch(r"\d+\.\d+\.\d+", path.name)]
+    prepared = [path for path in versions if (path / "dataset_info.json").is_file()]
+    return max(prepared, key=lambda path: tuple(map(int, path.name.split("."))), default=None)
+
+
+def prepared(root: Path) -> list[str]:
+    """Names of the data sets that lie prepared in ``root``."""
+    return sorted(path.name for path in root.glob("*") if find(root, path.name))
+
+
+def registered() -> list[str]:
+    """Names of the data sets that TFDS has code for."""
+    import tensorflow_datasets as tfds
+
+    return tfds.list_builders(with_community_datasets=False)
+
+
+def prepare(builder: Any, progress: Progress, manual_dir: Path | None = None) -> Path:
+    """Lets a builder of ours write its data set: TFDS's bars on a terminal, ``progress`` in a log.
+
+    Args:
+      builder: a ``tfds.core.GeneratorBasedBuilder`` that writes ``array_record``.
+      progress: how it reports itself where there is no terminal.
+      manual_dir: folder of raw files that the user put there; None is TFDS's own choice.
+
+    Returns:
+      The folder of the prepared version.
+
+    Raises:
+      ConfigError: from the builder, or if a file cannot be read or written.
+    """
+    import tensorflow_datasets as tfds
+
+    config = tfds.download.DownloadConfig(
+        try_download_gcs=False, force_checksums_validation=True, manual_dir=manual_dir and str(manual_dir)
+    )
+    bars = sys.stderr.isatty()
+    reporting = contextlib.nullcontext(lambda n: None) if bars else progress(f"preparing {builder.name}", 1)
+    if not bars:
+        tfds.disable_progress_bar()
+    try:
+        # TFDS prints its announcements to standard output, which belongs to the result.
+        with reporting as advance, contextlib.redirect_stdout(sys.stderr if bars else io.StringIO()):
+            builder.download_and_prepare(download_config=config)
+            advance(1)
+    except OSError as error:
+        raise ConfigError(
+            f"config.data.data_dir: {builder.name} cannot be prepared in {builder.data_dir} ({error});"
+            " allowed: raw data that can be read, and a folder that can be written"
+        ) from error
+    finally:
+        if not bars:
+            tfds.enable_progress_bar()
+    return Path(builder.data_dir)
+
+
+def read(version: Path) -> Records:
+    """Opens a prepared data set: ``train``, then ``test``, else ``validation``, else nothing.
+
+    The ids are the ``id`` feature where there is one. Else they are ``{split}_{row:06d}`` in the order
+    of the stored rows: stable as long as the prepared files are the same.
+
+    Args:
+      version: folder ``name/VERSION`` with ``dataset_info.json``.
+
+    Returns:
+      The records; ``coarse`` is the feature ``coarse_label`` where there is one.
+
+    Raises:
+      ConfigError: if it is not labelled images of 8 bits a channel, has no training split, or is
+        stored in a format without random access.
+    """
+    import tensorflow_datasets as tfds
+
+    builder: Any = tfds.builder_from_directory(version)
+    features, splits = builder.info.features, builder.info.splits
+    image, label = (features[name] if name in features else None for name in ("image", "label"))
+    is_image = isinstance(image, tfds.features.Image) and image.np_dtype == np.uint8
+    num_classes = label.num_classes if isinstance(label, tfds.features.ClassLabel) else None
+    if not is_image or num_classes is None:
+        raise ConfigError(
+            f"config.data.name: {builder.name!r} is not an image classification data set;"
+            " allowed: features 'image' (uint8) and 'label' (a class)"
+        )
+    names = ["train", *[name for name in ("test", "validation") if name in splits][:1]]
+    if "train" not in splits:
+        raise ConfigError(
+            f"config.data.name: {builder.name!r} has splits {sorted(splits)}; allowed: one called 'train'"
+        )
+    try:
+        skip = {"image": tfds.decode.SkipDecoding()}
+        parts = {name: builder.as_data_source(split=name, decoders=skip) for name in names}
+    except NotImplementedError as error:
+        raise ConfigError(
+            f"config.data.data_dir: {version} is stored as {builder.info.file_format.value};"
+            " allowed: prepared with file_format='array_record'"
+        ) from error
+    sizes = [len(part) for part in parts.values()]
+    return Records(_examples(parts), num_classes, sizes[0], sum(sizes[1:]))
+
+
+def _examples(parts: dict[str, Any]) -> Iterator[Example]:
+    with _quiet_reader():
+        for split, part in parts.items():
+            for start in range(0, len(part), _CHUNK):
+                rows = range(start, min(start + _CHUNK, len(part)))
+                for row, record in zip(rows, part.__getitems__(list(rows)), strict=True):
+                    name = record.get("id", f"{split}_{row:06d}")
+                    name = name.decode() if isinstance(name, bytes) else str(name)
+                    coarse = record.get("coarse_label")
+                    yield Example(record["image"], int(record["label"]), name, None if coarse is None else int(coarse))
+
+
+@contextlib.contextmanager
+def _quiet_reader() -> Iterator[None]:
+    """Drops the reader's error line about the group size, a hint to whoever wrote the files; it reads them well."""
+
+    def is_other(record: logging.LogRecord) -> bool:
+        return "group size" not in str(record.msg)
+
+    logger = logging.getLogger("absl")
+    logger.addFilter(is_other)
+    try:
+        yield
+    finally:
+        logger.removeFilter(is_other)

@@ -1,0 +1,67 @@
+"""UA, RA, TA, MI (sec. 4.1) and gaps to Retrain. Nothing here trains the model or guides a method."""
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import asdict
+
+import numpy as np
+
+from ltu_jax.evaluation.svc_mia import confidence, svc_mia
+from ltu_jax.training.predict import eval_forward, predict
+from ltu_jax.types import ApplyFn, Scores, Source, Splits, UnlearnState
+
+MEASURES = ("ua", "ra", "ta", "mi")
+
+
+def accuracy(logits: np.ndarray, labels: np.ndarray) -> float:
+    """Percentage of rows whose largest logit is the label's; logits f32[M, C], labels i32[M]."""
+    return float(100 * np.mean(logits.argmax(axis=1) == labels))
+
+
+def evaluate(apply_fn: ApplyFn, state: UnlearnState, splits: Splits, source: Source, *, batch_size: int) -> Scores:
+    """The paper's measures of one model, on unaugmented images in evaluation mode.
+
+    Args:
+      apply_fn: the model.
+      state: its parameters and statistics.
+      splits: which rows are forget, remain and test.
+      source: the data.
+      batch_size: images a forward pass.
+
+    Returns:
+      ``Scores`` in percent; ``ut_minutes`` is left None, the loop knows it. Where a class is forgotten
+      whole, TA is of the classes that remain and ``ta_forgotten`` of the one that is gone.
+    """
+    forward = eval_forward(apply_fn)
+
+    def outputs(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        images, labels = source.images[rows], source.labels[rows]
+        return predict(forward, state.params, state.model_state, images, batch_size=batch_size), labels
+
+    forget, remain, test = (outputs(rows) for rows in (splits.forget, splits.remain, splits.test))
+    gone = splits.test_forgotten
+    return Scores(
+        ua=100 - accuracy(*forget),
+        ra=accuracy(*remain),
+        ta=accuracy(*test),
+        mi=svc_mia(confidence(*remain), confidence(*test), confidence(*forget)),
+        ta_forgotten=accuracy(*outputs(gone)) if len(gone) else None,
+    )
+
+
+def mean_scores(scores: Sequence[Scores]) -> Scores:
+    """Measure by measure the mean over several models; None where one of them lacks it."""
+    columns = {name: [asdict(s)[name] for s in scores] for name in asdict(scores[0])}
+    return Scores(**{name: None if None in column else float(np.mean(column)) for name, column in columns.items()})
+
+
+def gap(scores: Scores, reference: Scores) -> dict[str, float]:
+    """``|difference|`` to Retrain in points, for each of UA, RA, TA, MI, and their mean."""
+    gaps = {name: abs(getattr(scores, name) - getattr(reference, name)) for name in MEASURES}
+    return {**gaps, "mean": float(np.mean(list(gaps.values())))}
+
+
+def spread(scores: Sequence[Scores]) -> dict[str, float] | None:
+    """The mean gap over all pairs of models: what Retrain differs from itself by. None of fewer than two."""
+    pairs = [gap(a, b) for a, b in itertools.combinations(scores, 2)]
+    return {name: float(np.mean([p[name] for p in pairs])) for name in pairs[0]} if pairs else None

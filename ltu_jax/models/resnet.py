@@ -1,0 +1,63 @@
+"""ResNet of basic blocks with the CIFAR stem (He et al. 2016), with torchvision's semantics."""
+
+from functools import partial
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from ltu_jax.models import initializers
+
+# Padding is given in numbers: at stride 2 XLA's "SAME" pads (0, 1), PyTorch (1, 1).
+_conv3x3 = partial(
+    nn.Conv,
+    kernel_size=(3, 3),
+    padding=1,
+    use_bias=False,
+    kernel_init=initializers.he_normal,
+)
+_conv1x1 = partial(_conv3x3, kernel_size=(1, 1), padding=0)
+# Flax counts momentum from the other end: this is PyTorch's 0.1.
+_norm = partial(nn.BatchNorm, momentum=0.9, epsilon=1e-5)
+
+
+class BasicBlock(nn.Module):
+    """Two 3x3 convolutions and a shortcut, projected where the shape changes."""
+
+    features: int
+    stride: int
+
+    @nn.compact
+    def __call__(self, x: jax.Array, train: bool) -> jax.Array:
+        """f32[B,H,W,.] -> f32[B,H/stride,W/stride,features]."""
+        norm = partial(_norm, use_running_average=not train)
+        y = _conv3x3(self.features, strides=self.stride, name="conv1")(x)
+        y = nn.relu(norm(name="bn1")(y))
+        y = norm(name="bn2")(_conv3x3(self.features, name="conv2")(y))
+        if x.shape != y.shape:
+            x = _conv1x1(self.features, strides=self.stride, name="shortcut_conv")(x)
+            x = norm(name="shortcut_bn")(x)
+        return nn.relu(x + y)
+
+
+class ResNet(nn.Module):
+    """The backbone; every stage after the first halves the image and doubles the channels.
+
+    Attributes:
+      stage_sizes: blocks in each stage.
+      width: channels of the first stage; the features have ``width * 2 ** (stages - 1)``.
+    """
+
+    stage_sizes: tuple[int, ...]
+    width: int
+
+    @nn.compact
+    def __call__(self, x: jax.Array, train: bool) -> jax.Array:
+        """Normalised images f32[B,H,W,3] -> features f32[B,D]."""
+        x = _conv3x3(self.width, name="conv1")(x)
+        x = nn.relu(_norm(use_running_average=not train, name="bn1")(x))
+        for stage, size in enumerate(self.stage_sizes):
+            for block in range(size):
+                stride = 2 if stage > 0 and block == 0 else 1
+                x = BasicBlock(self.width * 2**stage, stride, name=f"layer{stage + 1}_{block}")(x, train)
+        return jnp.mean(x, axis=(1, 2))

@@ -1,0 +1,111 @@
+"""The numbers of a result as rows and words: what the terminal and the page both show."""
+
+import math
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+MEASURES = ("ua", "ra", "ta", "mi")
+MEANINGS = {
+    "ua": "error on the forget rows",
+    "ra": "accuracy on the remaining rows",
+    "ta": "accuracy on the test rows",
+    "mi": "forget rows that the held-out attacker calls non-members",
+    "ut": "unlearning time in minutes, compilation and evaluation excluded",
+}
+TIMES = {
+    "unlearn_s": "unlearning",
+    "compile_s": "compilation",
+    "original_s": "original",
+    "attackers_s": "attackers",
+    "retrain_s": "Retrain",
+}
+NO_GUIDANCE_AUC = 0.55
+"""An attacker that separates shadow members no better than this cannot tell the method what to forget."""
+
+
+class Row(NamedTuple):
+    """One model of the results table."""
+
+    name: str
+    values: tuple[float | None, ...]  # in the order of MEASURES, percent
+    gaps: tuple[float | None, ...]  # |difference| to Retrain, points
+    mean_gap: float | None
+    minutes: float | None
+
+
+def rows(result: Mapping[str, Any]) -> list[Row]:
+    """Original, Retrain (where there is one) and the method, as the paper's Table 1 has them."""
+    models = [("Original", result["original"], result.get("original_gap"))]
+    if result.get("retrain"):
+        models.append(("Retrain", result["retrain"], None))
+    models.append((str(result["method"]), result["scores"], result.get("gap")))
+    return [_row(name, scores, gap or {}) for name, scores, gap in models]
+
+
+def _row(name: str, scores: Mapping[str, Any], gap: Mapping[str, Any]) -> Row:
+    values, gaps = (tuple(part.get(measure) for measure in MEASURES) for part in (scores, gap))
+    return Row(name, values, gaps, gap.get("mean"), scores.get("ut_minutes"))
+
+
+def number(value: float | None, digits: int = 2) -> str:
+    """A number as text; ``-`` where there is none."""
+    return "-" if value is None else f"{value:.{digits}f}"
+
+
+def minutes(value: float | None) -> str:
+    """Minutes as the paper prints them, with more digits where two decimals would say 0.00."""
+    return f"{value:.2g}" if value is not None and 0 < value < 0.1 else number(value)
+
+
+def duration(seconds: float | None) -> str:
+    """Seconds as a person says them: ``0.42 s``, ``41 s``, ``3 min 20 s``, ``2 h 05 min``."""
+    if seconds is None or not math.isfinite(seconds):
+        return "-"
+    if seconds < 9.5:
+        return f"{seconds:.2g} s"
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+
+
+def title(result: Mapping[str, Any]) -> str:
+    """What was done, in one line."""
+    forget, seeds = result["forget"], result["seeds"]
+    told = ", ".join(f"{name} seed {seed}" for name, seed in seeds.items())
+    if len(set(seeds.values())) == 1:
+        told = f"seed {next(iter(seeds.values()))}"
+    return f"{result['model']}, {forget['count']} rows to forget ({forget['kind']}), rho {result['rho']}, {told}"
+
+
+def forgotten_classes(result: Mapping[str, Any]) -> str | None:
+    """Test accuracy on the classes that were forgotten whole, or None where no class was."""
+    models = [("Original", result["original"]), ("Retrain", result.get("retrain") or {})]
+    models.append((str(result["method"]), result["scores"]))
+    told = [(name, scores.get("ta_forgotten")) for name, scores in models]
+    told = [f"{name} {number(value)}" for name, value in told if value is not None]
+    return f"Test accuracy on the forgotten classes: {', '.join(told)}" if told else None
+
+
+def gives_no_guidance(attacker: Mapping[str, Any]) -> bool:
+    """Whether the attacker is at chance on held-out shadow outputs; not known is not chance."""
+    auc = attacker.get("auc_shadow")
+    return auc is not None and not auc > NO_GUIDANCE_AUC
+
+
+def speed(result: Mapping[str, Any]) -> str | None:
+    """How many times as long Retrain takes, without and with the attackers' fit, or None if not known."""
+    retrain, method = (result.get("retrain") or {}).get("ut_minutes"), result["scores"].get("ut_minutes")
+    if not retrain or not method:
+        return None
+    told = f"Retrain takes {_times(retrain / method)} times as long as {result['method']}"
+    attackers = result["time"].get("attackers_s")
+    if not attackers:
+        return told
+    return f"{told}; {_times(retrain / (method + attackers / 60))} times with the attackers' fit counted"
+
+
+def _times(ratio: float) -> str:
+    return number(ratio, 2 if ratio < 10 else 0)

@@ -1,0 +1,165 @@
+"""What a person reads while a run goes on and when it ends: progress and the results table."""
+
+import contextlib
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from time import monotonic
+from typing import TYPE_CHECKING, Any, TextIO
+
+from ltu_jax.reporting import table
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from ltu_jax.types import Progress
+
+LINE_FRACTION, LINE_SECONDS = 0.1, 5.0
+"""A log gets a line when both this much of the work and this much time have gone by since the last."""
+
+
+def print_result(result: Mapping[str, Any], console: "Console | None" = None) -> None:
+    """Prints the table of a result, its attackers, times and warnings; plain text where it is not a terminal.
+
+    Args:
+      result: what ``result.json`` holds.
+      console: where to print; standard output unless given.
+    """
+    from rich.console import Console
+    from rich.text import Text
+
+    console = console or Console()
+
+    def line(text: str, style: str = "") -> None:
+        console.print(Text(text, style=style))
+
+    line(f"\n{result['method']} on {result['dataset']}", "bold")
+    line(table.title(result))
+    console.print()
+    console.print(_scores(result, console.width))
+    console.print()
+    if result.get("retrain"):
+        note = "In parentheses: absolute difference to Retrain, in points."
+        if result.get("retrain_spread"):
+            note += " spread: mean difference between two Retrain models; a gap within it is noise."
+        line(note, "dim")
+    else:
+        line("No Retrain model to compare with.", "dim")
+    if forgotten := table.forgotten_classes(result):
+        line(forgotten)
+    if result.get("attackers"):
+        console.print()
+        console.print(_attackers(result["attackers"]))
+    console.print()
+    times = [(words, result["time"].get(name)) for name, words in table.TIMES.items()]
+    line(f"Time: {', '.join(f'{words} {table.duration(t)}' for words, t in times if t is not None) or '-'}")
+    if ratio := table.speed(result):
+        line(ratio)
+    for warning in result.get("warnings") or ():
+        line(f"Warning: {warning}", "yellow")
+
+
+def _table(space: int) -> Any:
+    from rich import box
+    from rich.table import Table
+
+    # The divider of this box is itself one space wide.
+    return Table(box=box.SIMPLE_HEAD, show_edge=False, padding=(0, space - 1, 0, 0), pad_edge=False)
+
+
+def _scores(result: Mapping[str, Any], width: int) -> Any:
+    from rich.text import Text
+
+    rows = [(row, "") for row in table.rows(result)]
+    rows[-1] = rows[-1][0], "bold"
+    if spread := result.get("retrain_spread"):
+        gaps = tuple(spread.get(measure) for measure in table.MEASURES)
+        rows.append((table.Row("spread", (None,) * len(gaps), gaps, spread.get("mean"), None), "dim"))
+    columns = [["", *(row.name for row, _ in rows)]]
+    for index, measure in enumerate(table.MEASURES):
+        columns.append(_aligned(measure.upper(), [(row.values[index], row.gaps[index]) for row, _ in rows]))
+    columns.append(["gap", *(table.number(row.mean_gap) for row, _ in rows)])
+    columns.append(["UT min", *(table.minutes(row.minutes) for row, _ in rows)])
+    needed = sum(max(map(len, column)) for column in columns) + 2 * (len(columns) - 1)
+    shown = _table(2 if needed <= width else 1)
+    for number, (head, *_) in enumerate(columns):
+        # Only the name may wrap: a number broken over two lines would be misread.
+        justify = "right" if number > len(table.MEASURES) else "left"
+        shown.add_column(head, justify=justify, no_wrap=number > 0, overflow="fold")
+    for (_, style), cells in zip(rows, list(zip(*columns, strict=True))[1:], strict=True):
+        shown.add_row(*(Text(cell, style=style) for cell in cells))
+    return shown
+
+
+def _aligned(head: str, cells: list[tuple[float | None, float | None]]) -> list[str]:
+    """A column of ``value (gap)`` in which values stand under values and gaps under gaps."""
+    values = [head, *(table.number(value) if value is not None or gap is None else "" for value, gap in cells)]
+    gaps = ["", *("" if gap is None else f" ({table.number(gap)})" for _, gap in cells)]
+    wide, narrow = (max(map(len, part)) for part in (values, gaps))
+    return [value.rjust(wide) + gap.rjust(narrow) for value, gap in zip(values, gaps, strict=True)]
+
+
+def _attackers(attackers: list[Mapping[str, Any]]) -> Any:
+    from rich.text import Text
+
+    shown = _table(2)
+    for head in ("\nattacker", "AUC on\nshadows", "\noriginal", "\nunlearned", ""):
+        shown.add_column(head, justify="left" if head in ("\nattacker", "") else "right")
+    for attacker in attackers:
+        aucs = [table.number(attacker.get(f"auc_{on}"), 3) for on in ("shadow", "original", "unlearned")]
+        note = "gives no guidance" if table.gives_no_guidance(attacker) else ""
+        shown.add_row(Text(str(attacker["name"])), *aucs, Text(note, style="yellow"))
+    return shown
+
+
+def progress_for(stream: TextIO | None = None) -> "Progress":
+    """How long work reports itself: a bar on a terminal, a few plain lines in a log.
+
+    Args:
+      stream: where to write; standard error unless given.
+
+    Returns:
+      ``with progress("original", num_steps) as advance: advance(n)``.
+    """
+    to = sys.stderr if stream is None else stream
+    report = _bar if to.isatty() else _lines
+    return lambda label, total: report(label, total, to)
+
+
+@contextlib.contextmanager
+def _bar(label: str, total: int, stream: TextIO) -> Iterator[Callable[[int], None]]:
+    from rich import progress
+    from rich.console import Console
+
+    columns = (
+        progress.TextColumn("{task.description}", markup=False),
+        progress.BarColumn(),
+        progress.MofNCompleteColumn(),
+        progress.TimeElapsedColumn(),
+        progress.TimeRemainingColumn(),
+        progress.TextColumn("left", style="progress.remaining"),
+    )
+    with progress.Progress(*columns, console=Console(file=stream), refresh_per_second=4) as bar:
+        task = bar.add_task(label, total=total)
+        yield lambda n: bar.advance(task, n)
+
+
+@contextlib.contextmanager
+def _lines(label: str, total: int, stream: TextIO) -> Iterator[Callable[[int], None]]:
+    start = last = monotonic()
+    done = told = 0
+
+    def advance(n: int) -> None:
+        nonlocal done, told, last
+        done += n
+        now = monotonic()
+        if done < total and done - told >= LINE_FRACTION * total and now - last >= LINE_SECONDS:
+            told, last = done, now
+            left = table.duration((now - start) / done * (total - done))
+            print(f"{label}: {done}/{total} steps ({100 * done // total} %), {left} left", file=stream, flush=True)
+
+    try:
+        yield advance
+    except BaseException:
+        print(f"{label}: stopped at {done}/{total} steps", file=stream, flush=True)
+        raise
+    print(f"{label}: {done} steps in {table.duration(monotonic() - start)}", file=stream, flush=True)

@@ -1,0 +1,49 @@
+"""Originals, Retrain models and attacker banks kept between runs, by the hash of everything that made them."""
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from ltu_jax.config import digest
+from ltu_jax.training.checkpoint import load, save
+from ltu_jax.types import ArrayTree
+
+RECIPE_VERSION = 1
+"""Raise it when the code makes something else of the same settings: old entries are then not found."""
+
+
+class Cached(NamedTuple):
+    """A value, what it cost to make (now or once), and whether it was there already."""
+
+    value: ArrayTree
+    seconds: float
+    found: bool
+
+
+def cached(directory: Path | None, kind: str, key: Any, make: Callable[[], ArrayTree]) -> Cached:
+    """The value of ``make()``, taken from ``directory`` where it lies there.
+
+    Args:
+      directory: the cache; None keeps nothing.
+      kind: a word for the reader of the folder's name, e.g. ``"original"``.
+      key: JSON-ready values: everything that the value is a function of.
+      make: makes it; a tree of nested dicts of arrays.
+
+    Returns:
+      ``Cached``.
+
+    Raises:
+      CheckpointError: if the entry is damaged.
+    """
+    path = None if directory is None else directory / f"{kind}-{digest(RECIPE_VERSION, kind, key)[:20]}"
+    if path is not None and path.exists():
+        value, metadata = load(path)
+        return Cached(value, metadata["seconds"], True)
+    start = time.perf_counter()
+    value = make()
+    seconds = time.perf_counter() - start
+    if path is not None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        save(path, value, {"seconds": seconds, "key": key})
+    return Cached(value, seconds, False)

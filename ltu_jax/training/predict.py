@@ -1,0 +1,54 @@
+"""Forward passes over many rows in batches of one size."""
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from ltu_jax.training.dispatch import compiled
+from ltu_jax.types import ApplyFn, ArrayTree
+
+ForwardFn = Callable[[ArrayTree, ArrayTree, jax.Array], jax.Array]
+"""``forward(params, model_state, images f32[B,H,W,3]) -> f32[B, ...]``."""
+
+
+@functools.lru_cache(maxsize=64)
+def eval_forward(apply_fn: ApplyFn) -> ForwardFn:
+    """The logits of a model in evaluation mode, as a ``ForwardFn``; the same function for the same model."""
+    return lambda params, model_state, images: apply_fn(params, model_state, images, train=False)[0]
+
+
+@functools.lru_cache(maxsize=64)
+def _on_bytes(forward: ForwardFn) -> Callable:
+    return lambda params, model_state, images: forward(params, model_state, images.astype(jnp.float32) / 255)
+
+
+def predict(
+    forward: ForwardFn, params: ArrayTree, model_state: ArrayTree, images: np.ndarray | jax.Array, *, batch_size: int
+) -> Any:
+    """``forward`` of every image, unaugmented.
+
+    The last batch is filled up with its first image, so that one program serves all batches.
+
+    Args:
+      forward: what to compute, e.g. ``eval_forward(apply_fn)``.
+      params: parameters.
+      model_state: BatchNorm statistics or ``{}``.
+      images: u8[M,H,W,3].
+      batch_size: images a forward pass.
+
+    Returns:
+      f32[M, ...] on the host; under a trace, traced.
+    """
+    fn, batch_size = _on_bytes(forward), min(batch_size, len(images))
+    if isinstance(images, jax.core.Tracer):  # only shapes are wanted: a method's init under jax.eval_shape
+        return fn(params, model_state, images)
+    out = []
+    for start in range(0, len(images), batch_size):
+        index = np.minimum(np.arange(start, start + batch_size), len(images) - 1)
+        batch = jnp.asarray(images[index])
+        out.append(compiled(fn, params, model_state, batch)(params, model_state, batch))
+    return np.concatenate([np.asarray(x) for x in out])[: len(images)]

@@ -1,0 +1,55 @@
+"""Learning rates as traced values: another rate or another number of steps compiles nothing anew."""
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+import optax
+
+from ltu_jax.types import UnlearnState
+
+
+@flax.struct.dataclass
+class Schedule:
+    """A learning-rate schedule whose numbers are arrays; only its kind is static."""
+
+    peak: jax.Array  # f32[]
+    num_steps: jax.Array  # f32[]
+    warmup_steps: jax.Array  # f32[]
+    milestones: jax.Array  # f32[m], steps at which multistep divides by ten
+    kind: str = flax.struct.field(pytree_node=False)
+
+
+def make_schedule(
+    kind: str, peak: float, num_steps: float, *, warmup_steps: float = 0.0, milestones: tuple[float, ...] = ()
+) -> Schedule:
+    """A schedule of ``kind`` ``"cosine"`` (to zero), ``"multistep"`` or ``"constant"``; all counts in steps."""
+    numbers = (jnp.float32(x) for x in (peak, num_steps, warmup_steps))
+    return Schedule(*numbers, jnp.asarray(milestones, jnp.float32), kind)
+
+
+def learning_rate(schedule: Schedule, step: jax.Array) -> jax.Array:
+    """The rate of step ``step`` i32[], f32[]: linear warm-up, then by kind."""
+    rate = schedule.peak
+    if schedule.kind == "cosine":
+        span = jnp.maximum(schedule.num_steps - schedule.warmup_steps, 1)
+        progress = jnp.clip((step - schedule.warmup_steps) / span, 0, 1)
+        rate = rate * 0.5 * (1 + jnp.cos(jnp.pi * progress))
+    elif schedule.kind == "multistep":
+        rate = rate * 0.1 ** jnp.sum(step >= schedule.milestones)
+    return rate * jnp.minimum(1, (step + 1) / jnp.maximum(schedule.warmup_steps, 1))
+
+
+@optax.inject_hyperparams
+def _sgd(learning_rate: float, momentum: float, weight_decay: float) -> optax.GradientTransformation:
+    return optax.chain(optax.add_decayed_weights(weight_decay), optax.sgd(learning_rate, momentum))
+
+
+SGD: optax.GradientTransformation = _sgd(learning_rate=0.0, momentum=0.0, weight_decay=0.0)
+"""SGD with momentum and L2 weight decay as PyTorch has it; all three numbers live in its state (``set_sgd``)."""
+
+
+def set_sgd(state: UnlearnState, **numbers: float | jax.Array) -> UnlearnState:
+    """The state, whose ``tx`` is ``SGD``, with ``learning_rate``, ``momentum`` or ``weight_decay`` set."""
+    values = {name: jnp.asarray(value, jnp.float32) for name, value in numbers.items()}
+    opt_state = state.opt_state
+    return state.replace(opt_state=opt_state._replace(hyperparams={**opt_state.hyperparams, **values}))

@@ -1,0 +1,133 @@
+"""One trainer for the original, Retrain and the shadows: SGD on cross-entropy, data on the device."""
+
+import functools
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from ltu_jax.config import Training
+from ltu_jax.core.losses import cross_entropy
+from ltu_jax.data.batches import augmented, epoch_rows, gather
+from ltu_jax.training.dispatch import SampleFn, compile_steps
+from ltu_jax.training.schedule import SGD, Schedule, learning_rate, make_schedule, set_sgd
+from ltu_jax.types import ApplyFn, ArrayTree, Batch, Metrics, Progress, Rows, UnlearnState, make_state, silent
+
+STEPS_PER_CALL = 100
+
+
+class TrainContext(NamedTuple):
+    """What a training run only reads."""
+
+    schedule: Schedule
+    order_key: jax.Array  # shuffles the epochs
+
+
+def num_train_steps(training: Training, num_rows: int) -> int:
+    """Steps of a whole training run on ``num_rows`` rows."""
+    return max(1, round(training.epochs * num_rows / min(training.batch_size, num_rows)))
+
+
+def init_training(
+    apply_fn: ApplyFn, params: ArrayTree, model_state: ArrayTree, training: Training, num_rows: int, key: jax.Array
+) -> tuple[UnlearnState, TrainContext]:
+    """State and context of a training run from ``params``.
+
+    Args:
+      apply_fn: the model.
+      params: initial parameters.
+      model_state: initial BatchNorm statistics or ``{}``.
+      training: the recipe.
+      num_rows: rows trained on; with the recipe they say how many steps there are.
+      key: all randomness of the run.
+
+    Returns:
+      ``(state, context)``.
+    """
+    step_key, order_key = jax.random.split(key)
+    state = make_state(apply_fn, params, model_state, SGD, step_key)
+    state = set_sgd(state, momentum=training.momentum, weight_decay=training.weight_decay)
+    epoch = num_rows / min(training.batch_size, num_rows)
+    schedule = make_schedule(
+        training.schedule,
+        training.learning_rate,
+        num_train_steps(training, num_rows),
+        warmup_steps=training.warmup_epochs * epoch,
+        milestones=tuple(m * epoch for m in training.milestones),
+    )
+    return state, TrainContext(schedule, order_key)
+
+
+@functools.lru_cache(maxsize=64)
+def make_sample(batch_size: int, augment: str) -> SampleFn:
+    """How a training run draws its batches from ``Rows``; see ``dispatch.SampleFn``.
+
+    Equal arguments give the same function, so that it is compiled once.
+    """
+
+    def sample(key: jax.Array, step: jax.Array, context: TrainContext, rows: Rows) -> Batch:
+        index = epoch_rows(context.order_key, step, len(rows.labels), batch_size)
+        return augmented(key, gather(rows, index), augment)
+
+    return sample
+
+
+def train_step(state: UnlearnState, context: TrainContext, batch: Batch) -> tuple[UnlearnState, Metrics]:
+    """One step of SGD on the mean cross-entropy of a batch."""
+
+    def loss_fn(params):
+        logits, model_state = state.apply_fn(params, state.model_state, batch.images, train=True)
+        return cross_entropy(logits, batch.labels), (logits, model_state)
+
+    (loss, (logits, model_state)), grads = jax.value_and_grad(loss_fn, has_aux=True)(state.params)
+    state = set_sgd(state, learning_rate=learning_rate(context.schedule, state.step))
+    state = state.apply_gradients(grads=grads, model_state=model_state)
+    return state, {"loss/train": loss, "accuracy/train": jnp.mean(logits.argmax(-1) == batch.labels)}
+
+
+def train(
+    apply_fn: ApplyFn,
+    params: ArrayTree,
+    model_state: ArrayTree,
+    rows: Rows,
+    training: Training,
+    key: jax.Array,
+    *,
+    augment: str = "none",
+    progress: Progress = silent,
+    label: str = "training",
+) -> UnlearnState:
+    """Trains a model on ``rows`` from given initial parameters.
+
+    Args:
+      apply_fn: the model.
+      params: initial parameters; not consumed.
+      model_state: initial BatchNorm statistics or ``{}``.
+      rows: u8[M,H,W,3] images and i32[M] labels.
+      training: the recipe.
+      key: all randomness of the run.
+      augment: see ``data.augment``.
+      progress: told about every finished step.
+      label: what is being trained, for ``progress``.
+
+    Returns:
+      The trained state.
+
+    Raises:
+      FloatingPointError: if the loss is not finite; the steps are named.
+    """
+    state, context = init_training(apply_fn, params, model_state, training, len(rows.labels), key)
+    state = jax.tree.map(jnp.copy, state)  # the steps donate their state; the caller keeps its params
+    num_steps, sample = num_train_steps(training, len(rows.labels)), make_sample(training.batch_size, augment)
+    with progress(label, num_steps) as advance:
+        for start in range(0, num_steps, STEPS_PER_CALL):
+            count = min(STEPS_PER_CALL, num_steps - start)
+            state, metrics = compile_steps(sample, train_step, state, context, rows, count)(state, context, rows)
+            if not np.isfinite(metrics["loss/train"]).all():
+                raise FloatingPointError(
+                    f"{label}: the loss is not finite in steps {start}..{start + count - 1};"
+                    " try a smaller config.training.learning_rate"
+                )
+            advance(count)
+    return state

@@ -1,0 +1,168 @@
+"""What flows between the rooms, and the legend of the shape letters.
+
+M rows of a source; B images of a batch; H, W height and width; C classes; N query sets; K attackers;
+F forget rows; R rows of the rho subset; D features. ``u8``, ``i32``, ``f32`` are dtypes, ``[]`` a scalar.
+Percentages run from 0 to 100, times are in seconds unless the name says minutes.
+"""
+
+import contextlib
+import dataclasses
+import hashlib
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from typing import Any, NamedTuple
+
+import chex
+import flax.struct
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax.training import train_state
+
+ArrayTree = chex.ArrayTree
+ApplyFn = Callable[..., tuple[jax.Array, ArrayTree]]
+"""``apply_fn(params, model_state, images f32[B,H,W,3] in [0,1], train) -> (logits f32[B,C], model_state)``."""
+Metrics = dict[str, jax.Array]
+
+
+class Rows(NamedTuple):
+    """Labelled images as stored: uint8 until a batch is gathered."""
+
+    images: jax.Array  # u8[M,H,W,3]
+    labels: jax.Array  # i32[M]
+
+
+class Batch(NamedTuple):
+    """Labelled images as a model takes them."""
+
+    images: jax.Array  # f32[B,H,W,3] in [0,1]
+    labels: jax.Array  # i32[B]
+
+
+class AuditTask(NamedTuple):
+    """A batch of the forget set, and the attacker that is asked about it (Eq. 11)."""
+
+    batch: Batch
+    attacker: jax.Array  # i32[], an index into the bank
+
+
+class Visible(NamedTuple):
+    """All that an unlearning method may see: never test, validation or reserve rows."""
+
+    forget: Rows
+    remain: Rows  # already cut to rho
+
+
+class UnlearnState(train_state.TrainState):
+    """A ``TrainState`` that also carries BatchNorm statistics (or ``{}``) and the base key.
+
+    Step t draws from ``fold_in(rng, t)``, so nothing else needs to be carried or saved.
+    """
+
+    model_state: ArrayTree
+    rng: jax.Array
+
+
+def make_state(apply_fn: ApplyFn, params: ArrayTree, model_state: ArrayTree, tx: Any, rng: jax.Array) -> UnlearnState:
+    """A fresh state at step 0.
+
+    ``TrainState.create`` would leave ``step`` a weakly typed int, and a restored checkpoint, whose
+    step is a strong int32, would then compile the step a second time.
+    """
+    return UnlearnState(
+        step=jnp.zeros((), jnp.int32),
+        apply_fn=apply_fn,
+        params=params,
+        tx=tx,
+        opt_state=tx.init(params),
+        model_state=model_state,
+        rng=rng,
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class Source:
+    """A data set on the host; the first ``num_train`` rows are its training part, the rest its test part."""
+
+    name: str
+    images: np.ndarray  # u8[M,H,W,3]
+    labels: np.ndarray  # i32[M]
+    ids: np.ndarray  # str[M], unique
+    num_classes: int
+    num_train: int
+    coarse: np.ndarray | None = None  # i32[M], super-classes where there are any
+
+    def rows(self, index: np.ndarray) -> Rows:
+        """The rows at ``index``, on the default device."""
+        return Rows(jnp.asarray(self.images[index]), jnp.asarray(self.labels[index], jnp.int32))
+
+    def sha256(self) -> str:
+        """Hash of every pixel, label and id."""
+        digest = hashlib.sha256(self.name.encode())
+        for part in (self.images, self.labels, self.ids, self.coarse):
+            if part is not None:
+                digest.update(f"{part.dtype}{part.shape}".encode())
+                digest.update(np.ascontiguousarray(part).tobytes())
+        return digest.hexdigest()
+
+
+@dataclasses.dataclass(frozen=True)
+class Splits:
+    """Disjoint, sorted index sets i64[.] into a source."""
+
+    forget: np.ndarray
+    remain: np.ndarray
+    validation: np.ndarray  # never trained on; for scores during a run and warnings
+    test: np.ndarray
+    reserve: np.ndarray  # the shadows' rows: never seen by the original or by a score
+    test_forgotten: np.ndarray  # test rows of a class that is forgotten whole, else empty
+
+    @property
+    def train(self) -> np.ndarray:
+        """The rows that the original was trained on."""
+        return np.sort(np.concatenate([self.forget, self.remain]))
+
+    def sha256(self) -> str:
+        """Hash of all six index sets."""
+        digest = hashlib.sha256()
+        for field in dataclasses.fields(self):
+            digest.update(field.name.encode() + getattr(self, field.name).astype(np.int64).tobytes())
+        return digest.hexdigest()
+
+
+@dataclasses.dataclass(frozen=True)
+class Scores:
+    """The paper's five measures (sec. 4.1): percent, and minutes."""
+
+    ua: float  # error on the forget rows
+    ra: float  # accuracy on the remaining rows
+    ta: float  # accuracy on the test rows (of the classes that remain)
+    mi: float  # forget rows that the held-out attacker calls non-members
+    ut_minutes: float | None = None
+    ta_forgotten: float | None = None  # accuracy on the test rows of a class that was forgotten whole
+
+
+@flax.struct.dataclass
+class Parts:
+    """What a method may be built from, beside its settings; a method that needs a missing one says so."""
+
+    apply_fn: ApplyFn = flax.struct.field(pytree_node=False)
+    num_classes: int = flax.struct.field(pytree_node=False)
+    init_params: Callable[[jax.Array], tuple[ArrayTree, ArrayTree]] | None = flax.struct.field(
+        pytree_node=False, default=None
+    )
+    features: Callable[..., jax.Array] | None = flax.struct.field(pytree_node=False, default=None)
+    bank: Any = None
+    training: Any = flax.struct.field(pytree_node=False, default=None)
+    augment: str = flax.struct.field(pytree_node=False, default="none")
+
+
+Progress = Callable[[str, int], AbstractContextManager[Callable[[int], None]]]
+"""``with progress("original", num_steps) as advance: advance(n)``: how long work reports itself."""
+
+
+@contextlib.contextmanager
+def silent(label: str, total: int) -> Iterator[Callable[[int], None]]:
+    """A ``Progress`` that says nothing; the default of every library function."""
+    del label, total
+    yield lambda n: None

@@ -1,0 +1,110 @@
+"""What a run would cost, without training or compiling anything: ``--dry_run``."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from ltu_jax.attackers.bank import init_bank
+from ltu_jax.config import Config
+from ltu_jax.data.splits import remain_subset
+from ltu_jax.methods import build_method
+from ltu_jax.models.build import build_model
+from ltu_jax.training.schedule import SGD
+from ltu_jax.training.supervised import init_training, num_train_steps, train_step
+from ltu_jax.types import ArrayTree, Batch, Parts, Rows, Source, Splits, Visible, make_state
+
+
+def estimate(config: Config, source: Source, splits: Splits) -> dict[str, Any]:
+    """Shapes, steps, flops and memory of a run, from ``jax.eval_shape`` alone.
+
+    Flops are XLA's count of the traced programs; the compiled ones need no more.
+
+    Args:
+      config: resolved settings.
+      source: the data.
+      splits: the index sets.
+
+    Returns:
+      JSON-ready: ``rows``, ``shapes`` (of the images, the logits and what a step of the method draws),
+      ``parameters``, ``steps``, ``flops`` of each part of the run, ``memory_bytes``.
+
+    Raises:
+      ConfigError: if the settings do not fit the data.
+    """
+    image_shape = source.images.shape[1:]
+    spec = build_model(config.model, source.num_classes, image_shape)
+    key = jax.random.key(0)
+
+    def rows(count: int) -> Rows:
+        return Rows(_shape((count, *image_shape), jnp.uint8), _shape((count,), jnp.int32))
+
+    params, model_state = jax.eval_shape(spec.init, key)
+    state = jax.eval_shape(lambda p, s: make_state(spec.apply_fn, p, s, SGD, key), params, model_state)
+    method = build_method(
+        config.method,
+        Parts(
+            apply_fn=spec.apply_fn,
+            num_classes=source.num_classes,
+            init_params=spec.init,
+            features=spec.features,
+            bank=jax.eval_shape(lambda: init_bank(key, config.attackers.names, source.num_classes)),
+            training=config.training,
+            augment=config.data.augment,
+        ),
+    )
+    num_remain = len(splits.remain if method.sees_all else remain_subset(splits, config.data.remain_fraction, 0))
+    visible = Visible(rows(len(splits.forget)), rows(num_remain))
+    begun, context = jax.eval_shape(method.init, key, state, visible)
+    draw = jax.eval_shape(method.sample, key, begun.step, context, visible)
+
+    size = min(config.training.batch_size, len(splits.train))
+    training = jax.eval_shape(
+        lambda p, s: init_training(spec.apply_fn, p, s, config.training, len(splits.train), key), params, model_state
+    )
+    batch = Batch(_shape((size, *image_shape), jnp.float32), _shape((size,), jnp.int32))
+    plain = _flops(train_step, *training, batch)
+    steps = {
+        "original": num_train_steps(config.training, len(splits.train)),
+        "retrain": config.evaluation.num_retrain * num_train_steps(config.training, len(splits.remain)),
+        "shadows": config.attackers.num_shadows * num_train_steps(config.training, len(splits.reserve) // 2),
+    }
+    if not getattr(config.method, "needs_bank", True):
+        steps["shadows"] = 0
+    flops = {name: plain * count for name, count in steps.items()}
+    steps["unlearning"] = method.num_steps(visible)
+    flops |= {"unlearning": _flops(method.step, begun, context, draw) * steps["unlearning"], "train_step": plain}
+    logits, _ = jax.eval_shape(lambda *args: spec.apply_fn(*args, train=False), params, model_state, batch.images)
+    held = {"visible": visible, "state": begun, "context": context, "draw": draw}
+    sizes = {name: len(getattr(splits, name)) for name in ("forget", "remain", "validation", "test", "reserve")}
+    return {
+        "rows": sizes | {"visible_remain": num_remain},
+        "shapes": {
+            "images": list(source.images.shape),
+            "logits": list(logits.shape),
+            "draw": _shapes(draw),
+        },
+        "parameters": sum(x.size for x in jax.tree.leaves(params)),
+        "steps": steps,
+        "flops": flops,
+        "memory_bytes": {name: _bytes(tree) for name, tree in held.items()},
+    }
+
+
+def _shape(shape: tuple[int, ...], dtype: Any) -> jax.ShapeDtypeStruct:
+    return jax.ShapeDtypeStruct(shape, dtype)
+
+
+def _shapes(tree: ArrayTree) -> dict[str, list[int]]:
+    return {jax.tree_util.keystr(path): list(x.shape) for path, x in jax.tree_util.tree_leaves_with_path(tree)}
+
+
+def _flops(step: Callable, *args: Any) -> float:
+    cost = jax.jit(step).lower(*args).cost_analysis() or {}
+    return float(cost.get("flops", float("nan")))
+
+
+def _bytes(tree: ArrayTree) -> int:
+    leaves = [x for x in jax.tree.leaves(tree) if not jax.dtypes.issubdtype(x.dtype, jax.dtypes.prng_key)]
+    return sum(x.size * x.dtype.itemsize for x in leaves)

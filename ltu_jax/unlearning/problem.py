@@ -1,0 +1,226 @@
+"""``prepare(config) -> Problem``: data, splits, original, Retrain and attackers, made once and cached."""
+
+import dataclasses
+import functools
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from ltu_jax.attackers.bank import Bank
+from ltu_jax.attackers.fit import Outputs, asked_outputs, attacker_auc, fit_bank
+from ltu_jax.config import Config, ConfigError, digest, to_dict
+from ltu_jax.data.sources import load_source
+from ltu_jax.data.splits import make_splits
+from ltu_jax.evaluation.scores import evaluate
+from ltu_jax.models.build import ModelSpec, build_model
+from ltu_jax.training.cache import Cached, cached
+from ltu_jax.training.schedule import SGD
+from ltu_jax.training.supervised import train
+from ltu_jax.types import ArrayTree, Parts, Progress, Scores, Source, Splits, UnlearnState, make_state, silent
+
+# What each thing is trained with, by a number: a stream of keys of its own out of the train seed.
+ORIGINAL, SHADOWS, BANK, RETRAIN = range(4)
+
+
+@dataclasses.dataclass(frozen=True)
+class Problem:
+    """A trained model with something to forget, and all that a method is built from and compared with."""
+
+    config: Config
+    source: Source
+    splits: Splits
+    spec: ModelSpec
+    original: UnlearnState
+    retrains: tuple[UnlearnState, ...]
+    bank: Bank | None
+    attackers: tuple[dict[str, Any], ...]  # name, auc_shadow, auc_original
+    seconds: dict[str, float]  # original_s, retrain_s (one model), attackers_s: what each cost, now or once
+
+    @property
+    def parts(self) -> Parts:
+        """What a method is built from."""
+        return Parts(
+            apply_fn=self.spec.apply_fn,
+            num_classes=self.source.num_classes,
+            init_params=self.spec.init,
+            features=self.spec.features,
+            bank=self.bank,
+            training=self.config.training,
+            augment=self.config.data.augment,
+        )
+
+    @property
+    def identity(self) -> str:
+        """Hash of everything that an unlearning run on this problem is a function of."""
+        return digest(to_dict(self.config), self.splits.sha256(), self.source.sha256())
+
+    def score(self, state: UnlearnState) -> Scores:
+        """The paper's measures of a state on this problem."""
+        batch_size = self.config.evaluation.batch_size
+        return evaluate(self.spec.apply_fn, state, self.splits, self.source, batch_size=batch_size)
+
+    def attackers_on(self, state: UnlearnState) -> dict[str, float]:
+        """AUC of each attacker in telling the forget rows from validation rows; the forget rows are its members."""
+        if self.bank is None or not len(self.splits.validation):
+            return {}
+        members, others = self.source.rows(self.splits.forget), self.source.rows(self.splits.validation)
+        return attacker_auc(self.bank, self._ask(state, members, others))
+
+    def _ask(self, state: UnlearnState, members: Any, others: Any) -> Outputs:
+        return asked_outputs(
+            self.spec.apply_fn,
+            state.params,
+            state.model_state,
+            members,
+            others,
+            jax.random.key(self.config.seeds.train or 0),
+            batch_size=self.config.training.batch_size,
+            augment=self.config.data.augment,
+        )
+
+
+def load_data(config: Config, progress: Progress = silent) -> tuple[Source, Splits]:
+    """Source and splits alone: everything about the data that can be wrong is found here.
+
+    Args:
+      config: resolved settings.
+      progress: told about rows read.
+
+    Returns:
+      ``(source, splits)``; for ``forget_kind`` subclass the labels are the coarse ones.
+
+    Raises:
+      ConfigError: if the data or what is to be forgotten is not there.
+    """
+    source = load_source(config.data, progress)
+    splits = make_splits(source, config.data, config.seeds.split or 0)
+    if config.data.forget_kind == "subclass" and source.coarse is not None:
+        source = dataclasses.replace(
+            source, labels=source.coarse, coarse=None, num_classes=int(source.coarse.max()) + 1
+        )
+    if config.eval_every and not len(splits.validation):
+        raise ConfigError("config.eval_every: needs validation rows; allowed: 0, or data.validation_fraction > 0")
+    return source, splits
+
+
+def prepare(
+    config: Config,
+    *,
+    data: tuple[Source, Splits] | None = None,
+    cache: Path | None = None,
+    progress: Progress = silent,
+) -> Problem:
+    """Composes everything that a run starts from.
+
+    Args:
+      config: resolved settings.
+      data: what ``load_data`` gave, where it was called before.
+      cache: where originals, Retrain models and attackers are kept between runs; None keeps nothing.
+      progress: told about every training step.
+
+    Returns:
+      ``Problem``.
+
+    Raises:
+      ConfigError: if the settings do not fit the data.
+      FloatingPointError: if a training diverges.
+      CheckpointError: if a cache entry is damaged.
+    """
+    source, splits = data or load_data(config, progress)
+    spec = build_model(config.model, source.num_classes, source.images.shape[1:])
+    make = _Maker(config, source, spec, cache, progress)
+    original = make.model("original", splits.train, ORIGINAL, 0)
+    retrains = [make.model(f"retrain {i}", splits.remain, RETRAIN, i) for i in range(config.evaluation.num_retrain)]
+    seconds = {"original_s": original.seconds, "attackers_s": 0.0}
+    seconds["retrain_s"] = float(np.mean([r.seconds for r in retrains])) if retrains else 0.0
+    problem = Problem(
+        config, source, splits, spec, make.state(original), tuple(make.state(r) for r in retrains), None, (), seconds
+    )
+    if not getattr(config.method, "needs_bank", True):
+        return problem
+    bank, shadow_auc, seconds["attackers_s"] = make.bank(splits)
+    problem = dataclasses.replace(problem, bank=bank)
+    on_original = problem.attackers_on(problem.original)
+    rows = [{"name": n, "auc_shadow": shadow_auc[n], "auc_original": on_original.get(n)} for n in bank.names]
+    return dataclasses.replace(problem, attackers=tuple(rows))
+
+
+@dataclasses.dataclass(frozen=True)
+class _Maker:
+    """Trains or finds models; the key of each is everything it is a function of."""
+
+    config: Config
+    source: Source
+    spec: ModelSpec
+    cache: Path | None
+    progress: Progress
+
+    @functools.cached_property
+    def source_sha256(self) -> str:
+        return self.source.sha256()
+
+    def key(self, rows: np.ndarray, stream: int, index: int) -> list[Any]:
+        settings = to_dict(self.config)
+        recipe = [settings["model"], settings["training"], settings["data"]["augment"], self.config.seeds.train]
+        return [self.source_sha256, digest(rows.tolist()), recipe, stream, index]
+
+    def train(self, label: str, rows: np.ndarray, stream: int, index: int) -> dict[str, ArrayTree]:
+        seed = jax.random.key(self.config.seeds.train or 0)
+        init_key, train_key = jax.random.split(jax.random.fold_in(jax.random.fold_in(seed, stream), index))
+        state = train(
+            self.spec.apply_fn,
+            *self.spec.init(init_key),
+            self.source.rows(rows),
+            self.config.training,
+            train_key,
+            augment=self.config.data.augment,
+            progress=self.progress,
+            label=label,
+        )
+        return {"params": state.params, "model_state": state.model_state}
+
+    def model(self, label: str, rows: np.ndarray, stream: int, index: int) -> Cached:
+        kind, key = label.split()[0], self.key(rows, stream, index)
+        return cached(self.cache, kind, key, lambda: self.train(label, rows, stream, index))
+
+    def state(self, model: Cached) -> UnlearnState:
+        params, model_state = model.value["params"], model.value["model_state"]
+        rng = jax.random.key(self.config.seeds.unlearn or 0)
+        return make_state(self.spec.apply_fn, params, model_state, SGD, rng)
+
+    def bank(self, splits: Splits) -> tuple[Bank, dict[str, float], float]:
+        """The bank, each attacker's AUC on the shadow held out, and the seconds it all took."""
+        settings = self.config.attackers
+        key = [*self.key(splits.reserve, SHADOWS, 0), dataclasses.asdict(settings)]
+        made = cached(self.cache, "attackers", key, lambda: self.fit_bank(splits.reserve))
+        auc = {name: float(made.value["auc"][name]) for name in settings.names}
+        return Bank(made.value["params"], tuple(settings.names)), auc, made.seconds
+
+    def fit_bank(self, reserve: np.ndarray) -> dict[str, ArrayTree]:
+        settings, seed = self.config.attackers, jax.random.key(self.config.seeds.train or 0)
+        outputs = []
+        for i in range(settings.num_shadows):
+            rng = np.random.default_rng([self.config.seeds.train or 0, SHADOWS, i])
+            inside, outside = np.array_split(rng.permutation(reserve), 2)
+            held_out = i == settings.num_shadows - 1
+            shadow = self.train(f"shadow {i + 1}/{settings.num_shadows}", np.sort(inside), SHADOWS, i)
+            outputs.append(
+                asked_outputs(
+                    self.spec.apply_fn,
+                    shadow["params"],
+                    shadow["model_state"],
+                    self.source.rows(inside),
+                    self.source.rows(outside),
+                    jax.random.fold_in(jax.random.fold_in(seed, BANK), i),
+                    batch_size=self.config.training.batch_size,
+                    augment=self.config.data.augment,
+                    draws=1 if held_out else settings.draws,
+                )
+            )
+        fitted_on = Outputs(*(jnp.concatenate(x) for x in zip(*outputs[:-1], strict=True)))
+        bank = fit_bank(fitted_on, settings, self.source.num_classes, jax.random.fold_in(seed, BANK))
+        auc = {name: np.array(value) for name, value in attacker_auc(bank, outputs[-1]).items()}
+        return {"params": bank.params, "auc": auc}

@@ -1,0 +1,105 @@
+"""One run as a JSON-ready dictionary: what ``result.json`` holds."""
+
+import datetime
+import importlib.metadata
+import subprocess
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from ltu_jax.config import digest, to_dict
+from ltu_jax.evaluation.scores import gap, mean_scores, spread
+from ltu_jax.types import Scores, UnlearnState
+from ltu_jax.unlearning.problem import Problem
+from ltu_jax.unlearning.saving import History
+
+SCHEMA_VERSION = 1
+
+
+def make_result(problem: Problem, state: UnlearnState, history: History, started: str) -> dict[str, Any]:
+    """Scores a finished run beside the original and Retrain.
+
+    Args:
+      problem: what the run started from.
+      state: the unlearned model.
+      history: what the run told.
+      started: time the program started, ISO 8601.
+
+    Returns:
+      The dictionary; percentages 0..100, UT in minutes, other times in seconds.
+    """
+    config, splits, seconds = problem.config, problem.splits, problem.seconds
+    original = problem.score(problem.original)
+    retrains = [problem.score(r) for r in problem.retrains]
+    scores = Scores(**{**asdict(problem.score(state)), "ut_minutes": history.ut_minutes})
+    reference = mean_scores(retrains) if retrains else None
+    retrain = None if reference is None else {**_plain(reference), "ut_minutes": seconds["retrain_s"] / 60}
+    auc = problem.attackers_on(state)
+    forgotten = problem.source.ids[splits.forget].tolist()
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "method": config.method.name,
+        "seeds": asdict(config.seeds),
+        "dataset": problem.source.name,
+        "model": config.model.name,
+        "forget": {"kind": config.data.forget_kind, "count": len(forgotten), "sha256": digest(forgotten)},
+        "rho": config.data.remain_fraction,
+        "scores": _plain(scores),
+        "original": _plain(original),
+        "retrain": retrain,
+        "retrain_spread": spread(retrains),
+        "gap": None if reference is None else gap(scores, reference),
+        "original_gap": None if reference is None else gap(original, reference),
+        "attackers": [{**row, "auc_unlearned": auc.get(row["name"])} for row in problem.attackers],
+        "warnings": history.warnings + _blind(problem),
+        "steps": {"taken": int(state.step), "best": history.best_step},
+        "audits": {},
+        "time": {"compile_s": history.compile_s, "unlearn_s": history.ut_minutes * 60, **seconds},
+        "splits_sha256": splits.sha256(),
+        "provenance": {**provenance(started), "config_sha256": digest(to_dict(config))},
+    }
+
+
+def provenance(started: str) -> dict[str, Any]:
+    """Commit, versions and device: what a figure must be quoted with."""
+    names = ("ltu-jax", "jax", "jaxlib", "flax", "optax", "numpy")
+    device = jax.devices()[0]
+    return {
+        "commit": _commit(),
+        "versions": {"python": sys.version.split()[0], **{n: importlib.metadata.version(n) for n in names}},
+        "device": f"{len(jax.devices())} x {device.device_kind} ({device.platform})",
+        "started": started,
+    }
+
+
+def now() -> str:
+    """The time, ISO 8601 with its zone."""
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+
+
+def _plain(scores: Scores) -> dict[str, float | None]:
+    return {k: v for k, v in asdict(scores).items() if v is not None or k in ("ua", "ra", "ta", "mi")}
+
+
+def _blind(problem: Problem) -> list[str]:
+    """An attacker at 0.5 gives no guidance, and the user must see it."""
+    blind = [row["name"] for row in problem.attackers if row["auc_shadow"] <= 0.55]
+    if not blind:
+        return []
+    return [
+        f"attackers that know next to nothing (AUC <= 0.55 on a held-out shadow) give no guidance: {', '.join(blind)}"
+    ]
+
+
+def _commit() -> str | None:
+    """The commit of the checkout that this code runs from, with ``+`` where it was changed since; None if installed."""
+    try:
+        git = ["git", "-C", str(Path(__file__).parent)]
+        commit = subprocess.run([*git, "rev-parse", "--short=12", "HEAD"], capture_output=True, text=True, check=True)
+        changed = subprocess.run([*git, "status", "--porcelain", "-uno"], capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return commit.stdout.strip() + ("+" if changed.stdout.strip() else "")

@@ -1,0 +1,9 @@
+"""Settings for the whole suite: rank promotion is an error, compiled programs are kept between runs."""
+
+import os
+
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+
+import jax
+
+jax.config.update("jax_numpy_rank_promotion", "raise")

@@ -1,0 +1,152 @@
+"""meta_grad against closed forms, the naive double backward and finite differences (float64)."""
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from ltu_jax.core.meta import meta_grad
+
+pytestmark = pytest.mark.smoke
+
+OPTIMIZERS = {
+    "sgd": optax.sgd(0.3),
+    "momentum": optax.sgd(0.3, momentum=0.9),
+    "nesterov": optax.sgd(0.3, momentum=0.9, nesterov=True),
+    "weight_decay": optax.chain(optax.add_decayed_weights(0.1), optax.sgd(0.3)),
+    "clip": optax.chain(optax.clip_by_global_norm(0.05), optax.sgd(0.3)),
+    "adam": optax.adam(0.1, eps_root=1e-6),
+}
+
+
+@pytest.fixture
+def x64():
+    with jax.enable_x64(True):
+        yield
+
+
+def quadratic(seed, size=6, num_queries=3):
+    """``0.5 (p - b)^T A (p - b)``: the task is (A, b), so gradient and Hessian are known."""
+    rng = np.random.default_rng(seed)
+
+    def task():
+        half = rng.normal(size=(size, size))
+        return half @ half.T / size, rng.normal(size=size)
+
+    support, queries = task(), [task() for _ in range(num_queries)]
+    stacked = tuple(np.stack(part) for part in zip(*queries, strict=True))
+    return rng.normal(size=size), support, queries, stacked
+
+
+def quadratic_loss(params, task):
+    matrix, centre = task
+    offset = params - centre
+    return 0.5 * offset @ matrix @ offset, {"offset": offset}
+
+
+def network_loss(params, task):
+    """A two-layer network with smooth activations: third derivatives do not vanish."""
+    images, labels = task
+    hidden = jnp.tanh(images @ params["w1"] + params["b1"][None])
+    logits = hidden @ params["w2"]
+    return optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean(), hidden.mean()
+
+
+def network_problem(seed, num_queries=3):
+    rng = np.random.default_rng(seed)
+    params = {"w1": rng.normal(size=(5, 7)), "b1": rng.normal(size=7), "w2": rng.normal(size=(7, 4))}
+    task = lambda *lead: (rng.normal(size=(*lead, 8, 5)), rng.integers(0, 4, size=(*lead, 8)))  # noqa: E731
+    return jax.tree.map(jnp.asarray, (params, task(), task(num_queries)))
+
+
+def largest_relative_error(tree, reference):
+    flat = lambda t: np.concatenate([np.ravel(x) for x in jax.tree.leaves(t)])  # noqa: E731
+    return np.abs(flat(tree) - flat(reference)).max() / np.abs(flat(reference)).max()
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("weight", [1.0, 0.03])
+def test_quadratic_meta_gradient_is_g_plus_I_minus_alpha_H_times_query_gradients(x64, seed, weight):
+    params, (hessian, centre), queries, stacked = quadratic(seed)
+    out = meta_grad(quadratic_loss, params, (hessian, centre), stacked, optax.sgd(0.3), tune_weight=weight)
+    g = hessian @ (params - centre)
+    tuned = params - 0.3 * g
+    v = sum(a @ (tuned - b) for a, b in queries)
+    np.testing.assert_allclose(out.grad, weight * g + (np.eye(6) - 0.3 * hessian) @ v, rtol=1e-12)
+    np.testing.assert_allclose(out.norms.tune, np.linalg.norm(g), rtol=1e-12)
+    np.testing.assert_allclose(out.norms.query, np.linalg.norm(v), rtol=1e-12)
+    np.testing.assert_allclose(out.tune_loss, 0.5 * (params - centre) @ g, rtol=1e-12)
+    losses = [0.5 * (tuned - b) @ a @ (tuned - b) for a, b in queries]
+    np.testing.assert_allclose(out.query_losses, losses, rtol=1e-12)
+    np.testing.assert_allclose(out.aux.queries["offset"], [tuned - b for _, b in queries], rtol=1e-12)
+    np.testing.assert_allclose(out.aux.support["offset"], params - centre, rtol=1e-12)
+
+
+def test_cheaper_orders_drop_what_the_algebra_says(x64):
+    params, (hessian, centre), queries, stacked = quadratic(0)
+    g = hessian @ (params - centre)
+    decay = optax.chain(optax.add_decayed_weights(0.1), optax.sgd(0.3))  # u = p - 0.3 (g + 0.1 p)
+    tuned = params - 0.3 * (g + 0.1 * params)
+    v = sum(a @ (tuned - b) for a, b in queries)
+    run = lambda order: meta_grad(quadratic_loss, params, (hessian, centre), stacked, decay, order=order)  # noqa: E731
+    np.testing.assert_allclose(run("second").grad, g + 0.97 * v - 0.3 * hessian @ v, rtol=1e-12)
+    np.testing.assert_allclose(run("first").grad, g + 0.97 * v, rtol=1e-12)
+    at_theta = sum(a @ (params - b) for a, b in queries)
+    np.testing.assert_allclose(run("none").grad, g + at_theta, rtol=1e-12)
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_second_order_equals_the_naive_double_backward(x64, name):
+    problem = network_problem(1)
+    exact = meta_grad(network_loss, *problem, OPTIMIZERS[name], order="second", tune_weight=0.3)
+    naive = meta_grad(network_loss, *problem, OPTIMIZERS[name], order="naive", tune_weight=0.3)
+    assert largest_relative_error(exact.grad, naive.grad) <= 1e-10
+    chex.assert_trees_all_close(exact[1:], naive[1:], rtol=1e-10)
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_second_order_equals_finite_differences_of_eq_4(x64, name):
+    params, support, queries = network_problem(2)
+    tx = OPTIMIZERS[name]
+
+    def objective(params):
+        grad = jax.grad(lambda p: network_loss(p, support)[0])(params)
+        updates, _ = tx.update(grad, tx.init(params), params)
+        tuned = optax.apply_updates(params, updates)
+        tests = [network_loss(tuned, jax.tree.map(lambda x, i=i: x[i], queries))[0] for i in range(3)]
+        return 0.3 * network_loss(params, support)[0] + sum(tests)
+
+    grad = meta_grad(network_loss, params, support, queries, tx, tune_weight=0.3).grad
+    for seed in range(3):
+        direction = optax.tree.random_like(jax.random.key(seed), params)
+        ahead, behind = (objective(optax.tree.add_scale(params, s * 1e-5, direction)) for s in (1, -1))
+        np.testing.assert_allclose((ahead - behind) / 2e-5, optax.tree.vdot(grad, direction), rtol=1e-6)
+
+
+def test_one_query_set_equals_no_vmap(x64):
+    params, support, queries = network_problem(3, num_queries=1)
+    alone = jax.tree.map(lambda x: x[0], queries)
+
+    def objective(params):
+        grad = jax.grad(lambda p: network_loss(p, support)[0])(params)
+        tuned = jax.tree.map(lambda p, g: p - 0.3 * g, params, grad)
+        return network_loss(params, support)[0] + network_loss(tuned, alone)[0]
+
+    out = meta_grad(network_loss, params, support, queries, optax.sgd(0.3))
+    chex.assert_trees_all_close(out.grad, jax.grad(objective)(params), rtol=1e-12)
+
+
+def test_nothing_is_shared_between_calls_of_a_stateful_inner_optimizer(x64):
+    problem = network_problem(4)
+    sgd, momentum = (meta_grad(network_loss, *problem, OPTIMIZERS[n]).grad for n in ("sgd", "momentum"))
+    chex.assert_trees_all_close(sgd, momentum, rtol=1e-14)
+
+
+def test_unknown_order_and_ragged_queries_are_refused():
+    params, support, queries = network_problem(5)
+    with pytest.raises(ValueError, match="'third' is unknown; allowed: second"):
+        meta_grad(network_loss, params, support, queries, optax.sgd(0.1), order="third")
+    with pytest.raises(AssertionError):
+        meta_grad(network_loss, params, support, (queries[0], queries[1][:2]), optax.sgd(0.1))

@@ -1,0 +1,82 @@
+"""Images by class, written by Pillow and read back."""
+
+import numpy as np
+import pytest
+
+from ltu_jax.config import ConfigError, Data
+from ltu_jax.data.sources import load_source
+
+
+def load(path, **fields):
+    return load_source(Data("folder", data_dir=str(path), **fields))
+
+
+def test_classes_are_sorted_and_ids_are_relative_paths(tmp_path, write_image):
+    zebra = write_image(tmp_path / "zebra" / "a.png", seed=1)
+    ant = [write_image(tmp_path / "ant" / name, seed=2 + i) for i, name in enumerate(["b.PNG", "c.bmp"])]
+    source = load(tmp_path)
+    assert list(source.ids) == ["ant/b.PNG", "ant/c.bmp", "zebra/a.png"]
+    np.testing.assert_array_equal(source.images, [*ant, zebra])
+    np.testing.assert_array_equal(source.labels, [0, 0, 1])
+    assert source.num_classes == 2 and source.num_train == 3
+
+
+def test_train_and_test_folders_are_the_two_parts(tmp_path, write_image):
+    train = [write_image(tmp_path / "train" / name / "x.png", seed=i) for i, name in enumerate(["a", "b", "c"])]
+    test = write_image(tmp_path / "test" / "b" / "x.png", seed=9)
+    source = load(tmp_path)
+    assert list(source.ids) == ["train/a/x.png", "train/b/x.png", "train/c/x.png", "test/b/x.png"]
+    np.testing.assert_array_equal(source.images, [*train, test])
+    np.testing.assert_array_equal(source.labels, [0, 1, 2, 1])
+    assert source.num_train == 3 and source.num_classes == 3
+
+
+def test_other_files_hidden_names_and_empty_classes_are_passed_over(tmp_path, write_image):
+    for name in ("a/1.png", "b/1.png", ".cache/1.png", "a/.hidden.png"):
+        write_image(tmp_path / name)
+    (tmp_path / "a" / "notes.txt").write_text("not an image")
+    (tmp_path / "aa").mkdir()
+    source = load(tmp_path)
+    assert list(source.ids) == ["a/1.png", "b/1.png"] and source.num_classes == 2
+
+
+def test_damaged_images_are_counted_and_the_first_five_named(tmp_path, write_image):
+    write_image(tmp_path / "b" / "good.png")
+    for i in range(7):
+        write_image(tmp_path / "a" / f"{i}.png")
+        damaged = (tmp_path / "a" / f"{i}.png").read_bytes()[: 60 if i % 2 else 5]  # within the pixels, the header
+        (tmp_path / "a" / f"{i}.png").write_bytes(damaged)
+    with pytest.raises(ConfigError) as error:
+        load(tmp_path)
+    message = str(error.value)
+    assert "7 of 8 images cannot be decoded: a/0.png, a/1.png, a/2.png, a/3.png, a/4.png, ...; allowed:" in message
+    assert "5.png" not in message and "\n" not in message
+
+
+def test_images_of_several_sizes_need_image_size(tmp_path, write_image):
+    write_image(tmp_path / "a" / "1.png", (6, 5, 3))
+    write_image(tmp_path / "b" / "1.png", (6, 7, 3))
+    with pytest.raises(ConfigError, match=r"config.data.image_size: None, .* \(6x5, 6x7\); allowed: an integer"):
+        load(tmp_path)
+    assert load(tmp_path, image_size=8).images.shape == (2, 8, 8, 3)
+
+
+def test_a_test_class_without_training_images_is_refused(tmp_path, write_image):
+    for name in ("train/a/1.png", "train/b/1.png", "test/c/1.png"):
+        write_image(tmp_path / name)
+    with pytest.raises(ConfigError, match="test images of 'c' and no training images; allowed: a, b"):
+        load(tmp_path)
+
+
+def test_one_class_is_refused(tmp_path, write_image):
+    write_image(tmp_path / "only" / "1.png")
+    with pytest.raises(ConfigError, match="1 class; allowed: two or more"):
+        load(tmp_path)
+
+
+@pytest.mark.parametrize("make", [lambda path: None, lambda path: path / "absent", lambda path: path])
+def test_no_folder_or_an_empty_one_is_one_line(tmp_path, make):
+    path = make(tmp_path)
+    with pytest.raises(ConfigError, match=r"^config.data.data_dir: .*; allowed: a folder with CLASS/\*.png") as error:
+        load_source(Data("folder", data_dir=path and str(path)))
+    assert "\n" not in str(error.value)

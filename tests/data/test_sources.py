@@ -1,0 +1,133 @@
+"""The choice of a reader, and what is done to every source alike."""
+
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ltu_jax.config import ConfigError, Data
+from ltu_jax.data.records import Example, Records
+from ltu_jax.data.sources import data_root, load_source
+from ltu_jax.types import silent
+
+LABELS = np.array([3, 1, 0, 2, 1, 3, 0, 0, 2, 1])
+NUM_TRAIN = 7
+IMAGES = np.random.default_rng(0).integers(0, 256, (10, 8, 8, 3), np.uint8)
+
+
+@pytest.fixture
+def made_up(monkeypatch):
+    """Lets ``digits`` be ten rows whose pixels, labels, coarse labels and ids are known."""
+
+    def read(labels=LABELS, ids=None):
+        examples = (
+            Example(image, int(label), ids[row] if ids else f"row{row}", int(label) // 2)
+            for row, (image, label) in enumerate(zip(IMAGES, labels, strict=True))
+        )
+        monkeypatch.setattr("ltu_jax.data.digits.read", lambda: Records(examples, 4, NUM_TRAIN, 10 - NUM_TRAIN))
+
+    read()
+    return read
+
+
+def test_classes_keeps_these_labels_renumbered_in_order_and_leaves_coarse(made_up):
+    source = load_source(Data("digits", classes=(3, 0)))
+    kept = np.flatnonzero((LABELS == 3) | (LABELS == 0))
+    np.testing.assert_array_equal(source.images, IMAGES[kept])
+    np.testing.assert_array_equal(source.labels, np.where(LABELS[kept] == 3, 0, 1))
+    np.testing.assert_array_equal(source.coarse, LABELS[kept] // 2)
+    assert list(source.ids) == [f"row{row}" for row in kept]
+    assert source.num_classes == 2 and source.num_train == np.sum(kept < NUM_TRAIN) < len(kept)
+
+
+def test_all_classes_are_kept_when_none_is_named(made_up):
+    source = load_source(Data("digits"))
+    np.testing.assert_array_equal(source.labels, LABELS)
+    np.testing.assert_array_equal(source.images, IMAGES)
+    assert source.num_classes == 4 and source.num_train == NUM_TRAIN
+    assert source.labels.dtype == source.coarse.dtype == np.int32
+
+
+@pytest.mark.parametrize("classes", [(0, 4), (0, 0), (2,), (-1, 1)])
+def test_classes_that_do_not_exist_are_refused(made_up, classes):
+    with pytest.raises(ConfigError, match=r"config.data.classes: \(.*allowed: two or more different labels in 0..3"):
+        load_source(Data("digits", classes=classes))
+
+
+def test_rows_without_a_label_are_refused_and_not_dropped(made_up):
+    made_up(labels=np.where(LABELS == 2, -1, LABELS))
+    with pytest.raises(ConfigError, match="2 of 10 images have no label: row3, row8;"):
+        load_source(Data("digits"))
+
+
+def test_ids_must_be_unique(made_up):
+    made_up(ids=["same"] * 3 + list("abcdefg"))
+    with pytest.raises(ConfigError, match="has 2 ids twice"):
+        load_source(Data("digits"))
+
+
+def test_image_size_resizes_every_image(made_up):
+    assert load_source(Data("digits", image_size=5)).images.shape == (10, 5, 5, 3)
+
+
+def test_progress_adds_up_to_the_rows():
+    seen = []
+
+    class Recorder:
+        def __init__(self, label, total):
+            seen.append([label, total])
+
+        def __enter__(self):
+            return seen[-1].append
+
+        def __exit__(self, *_):
+            pass
+
+    load_source(Data("digits"), Recorder)
+    [[label, total, *advances]] = seen
+    assert label == "reading digits" and total == 1797 == sum(advances) and min(advances) > 0
+
+
+@pytest.mark.parametrize(
+    "name, meant",
+    [("cifar1O", "cifar10"), ("fashion_mnst", "fashion_mnist"), ("my_sett", "my_set"), ("digit", "digits")],
+)
+def test_an_unknown_name_is_answered_in_one_line_with_the_nearest_match(tmp_path, name, meant):
+    (tmp_path / "my_set" / "1.0.0").mkdir(parents=True)
+    (tmp_path / "my_set" / "1.0.0" / "dataset_info.json").touch()
+    started = time.perf_counter()
+    with pytest.raises(ConfigError) as error:
+        load_source(Data(name, data_dir=str(tmp_path)))
+    assert time.perf_counter() - started < 3
+    message = str(error.value)
+    assert message.startswith(
+        f"config.data.name: {name!r} is unknown; allowed: cifar10, cifar100, digits, folder, my_set,"
+    )
+    assert message.endswith(f"; did you mean {meant!r}?") and "\n" not in message
+
+
+def test_a_name_like_nothing_gets_no_guess(tmp_path):
+    with pytest.raises(ConfigError) as error:
+        load_source(Data("qqqqqqqq", data_dir=str(tmp_path)))
+    assert "did you mean" not in str(error.value)
+
+
+def test_a_data_set_that_tfds_knows_but_nobody_prepared_says_so(tmp_path):
+    with pytest.raises(ConfigError, match=r"config.data.name: 'mnist' is not prepared in .*; allowed: prepare it"):
+        load_source(Data("mnist", data_dir=str(tmp_path)))
+
+
+def test_data_root_is_the_field_then_the_variable_then_the_home_folder(monkeypatch):
+    monkeypatch.setenv("TFDS_DATA_DIR", "/from/variable")
+    assert data_root(Data(data_dir="/from/field")) == Path("/from/field")
+    assert data_root(Data()) == Path("/from/variable")
+    monkeypatch.delenv("TFDS_DATA_DIR")
+    assert data_root(Data()) == Path.home() / "tensorflow_datasets"
+    assert data_root(Data(data_dir="~/x")) == Path.home() / "x"
+
+
+def test_the_default_progress_is_silent(made_up, capsys):
+    load_source(Data("digits"), silent)
+    captured = capsys.readouterr()
+    assert captured.out == captured.err == ""

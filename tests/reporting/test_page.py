@@ -1,0 +1,146 @@
+"""The report as a browser would take it."""
+
+import base64
+import io
+import re
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from ltu_jax.reporting import page
+
+VOID = {"meta", "link", "img", "br", "hr", "input"}
+
+
+class Reader(HTMLParser):
+    """Collects tags, attributes and text, and fails where tags do not balance."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.open, self.tags, self.rows, self.words = [], [], [], []
+        self.feed(text)
+        self.close()
+        assert self.open == []
+
+    def handle_startendtag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+        assert len(dict(attrs)) == len(attrs), f"an attribute given twice: {attrs}"
+        if tag not in VOID:
+            self.open.append(tag)
+        if tag == "tr":
+            self.rows.append([])
+        if tag in ("td", "th"):
+            self.rows[-1].append("")
+
+    def handle_endtag(self, tag):
+        assert self.open and self.open[-1] == tag, f"</{tag}> closes {self.open[-1:]}"
+        self.open.pop()
+
+    def handle_data(self, data):
+        self.words.append(data)
+        if "td" in self.open or "th" in self.open:
+            self.rows[-1][-1] += data
+
+    def row(self, name):
+        (found,) = [cells for cells in self.rows if cells and cells[0] == name]
+        return found[1:]
+
+
+@pytest.fixture
+def changed():
+    images = np.random.default_rng(2).integers(0, 256, (2, 8, 8, 3), np.uint8)
+    return [("digits-0001", images[0], 3, 0.98, 0.41), ("digits-0002", images[1], "seven", 0.97, None)]
+
+
+def test_tags_balance_and_structure_is_there(result, history, confidence, changed):
+    text = page.render(result, history, confidence, changed)
+    reader = Reader(text)
+    assert text.startswith("<!doctype html>")
+    names = [tag for tag, _ in reader.tags]
+    for once in ("html", "head", "title", "body", "main", "h1", "footer"):
+        assert names.count(once) == 1
+    assert names.count("figure") == names.count("figcaption") == 9  # gaps, confidence, 5 curves, 2 images
+    assert "script" not in names
+
+
+def test_nothing_is_fetched(result, history, confidence, changed):
+    text = page.render(result, history, confidence, changed)
+    for _, attributes in Reader(text).tags:
+        for name in ("src", "href", "xlink:href", "data", "srcset", "poster"):
+            assert (attributes.get(name) or "#").startswith(("#", "data:image/png;base64,"))
+    assert all(target.startswith("#") for target in re.findall(r"url\([\"']?([^)]*)", text))
+    assert "@import" not in text
+    assert not re.findall(r"https?://(?!www\.w3\.org/(?:2000/svg|1999/xlink)\")", text)
+
+
+def test_the_table_holds_the_numbers_of_the_result(result, history, confidence):
+    reader = Reader(page.render(result, history, confidence))
+    assert reader.row("Retrain") == ["5.33", "99.91", "94.17", "13.34", "-", "4.00"]
+    assert reader.row("ltu") == ["6.67 (1.34)", "99.63 (0.28)", "93.06 (1.11)", "16.68 (3.35)", "1.52", "0.50"]
+    assert reader.row("Original")[:4] == ["0.11 (5.22)", "100.00 (0.09)", "94.72 (0.55)", "0.22 (13.12)"]
+    assert reader.row("Between two Retrain models")[:4] == ["(1.31)", "(0.07)", "(0.83)", "(2.69)"]
+    assert reader.row("sorted") == ["0.701", "0.713", "0.521", ""]
+    assert reader.row("classwise") == ["0.549", "0.532", "0.493", "gives no guidance"]
+
+
+@pytest.mark.parametrize("evil", ["<script>alert(1)</script>", "\"'><img src=x onerror=alert(1)>", "a & b </style>"])
+def test_what_came_from_outside_is_text(result, history, evil):
+    result |= {"method": evil, "dataset": evil, "model": evil, "warnings": [evil], "rho": evil}
+    result["seeds"] = {evil: evil, "split": 0}
+    result["forget"] = {"kind": evil, "count": evil, "sha256": evil}
+    result["attackers"][0]["name"] = evil
+    result["provenance"] = {"commit": evil, "versions": {evil: evil}, "device": evil, evil: evil}
+    for number, scores in enumerate((result["original"], result["retrain"], result["scores"])):
+        scores["ta_forgotten"] = float(number)
+    history = [row | {f"{evil}/{evil}": 1.0, evil: 1.0} for row in history]
+    changed = [(evil, np.zeros((4, 4, 3), np.uint8), evil, 0.5, 0.5)]
+    reader = Reader(page.render(result, history, {evil: np.array([0.5])}, changed))
+    tags = [tag for tag, _ in reader.tags]
+    assert "script" not in tags
+    assert tags.count("img") == 1
+    assert not any("onerror" in attributes for _, attributes in reader.tags)
+    # In the title, the heading, the warning, the table, the attackers, the footer, the figures ...
+    assert "".join(reader.words).count(evil) >= 15
+
+
+def test_warnings_stand_before_the_scores(result, history, confidence):
+    text = page.render(result, history, confidence)
+    assert 0 < text.index("it forgot too little") < text.index("<table>")
+    assert "<aside" not in page.render(result | {"warnings": []}, history, confidence)
+
+
+def test_a_result_of_nothing_is_a_page_of_dashes(with_nothing):
+    text = page.render(with_nothing, [], {})
+    reader = Reader(text)
+    assert reader.row("ltu") == ["-"] * 6
+    assert not re.search(r"\b(None|nan)\b", " ".join(reader.words))
+
+
+def test_a_result_without_retrain_says_so(without_retrain, history, confidence):
+    del confidence["Retrain"]
+    text = page.render(without_retrain, history, confidence)
+    reader = Reader(text)
+    assert "There is no Retrain model to compare with" in text
+    assert reader.row("ltu") == ["6.67", "99.63", "93.06", "16.68", "-", "0.50"]
+    assert "under Retrain" not in text
+
+
+def test_images_are_shown_only_when_given_and_pixel_for_pixel(result, history, confidence, changed):
+    assert "<img" not in page.render(result, history, confidence)
+    text = page.render(result, history, confidence, changed)
+    pngs = re.findall(r"data:image/png;base64,([^']*)'", text)
+    for png, (_, image, *_) in zip(pngs, changed, strict=True):
+        np.testing.assert_array_equal(np.asarray(Image.open(io.BytesIO(base64.b64decode(png)))), image)
+    assert "digits-0001" in text and "label seven" in text and "0.98 &rarr; 0.41" in text
+
+
+def test_the_footer_says_where_the_result_is_from(result, history, confidence):
+    result["provenance"]["config_sha256"] = "ab" * 32
+    footer = page.render(result, history, confidence).split("<footer>")[1]
+    for told in ("3f9c2ab", "jax 0.10.2", "2026-11-24", "9f" * 32, "ab" * 32):
+        assert told in footer

@@ -1,14 +1,12 @@
 """Makes a trained classifier forget some of its training images: ``python -m ltu_jax.unlearn``."""
 
-import contextlib
 import json
 import os
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from absl import flags
+from absl import flags, logging
 
 from ltu_jax import command
 from ltu_jax.config import Config, ConfigError, to_dict
@@ -38,16 +36,16 @@ def main(config: Config) -> int:
     if done is not None and not flags.FLAGS.dry_run:
         return _show(json.loads(done.read_text()), workdir, "already done; result in")
 
-    with _clean_messages():
-        from ltu_jax.reporting.terminal import progress_for
-        from ltu_jax.unlearning.estimate import estimate
-        from ltu_jax.unlearning.problem import load_data
+    from ltu_jax.reporting.terminal import progress_for
+    from ltu_jax.unlearning.estimate import estimate
+    from ltu_jax.unlearning.problem import load_data
 
-        source, splits = load_data(config, progress_for())  # nothing is written before the data are known to be right
-        if flags.FLAGS.dry_run:
-            print(json.dumps({"config": to_dict(config), **estimate(config, source, splits)}, indent=2))
-            return 0
-        return _run(config, source, splits, workdir, cache)
+    source, splits = load_data(config, progress_for())  # nothing is written before the data are known to be right
+    if flags.FLAGS.dry_run:
+        print(json.dumps({"config": to_dict(config), **estimate(config, source, splits)}, indent=2))
+        return 0
+    logging.set_verbosity(logging.ERROR)  # Orbax logs every step of every save
+    return _run(config, source, splits, workdir, cache)
 
 
 def _run(config: Config, source: Any, splits: Any, workdir: Path, cache: Path) -> int:
@@ -149,19 +147,6 @@ def _differences(before: Any, now: Any, name: str = "config") -> list[str]:
 
 def _word(name: str) -> str:
     return "".join(c if c.isalnum() else "_" for c in name)
-
-
-@contextlib.contextmanager
-def _clean_messages() -> Iterator[None]:
-    """Keeps Orbax's log lines and its warning about sharding files off the terminal."""
-    import warnings
-
-    from absl import logging
-
-    logging.set_verbosity(logging.ERROR)
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Sharding info not provided when restoring")
-        yield
 
 
 if __name__ == "__main__":

@@ -109,7 +109,10 @@ def _forget_rows(source: Source, train: np.ndarray, data: Data, seed: int) -> np
         assert data.forget_ids is not None  # config.resolve
         return rows_of_ids(source, train, read_ids(data.forget_ids))
     if data.forget_kind == "subclass" and source.coarse is None:
-        raise ConfigError(f"config.data.forget_kind: 'subclass' needs coarse labels and {source.name!r} has none")
+        raise ConfigError(
+            f"config.data.forget_kind: 'subclass' needs coarse labels and {source.name!r} has none;"
+            " allowed: random, class, ids"
+        )
     rows = train[source.labels[train] == data.forget_class]
     if not len(rows):
         there = np.unique(source.labels[train])

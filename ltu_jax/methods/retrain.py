@@ -1,7 +1,6 @@
 """Retrain, the gold model: from scratch on all rows that remain, by the original's recipe."""
 
 import jax
-import jax.numpy as jnp
 
 from ltu_jax import config
 from ltu_jax.methods.base import Method
@@ -29,11 +28,11 @@ def build(settings: config.Retrain, parts: Parts) -> Method:
     sample_rows = make_sample(training.batch_size, parts.augment)
 
     def init(key: jax.Array, state: UnlearnState, visible: Visible) -> tuple[UnlearnState, TrainContext]:
+        del state  # nothing of the original is kept
         params, model_state = init_params(jax.random.fold_in(key, 0))
         num_rows = len(visible.remain.labels)
         key = jax.random.fold_in(key, 1)
-        fresh, context = init_training(parts.apply_fn, params, model_state, training, num_rows, key)
-        return jax.tree.map(jnp.copy, fresh.replace(rng=state.rng)), context
+        return init_training(parts.apply_fn, params, model_state, training, num_rows, key)
 
     def sample(key, step, context, visible):
         return sample_rows(key, step, context, visible.remain)

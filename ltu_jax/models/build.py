@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import chex
 import flax.linen as nn
@@ -96,8 +96,8 @@ def _backbone(model: config.Model, image_shape: tuple[int, int, int]) -> nn.Modu
     return ViT(*VIT_SIZES[model.name], patch_size=model.patch_size)
 
 
-def from_module(module: Classifier, image_shape: tuple[int, int, int]) -> ModelSpec:
-    """The three functions of a ``Classifier``, for a backbone or a normalisation of one's own.
+def from_module(module: nn.Module, image_shape: tuple[int, int, int]) -> ModelSpec:
+    """The three functions of a Flax module: a ``Classifier`` with another backbone, or one's own.
 
     Args:
       module: the Flax module; ``module(images, train)`` returns logits and features.
@@ -113,7 +113,7 @@ def from_module(module: Classifier, image_shape: tuple[int, int, int]) -> ModelS
         variables = module.init(key, jnp.zeros((1, *image_shape)), train=False)
         return variables.pop("params"), variables
 
-    def run(params, model_state, images, train):
+    def run(params: Any, model_state: Any, images: jax.Array, train: bool) -> Any:
         chex.assert_shape(images, (None, *image_shape))
         chex.assert_type(images, float)  # uint8 images would be off by a factor of 255, silently
         return module.apply({"params": params, **model_state}, images, train, mutable=list(model_state))

@@ -45,8 +45,12 @@ def load(path: Path) -> tuple[ArrayTree, dict[str, Any]]:
     """
     from orbax.checkpoint import v1 as ocp
 
+    # Onto the device there is now, not the one that wrote it.
+    here = jax.sharding.SingleDeviceSharding(jax.devices()[0])
     try:
-        tree, metadata = ocp.load(path.absolute()), dict(ocp.metadata(path.absolute()).custom_metadata or {})
+        described = ocp.metadata(path.absolute())
+        template = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=here), described.metadata)
+        tree, metadata = ocp.load(path.absolute(), template), dict(described.custom_metadata or {})
     except Exception as error:  # Orbax raises a dozen types for a missing or truncated file
         raise CheckpointError(f"{path} cannot be read ({_first_line(error)}); delete it to make it anew") from error
     return _verified(path, tree, metadata), metadata

@@ -222,5 +222,5 @@ class _Maker:
             )
         fitted_on = Outputs(*(jnp.concatenate(x) for x in zip(*outputs[:-1], strict=True)))
         bank = fit_bank(fitted_on, settings, self.source.num_classes, jax.random.fold_in(seed, BANK))
-        auc = {name: np.array(value) for name, value in attacker_auc(bank, outputs[-1]).items()}
+        auc = {name: np.array(value, np.float32) for name, value in attacker_auc(bank, outputs[-1]).items()}
         return {"params": bank.params, "auc": auc}

@@ -1,0 +1,216 @@
+"""Index sets: disjoint, seeded, and refused where they would mean nothing."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from ltu_jax.config import ConfigError, Data
+from ltu_jax.data.splits import make_splits, read_ids, remain_subset, rows_of_ids
+from ltu_jax.types import Source
+
+pytestmark = pytest.mark.smoke
+
+NUM_TRAIN, NUM_TEST = 300, 60
+SMALL = Data(train_size=80, validation_fraction=0.1)
+
+
+def made_up(num_train=NUM_TRAIN, num_test=NUM_TEST, coarse=True):
+    labels = np.random.default_rng(0).integers(0, 6, num_train + num_test).astype(np.int32)
+    return Source(
+        name="made_up",
+        images=np.zeros((len(labels), 1, 1, 3), np.uint8),
+        labels=labels,
+        ids=np.array([f"image{i:03d}" for i in range(len(labels))]),
+        num_classes=6,
+        num_train=num_train,
+        coarse=labels // 2 if coarse else None,
+    )
+
+
+def with_ids(data, path, ids):
+    path.write_text("\n".join(ids))
+    return dataclasses.replace(data, forget_kind="ids", forget_ids=str(path))
+
+
+def one_line(error):
+    assert "\n" not in str(error.value) and "; allowed: " in str(error.value)
+    return str(error.value)
+
+
+KINDS = ("random", "class", "subclass", "ids")
+
+
+def request_of(kind, data, source, path):
+    """The same cut with another kind of request."""
+    if kind == "ids":
+        return with_ids(data, path / "ids.txt", source.ids[make_splits(source, data, 3).train[5:9]])
+    return dataclasses.replace(data, forget_kind=kind, forget_class=4)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("train_size", [80, None])
+@pytest.mark.parametrize("num_test", [NUM_TEST, 0])
+def test_parts_are_disjoint_sorted_and_on_their_side_of_the_source(tmp_path, kind, train_size, num_test):
+    source = made_up(NUM_TRAIN + NUM_TEST - num_test, num_test)
+    data = request_of(kind, dataclasses.replace(SMALL, train_size=train_size), source, tmp_path)
+    splits = make_splits(source, data, 3)
+    parts = dataclasses.asdict(splits)
+    for part in parts.values():
+        assert part.dtype == np.int64
+        np.testing.assert_array_equal(part, np.sort(part))
+    rows = np.concatenate(list(parts.values()))
+    assert len(np.unique(rows)) == len(rows) and rows.min() >= 0 and rows.max() < len(source.labels)
+    assert min(len(splits.forget), len(splits.remain), len(splits.test), len(splits.reserve)) > 0
+    if num_test:
+        held_out = np.sort(np.concatenate([splits.test, splits.test_forgotten]))
+        np.testing.assert_array_equal(held_out, np.arange(NUM_TRAIN, NUM_TRAIN + NUM_TEST))
+    if train_size is None:
+        assert len(rows) == len(source.labels)
+
+
+def test_splits_are_a_function_of_the_seed():
+    first, again = (make_splits(made_up(), SMALL, 3) for _ in range(2))
+    assert first.sha256() == again.sha256()
+    cuts = [make_splits(made_up(), SMALL, seed) for seed in range(10)]
+    for name in ("forget", "train", "validation", "reserve"):
+        assert len({getattr(splits, name).tobytes() for splits in cuts}) == 10
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_cut_does_not_depend_on_what_is_forgotten(tmp_path, kind):
+    base = make_splits(made_up(), dataclasses.replace(SMALL, forget_fraction=0.5), 3)
+    other = make_splits(made_up(), request_of(kind, SMALL, made_up(), tmp_path), 3)
+    assert not np.array_equal(other.forget, base.forget)
+    for name in ("train", "validation", "reserve"):
+        np.testing.assert_array_equal(getattr(other, name), getattr(base, name))
+    np.testing.assert_array_equal(np.union1d(other.test, other.test_forgotten), base.test)
+
+
+@pytest.mark.parametrize("fraction, count", [(0.1, 8), (0.33, 26), (0.001, 1)])
+def test_random_forgets_this_fraction_of_the_training_rows(fraction, count):
+    splits = make_splits(made_up(), dataclasses.replace(SMALL, forget_fraction=fraction), 0)
+    assert len(splits.forget) == count and len(splits.train) == 80
+    assert not len(splits.test_forgotten)
+
+
+@pytest.mark.parametrize("kind", ["class", "subclass"])
+def test_class_forgets_every_training_row_of_the_label_and_sets_its_test_rows_apart(kind):
+    source = made_up()
+    splits = make_splits(source, dataclasses.replace(SMALL, forget_kind=kind, forget_class=4), 0)
+    for part, gone in ((splits.forget, True), (splits.test_forgotten, True), (splits.remain, False)):
+        assert len(part) and np.all((source.labels[part] == 4) == gone)
+    assert not np.any(source.labels[splits.test] == 4)
+    assert len(splits.test) + len(splits.test_forgotten) == NUM_TEST
+
+
+def test_ids_forget_exactly_the_rows_they_name_and_a_repeated_one_once(tmp_path):
+    source = made_up()
+    train = make_splits(source, SMALL, 0).train
+    ids = source.ids[train[[7, 2, 7, 40]]]
+    splits = make_splits(source, with_ids(SMALL, tmp_path / "ids.txt", ids), 0)
+    np.testing.assert_array_equal(splits.forget, train[[2, 7, 40]])
+
+
+def test_reserve_is_twice_the_training_rows_or_all_that_is_spare():
+    # 300 rows, 30 of them for validation
+    for train_size, reserve in ((80, 160), (90, 180), (100, 170)):
+        splits = make_splits(made_up(), dataclasses.replace(SMALL, train_size=train_size), 0)
+        sizes = len(splits.train), len(splits.validation), len(splits.reserve)
+        assert sizes == (train_size, 30, reserve)
+
+
+def test_reserve_is_a_tenth_of_the_training_part_where_the_original_takes_all_the_rest():
+    splits = make_splits(made_up(), dataclasses.replace(SMALL, train_size=None), 0)
+    assert (len(splits.train), len(splits.validation), len(splits.reserve)) == (240, 30, 30)
+
+
+@pytest.mark.parametrize("train_size, train", [(80, 80), (None, 247)])
+def test_reserve_size_is_taken_as_given(train_size, train):
+    splits = make_splits(made_up(), dataclasses.replace(SMALL, train_size=train_size, reserve_size=23), 0)
+    assert (len(splits.train), len(splits.reserve)) == (train, 23)
+
+
+def test_a_test_part_is_cut_where_there_is_none_and_shortened_on_request():
+    cut = make_splits(made_up(300, 0), dataclasses.replace(SMALL, test_fraction=0.2), 0)
+    assert len(cut.test) == 60 and len(cut.validation) == 24
+    short = make_splits(made_up(), dataclasses.replace(SMALL, test_size=20), 0)
+    assert len(short.test) == 20 and short.test.min() >= NUM_TRAIN
+    assert np.any(np.diff(short.test) > 1)  # drawn, not the first ones
+
+
+@pytest.mark.parametrize("fraction", [0.001, 0.3, 0.75, 1.0])
+def test_the_rho_subset_is_this_fraction_of_the_remaining_rows(fraction):
+    splits = make_splits(made_up(), SMALL, 0)
+    subset = remain_subset(splits, fraction, 5)
+    assert len(subset) == max(1, round(fraction * 72)) and np.all(np.diff(subset) > 0)
+    assert np.isin(subset, splits.remain).all()
+    np.testing.assert_array_equal(subset, remain_subset(splits, fraction, 5))
+    assert fraction == 1 or any(not np.array_equal(subset, remain_subset(splits, fraction, s)) for s in range(5))
+
+
+def test_ids_that_were_not_trained_on_are_refused_and_the_first_five_named(tmp_path):
+    source = made_up()
+    splits = make_splits(source, SMALL, 0)
+    held_out = source.ids[[splits.test[0], splits.reserve[0], splits.validation[0]]].tolist()
+    ids = [source.ids[splits.train[0]], *held_out, "a", "b", "c", "a"]
+    with pytest.raises(ConfigError) as error:
+        make_splits(source, with_ids(SMALL, tmp_path / "ids.txt", ids), 0)
+    named = ", ".join([*(f"{i!r} (held out)" for i in held_out), "'a' (unknown)", "'b' (unknown)"])
+    assert one_line(error) == (
+        f"config.data.forget_ids: 6 of 7 ids are not in the training set: {named};"
+        " allowed: ids of the 80 rows that the model was trained on"
+    )
+    with pytest.raises(ConfigError, match=r"1 of 1 ids are not in the training set: 'image001' \(held out\);"):
+        rows_of_ids(source, np.array([0, 2]), ["image001"])
+
+
+def test_a_file_of_ids_is_read_line_by_line(tmp_path):
+    (tmp_path / "ids").write_text("one\n\n  two \r\nthree four\n", encoding="utf-8")
+    assert read_ids(str(tmp_path / "ids")) == ["one", "two", "three four"]
+
+
+@pytest.mark.parametrize(
+    "content, reason", [(None, "cannot be read"), (b"\n \n", "holds no id"), (b"\xff\xfe", "UTF-8")]
+)
+def test_a_file_without_readable_ids_is_refused(tmp_path, content, reason):
+    path = tmp_path / "ids"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(ConfigError, match=reason) as error:
+        read_ids(str(path))
+    assert one_line(error).startswith(f"config.data.forget_ids: {str(path)!r} ")
+
+
+@pytest.mark.parametrize(
+    "changes, field, allowed",
+    [
+        ({"train_size": 267}, "train_size: 267", "<= 266"),
+        ({"reserve_size": 191}, "reserve_size: 191", "<= 190"),
+        ({"train_size": None, "reserve_size": 269}, "reserve_size: 269", "<= 268"),
+        ({"test_size": 61}, "test_size: 61", "<= 60"),
+        ({"forget_kind": "class", "forget_class": 6}, "forget_class: 6", "0..5"),
+    ],
+)
+def test_more_than_there_is_is_refused(changes, field, allowed):
+    with pytest.raises(ConfigError) as error:
+        make_splits(made_up(), dataclasses.replace(SMALL, **changes), 0)
+    assert one_line(error).startswith(f"config.data.{field} ") and str(error.value).endswith(f"allowed: {allowed}")
+
+
+def test_the_largest_sizes_allowed_are_cut():
+    assert len(make_splits(made_up(), dataclasses.replace(SMALL, train_size=266), 0).reserve) == 4
+    assert len(make_splits(made_up(), dataclasses.replace(SMALL, train_size=None, reserve_size=268), 0).train) == 2
+
+
+def test_a_subclass_without_coarse_labels_is_refused():
+    with pytest.raises(ConfigError, match="config.data.forget_kind: 'subclass' needs coarse labels") as error:
+        make_splits(made_up(coarse=False), dataclasses.replace(SMALL, forget_kind="subclass"), 0)
+    one_line(error)
+
+
+def test_forgetting_every_training_row_is_refused(tmp_path):
+    train = make_splits(made_up(), SMALL, 0).train
+    with pytest.raises(ConfigError, match="config.data: all training rows") as error:
+        make_splits(made_up(), with_ids(SMALL, tmp_path / "ids.txt", made_up().ids[train]), 0)
+    one_line(error)

@@ -1,0 +1,224 @@
+"""One step of LTU against the equations, written out here with jax.grad alone; and what a step draws."""
+
+import dataclasses
+
+import chex
+import jax
+import jax.numpy as jnp
+import mlp
+import numpy as np
+import pytest
+
+from ltu_jax.attackers.bank import init_bank, membership
+from ltu_jax.config import LTU
+from ltu_jax.methods import ltu
+from ltu_jax.training.schedule import SGD
+from ltu_jax.types import Parts, Rows, Visible, make_state
+
+C, RATE, INNER = 4, 0.05, 0.1
+SETTINGS = LTU(
+    batch_size=10, query_size=6, momentum=0.0, schedule="constant", learning_rate=RATE, inner_learning_rate=INNER
+)
+
+
+@pytest.fixture
+def x64():
+    with jax.enable_x64(True):
+        yield
+
+
+def problem(settings, apply_fn=None, model_state=None, features=True):
+    spec = mlp.build(None, C, (4, 4, 3))
+    source = mlp.toy_source()
+    visible = Visible(source.rows(np.arange(0, 24)), source.rows(np.arange(24, 90)))
+    params, _ = spec.init(jax.random.key(1))
+    bank = init_bank(jax.random.key(2), ("sorted", "metrics", "labelled"), C)
+    parts = Parts(apply_fn or spec.apply_fn, C, features=spec.features if features else None, bank=bank)
+    state = make_state(parts.apply_fn, params, model_state or {}, SGD, jax.random.key(3))
+    method = ltu.build(settings, parts)
+    state, context = method.init(jax.random.key(4), state, visible)
+    return method, state, context, visible, bank
+
+
+def in_float64(tree):
+    cast = lambda x: x.astype(jnp.float64) if jnp.issubdtype(x.dtype, jnp.floating) else x  # noqa: E731
+    return jax.tree.map(cast, tree)
+
+
+def expected_gradient(settings, apply_fn, params, bank, draw):
+    """Eqs. 1-6, 11, 12 as they read."""
+
+    def cross_entropy(params, batch):
+        log_p = jax.nn.log_softmax(apply_fn(params, {}, batch.images, True)[0])
+        return -log_p[jnp.arange(len(batch.labels)), batch.labels].mean()
+
+    def bce(params, task):
+        logits = apply_fn(params, {}, task.batch.images, True)[0]
+        says = jax.nn.sigmoid(membership(bank, task.attacker, logits, task.batch.labels))
+        return -jnp.log(1 - says).mean()
+
+    def meta(loss, support, queries, weight):
+        number = jax.tree.leaves(queries)[0].shape[0]
+
+        def objective(params):
+            tuned = params
+            if settings.order != "none":
+                grad = jax.grad(loss)(params, support)
+                if settings.order == "first":
+                    grad = jax.lax.stop_gradient(grad)
+                tuned = jax.tree.map(lambda p, g: p - INNER * g, params, grad)
+            tests = [loss(tuned, jax.tree.map(lambda x, i=i: x[i], queries)) for i in range(number)]
+            return weight * loss(params, support) + sum(tests)
+
+        return jax.grad(objective)(params)
+
+    flat = lambda tree: jax.flatten_util.ravel_pytree(tree)[0]  # noqa: E731
+    r = flat(meta(cross_entropy, draw.support, draw.queries, settings.tune_weight)) * settings.remember
+    f = flat(meta(bce, draw.audit_i, draw.audit_j, 1.0)) * settings.forget_weight * settings.forget
+    if settings.combine == "harmonize" and r @ f < 0:
+        f = f - (f @ r) / (r @ r) * r
+    return f if settings.combine == "alternate" else r + f  # the first iteration is odd: it forgets
+
+
+VARIANTS = {
+    "default": {},
+    "paper": {"tune_weight": 1.0},
+    "naive": {"order": "naive"},
+    "first": {"order": "first"},
+    "without MetaOpt": {"order": "none"},
+    "without ForFeed": {"forget": False},
+    "without RemFeed": {"remember": False},
+    "GradAdd": {"combine": "add"},
+    "Iterative Grad": {"combine": "alternate"},
+    "weights": {"tune_weight": 0.5, "forget_weight": 7.0},
+    "five query sets": {"num_queries": 5},
+    "one query set": {"num_queries": 1},
+}
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_a_step_descends_the_gradient_of_the_equations(x64, name):
+    settings = dataclasses.replace(SETTINGS, **VARIANTS[name])
+    method, state, context, visible, bank = problem(settings)
+    draw = method.sample(jax.random.key(5), state.step, context, visible)
+    state, context, bank, draw = in_float64((state, context, bank, draw))
+    after, metrics = jax.jit(method.step)(state, context, draw)
+    wanted = expected_gradient(settings, state.apply_fn, state.params, bank, draw)
+    assert metrics["conflict"] == (settings.remember and settings.forget), "the draw must exercise the projection"
+    moved = jax.flatten_util.ravel_pytree(jax.tree.map(lambda a, b: (b - a) / RATE, after.params, state.params))[0]
+    np.testing.assert_allclose(moved, wanted, rtol=1e-5, atol=1e-7)  # rates and weights are held in float32
+    np.testing.assert_allclose(metrics["norm/update"], np.linalg.norm(wanted), rtol=1e-5)
+    assert after.step == 1
+
+
+def test_both_halves_share_the_forget_batch_and_differ_in_their_labels():
+    method, state, context, visible, _ = problem(SETTINGS)
+    draw = method.sample(jax.random.key(5), state.step, context, visible)
+    chex.assert_trees_all_equal(draw.audit_i.batch, jax.tree.map(lambda x: x[0], draw.audit_j.batch))
+    np.testing.assert_array_equal(draw.support.images, draw.audit_i.batch.images)
+    assert (draw.support.labels != draw.audit_i.batch.labels).any()
+    assert draw.audit_i.attacker != draw.audit_j.attacker[0]
+
+
+def rows_of(images, rows):
+    """Which row each image is."""
+    stored = np.asarray(rows.images).reshape(len(rows.labels), -1) / np.float32(255)
+    flat = np.asarray(images).reshape(-1, stored.shape[1])
+    distance = np.abs(flat[:, None] - stored[None]).max(axis=2)
+    assert (distance.min(axis=1) < 1e-6).all(), "an image that is no row"
+    return distance.argmin(axis=1)
+
+
+def test_support_comes_from_the_forget_set_and_queries_from_the_rho_subset():
+    method, state, context, visible, _ = problem(SETTINGS)
+    seen = []
+    for step in range(12):  # 12 steps of 10 are five epochs of 24
+        draw = method.sample(jax.random.fold_in(jax.random.key(5), step), jnp.int32(step), context, visible)
+        rows = rows_of(draw.audit_i.batch.images, visible.forget)
+        np.testing.assert_array_equal(np.asarray(visible.forget.labels)[rows], draw.audit_i.batch.labels)
+        seen += list(rows)
+        rows = rows_of(draw.queries.images, visible.remain)
+        np.testing.assert_array_equal(np.asarray(visible.remain.labels)[rows], np.ravel(draw.queries.labels))
+        assert draw.queries.images.shape == (3, 6, 4, 4, 3)
+    np.testing.assert_array_equal(np.bincount(seen, minlength=24), np.full(24, 5))
+
+
+def test_random_labels_are_drawn_at_each_step_or_once():
+    for relabel, changes in (("step", True), ("once", False)):
+        method, state, context, visible, _ = problem(dataclasses.replace(SETTINGS, batch_size=24, relabel=relabel))
+        labels = []
+        for step in range(2):
+            draw = method.sample(jax.random.key(step), jnp.int32(step), context, visible)
+            order = np.argsort(rows_of(draw.support.images, visible.forget))
+            labels.append(np.asarray(draw.support.labels)[order])
+        assert (labels[0] != labels[1]).any() == changes
+
+
+def test_statistics_of_the_query_passes_are_kept_and_never_those_of_the_random_label_pass():
+    spec = mlp.build(None, C, (4, 4, 3))
+
+    def with_statistics(params, model_state, images, train):
+        logits, _ = spec.apply_fn(params, {}, images, train)
+        return logits, {"mean": jnp.mean(images)} if train else model_state
+
+    for settings, wanted in (
+        (SETTINGS, lambda draw: draw.queries.images.mean()),
+        (dataclasses.replace(SETTINGS, remember=False), lambda draw: draw.audit_j.batch.images.mean()),
+    ):
+        method, state, context, visible, _ = problem(settings, with_statistics, {"mean": jnp.zeros(())})
+        draw = method.sample(jax.random.key(5), state.step, context, visible)
+        after, _ = method.step(state, context, draw)
+        np.testing.assert_allclose(after.model_state["mean"], wanted(draw), rtol=1e-6)
+        assert abs(wanted(draw) - draw.support.images.mean()) > 1e-4 or not settings.remember
+
+
+def test_features_default_to_the_logits():
+    _, state, with_features, visible, _ = problem(SETTINGS)
+    _, _, with_logits, _, _ = problem(SETTINGS, features=False)
+    logits = [
+        np.asarray(state.apply_fn(state.params, {}, rows.images.astype(jnp.float32) / 255, False)[0])
+        for rows in visible
+    ]
+    distance = np.linalg.norm(logits[0][:, None] - logits[1][None], axis=2)
+    np.testing.assert_array_equal(with_logits.pool.neighbours, np.argsort(distance, axis=1)[:, :10])
+    assert (with_features.pool.neighbours != with_logits.pool.neighbours).any()
+
+
+def test_the_metrics_show_the_norm_of_each_part_and_each_query_sets_loss():
+    method, state, context, visible, _ = problem(SETTINGS)
+    draw = method.sample(jax.random.key(5), state.step, context, visible)
+    _, metrics = method.step(state, context, draw)
+    for name in ("norm/remember_tune", "norm/remember_query", "norm/remember_grad", "norm/forget_grad", "cosine"):
+        assert np.isfinite(metrics[name])
+    log_p = jax.nn.log_softmax(state.apply_fn(state.params, {}, draw.support.images, True)[0])
+    np.testing.assert_allclose(
+        metrics["loss/remember_tune"], -np.mean(log_p[np.arange(10), draw.support.labels]), rtol=1e-5
+    )
+    assert {f"loss/remember_query_{i}" for i in range(3)} <= set(metrics)
+
+
+def test_epochs_over_the_forget_set_count_the_steps():
+    method, *_, visible, _ = problem(dataclasses.replace(SETTINGS, epochs=5.0))
+    assert method.num_steps(visible) == 12
+    small = Visible(Rows(visible.forget.images[:4], visible.forget.labels[:4]), visible.remain)
+    assert method.num_steps(small) == 5  # the batch is as large as the set
+
+
+def test_momentum_is_the_optimizers_and_the_rate_follows_the_schedule():
+    settings = dataclasses.replace(SETTINGS, momentum=0.9, schedule="cosine", epochs=1.0)  # 2 steps
+    method, state, context, visible, _ = problem(settings)
+    draw = method.sample(jax.random.key(5), state.step, context, visible)
+    step = jax.jit(method.step)
+    once, first = step(state, context, draw)
+    twice, second = step(once, context, draw)
+    np.testing.assert_allclose([first["rate/outer"], second["rate/outer"]], [RATE, RATE / 2], rtol=1e-6)
+    plain_state = once.replace(opt_state=state.opt_state)  # the velocity forgotten: what the gradient alone does
+    alone, _ = step(plain_state, context, draw)
+    moved = lambda a, b: jax.tree.map(lambda x, y: y - x, a.params, b.params)  # noqa: E731
+    wanted = jax.tree.map(lambda v, g: 0.9 * v / 2 + g, moved(state, once), moved(once, alone))
+    chex.assert_trees_all_close(moved(once, twice), wanted, rtol=1e-3, atol=1e-6)
+
+
+def test_a_missing_bank_is_named():
+    with pytest.raises(ValueError, match="parts.bank is missing"):
+        ltu.build(SETTINGS, Parts(lambda *a, **k: None, C))

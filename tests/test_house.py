@@ -1,0 +1,156 @@
+"""The house holds: imports point down, the evaluation is out of the methods' reach, public means documented."""
+
+import ast
+import inspect
+import pathlib
+import re
+
+import pytest
+
+import ltu_jax
+
+pytestmark = pytest.mark.smoke
+
+ROOT = pathlib.Path(ltu_jax.__file__).parent
+FILES = sorted(ROOT.rglob("*.py"))
+
+# A room may import itself and what stands above it in this list; rooms of one line do not know each other.
+LEVELS = [
+    {"types", "config"},
+    {"core", "models", "data"},
+    {"training"},
+    {"attackers"},
+    {"methods", "evaluation"},
+    {"unlearning"},
+    {"reporting"},
+    {"command", "default"},
+    {"unlearn"},
+]
+LEVEL = {room: i for i, rooms in enumerate(LEVELS) for room in rooms}
+CORE_MAY_IMPORT = {"jax", "optax", "chex", "collections", "typing", "ltu_jax"}
+
+
+def room_of(path):
+    return path.relative_to(ROOT).parts[0].removesuffix(".py")
+
+
+def imported(path):
+    """Every module that a file imports, at any depth of it."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def arrows():
+    for path in FILES:
+        if path.name == "__init__.py" and path.parent == ROOT:
+            continue
+        for name in imported(path):
+            if name.startswith("ltu_jax."):
+                yield path, room_of(path), name.split(".")[1]
+
+
+def test_every_file_has_a_room():
+    assert {room_of(p) for p in FILES} - {"__init__"} <= set(LEVEL)
+
+
+def test_imports_only_point_down():
+    upward = [
+        f"{path.relative_to(ROOT)} imports {target}"
+        for path, room, target in arrows()
+        if room != target and LEVEL[target] >= LEVEL[room]
+    ]
+    assert not upward
+
+
+def test_methods_cannot_reach_the_evaluation():
+    reaches = {room: {target for _, r, target in arrows() if r == room} for room in LEVEL}
+    seen, todo = set(), {"methods"}
+    while todo:
+        seen |= todo
+        todo = set().union(*(reaches[room] for room in todo)) - seen
+    assert "evaluation" not in seen
+
+
+def test_the_core_imports_jax_optax_and_chex_only():
+    names = {name.split(".")[0] for p in FILES if room_of(p) == "core" for name in imported(p)}
+    assert names <= CORE_MAY_IMPORT
+    inside = {target for _, room, target in arrows() if room == "core"}
+    assert inside <= {"core"}
+
+
+def test_heavy_packages_are_imported_where_they_are_used():
+    heavy = ("tensorflow_datasets", "matplotlib", "sklearn", "orbax", "rich", "PIL")
+    builders = {"cifar.py", "tiny_imagenet.py"}  # define TFDS builders; imported only to prepare a data set
+    early = []
+    for path in FILES:
+        for node in ast.parse(path.read_text()).body:
+            names = [a.name for a in node.names] if isinstance(node, ast.Import) else []
+            names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+            early += [f"{path.name}: {n}" for n in names if n.startswith(heavy) and path.name not in builders]
+    assert not early
+
+
+def test_tensorflow_is_never_imported():
+    for path in FILES:
+        assert not [n for n in imported(path) if re.match(r"tensorflow(\.|$)", n)], path
+
+
+def public_functions():
+    for path in FILES:
+        module = ast.parse(path.read_text())
+        for node in module.body:
+            if isinstance(node, ast.FunctionDef) and not node.name.startswith("_"):
+                yield path, node
+            if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+                for item in node.body:
+                    if isinstance(item, ast.FunctionDef) and not item.name.startswith("_"):
+                        yield path, item
+
+
+def test_every_public_function_is_annotated_and_documented():
+    wrong = []
+    for path, node in public_functions():
+        where = f"{path.relative_to(ROOT)}:{node.lineno} {node.name}"
+        arguments = [a for a in node.args.args + node.args.kwonlyargs if a.arg not in ("self", "cls")]
+        if not ast.get_docstring(node):
+            wrong.append(f"{where} has no docstring")
+        if node.returns is None or any(a.annotation is None for a in arguments):
+            wrong.append(f"{where} is not annotated")
+    assert not wrong
+
+
+def test_every_file_says_what_it_is_for():
+    silent = [
+        p.relative_to(ROOT) for p in FILES if p.read_text().strip() and not ast.get_docstring(ast.parse(p.read_text()))
+    ]
+    assert not silent
+
+
+def test_no_file_is_a_drawer():
+    names = {p.stem for p in ROOT.parent.rglob("*.py") if ".venv" not in p.parts}
+    assert not names & {"utils", "helpers", "common", "misc", "util"}
+
+
+def test_the_public_names_are_there():
+    for name in ltu_jax.__all__:
+        assert getattr(ltu_jax, name) is not None
+    assert not inspect.isroutine(getattr(ltu_jax, "unlearn", None)), "would shadow python -m ltu_jax.unlearn"
+    with pytest.raises(AttributeError, match="has no attribute 'nothing'"):
+        ltu_jax.nothing  # noqa: B018
+
+
+def test_tests_mirror_the_package():
+    tests = {p.relative_to(ROOT.parent / "tests") for p in (ROOT.parent / "tests").rglob("test_*.py")}
+    missing = [
+        p.relative_to(ROOT)
+        for p in FILES
+        if p.name != "__init__.py"
+        and p.read_text().strip()
+        and p.relative_to(ROOT).with_name(f"test_{p.name}") not in tests
+        and room_of(p) not in ("types", "default")
+    ]
+    assert not missing, f"no test file for {missing}"

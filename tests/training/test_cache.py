@@ -1,0 +1,77 @@
+"""An entry is made once, found by all that made it, and by nothing else."""
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from ltu_jax.training import cache
+from ltu_jax.training.cache import cached
+from ltu_jax.training.checkpoint import CheckpointError
+
+pytestmark = pytest.mark.smoke
+
+
+class Maker:
+    """Counts how often it is asked, and makes something else each time."""
+
+    def __init__(self):
+        self.calls = 0
+
+    def __call__(self):
+        self.calls += 1
+        return {"params": {"w": jnp.full(3, self.calls, jnp.float32)}, "model_state": {}}
+
+
+KEY = {"config": {"epochs": 3, "milestones": [1, 2]}, "data": "abc", "unset": None}
+
+
+def test_a_value_is_made_once_and_found_next_with_the_seconds_of_the_first_time(tmp_path, monkeypatch):
+    clock = iter([10.0, 12.5])  # a third reading would be an error
+    monkeypatch.setattr(cache.time, "perf_counter", lambda: next(clock))
+    make, directory = Maker(), tmp_path / "deep" / "cache"
+    first = cached(directory, "original", KEY, make)
+    again = cached(directory, "original", dict(reversed(KEY.items())), make)
+    assert (first.seconds, first.found) == (2.5, False)
+    assert (again.seconds, again.found) == (2.5, True)
+    assert make.calls == 1 and again.value["model_state"] == {}
+    np.testing.assert_array_equal(again.value["params"]["w"], np.ones(3))
+    [entry] = directory.iterdir()
+    assert entry.name.startswith("original-")
+
+
+def test_another_key_kind_or_recipe_makes_anew(tmp_path, monkeypatch):
+    make = Maker()
+    cached(tmp_path, "original", KEY, make)
+    assert not cached(tmp_path, "original", {**KEY, "unset": 0}, make).found
+    assert not cached(tmp_path, "original", {**KEY, "config": {"epochs": 4, "milestones": [1, 2]}}, make).found
+    assert not cached(tmp_path, "retrain", KEY, make).found
+    monkeypatch.setattr(cache, "RECIPE_VERSION", cache.RECIPE_VERSION + 1)
+    assert not cached(tmp_path, "original", KEY, make).found
+    assert make.calls == 5 == len(list(tmp_path.iterdir()))
+
+
+def test_without_a_directory_nothing_is_kept(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    make = Maker()
+    assert [cached(None, "original", KEY, make).found for _ in range(2)] == [False, False]
+    assert make.calls == 2 and not list(tmp_path.iterdir())
+
+
+def test_a_maker_that_fails_leaves_nothing_to_be_found(tmp_path):
+    def fails():
+        raise FloatingPointError("diverged")
+
+    with pytest.raises(FloatingPointError):
+        cached(tmp_path, "original", KEY, fails)
+    assert not cached(tmp_path, "original", KEY, Maker()).found
+
+
+def test_a_damaged_entry_is_refused_and_named_not_made_over(tmp_path):
+    make = Maker()
+    cached(tmp_path, "original", KEY, make)
+    [entry] = tmp_path.iterdir()
+    [metadata] = entry.rglob("_METADATA")
+    metadata.unlink()
+    with pytest.raises(CheckpointError, match=entry.name):
+        cached(tmp_path, "original", KEY, make)
+    assert make.calls == 1

@@ -1,0 +1,121 @@
+"""Compiled steps: as many programs as shapes, and the same numbers however many go to the device at a time."""
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from ltu_jax.training.dispatch import compile_steps, compiled
+from ltu_jax.types import make_state
+
+pytestmark = pytest.mark.smoke
+
+TX = optax.sgd(0.1, momentum=0.9)  # one object: it is a static part of the state
+
+
+def sample(key, step, context, data):
+    index = jax.random.randint(key, (2,), 0, len(data))
+    return data[index] * context["scale"], step
+
+
+def step(state, context, draw):
+    rows, number = draw
+    residual = state.params["w"] * rows.mean() - context["target"]
+    state = state.apply_gradients(grads={"w": rows.mean() * residual}, model_state={"seen": number})
+    return state, {"loss": jnp.sum(residual**2), "number": number.astype(jnp.float32)}
+
+
+def problem(num_rows=6):
+    params, model_state = {"w": jnp.array([1.0, -2.0, 0.5])}, {"seen": jnp.int32(-1)}
+    state = make_state(step, params, model_state, TX, jax.random.key(4))
+    context = {"scale": jnp.float32(0.7), "target": jnp.array([0.3, 0.1, -0.2])}
+    return state, context, jnp.linspace(-1, 1, num_rows)
+
+
+def numbers(state):
+    """Everything in a state that can be compared."""
+    return jax.tree.map(np.array, (state.step, state.params, state.opt_state, state.model_state))
+
+
+@pytest.fixture(params=["called", "scanned"])
+def backend(request, monkeypatch):
+    """A CPU calls one step after another; anything else scans."""
+    if request.param == "scanned":
+        monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    return request.param
+
+
+def test_equal_shapes_of_the_same_function_compile_once():
+    traces = []
+
+    def fn(tree, x):
+        traces.append(x.shape)
+        return tree["a"] + 2 * x
+
+    for value in (1.0, 5.0):
+        args = {"a": jnp.full(3, value)}, np.arange(3, dtype=np.float32)
+        np.testing.assert_allclose(compiled(fn, *args)(*args), value + 2 * np.arange(3), rtol=1e-6)
+    compiled(fn, *jax.eval_shape(lambda: args))
+    assert traces == [(3,)]
+    compiled(fn, {"a": jnp.ones(4)}, jnp.ones(4))
+    compiled(fn, {"a": jnp.ones(4, jnp.int32)}, jnp.ones(4, jnp.int32))
+    assert traces == [(3,), (4,), (4,)]
+
+
+def test_only_what_is_donated_is_consumed():
+    first, second = jnp.ones(5), jnp.ones(5)
+    compiled(lambda x, y: x + y, first, second, donate=(1,))(first, second)
+    assert second.is_deleted() and not first.is_deleted()
+
+
+def test_steps_equal_a_plain_loop_that_draws_from_fold_in_of_the_step(backend):
+    state, context, data = problem()
+    losses = []
+    for t in range(5):
+        draw = sample(jax.random.fold_in(state.rng, t), state.step, context, data)
+        state, metrics = step(state, context, draw)
+        losses.append(metrics["loss"])
+    start, *args = problem()
+    many, metrics = compile_steps(sample, step, start, *args, 5)(start, *args)
+    chex.assert_trees_all_close(numbers(many), numbers(state), rtol=1e-5, atol=1e-6)
+    chex.assert_shape(list(metrics.values()), (5,))
+    np.testing.assert_allclose(metrics["loss"], losses, rtol=1e-5)
+    np.testing.assert_array_equal(metrics["number"], np.arange(5))
+
+
+def test_the_scanned_form_equals_the_called_form(monkeypatch):
+    results = []
+    for name in ("cpu", "gpu"):
+        monkeypatch.setattr(jax, "default_backend", lambda name=name: name)
+        args = problem()
+        state, metrics = compile_steps(sample, step, *args, 7)(*args)
+        results.append((numbers(state), metrics))
+    chex.assert_trees_all_close(*results, rtol=1e-5, atol=1e-6)
+
+
+def test_two_calls_go_on_where_one_would_have_been(backend):
+    whole, context, data = problem()
+    parts = problem()[0]
+    whole, metrics = compile_steps(sample, step, whole, context, data, 6)(whole, context, data)
+    run = compile_steps(sample, step, parts, context, data, 3)
+    parts, first = run(parts, context, data)
+    parts, second = run(parts, context, data)
+    chex.assert_trees_all_close(numbers(parts), numbers(whole), rtol=1e-6)
+    joined = jax.tree.map(lambda *x: np.concatenate(x), first, second)
+    chex.assert_trees_all_close(joined, jax.tree.map(np.asarray, metrics), rtol=1e-6)
+
+
+def test_a_call_consumes_its_state_and_nothing_else(backend):
+    state, context, data = problem()
+    compile_steps(sample, step, state, context, data, 2)(state, context, data)
+    assert state.params["w"].is_deleted()
+    assert not any(x.is_deleted() for x in [*jax.tree.leaves(context), data])
+
+
+def test_the_step_compiles_once_for_any_number_of_rows_and_steps():
+    counted = chex.assert_max_traces(step, n=1)
+    for num_rows, num_steps in ((6, 2), (9, 2), (6, 3), (6, 2)):
+        args = problem(num_rows)
+        compile_steps(sample, counted, *args, num_steps)(*args)

@@ -1,0 +1,142 @@
+"""The one trainer: its step against NumPy, its bookkeeping by models that record what they are shown."""
+
+import contextlib
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from ltu_jax.config import Training
+from ltu_jax.training import supervised
+from ltu_jax.training.supervised import init_training, num_train_steps, train, train_step
+from ltu_jax.types import Batch, Rows
+
+pytestmark = pytest.mark.smoke
+
+
+def linear(params, model_state, images, train):
+    assert train is True
+    return images.reshape(len(images), -1) @ params["w"] + params["b"][None], model_state
+
+
+def linear_params(num_classes=2, size=12):
+    return {"w": jnp.zeros((size, num_classes)), "b": jnp.zeros(num_classes)}
+
+
+def separable(num_rows):
+    """Bright in the upper half or in the lower half, of 2x2 pixels, and the label says which."""
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, 2, num_rows).astype(np.int32)
+    images = rng.integers(0, 100, (num_rows, 2, 2, 3), np.uint8)
+    images[np.arange(num_rows), labels] += 100
+    return Rows(jnp.asarray(images), jnp.asarray(labels))
+
+
+@pytest.mark.parametrize(
+    "num_rows, epochs, batch_size, steps", [(300, 60, 50, 360), (90, 2, 50, 4), (30, 7, 50, 7), (95, 1, 50, 2)]
+)
+def test_the_number_of_steps_is_the_epochs_over_full_batches(num_rows, epochs, batch_size, steps):
+    assert num_train_steps(Training(epochs=epochs, batch_size=batch_size), num_rows) == steps
+
+
+def test_a_step_is_the_gradient_of_the_cross_entropy_by_hand():
+    rng = np.random.default_rng(0)
+    x, y = rng.random((5, 2, 2, 3)), np.array([0, 1, 2, 2, 1])
+    w, b = rng.normal(size=(12, 3)), rng.normal(size=3)
+    training = Training(
+        learning_rate=0.4, momentum=0.9, weight_decay=0.03, batch_size=5, epochs=10, warmup_epochs=2, schedule="constant"
+    )
+    params = {"w": jnp.float32(w), "b": jnp.float32(b)}
+    state, context = init_training(linear, params, {}, training, 10, jax.random.key(0))
+    buffers = {"w": 0.0, "b": 0.0}
+    for rate in (0.1, 0.2):  # two epochs of warm-up are four steps
+        logits = x.reshape(5, 12) @ w + b
+        p = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
+        loss, accuracy = -np.log(p[np.arange(5), y]).mean(), (logits.argmax(1) == y).mean()
+        delta = (p - np.eye(3)[y]) / 5
+        buffers["w"] = 0.9 * buffers["w"] + x.reshape(5, 12).T @ delta + 0.03 * w
+        buffers["b"] = 0.9 * buffers["b"] + delta.sum(0) + 0.03 * b
+        w, b = w - rate * buffers["w"], b - rate * buffers["b"]
+        state, metrics = train_step(state, context, Batch(jnp.float32(x), jnp.int32(y)))
+        np.testing.assert_allclose(metrics["loss/train"], loss, rtol=1e-5)
+        np.testing.assert_allclose(metrics["accuracy/train"], accuracy, rtol=1e-6)
+    np.testing.assert_allclose(state.params["w"], w, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(state.params["b"], b, rtol=1e-5, atol=1e-6)
+    assert state.step == 2
+
+
+def test_milestones_and_warm_up_are_counted_in_epochs():
+    training = Training(batch_size=20, epochs=10, warmup_epochs=1.5, milestones=(3, 7), schedule="multistep")
+    schedule = init_training(linear, linear_params(), {}, training, 90, jax.random.key(0))[1].schedule
+    assert (schedule.num_steps, schedule.warmup_steps, schedule.milestones.tolist()) == (45, 6.75, [13.5, 31.5])
+
+
+def test_a_separable_toy_is_learned_and_the_callers_parameters_are_not_consumed():
+    rows, params, model_state = separable(64), linear_params(), {"mean": jnp.zeros(2)}
+    state = train(linear, params, model_state, rows, Training(epochs=30, batch_size=16), jax.random.key(0))
+    logits = linear(state.params, {}, rows.images / 255, train=True)[0]
+    assert (logits.argmax(1) == rows.labels).all()
+    chex.assert_trees_all_equal(params, linear_params())
+    assert not any(x.is_deleted() for x in jax.tree.leaves((params, model_state, rows)))
+
+
+def test_a_run_is_a_function_of_its_key():
+    run = lambda seed: train(  # noqa: E731
+        linear, linear_params(), {}, separable(40), Training(epochs=2, batch_size=16), jax.random.key(seed)
+    )
+    first, again, other = run(0), run(0), run(1)
+    chex.assert_trees_all_equal(first.params, again.params)
+    assert not np.array_equal(first.params["w"], other.params["w"])
+
+
+def test_another_number_of_rows_compiles_the_step_no_second_time():
+    counted = chex.assert_max_traces(linear, n=1)
+    for num_rows in (90, 100):
+        train(counted, linear_params(), {}, separable(num_rows), Training(epochs=2), jax.random.key(0))
+
+
+def breaks_at(step):
+    def apply_fn(params, model_state, images, train):
+        logits, count = linear(params, model_state, images, train)[0], model_state["count"]
+        return jnp.where(count == step, jnp.nan, logits), {"count": count + 1}
+
+    return apply_fn
+
+
+@pytest.mark.parametrize("broken, steps", [(0, r"0\.\.3"), (5, r"4\.\.7"), (9, r"8\.\.9")])
+def test_a_loss_that_is_not_finite_is_an_error_that_names_the_steps(monkeypatch, broken, steps):
+    monkeypatch.setattr(supervised, "STEPS_PER_CALL", 4)
+    args = linear_params(), {"count": jnp.int32(0)}, separable(20), Training(epochs=5, batch_size=10)
+    with pytest.raises(FloatingPointError, match=rf"toy: the loss is not finite in steps {steps};"):
+        train(breaks_at(broken), *args, jax.random.key(0), label="toy")
+
+
+def test_every_step_carries_the_model_state_on_and_is_reported(monkeypatch):
+    monkeypatch.setattr(supervised, "STEPS_PER_CALL", 4)
+    reports = []
+
+    @contextlib.contextmanager
+    def progress(label, total):
+        reports.append((label, total))
+        yield reports.append
+
+    args = linear_params(), {"count": jnp.int32(0)}, separable(20), Training(epochs=5, batch_size=10)
+    state = train(breaks_at(-1), *args, jax.random.key(0), progress=progress, label="toy")
+    assert state.model_state["count"] == state.step == 10
+    assert reports == [("toy", 10), 4, 4, 2]
+
+
+@pytest.mark.parametrize("kind", ["none", "flip"])
+def test_batches_are_rows_of_the_data_with_their_labels_augmented_as_asked(kind):
+    def recorder(params, model_state, images, train):
+        return linear(params, model_state, images, train)[0], {"seen": images}
+
+    rows = separable(64)
+    training, state = Training(epochs=1, batch_size=64), {"seen": jnp.zeros((64, 2, 2, 3))}
+    state = train(recorder, linear_params(), state, rows, training, jax.random.key(0), augment=kind)
+    before, seen = np.asarray(rows.images) / np.float32(255), np.asarray(state.model_state["seen"])
+    same, mirrored = ((seen[:, None] == x[None]).all((2, 3, 4)).sum(0) for x in (before, before[:, :, ::-1]))
+    assert np.all(same + mirrored == 1)  # each row once
+    assert (mirrored.sum() > 0) == (kind == "flip")

@@ -1,0 +1,86 @@
+"""--dry_run, and every configuration file of the experiments: each builds its step under jax.eval_shape."""
+
+import importlib.util
+import pathlib
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from ltu_jax import config
+from ltu_jax.types import Source
+from ltu_jax.unlearning import estimate as module
+from ltu_jax.unlearning.estimate import estimate
+
+CONFIGS = sorted((pathlib.Path(__file__).parents[2] / "experiments" / "configs").glob("*.py"))
+SHAPES = {  # training rows, test rows, side, classes
+    "digits": (1797, 0, 8, 10),
+    "cifar10": (50000, 10000, 32, 10),
+    "cifar10_jpeg": (50000, 10000, 32, 10),
+    "cifar100": (50000, 10000, 32, 100),
+    "tiny_imagenet": (100000, 10000, 64, 200),
+}
+
+
+def blank(data):
+    """A source of the right shape that takes no memory: one image, seen many times."""
+    train, test, side, classes = SHAPES[data.name]
+    classes = len(data.classes) or classes
+    rows = train + test
+    images = np.broadcast_to(np.zeros((1, side, side, 3), np.uint8), (rows, side, side, 3))
+    labels = (np.arange(rows) % classes).astype(np.int32)
+    return Source(data.name, images, labels, np.arange(rows).astype(str), classes, train)
+
+
+def load(path):
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    found = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(found)
+    return found
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda p: p.stem)
+@pytest.mark.parametrize("method", sorted(config.METHOD_CONFIGS))
+def test_every_configuration_builds_its_step_without_running_it(path, method, monkeypatch):
+    # Lowering is what takes long; the cost is another test's.
+    monkeypatch.setattr(module, "_flops", lambda step, *args: float(len(jax.tree.leaves(jax.eval_shape(step, *args)))))
+    settings = config.resolve(load(path).get_config(method))
+    source = blank(settings.data)
+    splits = module_splits(source, settings)
+    found = estimate(settings, source, splits)
+    assert found["steps"]["unlearning"] > 0 and found["flops"]["unlearning"] > 0
+    assert found["shapes"]["logits"][1] == source.num_classes
+    assert load(path).__doc__ and "python -m ltu_jax.unlearn" in load(path).__doc__
+
+
+def module_splits(source, settings):
+    from ltu_jax.data.splits import make_splits
+
+    return make_splits(source, settings.data, 0)
+
+
+def test_flops_are_the_compilers_count():
+    square = lambda x: x @ x  # noqa: E731
+    assert module._flops(square, jax.ShapeDtypeStruct((64, 64), jnp.float32)) == 2 * 64**3
+
+
+def test_steps_and_rows_follow_from_the_settings():
+    settings = config.resolve(
+        config.Config(
+            data=config.Data(train_size=200, forget_fraction=0.1, remain_fraction=0.5),
+            model=config.Model("mlp:build"),
+            training=config.Training(epochs=3, batch_size=20),
+            attackers=config.Attackers(num_shadows=4),
+            method=config.LTU(epochs=6, batch_size=8),
+            evaluation=config.Evaluation(num_retrain=2),
+        )
+    )
+    source = blank(settings.data)
+    found = estimate(settings, source, module_splits(source, settings))
+    assert found["rows"] == {
+        "forget": 20, "remain": 180, "validation": 144, "test": 359, "reserve": 400, "visible_remain": 90,
+    }  # fmt: skip
+    assert found["steps"] == {"original": 30, "retrain": 2 * 27, "shadows": 4 * 30, "unlearning": 15}
+    assert found["parameters"] == 8 * 8 * 3 * 16 + 16 * 10
+    assert found["shapes"]["draw"][".queries.images"] == [3, 50, 8, 8, 3]

@@ -1,0 +1,17 @@
+"""What the report shows of the forget rows."""
+
+import numpy as np
+
+from ltu_jax.unlearning.evidence import changed_most, forget_confidence
+
+
+def test_the_evidence_is_of_the_forget_rows_and_the_largest_change_comes_first(problem):
+    confidence = forget_confidence(problem, problem.retrains[1])
+    assert set(confidence) == {"before", "after", "Retrain"}
+    assert all(c.shape == (16,) and (0 <= c).all() and (c <= 1).all() for c in confidence.values())
+    changed = changed_most(problem, confidence, num=5)
+    sizes = [abs(after - before) for *_, before, after in changed]
+    assert sizes == sorted(sizes, reverse=True)
+    assert np.isclose(sizes[0], np.abs(confidence["after"] - confidence["before"]).max())
+    forgotten = set(problem.source.ids[problem.splits.forget])
+    assert all(name in forgotten and image.shape == (8, 8, 3) for name, image, *_ in changed)

@@ -1,0 +1,176 @@
+"""The loop: a function of its arguments, exact in resuming, blind to what it must not see."""
+
+import chex
+import jax
+import jax.numpy as jnp
+import mlp
+import numpy as np
+import pytest
+
+from ltu_jax.methods.base import Method
+from ltu_jax.training.schedule import SGD
+from ltu_jax.types import Splits, make_state
+from ltu_jax.unlearning.loop import run_unlearning
+from ltu_jax.unlearning.saving import Saving, WrongRunError, read_metrics
+
+SPEC = mlp.build(None, 4, (4, 4, 3))
+SOURCE = mlp.toy_source()
+EMPTY = np.arange(0)
+SPLITS = Splits(np.arange(20), np.arange(20, 80), np.arange(80, 110), np.arange(120, 160), np.arange(110, 120), EMPTY)
+
+
+def original(seed=0):
+    return make_state(SPEC.apply_fn, *SPEC.init(jax.random.key(seed)), SGD, jax.random.key(seed + 1))
+
+
+def noisy_ascent(num_steps=7, explode_at=None, seen=None):
+    """Ascends the forget loss with noise: cheap, and wholly a function of its draws."""
+
+    def init(key, state, visible):
+        if seen is not None:
+            seen.append((np.asarray(visible.forget.images), np.asarray(visible.remain.images)))
+        return jax.tree.map(jnp.copy, state), jax.random.key_data(key)
+
+    def sample(key, step, context, visible):
+        row = jax.random.randint(key, (), 0, len(visible.forget.labels))
+        return visible.forget.images[row].astype(jnp.float32) / 255, jax.random.normal(key, ())
+
+    def step(state, context, draw):
+        image, noise = draw
+        grads = jax.grad(lambda p: (1 + noise) * SPEC.features(p, {}, image[None]).sum())(state.params)
+        params = jax.tree.map(lambda p, g: p + 0.01 * g, state.params, grads)
+        metric = noise if explode_at is None else jnp.where(state.step == explode_at, jnp.nan, noise)
+        return state.replace(step=state.step + 1, params=params), {"noise": metric}
+
+    return Method(init, sample, step, lambda visible: num_steps)
+
+
+def saving(path, every=2, identity="a"):
+    return Saving(path, every, identity)
+
+
+@pytest.mark.smoke
+@pytest.mark.parametrize("stop", [2, 3, 6])  # at a checkpoint, and between two
+def test_a_run_stopped_and_resumed_equals_one_run_through(tmp_path, stop):
+    whole, history = run_unlearning(noisy_ascent(), original(), SPLITS, SOURCE, saving=saving(tmp_path / "whole"))
+    run_unlearning(noisy_ascent(), original(), SPLITS, SOURCE, num_steps=stop, saving=saving(tmp_path / "cut"))
+    resumed, again = run_unlearning(noisy_ascent(), original(), SPLITS, SOURCE, saving=saving(tmp_path / "cut"))
+    chex.assert_trees_all_equal(whole.params, resumed.params)
+    chex.assert_trees_all_equal(jax.random.key_data(whole.rng), jax.random.key_data(resumed.rng))
+    assert int(resumed.step) == 7 and again.rows == history.rows
+    assert read_metrics(tmp_path / "cut" / "metrics.jsonl") == read_metrics(tmp_path / "whole" / "metrics.jsonl")
+    assert again.steps_s > 0
+
+
+class Killed(BaseException):
+    pass
+
+
+def test_a_run_that_died_loses_nothing_that_was_saved(tmp_path):
+    def dies(label, total):
+        class Progress:
+            def __enter__(self):
+                return self
+
+            def __exit__(self, *exc):
+                return False
+
+            def __call__(self, n):
+                Progress.done = getattr(Progress, "done", 0) + n
+                if Progress.done >= 5:
+                    raise Killed
+
+        return Progress()
+
+    whole, _ = run_unlearning(noisy_ascent(), original(), SPLITS, SOURCE)
+    with pytest.raises(Killed):
+        run_unlearning(noisy_ascent(), original(), SPLITS, SOURCE, saving=saving(tmp_path), progress=dies)
+    assert sorted(p.name for p in (tmp_path / "checkpoints").iterdir() if p.name.isdigit()) == ["4", "6"]
+    with (tmp_path / "metrics.jsonl").open("a") as file:
+        file.write('{"step": 9')  # half a line, as a crash leaves it
+    resumed, history = run_unlearning(noisy_ascent(), original(), SPLITS, SOURCE, saving=saving(tmp_path))
+    chex.assert_trees_all_equal(whole.params, resumed.params)
+    assert [row["step"] for row in history.rows] == [1, 2, 3, 4, 5, 6, 7]
+
+
+def test_another_run_in_the_same_folder_is_refused(tmp_path):
+    run_unlearning(noisy_ascent(), original(), SPLITS, SOURCE, saving=saving(tmp_path))
+    with pytest.raises(WrongRunError, match="holds the checkpoints of another run"):
+        run_unlearning(noisy_ascent(), original(), SPLITS, SOURCE, saving=saving(tmp_path, identity="b"))
+
+
+@pytest.mark.smoke
+def test_a_run_traces_its_step_once():
+    method = noisy_ascent(num_steps=60)
+    method = method._replace(step=chex.assert_max_traces(method.step, n=1))
+    state, _ = run_unlearning(method, original(), SPLITS, SOURCE, eval_every=25)
+    assert int(state.step) in (25, 50, 60)
+
+
+def test_a_resumed_run_traces_its_step_once_too(tmp_path):
+    run_unlearning(noisy_ascent(), original(), SPLITS, SOURCE, num_steps=2, saving=saving(tmp_path))
+    method = noisy_ascent()
+    method = method._replace(step=chex.assert_max_traces(method.step, n=1))
+    run_unlearning(method, original(), SPLITS, SOURCE, saving=saving(tmp_path))
+
+
+@pytest.mark.parametrize("rho", [0.3, 1.0])
+def test_a_method_sees_the_forget_rows_and_rho_of_the_rest_and_nothing_else(rho):
+    seen = []
+    run_unlearning(noisy_ascent(seen=seen), original(), SPLITS, SOURCE, remain_fraction=rho, split_seed=3)
+    forget, remain = seen[-1]
+    np.testing.assert_array_equal(forget, SOURCE.images[SPLITS.forget])
+    assert len(remain) == round(rho * 60)
+    allowed = {SOURCE.images[i].tobytes() for i in SPLITS.remain}
+    assert {image.tobytes() for image in remain} <= allowed
+    assert len({image.tobytes() for image in remain}) == len(remain)
+
+
+def test_retrain_alone_sees_all_of_it():
+    seen = []
+    run_unlearning(noisy_ascent(seen=seen)._replace(sees_all=True), original(), SPLITS, SOURCE, remain_fraction=0.1)
+    assert len(seen[-1][1]) == 60
+
+
+@pytest.mark.smoke
+def test_runs_differ_by_their_key_and_the_original_is_left_alone():
+    state = original()
+    params = jax.tree.map(np.array, state.params)
+    one, _ = run_unlearning(noisy_ascent(), state, SPLITS, SOURCE)
+    two, _ = run_unlearning(noisy_ascent(), state, SPLITS, SOURCE)
+    other, _ = run_unlearning(noisy_ascent(), state.replace(rng=jax.random.key(99)), SPLITS, SOURCE)
+    chex.assert_trees_all_equal(one.params, two.params)
+    chex.assert_trees_all_equal(state.params, params)
+    assert not np.array_equal(one.params["w1"], other.params["w1"])
+
+
+def test_metrics_that_are_not_finite_stop_the_run_and_name_the_steps(tmp_path):
+    with pytest.raises(FloatingPointError, match=r"noise not finite in steps 5\.\.6; the last checkpoint is of step 4"):
+        run_unlearning(noisy_ascent(explode_at=4), original(), SPLITS, SOURCE, saving=saving(tmp_path))
+    with pytest.raises(FloatingPointError, match="no checkpoint was saved"):
+        run_unlearning(noisy_ascent(explode_at=4), original(), SPLITS, SOURCE)
+
+
+def test_with_eval_every_the_state_of_the_smallest_distance_is_returned_also_after_a_resume(tmp_path):
+    run = lambda **kwargs: run_unlearning(noisy_ascent(30), original(), SPLITS, SOURCE, eval_every=3, **kwargs)  # noqa: E731
+    state, history = run()
+    scored = {row["step"]: row["eval/distance"] for row in history.rows if "eval/distance" in row}
+    assert list(scored) == list(range(3, 31, 3))
+    assert history.best_step == min(scored, key=scored.get) == int(state.step)
+    for stop in (history.best_step, history.best_step + 3):
+        run(num_steps=min(stop, 30), saving=saving(tmp_path / str(stop), every=3))
+        resumed, again = run(saving=saving(tmp_path / str(stop), every=3))
+        assert again.best_step == history.best_step
+        chex.assert_trees_all_equal(resumed.params, state.params)
+
+
+def test_scoring_itself_needs_validation_rows():
+    blind = Splits(SPLITS.forget, SPLITS.remain, EMPTY, SPLITS.test, SPLITS.reserve, EMPTY)
+    with pytest.raises(ValueError, match="eval_every: needs validation rows"):
+        run_unlearning(noisy_ascent(), original(), blind, SOURCE, eval_every=2)
+    assert run_unlearning(noisy_ascent(), original(), blind, SOURCE)[1].warnings == []
+
+
+def test_log_every_thins_the_history_and_keeps_the_last_step():
+    _, history = run_unlearning(noisy_ascent(), original(), SPLITS, SOURCE, log_every=3)
+    assert [row["step"] for row in history.rows] == [3, 6, 7]

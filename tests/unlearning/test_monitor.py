@@ -1,0 +1,36 @@
+"""The rule by which a run judges itself, worked out by hand."""
+
+import pytest
+
+from ltu_jax.unlearning.monitor import distance, verdict
+
+pytestmark = pytest.mark.smoke
+
+ORIGINAL = {"forget": 100.0, "remain": 100.0, "validation": 80.0}
+
+
+def test_distance_is_zero_at_the_ideal_and_adds_what_is_lost():
+    assert distance({"forget": 80.0, "remain": 100.0, "validation": 80.0}, ORIGINAL) == 0
+    assert distance(ORIGINAL, ORIGINAL) == 20
+    # 5 too well known, 3 lost on remain, 10 on validation; gains count for nothing
+    assert distance({"forget": 75.0, "remain": 97.0, "validation": 70.0}, ORIGINAL) == 5 + 3 + 10
+    assert distance({"forget": 90.0, "remain": 100.0, "validation": 90.0}, ORIGINAL) == 0
+
+
+def test_too_little_too_much_and_collateral_damage_are_told_with_the_field_to_turn():
+    now = lambda forget, validation: {"forget": forget, "remain": 100.0, "validation": validation}  # noqa: E731
+    assert verdict(now(80.0, 80.0), ORIGINAL, 400, 400) == []
+    [little] = verdict(now(100.0, 80.0), ORIGINAL, 400, 400)
+    assert little.startswith("forgets too little: error 0.0 % on the forget rows, 20.0 % on held-out")
+    assert "raise config.method.epochs" in little
+    [much] = verdict(now(55.0, 80.0), ORIGINAL, 400, 400)
+    assert much.startswith("forgets too much") and "lower config.method.epochs" in much
+    much, lost = verdict(now(40.0, 60.0), ORIGINAL, 400, 400)
+    assert lost.startswith("remembers too little: held-out accuracy fell from 80.0 to 60.0 %")
+
+
+def test_a_difference_counts_when_it_exceeds_two_standard_errors():
+    # pooled error 15 %: two standard errors of 100 and 100 rows are 10.1 points, of 400 and 400 5.05
+    now = {"forget": 89.5, "remain": 100.0, "validation": 80.5}
+    assert verdict(now, {**ORIGINAL, "validation": 80.5}, 100, 100) == []
+    assert len(verdict(now, {**ORIGINAL, "validation": 80.5}, 400, 400)) == 1

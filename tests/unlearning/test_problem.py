@@ -1,0 +1,97 @@
+"""prepare: what a run starts from is made once, of the right rows, and found again."""
+
+import contextlib
+import dataclasses
+
+import chex
+import numpy as np
+import pytest
+from conftest import small_config
+
+from ltu_jax import config
+from ltu_jax.evaluation.scores import accuracy
+from ltu_jax.training.predict import eval_forward, predict
+from ltu_jax.unlearning.problem import load_data, prepare
+
+
+class Labels:
+    """Notes what was trained."""
+
+    def __init__(self):
+        self.seen = []
+
+    @contextlib.contextmanager
+    def __call__(self, label, total):
+        self.seen.append(label)
+        yield lambda n: None
+
+
+def trained(settings, cache):
+    labels = Labels()
+    found = prepare(settings, cache=cache, progress=labels)
+    return found, [label for label in labels.seen if not label.startswith("reading")]
+
+
+def test_a_second_method_on_the_same_problem_trains_nothing(problem, cache):
+    again, labels = trained(small_config(method=config.LTU(learning_rate=0.5, order="none")), cache)
+    assert labels == []
+    chex.assert_trees_all_equal(again.original.params, problem.original.params)
+    chex.assert_trees_all_equal(again.bank.params, problem.bank.params)
+    assert again.attackers == problem.attackers
+    assert again.seconds == problem.seconds  # what each cost once
+
+
+def test_another_request_keeps_the_original_and_the_attackers_but_not_retrain(problem, cache):
+    data = dataclasses.replace(small_config().data, forget_fraction=0.3)
+    other, labels = trained(small_config(data=data), cache)
+    assert labels == ["retrain 0", "retrain 1"]
+    chex.assert_trees_all_equal(other.original.params, problem.original.params)
+
+
+def test_another_recipe_or_seed_finds_nothing(cache):
+    for changes in ({"training": config.Training(epochs=4, batch_size=20)}, {"seed": 1}):
+        assert trained(small_config(**changes), cache)[1][0] == "original"
+
+
+def test_retrain_needs_no_attackers():
+    settings = small_config(method=config.Retrain())
+    found, labels = trained(settings, None)
+    assert found.bank is None and found.attackers == () and not any("shadow" in label for label in labels)
+
+
+def test_every_model_is_trained_on_its_own_rows(problem):
+    assert len(problem.splits.train) == 80 and len(problem.splits.forget) == 16
+    know = lambda state, rows: accuracy(  # noqa: E731
+        predict(eval_forward(problem.spec.apply_fn), state.params, {}, problem.source.images[rows], batch_size=100),
+        problem.source.labels[rows],
+    )
+    assert know(problem.original, problem.splits.forget) > know(problem.retrains[0], problem.splits.forget)
+    assert problem.retrains[0].params["w1"][0, 0] != problem.retrains[1].params["w1"][0, 0]
+    assert problem.score(problem.original).ra == know(problem.original, problem.splits.remain)
+
+
+def test_the_attackers_are_reported(problem):
+    assert [row["name"] for row in problem.attackers] == ["sorted", "metrics"]
+    for row in problem.attackers:
+        assert 0 <= row["auc_shadow"] <= 1 and 0 <= row["auc_original"] <= 1
+    assert set(problem.attackers_on(problem.original)) == {"sorted", "metrics"}
+
+
+def test_subclasses_are_forgotten_of_a_model_of_the_coarse_classes(monkeypatch):
+    from ltu_jax.unlearning import problem as module
+
+    source = module.load_source(config.Data())
+    coarse = dataclasses.replace(source, coarse=(source.labels // 2).astype(np.int32))
+    monkeypatch.setattr(module, "load_source", lambda data, progress: coarse)
+    data = dataclasses.replace(small_config().data, forget_kind="subclass", forget_class=3)
+    found, splits = load_data(small_config(data=data))
+    assert found.num_classes == 5
+    assert set(found.labels[splits.forget]) == {1} and set(source.labels[splits.forget]) == {3}
+    assert set(source.labels[splits.test_forgotten]) == {3} and 3 not in source.labels[splits.test]
+
+
+@pytest.mark.smoke
+def test_scoring_itself_without_validation_rows_is_a_mistake_of_the_settings():
+    data = dataclasses.replace(small_config().data, validation_fraction=0.0)
+    with pytest.raises(config.ConfigError, match="config.eval_every"):
+        load_data(small_config(data=data, eval_every=3))

@@ -1,0 +1,26 @@
+"""What a run writes down."""
+
+import pytest
+
+from ltu_jax.unlearning.saving import History, Recorder, Run, read_metrics
+
+pytestmark = pytest.mark.smoke
+
+
+def test_unlearning_time_is_init_and_steps_in_minutes():
+    assert History(init_s=30.0, steps_s=90.0, compile_s=1000.0).ut_minutes == 2.0
+
+
+def test_half_a_line_is_left_out(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    assert read_metrics(path) == []
+    path.write_text('{"step": 1, "loss": 0.5}\n{"step": 2, "lo')
+    assert read_metrics(path) == [{"step": 1, "loss": 0.5}]
+
+
+def test_without_a_folder_nothing_is_written_and_the_history_is_kept(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    run = Run(None, None, History())
+    assert Recorder(None, None).resume(run) is run
+    Recorder(None, None).record(run, [{"step": 1.0}], last=True)
+    assert run.history.rows == [{"step": 1.0}] and not list(tmp_path.iterdir())

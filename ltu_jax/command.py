@@ -18,6 +18,7 @@ from ltu_jax import config as settings
 from ltu_jax.config import Config, ConfigError
 
 DEFAULT = str(Path(__file__).with_name("default.py"))
+CONFIG_HELP = "configuration file, FILE.py or FILE.py:METHOD; unset: LTU on the embedded digits"
 
 
 def run(define: Callable[[], None], main: Callable[[Config], int], usage: str) -> NoReturn:
@@ -30,15 +31,14 @@ def run(define: Callable[[], None], main: Callable[[Config], int], usage: str) -
       main: the command.
       usage: what ``--help`` says first.
     """
-    holder = config_flags.DEFINE_config_file("config", DEFAULT, "configuration file, FILE.py or FILE.py:METHOD")
-    define()
 
     def parse(argv: Sequence[str]) -> Config:
-        if any(word in ("--help", "-h", "-help") for word in argv[1:]):
+        define()
+        if any(word in ("--help", "-help", "-h") for word in argv[1:]):
             print(_help(usage))
             raise SystemExit(0)
         try:
-            return settings.resolve(_parse(list(argv), holder))
+            return settings.resolve(_parse(list(argv)))
         except Exception as error:  # config_flags raises KeyError, OSError, TypeError ... for user mistakes
             fail(error)
 
@@ -58,10 +58,13 @@ def fail(error: Exception) -> NoReturn:
     raise SystemExit(2)
 
 
-def _parse(argv: list[str], holder: Any) -> Config:
+def _parse(argv: list[str]) -> Config:
     _check_overrides(argv)
+    # Defining the flag reads the overrides of sys.argv already, so it too can raise.
+    holder = config_flags.DEFINE_config_file("config", DEFAULT, CONFIG_HELP)
     rest = flags.FLAGS(argv)
-    value = holder.value  # a missing file is noticed only here
+    value = holder.value
+    getattr(value, "seed", None)  # a file that could not be loaded is noticed only now
     if rest[1:]:
         raise ConfigError(f"argument {rest[1]!r} is unexpected; allowed: flags that start with --")
     if not isinstance(value, Config):
@@ -98,7 +101,8 @@ def _one_line(error: Exception) -> str:
     if isinstance(error, ConfigError):
         return text
     if isinstance(error, flags.UnrecognizedFlagError):
-        return f"--{error.flagname}: no such flag; {settings.allowed_names(error.flagname, _own_flags())}"
+        known = ["config", *_own_flags()]
+        return f"--{error.flagname}: no such flag; {settings.allowed_names(error.flagname, ['config', *_own_flags()])}"
     if isinstance(error, flags.IllegalFlagValueError):
         return _illegal_value(text)
     last = text.splitlines()[-1].strip() if text else type(error).__name__
@@ -111,13 +115,17 @@ def _illegal_value(text: str) -> str:
     """``flag --config.a.b=x: reason`` with the type that the field has."""
     flag, _, reason = text.removeprefix("flag --").partition(": ")
     name, _, value = flag.partition("=")
+    if name == "config":  # an error inside get_config carries its whole traceback
+        last = text.splitlines()[-1].removeprefix("ltu_jax.config.ConfigError: ")
+        return f"--config: {value!r}: {last}"
     types = {n: f.type for n, _, f in settings.settings(Config(method=settings.LTU()))}
     kind = types.get(name)
     words = {int: "a whole number", float: "a number", bool: "true or false", str: "a string"}
     for candidate, word in words.items():
         if kind is candidate or candidate in getattr(kind, "__args__", ()):
-            allowed = f"{word}s, separated by commas" if "tuple" in str(kind) else word
-            return f"{name}: {value!r} is no {word.removeprefix('a ')}; allowed: {allowed}"
+            bare = word.removeprefix("a ")
+            allowed = f"{bare}s, separated by commas" if "tuple" in str(kind) else word
+            return f"{name}: {value!r} is no {bare}; allowed: {allowed}"
     return f"{name}: {value!r} is refused ({reason}); allowed: see --help"
 
 
@@ -125,11 +133,12 @@ def _own_flags() -> list[str]:
     """The command's flags, without those that absl and its friends define."""
     modules = flags.FLAGS.flags_by_module_dict()
     own = [f.name for name, group in modules.items() for f in group if not name.startswith(("absl", "ml_collections"))]
-    return sorted({"config", *(name for name in own if not name.startswith("config."))})
+    return sorted(name for name in own if not name.startswith("config"))
 
 
 def _help(usage: str) -> str:
     lines = [usage.strip(), "", "flags:"]
+    lines += _entry("--config", CONFIG_HELP, None)
     for name in _own_flags():
         lines += _entry(f"--{name}", flags.FLAGS[name].help or "", None)
     lines += [

@@ -38,17 +38,17 @@ def main(config: Config) -> int:
 
     from ltu_jax.reporting.terminal import progress_for
     from ltu_jax.unlearning.estimate import estimate
-    from ltu_jax.unlearning.problem import load_data
+    from ltu_jax.unlearning.problem import load
 
-    source, splits = load_data(config, progress_for())  # nothing is written before the data are known to be right
+    loaded = load(config, progress_for())  # nothing is written before all is known to be right
     if flags.FLAGS.dry_run:
-        print(json.dumps({"config": to_dict(config), **estimate(config, source, splits)}, indent=2))
+        print(json.dumps({"config": to_dict(config), **estimate(config, loaded)}, indent=2))
         return 0
     logging.set_verbosity(logging.ERROR)  # Orbax logs every step of every save
-    return _run(config, source, splits, workdir, cache)
+    return _run(config, loaded, workdir, cache)
 
 
-def _run(config: Config, source: Any, splits: Any, workdir: Path, cache: Path) -> int:
+def _run(config: Config, loaded: Any, workdir: Path, cache: Path) -> int:
     import jax
 
     from ltu_jax.methods import build_method
@@ -64,7 +64,7 @@ def _run(config: Config, source: Any, splits: Any, workdir: Path, cache: Path) -
     jax.config.update("jax_compilation_cache_dir", str((cache / "compiled").absolute()))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 1.0)
     try:
-        prepared = problem.prepare(config, data=(source, splits), cache=cache, progress=progress)
+        prepared = problem.prepare(config, loaded=loaded, cache=cache, progress=progress)
         method = build_method(config.method, prepared.parts)
         state, history = run_unlearning(
             method,

@@ -10,31 +10,27 @@ from ltu_jax.attackers.bank import init_bank
 from ltu_jax.config import Config
 from ltu_jax.data.splits import remain_subset
 from ltu_jax.methods import build_method
-from ltu_jax.models.build import build_model
 from ltu_jax.training.schedule import SGD
 from ltu_jax.training.supervised import init_training, num_train_steps, train_step
-from ltu_jax.types import ArrayTree, Batch, Parts, Rows, Source, Splits, Visible, make_state
+from ltu_jax.types import ArrayTree, Batch, Parts, Rows, Visible, make_state
+from ltu_jax.unlearning.problem import Loaded
 
 
-def estimate(config: Config, source: Source, splits: Splits) -> dict[str, Any]:
+def estimate(config: Config, loaded: Loaded) -> dict[str, Any]:
     """Shapes, steps, flops and memory of a run, from ``jax.eval_shape`` alone.
 
     Flops are XLA's count of the traced programs; the compiled ones need no more.
 
     Args:
       config: resolved settings.
-      source: the data.
-      splits: the index sets.
+      loaded: data, splits and model.
 
     Returns:
       JSON-ready: ``rows``, ``shapes`` (of the images, the logits and what a step of the method draws),
       ``parameters``, ``steps``, ``flops`` of each part of the run, ``memory_bytes``.
-
-    Raises:
-      ConfigError: if the settings do not fit the data.
     """
+    source, splits, spec = loaded
     image_shape = source.images.shape[1:]
-    spec = build_model(config.model, source.num_classes, image_shape)
     key = jax.random.key(0)
 
     def rows(count: int) -> Rows:

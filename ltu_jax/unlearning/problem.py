@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -82,18 +82,26 @@ class Problem:
         )
 
 
-def load_data(config: Config, progress: Progress = silent) -> tuple[Source, Splits]:
-    """Source and splits alone: everything about the data that can be wrong is found here.
+class Loaded(NamedTuple):
+    """The data, how they are cut, and the model that fits them: nothing is trained yet."""
+
+    source: Source
+    splits: Splits
+    spec: ModelSpec
+
+
+def load(config: Config, progress: Progress = silent) -> Loaded:
+    """Data, splits and model alone: everything that can be wrong with a configuration is found here.
 
     Args:
       config: resolved settings.
       progress: told about rows read.
 
     Returns:
-      ``(source, splits)``; for ``forget_kind`` subclass the labels are the coarse ones.
+      ``Loaded``; for ``forget_kind`` subclass the labels are the coarse ones.
 
     Raises:
-      ConfigError: if the data or what is to be forgotten is not there.
+      ConfigError: if the data, the model or what is to be forgotten is not there.
     """
     source = load_source(config.data, progress)
     splits = make_splits(source, config.data, config.seeds.split or 0)
@@ -103,13 +111,13 @@ def load_data(config: Config, progress: Progress = silent) -> tuple[Source, Spli
         )
     if config.eval_every and not len(splits.validation):
         raise ConfigError("config.eval_every: needs validation rows; allowed: 0, or data.validation_fraction > 0")
-    return source, splits
+    return Loaded(source, splits, build_model(config.model, source.num_classes, source.images.shape[1:]))
 
 
 def prepare(
     config: Config,
     *,
-    data: tuple[Source, Splits] | None = None,
+    loaded: Loaded | None = None,
     cache: Path | None = None,
     progress: Progress = silent,
 ) -> Problem:
@@ -117,7 +125,7 @@ def prepare(
 
     Args:
       config: resolved settings.
-      data: what ``load_data`` gave, where it was called before.
+      loaded: what ``load`` gave, where it was called before.
       cache: where originals, Retrain models and attackers are kept between runs; None keeps nothing.
       progress: told about every training step.
 
@@ -129,8 +137,7 @@ def prepare(
       FloatingPointError: if a training diverges.
       CheckpointError: if a cache entry is damaged.
     """
-    source, splits = data or load_data(config, progress)
-    spec = build_model(config.model, source.num_classes, source.images.shape[1:])
+    source, splits, spec = loaded or load(config, progress)
     make = _Maker(config, source, spec, cache, progress)
     original = make.model("original", splits.train, ORIGINAL, 0)
     retrains = [make.model(f"retrain {i}", splits.remain, RETRAIN, i) for i in range(config.evaluation.num_retrain)]

@@ -9,9 +9,12 @@ import numpy as np
 import pytest
 
 from ltu_jax import config
+from ltu_jax.data.splits import make_splits
+from ltu_jax.models.build import build_model
 from ltu_jax.types import Source
 from ltu_jax.unlearning import estimate as module
 from ltu_jax.unlearning.estimate import estimate
+from ltu_jax.unlearning.problem import Loaded
 
 CONFIGS = sorted((pathlib.Path(__file__).parents[2] / "experiments" / "configs").glob("*.py"))
 SHAPES = {  # training rows, test rows, side, classes
@@ -47,17 +50,15 @@ def test_every_configuration_builds_its_step_without_running_it(path, method, mo
     monkeypatch.setattr(module, "_flops", lambda step, *args: float(len(jax.tree.leaves(jax.eval_shape(step, *args)))))
     settings = config.resolve(load(path).get_config(method))
     source = blank(settings.data)
-    splits = module_splits(source, settings)
-    found = estimate(settings, source, splits)
+    found = estimate(settings, loaded(source, settings))
     assert found["steps"]["unlearning"] > 0 and found["flops"]["unlearning"] > 0
     assert found["shapes"]["logits"][1] == source.num_classes
     assert load(path).__doc__ and "python -m ltu_jax.unlearn" in load(path).__doc__
 
 
-def module_splits(source, settings):
-    from ltu_jax.data.splits import make_splits
-
-    return make_splits(source, settings.data, 0)
+def loaded(source, settings):
+    spec = build_model(settings.model, source.num_classes, source.images.shape[1:])
+    return Loaded(source, make_splits(source, settings.data, 0), spec)
 
 
 def test_flops_are_the_compilers_count():
@@ -77,7 +78,7 @@ def test_steps_and_rows_follow_from_the_settings():
         )
     )
     source = blank(settings.data)
-    found = estimate(settings, source, module_splits(source, settings))
+    found = estimate(settings, loaded(source, settings))
     assert found["rows"] == {
         "forget": 20, "remain": 180, "validation": 144, "test": 359, "reserve": 400, "visible_remain": 90,
     }  # fmt: skip

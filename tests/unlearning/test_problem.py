@@ -11,7 +11,7 @@ from conftest import small_config
 from ltu_jax import config
 from ltu_jax.evaluation.scores import accuracy
 from ltu_jax.training.predict import eval_forward, predict
-from ltu_jax.unlearning.problem import load_data, prepare
+from ltu_jax.unlearning.problem import load, prepare
 
 
 class Labels:
@@ -84,7 +84,7 @@ def test_subclasses_are_forgotten_of_a_model_of_the_coarse_classes(monkeypatch):
     coarse = dataclasses.replace(source, coarse=(source.labels // 2).astype(np.int32))
     monkeypatch.setattr(module, "load_source", lambda data, progress: coarse)
     data = dataclasses.replace(small_config().data, forget_kind="subclass", forget_class=3)
-    found, splits = load_data(small_config(data=data))
+    found, splits, _ = load(small_config(data=data))
     assert found.num_classes == 5
     assert set(found.labels[splits.forget]) == {1} and set(source.labels[splits.forget]) == {3}
     assert set(source.labels[splits.test_forgotten]) == {3} and 3 not in source.labels[splits.test]
@@ -94,4 +94,4 @@ def test_subclasses_are_forgotten_of_a_model_of_the_coarse_classes(monkeypatch):
 def test_scoring_itself_without_validation_rows_is_a_mistake_of_the_settings():
     data = dataclasses.replace(small_config().data, validation_fraction=0.0)
     with pytest.raises(config.ConfigError, match="config.eval_every"):
-        load_data(small_config(data=data, eval_every=3))
+        load(small_config(data=data, eval_every=3))

@@ -1,0 +1,139 @@
+"""Attackers learn what there is to learn, from outputs taken as they are asked during unlearning."""
+
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from sklearn.metrics import roc_auc_score
+
+from ltu_jax.attackers.bank import init_bank, membership
+from ltu_jax.attackers.fit import Outputs, asked_outputs, attacked_loss, attacker_auc, fit_bank
+from ltu_jax.config import Attackers
+from ltu_jax.types import Rows
+
+NUM_CLASSES = 4
+
+
+def synthetic(num_rows, seed):
+    """Predictions whose true logit leads by N(4, 1) for members and by N(2.5, 1) for others."""
+    rng = np.random.default_rng(seed)
+    is_member, labels = np.arange(num_rows) % 2, rng.integers(0, NUM_CLASSES, num_rows)
+    lead = rng.normal(2.5 + 1.5 * is_member, 1)
+    logits = lead[:, None] * np.eye(NUM_CLASSES)[labels] + rng.normal(size=(num_rows, 1))
+    return Outputs(jnp.float32(logits), jnp.int32(labels), jnp.float32(is_member)), lead
+
+
+@pytest.fixture(scope="module")
+def fitted():
+    settings = Attackers(epochs=15, batch_size=128)
+    return fit_bank(synthetic(3000, 0)[0], settings, NUM_CLASSES, jax.random.key(0))
+
+
+def test_every_attacker_comes_near_the_best_there_is_on_held_out_outputs(fitted):
+    held_out, lead = synthetic(3000, 1)
+    best = roc_auc_score(held_out.is_member, lead)
+    # two unit normals 1.5 apart: Phi(1.5 / sqrt 2)
+    np.testing.assert_allclose(best, 0.5 * (1 + math.erf(1.5 / 2)), atol=0.02)
+    auc = attacker_auc(fitted, held_out)
+    assert list(auc) == list(fitted.names) == list(Attackers().names)
+    # without a label the sign of a small lead cannot be seen, so a little is lost
+    assert all(best - 0.03 < value < best + 0.005 for value in auc.values()), (auc, best)
+
+
+def test_attackers_that_were_told_nothing_know_nothing():
+    outputs = synthetic(2000, 0)[0]
+    shuffled = outputs._replace(is_member=jax.random.permutation(jax.random.key(1), outputs.is_member))
+    auc = attacker_auc(init_bank(jax.random.key(0), ("sorted", "labelled"), NUM_CLASSES), shuffled)
+    assert all(abs(value - 0.5) < 0.06 for value in auc.values())  # over four standard deviations
+
+
+def test_auc_is_the_share_of_pairs_in_the_right_order_and_that_of_scikit_learn(fitted):
+    outputs = synthetic(201, 2)[0]
+    auc = attacker_auc(fitted, outputs)
+    member = np.asarray(outputs.is_member) == 1
+    for k, name in enumerate(fitted.names):
+        says = np.asarray(membership(fitted, jnp.int32(k), outputs.logits, outputs.labels))
+        difference = says[member][:, None] - says[~member][None]
+        np.testing.assert_allclose(auc[name], (np.sign(difference) + 1).mean() / 2, rtol=1e-6)
+        np.testing.assert_allclose(auc[name], roc_auc_score(outputs.is_member, says), rtol=1e-6)
+
+
+def test_a_fit_is_a_function_of_its_key_and_every_attacker_has_a_process_of_its_own():
+    settings = Attackers(names=("sorted", "metrics"), epochs=1, batch_size=64)
+    outputs = synthetic(256, 0)[0]
+    first, again, other = (fit_bank(outputs, settings, NUM_CLASSES, jax.random.key(seed)) for seed in (0, 0, 1))
+    flat = lambda bank: np.concatenate([np.ravel(x) for x in jax.tree.leaves(bank.params)])  # noqa: E731
+    np.testing.assert_array_equal(flat(first), flat(again))
+    assert not np.array_equal(flat(first), flat(other))
+
+
+def test_the_attacked_loss_is_the_cross_entropy_against_non_member_and_descent_makes_it_less_sure(fitted):
+    outputs = synthetic(64, 3)[0]
+    for k in range(len(fitted.names)):
+        loss = lambda logits, k=k: attacked_loss(fitted, jnp.int32(k), logits, outputs.labels)  # noqa: E731
+        says = np.asarray(membership(fitted, jnp.int32(k), outputs.logits, outputs.labels), np.float64)
+        np.testing.assert_allclose(loss(outputs.logits), np.log1p(np.exp(says)).mean(), rtol=1e-5)
+        moved = outputs.logits - 10 * jax.grad(loss)(outputs.logits)
+        before, after = (jax.nn.softmax(z)[np.arange(64), outputs.labels].mean() for z in (outputs.logits, moved))
+        assert loss(moved) < loss(outputs.logits) and after < before
+
+
+def rows(num_rows, side):
+    """Images whose red is the side (1 member), green the id, blue a stripe on the left; the label is the id."""
+    images = np.zeros((num_rows, 8, 8, 3), np.uint8)
+    images[..., 0], images[..., 1] = 255 * side, np.arange(num_rows)[:, None, None]
+    images[:, :, :4, 2] = 255
+    return Rows(jnp.asarray(images), jnp.arange(num_rows))
+
+
+def recorder(params, model_state, images, train):
+    """Logits that tell what a forward pass was shown: side, the batch's mean side, id, is it mirrored."""
+    assert train is True  # batch statistics, as during unlearning
+    red = images[:, 0, 0, 0]
+    mean = jnp.full_like(red, red.mean())
+    return jnp.stack([red, mean, images[:, 0, 0, 1] * 255, images[:, 0, -1, 2]], axis=1) + params, model_state
+
+
+def asked(num_members, num_others, *, batch_size=4, augment="none", draws=1, seed=0):
+    return asked_outputs(
+        recorder,
+        jnp.float32(0),
+        {},
+        rows(num_members, 1),
+        rows(num_others, 0),
+        jax.random.key(seed),
+        batch_size=batch_size,
+        augment=augment,
+        draws=draws,
+    )
+
+
+@pytest.mark.parametrize("num_members, num_others, each", [(10, 23, 8), (23, 10, 8), (3, 9, 3), (12, 12, 12)])
+def test_outputs_balance_the_sides_in_batches_of_one_side_each(num_members, num_others, each):
+    outputs = asked(num_members, num_others, draws=3)
+    side, mean, ids, _ = np.asarray(outputs.logits).T
+    assert outputs.is_member.sum() == 3 * each == len(side) / 2
+    np.testing.assert_array_equal(side, outputs.is_member)
+    np.testing.assert_array_equal(mean, side)  # BatchNorm never sees both
+    np.testing.assert_allclose(ids, outputs.labels, atol=1e-4)
+
+
+def test_every_draw_takes_each_row_at_most_once_in_an_order_of_its_own():
+    outputs = asked(9, 12, draws=2)
+    orders = np.asarray(outputs.labels).reshape(4, 8)  # members twice, others twice
+    assert all(len(set(order)) == 8 for order in orders)
+    assert len({tuple(order) for order in orders}) == 4
+    assert orders[2:].max() > 8  # not the first rows of the larger side
+
+
+def test_outputs_are_augmented_as_asked_and_anew_each_draw():
+    assert not np.any(asked(16, 16, augment="none").logits[:, 3])
+    mirrored = np.asarray(asked(64, 64, augment="flip", draws=2).logits[:, 3]).reshape(4, 64)
+    assert np.all(np.abs(mirrored.mean(axis=1) - 0.5) < 0.3) and len({tuple(x) for x in mirrored}) == 4
+
+
+def test_outputs_are_a_function_of_the_key():
+    np.testing.assert_array_equal(asked(12, 12).logits, asked(12, 12).logits)
+    assert not np.array_equal(asked(12, 12).labels, asked(12, 12, seed=1).labels)

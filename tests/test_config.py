@@ -1,0 +1,78 @@
+"""Settings: every field has a meaning and a range, and a mistake is one line that names it."""
+
+import dataclasses
+import subprocess
+import sys
+import typing
+
+import pytest
+
+from ltu_jax import config
+from ltu_jax.config import Config, ConfigError, resolve, settings
+
+pytestmark = pytest.mark.smoke
+
+
+def test_every_field_has_a_meaning_and_every_number_a_bound():
+    for method in config.METHOD_CONFIGS.values():
+        for name, value, field in settings(Config(method=method())):
+            assert field.metadata["doc"], name
+            numbers = {int, float} & {field.type, *typing.get_args(field.type)}
+            if numbers and not isinstance(value, bool):
+                assert field.metadata["low"] is not None or field.metadata["above"] is not None, name
+
+
+def test_the_defaults_are_in_their_own_ranges():
+    for name in config.METHOD_CONFIGS:
+        resolve(Config(method=config.method_config(name)))
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "message"),
+    [
+        ("data.remain_fraction", 0.0, "config.data.remain_fraction: 0.0 is out of range; allowed: > 0 and <= 1"),
+        ("data.remain_fraction", 1.5, "config.data.remain_fraction: 1.5 is out of range; allowed: > 0 and <= 1"),
+        ("data.remain_fraction", float("nan"), "config.data.remain_fraction: nan is out of range"),
+        ("training.epochs", 0, "config.training.epochs: 0 is out of range; allowed: >= 1"),
+        ("method.order", "secnd", "config.method.order: 'secnd' is unknown; allowed: .*; did you mean 'second'"),
+        ("method.samplers", ("uniform", "nearst_label"), "'nearst_label' is unknown; .* did you mean 'nearest_label'"),
+        ("method.name", "lt", "config.method.name: 'lt' is unknown; allowed: ltu, paper, retrain; did you mean 'ltu'"),
+        ("method.name", "retrain", "config.method.name: 'retrain' has settings of its own"),
+        ("model.name", "resnet19", "config.model.name: 'resnet19' is unknown; .* did you mean 'resnet18'"),
+        ("attackers.names", ("sorted",), "config.attackers.names: .* leaves no pair; allowed: two or more"),
+        ("data.forget_kind", "ids", "config.data.forget_ids: None; allowed: a file with one id a line"),
+    ],
+)
+def test_a_mistake_is_one_line_with_field_value_and_what_is_allowed(path, value, message):
+    wrong = Config()
+    holder, _, name = path.rpartition(".")
+    setattr(getattr(wrong, holder), name, value)
+    with pytest.raises(ConfigError, match=message) as caught:
+        resolve(wrong)
+    assert "\n" not in str(caught.value)
+
+
+def test_seeds_follow_the_one_seed_unless_given():
+    seeds = resolve(Config(seed=5, seeds=config.Seeds(split=2))).seeds
+    assert dataclasses.astuple(seeds) == (5, 2, 5)
+
+
+def test_the_paper_preset_is_eq_4_and_eq_5_as_they_stand():
+    paper = config.method_config("paper")
+    assert (paper.tune_weight, paper.forget_weight, paper.momentum, paper.schedule) == (1.0, 1.0, 0.0, "constant")
+    assert paper.name == "ltu" and (paper.order, paper.combine) == ("second", "harmonize")
+
+
+def test_equal_settings_have_equal_digests_and_others_do_not():
+    digest = lambda **kwargs: config.digest(config.to_dict(Config(**kwargs)))  # noqa: E731
+    assert digest() == digest() != digest(seed=1)
+
+
+def test_settings_import_no_jax():
+    code = "import sys, ltu_jax, ltu_jax.config; assert 'jax' not in sys.modules and 'numpy' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_a_reference_that_cannot_be_imported_is_named():
+    with pytest.raises(ConfigError, match="config.model.name: 'no_such_module:build' cannot be imported"):
+        config.import_reference("no_such_module:build", "config.model.name")

@@ -1,0 +1,161 @@
+"""One command from nothing to a result, again from its cache, and again from its half."""
+
+import json
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+HERE = pathlib.Path(__file__).parent
+CONFIG = """
+from ltu_jax import config
+
+def get_config(method="ltu"):
+    return config.Config(
+        data=config.Data(train_size=100, forget_fraction=0.2),
+        model=config.Model("mlp:build"),
+        training=config.Training(epochs=3, batch_size=20),
+        attackers=config.Attackers(names=("sorted", "metrics"), num_shadows=2, epochs=2, draws=1),
+        method=config.method_config(method),
+        evaluation=config.Evaluation(num_retrain=1),
+        save_every=5,
+        eval_every=10,
+    )
+"""
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    path = tmp_path_factory.mktemp("end_to_end")
+    (path / "small.py").write_text(CONFIG)
+    return path
+
+
+def start(folder, *args):
+    env = {**os.environ, "PYTHONPATH": str(HERE)}
+    words = [sys.executable, "-m", "ltu_jax.unlearn", "--config", "small.py", *args]
+    return subprocess.Popen(words, cwd=folder, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def run(folder, *args):
+    process = start(folder, *args)
+    out, err = process.communicate(timeout=300)
+    return process.returncode, out, err
+
+
+LONG = ["--config.method.epochs=10", "--config.method.batch_size=4", "--config.method.query_size=8"]  # 50 steps
+
+
+@pytest.fixture(scope="module")
+def whole(folder):
+    code, out, err = run(folder, "--workdir", "whole", *LONG, "--show_images")
+    assert code == 0, err
+    return out, err
+
+
+def result_of(folder, name):
+    found = json.loads((folder / name / "result.json").read_text())
+    for key in ("time", "provenance"):
+        found.pop(key)
+    for scores in (found["scores"], found["retrain"]):
+        scores.pop("ut_minutes")
+    return found
+
+
+def test_a_run_leaves_everything_that_is_promised(folder, whole):
+    out, err = whole
+    left = {p.name for p in (folder / "whole").iterdir()}
+    assert left == {"config.json", "result.json", "metrics.jsonl", "report.html", "checkpoints", "model"}
+    assert "UA" in out and "Original" in out and "Retrain" in out and "shadow 1/2" in err
+    rows = [json.loads(line) for line in (folder / "whole" / "metrics.jsonl").read_text().splitlines()]
+    assert [row["step"] for row in rows] == list(range(1, 51))
+    assert {"cosine", "norm/remember_tune", "norm/forget_grad"} <= set(rows[0])
+    assert [row["step"] for row in rows if "eval/distance" in row] == [10, 20, 30, 40, 50]
+    page = (folder / "whole" / "report.html").read_text()
+    assert page.count("data:image/png") >= 12 and "digits" in page
+
+
+def test_the_unlearned_weights_are_those_that_were_scored(folder, whole):
+    import numpy as np
+
+    from ltu_jax import config
+    from ltu_jax.training.checkpoint import load
+    from ltu_jax.unlearning.problem import load as load_problem
+
+    weights, _ = load(folder / "whole" / "model")
+    settings = config.Config(data=config.Data(train_size=100, forget_fraction=0.2), model=config.Model("mlp:build"))
+    source, splits, spec = load_problem(config.resolve(settings))
+    logits, _ = spec.apply_fn(weights["params"], {}, source.images[splits.forget] / np.float32(255), False)
+    wrong = 100 * np.mean(np.asarray(logits).argmax(1) != source.labels[splits.forget])
+    assert np.isclose(result_of(folder, "whole")["scores"]["ua"], wrong)
+
+
+def test_the_same_command_again_says_that_it_is_done(folder, whole):
+    before = (folder / "whole" / "result.json").stat().st_mtime_ns
+    code, out, err = run(folder, "--workdir", "whole", *LONG)
+    assert code == 0 and "already done" in out and err == ""
+    assert (folder / "whole" / "result.json").stat().st_mtime_ns == before
+
+
+def test_another_run_in_the_same_folder_is_refused(folder, whole):
+    code, _, err = run(folder, "--workdir", "whole", *LONG, "--config.method.learning_rate=0.5")
+    assert code == 2 and "config.method.learning_rate was 0.01, is 0.5" in err and len(err.splitlines()) == 1
+
+
+def test_another_setting_reuses_original_retrain_and_attackers(folder, whole):
+    code, _, err = run(folder, "--workdir", "other", "--config.method.epochs=1")
+    assert code == 0, err
+    assert "original" not in err and "shadow" not in err and "retrain" not in err
+    for name in ("original", "retrain", "attackers"):
+        found = [result_of(folder, folder_name)[name] for folder_name in ("whole", "other")]
+        for rows in found if name == "attackers" else []:
+            for row in rows:
+                row.pop("auc_unlearned")
+        assert found[0] == found[1]
+
+
+def test_a_run_killed_in_the_middle_goes_on_to_the_same_result(folder, whole):
+    process = start(folder, "--workdir", "killed", *LONG)
+    metrics, deadline = folder / "killed" / "metrics.jsonl", time.time() + 200
+    while time.time() < deadline and not (metrics.exists() and len(metrics.read_text().splitlines()) >= 15):
+        if process.poll() is not None:
+            break
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    assert not (folder / "killed" / "result.json").exists(), "it was done before it could be killed"
+    code, _, err = run(folder, "--workdir", "killed", *LONG)
+    assert code == 0, err
+    assert result_of(folder, "killed") == result_of(folder, "whole")
+    assert (folder / "killed" / "metrics.jsonl").read_text() == (folder / "whole" / "metrics.jsonl").read_text()
+
+
+def test_retrain_is_a_method_of_the_same_command(folder, whole):
+    process = subprocess.run(
+        [sys.executable, "-m", "ltu_jax.unlearn", "--config", "small.py:retrain", "--workdir", "retrain"],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": str(HERE)},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert process.returncode == 0, process.stderr
+    found = json.loads((folder / "retrain" / "result.json").read_text())
+    assert found["method"] == "retrain" and found["attackers"] == [] and "shadow" not in process.stderr
+
+
+def test_the_default_workdir_names_data_set_method_and_seed(folder, whole):
+    code, out, err = run(folder, "--cache", "cache", "--config.method.epochs=1", "--config.seed=0")
+    assert code == 0, err
+    assert (folder / "runs" / "digits-ltu-0" / "result.json").exists() and not (folder / "runs" / "cache").exists()
+
+
+def test_a_run_that_diverges_says_so_in_one_line_with_status_1(folder, whole):
+    code, _, err = run(folder, "--workdir", "diverged", *LONG, "--config.method.learning_rate=1e38")
+    last = err.splitlines()[-1]
+    assert code == 1 and "not finite in steps" in last and "try a smaller config.method.learning_rate" in last
+    assert not (folder / "diverged" / "result.json").exists()

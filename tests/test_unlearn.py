@@ -1,0 +1,99 @@
+"""The command line: what is wrong is told in one line, at once, and nothing is written."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+import time
+
+import pytest
+
+BAD = {
+    "unknown field": (["--config.data.remain_fractoin=0.3"], "config.data.remain_fractoin: no such field; allowed: "),
+    "unknown group": (["--config.dta.name=digits"], "config.dta.name: no such field"),
+    "wrong type": (["--config.training.epochs=many"], "config.training.epochs: 'many' is no whole number"),
+    "wrong bool": (["--config.method.forget=perhaps"], "config.method.forget: 'perhaps' is no true or false"),
+    "missing file": (["--config=nowhere.py"], "--config: .*nowhere.py.*; allowed: a Python file with get_config"),
+    "no get_config": (["--config=empty.py"], "--config: .*get_config.*; allowed: a Python file with get_config"),
+    "broken file": (["--config=broken.py"], "--config: .*; allowed: a Python file with get_config"),
+    "not a config": (["--config=dict.py"], "--config: get_config returned dict; allowed: ltu_jax.config.Config"),
+    "rho 0": (["--config.data.remain_fraction=0"], "config.data.remain_fraction: 0.0 is out of range; allowed: > 0"),
+    "rho 1.5": (["--config.data.remain_fraction=1.5"], "config.data.remain_fraction: 1.5 is out of range"),
+    "unknown method": (["--config=good.py:ltuu"], "method: 'ltuu' is unknown; allowed: .*; did you mean 'ltu'"),
+    "unknown method name": (["--config.method.name=slaun"], "config.method.name: 'slaun' is unknown; allowed: ltu"),
+    "unknown data set": (["--config.data.name=digit"], "config.data.name: 'digit' .* did you mean 'digits'"),
+    "strange id": (
+        ["--config.data.forget_kind=ids", "--config.data.forget_ids=ids.txt"],
+        "config.data.forget_ids: 1 of 1 ids are not in the training set: 'nobody' .unknown.; allowed: ids of the 300",
+    ),
+    "no id file": (
+        ["--config.data.forget_kind=ids", "--config.data.forget_ids=none.txt"],
+        "config.data.forget_ids: 'none.txt' cannot be read .No such file",
+    ),
+    "workdir under a file": (["--workdir=good.py/run"], "--workdir: 'good.py/run' cannot be made"),
+    "unknown flag": (["--wrkdir=x"], "--wrkdir: no such flag; allowed: .*; did you mean 'workdir'"),
+    "stray word": (["digits"], "argument 'digits' is unexpected"),
+    "late config": (["--config.seed=1", "--config=good.py"], "--config"),
+    "too many rows": (["--config.data.train_size=5000"], "config.data.train_size: 5000 is more than the"),
+    "patch size": (["--config.model.name=vit_micro", "--config.model.patch_size=3"], "config.model.patch_size: 3"),
+}
+
+
+@pytest.fixture
+def folder(tmp_path):
+    (tmp_path / "empty.py").write_text("x = 1\n")
+    (tmp_path / "broken.py").write_text("def get_config(:\n")
+    (tmp_path / "dict.py").write_text("def get_config(method='ltu'):\n    return {}\n")
+    (tmp_path / "good.py").write_text(
+        "from ltu_jax.config import Config, method_config\n"
+        "def get_config(method='ltu'):\n    return Config(method=method_config(method))\n"
+    )
+    (tmp_path / "ids.txt").write_text("nobody\n")
+    return tmp_path
+
+
+def command(folder, *args, **env):
+    return subprocess.run(
+        [sys.executable, "-m", "ltu_jax.unlearn", *args],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        env={**os.environ, **env},
+    )
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_a_mistake_is_one_line_on_standard_error_status_2_and_nothing_written(folder, name):
+    args, message = BAD[name]
+    before = sorted(folder.rglob("*"))
+    done = command(folder, *args)
+    lines = [line for line in done.stderr.splitlines() if not line.startswith("reading ")]
+    assert done.returncode == 2, done.stderr
+    assert len(lines) == 1, done.stderr
+    assert re.search(message, lines[0]), lines[0]
+    after = [p for p in sorted(folder.rglob("*")) if "__pycache__" not in p.parts]
+    assert after == before and done.stdout == ""
+
+
+@pytest.mark.smoke
+def test_help_shows_every_field_with_its_default_and_meaning_at_once(folder):
+    from ltu_jax import config
+
+    start = time.perf_counter()
+    done = command(folder, "--help")
+    assert time.perf_counter() - start < 5  # about 0.1 s on an idle machine; importing JAX would be several
+    assert done.returncode == 0 and done.stderr == ""
+    for name, _, field in config.settings(config.Config()):
+        assert f"--{name}" in done.stdout and field.metadata["doc"][:40] in " ".join(done.stdout.split())
+    assert "--config.data.remain_fraction=0.3" in done.stdout
+
+
+def test_a_dry_run_prints_the_configuration_and_the_cost_and_writes_nothing(folder):
+    before = sorted(folder.rglob("*"))
+    done = command(folder, "--dry_run", "--config.data.train_size=100", "--config.seed=4")
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert found["config"]["data"]["train_size"] == 100 and found["config"]["seeds"]["split"] == 4
+    assert found["rows"]["forget"] == 10 and found["steps"]["original"] > 0 and found["flops"]["unlearning"] > 0
+    assert sorted(folder.rglob("*")) == before

@@ -102,7 +102,7 @@ def _one_line(error: Exception) -> str:
         return text
     if isinstance(error, flags.UnrecognizedFlagError):
         known = ["config", *_own_flags()]
-        return f"--{error.flagname}: no such flag; {settings.allowed_names(error.flagname, ['config', *_own_flags()])}"
+        return f"--{error.flagname}: no such flag; {settings.allowed_names(error.flagname, known)}"
     if isinstance(error, flags.IllegalFlagValueError):
         return _illegal_value(text)
     last = text.splitlines()[-1].strip() if text else type(error).__name__

@@ -31,7 +31,7 @@ def predict(
 ) -> Any:
     """``forward`` of every image, unaugmented.
 
-    The last batch is filled up with its first image, so that one program serves all batches.
+    The last batch is filled up with the last image, so that one program serves all batches.
 
     Args:
       forward: what to compute, e.g. ``eval_forward(apply_fn)``.

@@ -27,7 +27,7 @@ def synthetic(num_rows, seed):
 
 @pytest.fixture(scope="module")
 def fitted():
-    settings = Attackers(epochs=15, batch_size=128)
+    settings = Attackers(epochs=5, batch_size=16)
     return fit_bank(synthetic(3000, 0)[0], settings, NUM_CLASSES, jax.random.key(0))
 
 
@@ -38,8 +38,7 @@ def test_every_attacker_comes_near_the_best_there_is_on_held_out_outputs(fitted)
     np.testing.assert_allclose(best, 0.5 * (1 + math.erf(1.5 / 2)), atol=0.02)
     auc = attacker_auc(fitted, held_out)
     assert list(auc) == list(fitted.names) == list(Attackers().names)
-    # without a label the sign of a small lead cannot be seen, so a little is lost
-    assert all(best - 0.03 < value < best + 0.005 for value in auc.values()), (auc, best)
+    assert all(best - 0.01 < value < best + 0.005 for value in auc.values()), (auc, best)
 
 
 def test_attackers_that_were_told_nothing_know_nothing():
@@ -51,33 +50,33 @@ def test_attackers_that_were_told_nothing_know_nothing():
 
 def test_auc_is_the_share_of_pairs_in_the_right_order_and_that_of_scikit_learn(fitted):
     outputs = synthetic(201, 2)[0]
-    auc = attacker_auc(fitted, outputs)
-    member = np.asarray(outputs.is_member) == 1
+    auc, member = attacker_auc(fitted, outputs), np.asarray(outputs.is_member) == 1
+    ask = jax.jit(membership)
     for k, name in enumerate(fitted.names):
-        says = np.asarray(membership(fitted, jnp.int32(k), outputs.logits, outputs.labels))
+        says = np.asarray(ask(fitted, jnp.int32(k), outputs.logits, outputs.labels))
         difference = says[member][:, None] - says[~member][None]
         np.testing.assert_allclose(auc[name], (np.sign(difference) + 1).mean() / 2, rtol=1e-6)
         np.testing.assert_allclose(auc[name], roc_auc_score(outputs.is_member, says), rtol=1e-6)
 
 
-def test_a_fit_is_a_function_of_its_key_and_every_attacker_has_a_process_of_its_own():
-    settings = Attackers(names=("sorted", "metrics"), epochs=1, batch_size=64)
-    outputs = synthetic(256, 0)[0]
-    first, again, other = (fit_bank(outputs, settings, NUM_CLASSES, jax.random.key(seed)) for seed in (0, 0, 1))
-    flat = lambda bank: np.concatenate([np.ravel(x) for x in jax.tree.leaves(bank.params)])  # noqa: E731
-    np.testing.assert_array_equal(flat(first), flat(again))
-    assert not np.array_equal(flat(first), flat(other))
+def test_a_fit_is_a_function_of_its_key():
+    outputs, settings = synthetic(256, 0)[0], Attackers(names=("sorted",), epochs=1, batch_size=64)
+    fits = [fit_bank(outputs, settings, NUM_CLASSES, jax.random.key(seed)) for seed in (0, 0, 1)]
+    first, again, other = (np.asarray(bank.params["sorted"]["params"]["Dense_0"]["kernel"]) for bank in fits)
+    np.testing.assert_array_equal(first, again)
+    assert not np.array_equal(first, other)
 
 
 def test_the_attacked_loss_is_the_cross_entropy_against_non_member_and_descent_makes_it_less_sure(fitted):
-    outputs = synthetic(64, 3)[0]
+    logits, labels, _ = synthetic(64, 3)[0]
+    loss_and_gradient = jax.jit(jax.value_and_grad(attacked_loss, argnums=2))
     for k in range(len(fitted.names)):
-        loss = lambda logits, k=k: attacked_loss(fitted, jnp.int32(k), logits, outputs.labels)  # noqa: E731
-        says = np.asarray(membership(fitted, jnp.int32(k), outputs.logits, outputs.labels), np.float64)
-        np.testing.assert_allclose(loss(outputs.logits), np.log1p(np.exp(says)).mean(), rtol=1e-5)
-        moved = outputs.logits - 10 * jax.grad(loss)(outputs.logits)
-        before, after = (jax.nn.softmax(z)[np.arange(64), outputs.labels].mean() for z in (outputs.logits, moved))
-        assert loss(moved) < loss(outputs.logits) and after < before
+        loss, gradient = loss_and_gradient(fitted, jnp.int32(k), logits, labels)
+        says = np.asarray(jax.jit(membership)(fitted, jnp.int32(k), logits, labels), np.float64)
+        np.testing.assert_allclose(loss, np.log1p(np.exp(says)).mean(), rtol=1e-5)
+        moved = logits - 10 * gradient
+        before, after = (jax.nn.softmax(z)[np.arange(64), labels].mean() for z in (logits, moved))
+        assert loss_and_gradient(fitted, jnp.int32(k), moved, labels)[0] < loss and after < before
 
 
 def rows(num_rows, side):
@@ -110,6 +109,7 @@ def asked(num_members, num_others, *, batch_size=4, augment="none", draws=1, see
     )
 
 
+@pytest.mark.smoke
 @pytest.mark.parametrize("num_members, num_others, each", [(10, 23, 8), (23, 10, 8), (3, 9, 3), (12, 12, 12)])
 def test_outputs_balance_the_sides_in_batches_of_one_side_each(num_members, num_others, each):
     outputs = asked(num_members, num_others, draws=3)

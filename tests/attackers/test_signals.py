@@ -24,9 +24,7 @@ def in_float64(logits):
 
 
 def test_log_probabilities_are_those_of_the_softmax():
-    np.testing.assert_allclose(
-        log_probabilities(jnp.float32(LOGITS)), np.log(in_float64(LOGITS)), rtol=1e-5, atol=1e-6
-    )
+    np.testing.assert_allclose(log_probabilities(jnp.float32(LOGITS)), np.log(in_float64(LOGITS)), rtol=1e-5, atol=1e-6)
 
 
 def test_log_probabilities_are_clipped_at_thirty_nats():

@@ -75,6 +75,7 @@ def test_splits_are_a_function_of_the_seed():
     cuts = [make_splits(made_up(), SMALL, seed) for seed in range(10)]
     for name in ("forget", "train", "validation", "reserve"):
         assert len({getattr(splits, name).tobytes() for splits in cuts}) == 10
+    assert len({np.searchsorted(splits.train, splits.forget).tobytes() for splits in cuts}) == 10
 
 
 @pytest.mark.parametrize("kind", KINDS)

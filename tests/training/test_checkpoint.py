@@ -33,7 +33,9 @@ def assert_same(ours, theirs):
 
 def payloads(path):
     """The files that hold the arrays."""
-    return [file for file in path.rglob("*") if file.is_file() and file.parent.name == "d" and file.stat().st_size > 2000]
+    return [
+        file for file in path.rglob("*") if file.is_file() and file.parent.name == "d" and file.stat().st_size > 2000
+    ]
 
 
 def flip_a_byte_that_nobody_notices(path, read):
@@ -93,7 +95,7 @@ def test_a_missing_file_is_found_and_the_checkpoint_named(tmp_path):
     "change",
     [
         lambda t: {**t, "step": jnp.int32(8)},
-        lambda t: {**t, "step": jnp.float32(7)},
+        lambda t: {**t, "step": jnp.uint32(7)},
         lambda t: {**t, "step": jnp.full(1, 7, jnp.int32)},
         lambda t: {"steps" if name == "step" else name: value for name, value in t.items()},
         lambda t: {**t, "params": {**t["params"], "w": t["params"]["w"].at[3, 4].multiply(-1)}},

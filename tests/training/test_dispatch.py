@@ -57,7 +57,7 @@ def test_equal_shapes_of_the_same_function_compile_once():
     for value in (1.0, 5.0):
         args = {"a": jnp.full(3, value)}, np.arange(3, dtype=np.float32)
         np.testing.assert_allclose(compiled(fn, *args)(*args), value + 2 * np.arange(3), rtol=1e-6)
-    compiled(fn, *jax.eval_shape(lambda: args))
+    assert compiled(fn, *args) is compiled(fn, *jax.eval_shape(lambda: args))
     assert traces == [(3,)]
     compiled(fn, {"a": jnp.ones(4)}, jnp.ones(4))
     compiled(fn, {"a": jnp.ones(4, jnp.int32)}, jnp.ones(4, jnp.int32))
@@ -119,3 +119,16 @@ def test_the_step_compiles_once_for_any_number_of_rows_and_steps():
     for num_rows, num_steps in ((6, 2), (9, 2), (6, 3), (6, 2)):
         args = problem(num_rows)
         compile_steps(sample, counted, *args, num_steps)(*args)
+
+
+def test_the_same_steps_are_compiled_once(backend):
+    traces = []
+
+    def counted(*args):
+        traces.append(1)
+        return sample(*args)
+
+    compile_steps(counted, step, *problem(), 4)
+    once = len(traces)  # its shapes are asked for too
+    compile_steps(counted, step, *problem(), 4)
+    assert len(traces) == once

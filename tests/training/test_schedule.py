@@ -51,8 +51,10 @@ def test_warm_up_multiplies_what_the_milestones_leave():
     np.testing.assert_allclose(rates(schedule, 6), [0.25, 0.5, 0.075, 0.1, 0.1, 0.1], rtol=1e-5)
 
 
-def test_a_warm_up_as_long_as_the_run_is_finite():
-    np.testing.assert_allclose(rates(make_schedule("cosine", 1.0, 4, warmup_steps=4), 4), np.arange(1, 5) / 4)
+@pytest.mark.parametrize("warmup_steps", [4, 5, 8])
+def test_a_run_no_longer_than_its_warm_up_only_warms_up(warmup_steps):
+    schedule = make_schedule("cosine", 1.0, 4, warmup_steps=warmup_steps)
+    np.testing.assert_allclose(rates(schedule, 4), np.arange(1, 5) / warmup_steps, rtol=1e-6)
 
 
 def test_other_numbers_of_the_same_kind_compile_nothing_anew():

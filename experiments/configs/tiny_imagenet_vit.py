@@ -1,6 +1,6 @@
 """The paper's Table 1, bottom: Tiny-ImageNet at 64x64, ViT. For a GPU; 50 % with --config.data.forget_fraction=0.5.
 
-python -m ltu_jax.unlearn --config experiments/configs/tiny_imagenet_vit.py --config.data.data_dir=DIR --workdir runs/tiny
+python -m ltu_jax.unlearn --config experiments/configs/tiny_imagenet_vit.py --config.data.data_dir=DIR
 
 DIR holds the standard folder tiny-imagenet-200; it is prepared on first use. Not run here: the paper does not
 say which ViT, nor how it was trained, so size, patches and recipe are ours. Trained from scratch it will not

@@ -76,10 +76,11 @@ def asked_outputs(
     for side, rows in ((1.0, members), (0.0, others)):
         for draw in range(draws):
             draw_key = jax.random.fold_in(jax.random.fold_in(key, draw), int(side))
-            order = np.asarray(jax.random.permutation(draw_key, len(rows.labels)))
+            order_key, augment_key = jax.random.split(draw_key)
+            order = np.asarray(jax.random.permutation(order_key, len(rows.labels)))
             for i in range(num_batches):
                 batch = gather(rows, jnp.asarray(order[i * size : (i + 1) * size]))
-                args = (params, model_state, jax.random.fold_in(draw_key, i), batch)
+                args = (params, model_state, jax.random.fold_in(augment_key, i), batch)
                 logits.append(compiled(forward, *args)(*args))
                 labels.append(batch.labels)
                 is_member.append(jnp.full(size, side))
@@ -108,7 +109,8 @@ def fit_bank(outputs: Outputs, settings: Attackers, num_classes: int, key: jax.A
     tx = optax.adam(optax.cosine_decay_schedule(settings.learning_rate, num_steps))
 
     def fit(network, params, outputs, key):
-        sample = jax.random.randint(key, outputs.labels.shape, 0, len(outputs.labels))
+        sample_key, steps_key = jax.random.split(key)
+        sample = jax.random.randint(sample_key, outputs.labels.shape, 0, len(outputs.labels))
 
         def step(carry, step_key):
             params, opt_state = carry
@@ -123,7 +125,7 @@ def fit_bank(outputs: Outputs, settings: Attackers, num_classes: int, key: jax.A
             return (optax.apply_updates(params, updates), opt_state), None
 
         # No convolution in here, so a scan is as fast as calls on a CPU too.
-        return jax.lax.scan(step, (params, tx.init(params)), jax.random.split(key, num_steps))[0][0]
+        return jax.lax.scan(step, (params, tx.init(params)), jax.random.split(steps_key, num_steps))[0][0]
 
     keys = jax.random.split(fit_key, len(bank.names))
     params = {

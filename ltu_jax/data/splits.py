@@ -34,8 +34,9 @@ def make_splits(source: Source, data: Data, seed: int) -> Splits:
     if data.test_size is not None:
         _enough("test_size", data.test_size, len(test))
         test = rng.permutation(test)[: data.test_size]
-    validation, pool = np.split(pool, [round(data.validation_fraction * len(pool))])
-    num_reserve, num_train = _sizes(data, len(pool), source.num_train)
+    num_rows = len(pool)  # the training part
+    validation, pool = np.split(pool, [round(data.validation_fraction * num_rows)])
+    num_reserve, num_train = _sizes(data, len(pool), num_rows)
     train, reserve = np.sort(pool[:num_train]), pool[num_train : num_train + num_reserve]
 
     forget = _forget_rows(source, train, data, seed)

@@ -31,7 +31,7 @@ def tree_sha256(tree: ArrayTree) -> str:
 
 
 def save(path: Path, tree: ArrayTree, metadata: dict[str, Any]) -> None:
-    """Writes a tree of nested dicts of arrays and JSON-ready metadata; the folder appears whole or not at all."""
+    """Writes a tree of nested dicts of JAX arrays and JSON-ready metadata; the folder appears whole or not at all."""
     from orbax.checkpoint import v1 as ocp
 
     ocp.save(path.absolute(), tree, overwrite=True, custom_metadata={**metadata, "tree_sha256": tree_sha256(tree)})

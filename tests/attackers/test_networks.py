@@ -8,8 +8,6 @@ import pytest
 from ltu_jax.attackers.networks import NETWORKS
 from ltu_jax.config import Attackers
 
-pytestmark = pytest.mark.smoke
-
 LOGITS = 3 * jax.random.normal(jax.random.key(0), (9, 6))
 LABELS = jnp.arange(9) % 6
 PERMUTATION = np.array([3, 0, 5, 1, 2, 4])  # moves every class
@@ -32,6 +30,7 @@ def same(a, b):
     return np.allclose(a, b, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.smoke
 def test_every_name_of_the_configuration_is_a_network_and_the_other_way_round():
     choices = Attackers.__dataclass_fields__["names"].metadata["choices"]
     assert sorted(choices) == sorted(NETWORKS)

@@ -46,7 +46,7 @@ _WHERE = {
     "uniform": "core.queries",
 }
 
-__all__ = sorted(_WHERE)
+__all__ = sorted(_WHERE)  # pyright: ignore[reportUnsupportedDunderAll]
 __version__ = "0.1.0"
 
 

@@ -10,16 +10,16 @@ import dataclasses
 import hashlib
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
-import chex
 import flax.struct
 import jax
 import jax.numpy as jnp
 import numpy as np
 from flax.training import train_state
 
-ArrayTree = chex.ArrayTree
+ArrayTree: TypeAlias = Any
+"""A tree of arrays; chex's own type of it is a union that no checker can look into."""
 ApplyFn = Callable[..., tuple[jax.Array, ArrayTree]]
 """``apply_fn(params, model_state, images f32[B,H,W,3] in [0,1], train) -> (logits f32[B,C], model_state)``."""
 Metrics = dict[str, jax.Array]
@@ -59,6 +59,8 @@ class UnlearnState(train_state.TrainState):
     Step t draws from ``fold_in(rng, t)``, so nothing else needs to be carried or saved.
     """
 
+    step: jax.Array  # i32[]
+    opt_state: Any
     model_state: ArrayTree
     rng: jax.Array
 

@@ -40,11 +40,11 @@ def main(config: Config) -> int:
     from ltu_jax.unlearning.estimate import estimate
     from ltu_jax.unlearning.problem import load
 
+    logging.set_verbosity(logging.ERROR)  # Orbax logs every step of every save, TFDS every folder it opens
     loaded = load(config, progress_for())  # nothing is written before all is known to be right
     if flags.FLAGS.dry_run:
         print(json.dumps({"config": to_dict(config), **estimate(config, loaded)}, indent=2))
         return 0
-    logging.set_verbosity(logging.ERROR)  # Orbax logs every step of every save
     return _run(config, loaded, workdir, cache)
 
 

@@ -132,7 +132,7 @@ def fit_bank(outputs: Outputs, settings: Attackers, num_classes: int, key: jax.A
         name: jax.jit(functools.partial(fit, NETWORKS[name]))(bank.params[name], outputs, k)
         for name, k in zip(bank.names, keys, strict=True)
     }
-    return bank.replace(params=params)
+    return Bank(params, bank.names)
 
 
 def attacker_auc(bank: Bank, outputs: Outputs) -> dict[str, float]:

@@ -20,8 +20,8 @@ class Harmonized(NamedTuple):
 def _inner(g_remember: chex.ArrayTree, g_forget: chex.ArrayTree) -> tuple[jax.Array, jax.Array, jax.Array]:
     """``(g_f . g_r, |g_r|^2, cosine)`` over the whole tree as one vector."""
     chex.assert_trees_all_equal_shapes(g_remember, g_forget)
-    dot = optax.tree.vdot(g_remember, g_forget)
-    square_r, square_f = (optax.tree.vdot(g, g) for g in (g_remember, g_forget))
+    pairs = ((g_remember, g_forget), (g_remember, g_remember), (g_forget, g_forget))
+    dot, square_r, square_f = (jnp.asarray(optax.tree.vdot(a, b)) for a, b in pairs)
     # Roots before the product: the product of two small squared norms underflows.
     norms = jnp.sqrt(square_r) * jnp.sqrt(square_f)
     return dot, square_r, dot / jnp.maximum(norms, jnp.finfo(dot.dtype).tiny)

@@ -124,7 +124,7 @@ def nearest_feature(key: jax.Array, anchors: jax.Array, pool: QueryPool, size: i
     Returns:
       Rows of the rho subset, i32[size].
     """
-    neighbours = pool.neighbours[jnp.resize(anchors, size)]
+    neighbours = pool.neighbours[jnp.resize(anchors, (size,))]
     rank = jax.random.randint(key, (size, 1), 0, neighbours.shape[1])
     return jnp.take_along_axis(neighbours, rank, axis=1)[:, 0]
 
@@ -135,7 +135,7 @@ def nearest_label(key: jax.Array, anchors: jax.Array, pool: QueryPool, size: int
     Arguments and result as for ``nearest_feature``.
     """
     label_key, row_key = jax.random.split(key)
-    distance = pool.label_distance[pool.forget_labels[jnp.resize(anchors, size)]]
+    distance = pool.label_distance[pool.forget_labels[jnp.resize(anchors, (size,))]]
     # Every row of every nearest label is as likely: a label weighs as many rows as it has.
     nearest = distance <= distance.min(axis=1, keepdims=True)
     label = jax.random.categorical(label_key, jnp.where(nearest, jnp.log(pool.count)[None], -jnp.inf))

@@ -3,6 +3,7 @@
 import itertools
 from collections.abc import Sequence
 from dataclasses import asdict
+from typing import Any
 
 import numpy as np
 
@@ -52,7 +53,8 @@ def evaluate(apply_fn: ApplyFn, state: UnlearnState, splits: Splits, source: Sou
 def mean_scores(scores: Sequence[Scores]) -> Scores:
     """Measure by measure the mean over several models; None where one of them lacks it."""
     columns = {name: [asdict(s)[name] for s in scores] for name in asdict(scores[0])}
-    return Scores(**{name: None if None in column else float(np.mean(column)) for name, column in columns.items()})
+    means: dict[str, Any] = {n: None if None in column else float(np.mean(column)) for n, column in columns.items()}
+    return Scores(**means)
 
 
 def gap(scores: Scores, reference: Scores) -> dict[str, float]:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from ltu_jax.types import ArrayTree
@@ -22,7 +23,7 @@ def tree_sha256(tree: ArrayTree) -> str:
     """Hash over path, dtype, shape and bytes of every leaf; PRNG keys count by their data."""
     digest = hashlib.sha256()
     for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
-        if isinstance(leaf, jax.Array) and jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+        if isinstance(leaf, jax.Array) and jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
             leaf = jax.random.key_data(leaf)
         leaf = np.asarray(leaf)
         digest.update(f"{jax.tree_util.keystr(path)}{leaf.dtype}{leaf.shape}".encode())
@@ -32,8 +33,7 @@ def tree_sha256(tree: ArrayTree) -> str:
 
 def save(path: Path, tree: ArrayTree, metadata: dict[str, Any]) -> None:
     """Writes a tree of nested dicts of JAX arrays and JSON-ready metadata; the folder appears whole or not at all."""
-    from orbax.checkpoint import v1 as ocp
-
+    ocp = _orbax()
     ocp.save(path.absolute(), tree, overwrite=True, custom_metadata={**metadata, "tree_sha256": tree_sha256(tree)})
 
 
@@ -43,8 +43,7 @@ def load(path: Path) -> tuple[ArrayTree, dict[str, Any]]:
     Raises:
       CheckpointError: if it is damaged.
     """
-    from orbax.checkpoint import v1 as ocp
-
+    ocp = _orbax()
     # Onto the device there is now, not the one that wrote it.
     here = jax.sharding.SingleDeviceSharding(jax.devices()[0])
     try:
@@ -100,14 +99,20 @@ class StepCheckpoints:
 @contextmanager
 def open_checkpoints(directory: Path) -> Iterator[StepCheckpoints]:
     """The step checkpoints under ``directory``, which is made if needed."""
-    from orbax.checkpoint import v1 as ocp
-
+    ocp = _orbax()
     policy = ocp.training.preservation_policies.LatestN(KEPT)
     every = ocp.training.save_decision_policies.FixedIntervalPolicy(1)
     with ocp.training.Checkpointer(
         directory.absolute(), preservation_policy=policy, save_decision_policy=every
     ) as checkpointer:
         yield StepCheckpoints(checkpointer, directory)
+
+
+def _orbax() -> Any:
+    """Orbax, imported when something is saved or loaded: it takes a second."""
+    from orbax.checkpoint import v1
+
+    return v1
 
 
 def _verified(path: Path, tree: ArrayTree, metadata: dict[str, Any]) -> ArrayTree:

@@ -7,6 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 
 from ltu_jax.training.dispatch import compiled
 from ltu_jax.types import ApplyFn, ArrayTree
@@ -44,7 +45,7 @@ def predict(
       f32[M, ...] on the host; under a trace, traced.
     """
     fn, batch_size = _on_bytes(forward), min(batch_size, len(images))
-    if isinstance(images, jax.core.Tracer):  # only shapes are wanted: a method's init under jax.eval_shape
+    if isinstance(images, Tracer):  # only shapes are wanted: a method's init under jax.eval_shape
         return fn(params, model_state, images)
     out = []
     for start in range(0, len(images), batch_size):

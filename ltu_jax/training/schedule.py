@@ -23,8 +23,13 @@ def make_schedule(
     kind: str, peak: float, num_steps: float, *, warmup_steps: float = 0.0, milestones: tuple[float, ...] = ()
 ) -> Schedule:
     """A schedule of ``kind`` ``"cosine"`` (to zero), ``"multistep"`` or ``"constant"``; all counts in steps."""
-    numbers = (jnp.float32(x) for x in (peak, num_steps, warmup_steps))
-    return Schedule(*numbers, jnp.asarray(milestones, jnp.float32), kind)
+    return Schedule(
+        peak=jnp.float32(peak),
+        num_steps=jnp.float32(num_steps),
+        warmup_steps=jnp.float32(warmup_steps),
+        milestones=jnp.asarray(milestones, jnp.float32),
+        kind=kind,
+    )
 
 
 def learning_rate(schedule: Schedule, step: jax.Array) -> jax.Array:

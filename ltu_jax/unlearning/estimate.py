@@ -88,7 +88,7 @@ def estimate(config: Config, loaded: Loaded) -> dict[str, Any]:
     }
 
 
-def _shape(shape: tuple[int, ...], dtype: Any) -> jax.ShapeDtypeStruct:
+def _shape(shape: tuple[int, ...], dtype: Any) -> Any:
     return jax.ShapeDtypeStruct(shape, dtype)
 
 
@@ -102,5 +102,5 @@ def _flops(step: Callable, *args: Any) -> float:
 
 
 def _bytes(tree: ArrayTree) -> int:
-    leaves = [x for x in jax.tree.leaves(tree) if not jax.dtypes.issubdtype(x.dtype, jax.dtypes.prng_key)]
+    leaves = [x for x in jax.tree.leaves(tree) if not jnp.issubdtype(x.dtype, jax.dtypes.prng_key)]
     return sum(x.size * x.dtype.itemsize for x in leaves)

@@ -2,6 +2,7 @@
 
 import datetime
 import importlib.metadata
+import os
 import subprocess
 import sys
 from dataclasses import asdict
@@ -67,10 +68,11 @@ def provenance(started: str) -> dict[str, Any]:
     """Commit, versions and device: what a figure must be quoted with."""
     names = ("ltu-jax", "jax", "jaxlib", "flax", "optax", "numpy")
     device = jax.devices()[0]
+    cpu = f"CPU, {os.cpu_count()} cores"
     return {
         "commit": _commit(),
         "versions": {"python": sys.version.split()[0], **{n: importlib.metadata.version(n) for n in names}},
-        "device": f"{len(jax.devices())} x {device.device_kind} ({device.platform})",
+        "device": cpu if device.platform == "cpu" else f"{len(jax.devices())} x {device.device_kind}",
         "started": started,
     }
 

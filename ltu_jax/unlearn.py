@@ -94,7 +94,8 @@ def _write(workdir: Path, prepared: Any, state: Any, history: Any, outcome: dict
 
     confidence = forget_confidence(prepared, state)
     changed = changed_most(prepared, confidence) if flags.FLAGS.show_images else None
-    save(workdir / "model", {"params": state.params, "model_state": state.model_state}, {"method": outcome["method"]})
+    described = {name: outcome[name] for name in ("method", "forget", "splits_sha256")}
+    save(workdir / "model", {"params": state.params, "model_state": state.model_state}, described)
     (workdir / "report.html").write_text(render(outcome, history.rows, confidence, changed), encoding="utf-8")
     # Last and whole: a folder with a result is done.
     partial = workdir / "result.json.partial"

@@ -66,6 +66,7 @@ def result_of(folder, name):
     return found
 
 
+@pytest.mark.smoke
 def test_a_run_leaves_everything_that_is_promised(folder, whole):
     out, err = whole
     left = {p.name for p in (folder / "whole").iterdir()}

@@ -1,6 +1,7 @@
 """One trainer for the original, Retrain and the shadows: SGD on cross-entropy, data on the device."""
 
 import functools
+import time
 from typing import NamedTuple
 
 import jax
@@ -15,6 +16,13 @@ from ltu_jax.training.schedule import SGD, Schedule, learning_rate, make_schedul
 from ltu_jax.types import ApplyFn, ArrayTree, Batch, Metrics, Progress, Rows, UnlearnState, make_state, silent
 
 STEPS_PER_CALL = 100
+
+
+class Trained(NamedTuple):
+    """A trained model and the seconds its steps took, compilation excluded."""
+
+    state: UnlearnState
+    seconds: float
 
 
 class TrainContext(NamedTuple):
@@ -97,7 +105,7 @@ def train(
     augment: str = "none",
     progress: Progress = silent,
     label: str = "training",
-) -> UnlearnState:
+) -> Trained:
     """Trains a model on ``rows`` from given initial parameters.
 
     Args:
@@ -112,7 +120,7 @@ def train(
       label: what is being trained, for ``progress``.
 
     Returns:
-      The trained state.
+      ``Trained``.
 
     Raises:
       FloatingPointError: if the loss is not finite; the steps are named.
@@ -120,14 +128,18 @@ def train(
     state, context = init_training(apply_fn, params, model_state, training, len(rows.labels), key)
     state = jax.tree.map(jnp.copy, state)  # the steps donate their state; the caller keeps its params
     num_steps, sample = num_train_steps(training, len(rows.labels)), make_sample(training.batch_size, augment)
+    seconds = 0.0
     with progress(label, num_steps) as advance:
         for start in range(0, num_steps, STEPS_PER_CALL):
             count = min(STEPS_PER_CALL, num_steps - start)
-            state, metrics = compile_steps(sample, train_step, state, context, rows, count)(state, context, rows)
+            run = compile_steps(sample, train_step, state, context, rows, count)
+            begun = time.perf_counter()
+            state, metrics = jax.block_until_ready(run(state, context, rows))
+            seconds += time.perf_counter() - begun
             if not np.isfinite(metrics["loss/train"]).all():
                 raise FloatingPointError(
                     f"{label}: the loss is not finite in steps {start}..{start + count - 1};"
                     " try a smaller config.training.learning_rate"
                 )
             advance(count)
-    return state
+    return Trained(state, seconds)

@@ -141,8 +141,8 @@ def prepare(
     make = _Maker(config, source, spec, cache, progress)
     original = make.model("original", splits.train, ORIGINAL, 0)
     retrains = [make.model(f"retrain {i}", splits.remain, RETRAIN, i) for i in range(config.evaluation.num_retrain)]
-    seconds = {"original_s": original.seconds, "attackers_s": 0.0}
-    seconds["retrain_s"] = float(np.mean([r.seconds for r in retrains])) if retrains else 0.0
+    seconds = {"original_s": float(original.value["seconds"]), "attackers_s": 0.0}
+    seconds["retrain_s"] = float(np.mean([r.value["seconds"] for r in retrains])) if retrains else 0.0
     problem = Problem(
         config, source, splits, spec, make.state(original), tuple(make.state(r) for r in retrains), None, (), seconds
     )
@@ -177,7 +177,7 @@ class _Maker:
     def train(self, label: str, rows: np.ndarray, stream: int, index: int) -> dict[str, ArrayTree]:
         seed = jax.random.key(self.config.seeds.train or 0)
         init_key, train_key = jax.random.split(jax.random.fold_in(jax.random.fold_in(seed, stream), index))
-        state = train(
+        state, seconds = train(
             self.spec.apply_fn,
             *self.spec.init(init_key),
             self.source.rows(rows),
@@ -187,7 +187,7 @@ class _Maker:
             progress=self.progress,
             label=label,
         )
-        return {"params": state.params, "model_state": state.model_state}
+        return {"params": state.params, "model_state": state.model_state, "seconds": jnp.float32(seconds)}
 
     def model(self, label: str, rows: np.ndarray, stream: int, index: int) -> Cached:
         kind, key = label.split()[0], self.key(rows, stream, index)
@@ -229,5 +229,5 @@ class _Maker:
             )
         fitted_on = Outputs(*(jnp.concatenate(x) for x in zip(*outputs[:-1], strict=True)))
         bank = fit_bank(fitted_on, settings, self.source.num_classes, jax.random.fold_in(seed, BANK))
-        auc = {name: np.array(value, np.float32) for name, value in attacker_auc(bank, outputs[-1]).items()}
+        auc = {name: jnp.float32(value) for name, value in attacker_auc(bank, outputs[-1]).items()}
         return {"params": bank.params, "auc": auc}

@@ -28,7 +28,7 @@ def test_retrain_equals_training_from_scratch_on_all_remaining_rows_whatever_rho
     key = jax.random.split(jax.random.key(7))[0]  # the loop's key for init
     params = SPEC.init(jax.random.fold_in(key, 0))
     wanted = train(SPEC.apply_fn, *params, source.rows(splits.remain), TRAINING, jax.random.fold_in(key, 1))
-    chex.assert_trees_all_equal(state.params, wanted.params)
+    chex.assert_trees_all_equal(state.params, wanted.state.params)
     assert int(state.step) == round(3 * 47 / 10)
     assert not history.warnings
 

@@ -81,7 +81,7 @@ def test_milestones_and_warm_up_are_counted_in_epochs():
 
 def test_a_separable_toy_is_learned_and_the_callers_parameters_are_not_consumed():
     rows, params, model_state = separable(64), linear_params(), {"mean": jnp.zeros(2)}
-    state = train(linear, params, model_state, rows, Training(epochs=30, batch_size=16), jax.random.key(0))
+    state = train(linear, params, model_state, rows, Training(epochs=30, batch_size=16), jax.random.key(0)).state
     logits = linear(state.params, {}, rows.images / 255, train=True)[0]
     assert (logits.argmax(1) == rows.labels).all()
     chex.assert_trees_all_equal(params, linear_params())
@@ -93,8 +93,8 @@ def test_a_run_is_a_function_of_its_key():
         linear, linear_params(), {}, separable(40), Training(epochs=2, batch_size=16), jax.random.key(seed)
     )
     first, again, other = run(0), run(0), run(1)
-    chex.assert_trees_all_equal(first.params, again.params)
-    assert not np.array_equal(first.params["w"], other.params["w"])
+    chex.assert_trees_all_equal(first.state.params, again.state.params)
+    assert not np.array_equal(first.state.params["w"], other.state.params["w"])
 
 
 def test_another_number_of_rows_compiles_the_step_no_second_time():
@@ -129,7 +129,7 @@ def test_every_step_carries_the_model_state_on_and_is_reported(monkeypatch):
         yield reports.append
 
     args = linear_params(), {"count": jnp.int32(0)}, separable(20), Training(epochs=5, batch_size=10)
-    state = train(breaks_at(-1), *args, jax.random.key(0), progress=progress, label="toy")
+    state = train(breaks_at(-1), *args, jax.random.key(0), progress=progress, label="toy").state
     assert state.model_state["count"] == state.step == 10
     assert reports == [("toy", 10), 4, 4, 2]
 
@@ -141,7 +141,7 @@ def test_batches_are_rows_of_the_data_with_their_labels_augmented_as_asked(kind)
 
     rows = separable(64)
     training, state = Training(epochs=1, batch_size=64), {"seen": jnp.zeros((64, 2, 2, 3))}
-    state = train(recorder, linear_params(), state, rows, training, jax.random.key(0), augment=kind)
+    state = train(recorder, linear_params(), state, rows, training, jax.random.key(0), augment=kind).state
     before, seen = np.asarray(rows.images), np.rint(np.asarray(state.model_state["seen"]) * 255)
     same, mirrored = ((seen[:, None] == x[None]).all((2, 3, 4)).sum(0) for x in (before, before[:, :, ::-1]))
     assert np.all(same + mirrored == 1)  # each row once

@@ -15,14 +15,14 @@ MEASURES = ("ua", "ra", "ta", "mi")
 def main(folders: list[str]) -> None:
     """Prints the table of the runs in ``folders``."""
     results = [json.loads((Path(folder) / "result.json").read_text()) for folder in folders]
-    methods = {r["method"] for r in results}
-    if len(methods) != 1:
-        raise SystemExit(f"error: the runs are of different methods ({', '.join(sorted(methods))}); allowed: one")
+    settings = [json.loads((Path(folder) / "config.json").read_text()) for folder in folders]
+    if len({json.dumps({**s, "seed": 0, "seeds": 0}, sort_keys=True) for s in settings}) != 1:
+        raise SystemExit("error: the runs differ in more than their seeds; allowed: runs of one configuration")
     print("| | UA | RA | TA | MI | mean gap | UT, minutes |\n|---|---|---|---|---|---|---|")
     row("original", results, "original", "original_gap")
     if all(r["retrain"] for r in results):
         row("Retrain", results, "retrain", None)
-    row(methods.pop(), results, "scores", "gap")
+    row(results[0]["method"], results, "scores", "gap")
     if all(r["retrain_spread"] for r in results):
         cells = [spread([r["retrain_spread"][m] for r in results]) for m in (*MEASURES, "mean")]
         print(f"| between two Retrains | {' | '.join(cells)} | |")

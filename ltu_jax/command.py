@@ -5,9 +5,10 @@ that names the field, the value and what is allowed, on standard error, with exi
 """
 
 import difflib
+import re
 import sys
 import textwrap
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -73,21 +74,28 @@ def _parse(argv: list[str]) -> Config:
 
 
 def _check_overrides(argv: list[str]) -> None:
-    """Finds overrides that no field answers to: config_flags would raise without naming the nearest one."""
-    method = next((a.partition(":")[2] for a in _values(argv, "--config") if ":" in a), "")
-    method_type = settings.METHOD_CONFIGS.get(method, settings.LTU)
-    default = Config(method=method_type())
-    known = {name for name, _, _ in settings.settings(default)}
+    """Finds overrides that no field answers to: config_flags would raise without naming the nearest one.
+
+    Fields of a method are known beforehand only where a built-in one is named; a file may bring its own.
+    """
+    given = _values(argv, "--config")
+    method = given[0].partition(":")[2] if given else "ltu"
+    own = method not in settings.METHOD_CONFIGS
+    default = Config(method=settings.METHOD_CONFIGS.get(method, settings.LTU)())
+    known = [name for name, _, _ in settings.settings(default)]
     for word in argv[1:]:
         name = word.partition("=")[0].lstrip("-")
         if not word.startswith("-") or not name.startswith("config.") or name in known:
             continue
-        if name.startswith("config.method.") and ":" in method:
-            continue  # a method of the user's own has settings of its own
-        close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-        group = ", ".join(sorted(n for n in known if n.rpartition(".")[0] == name.rpartition(".")[0]))
-        hint = f"; did you mean {close[0]!r}?" if close else ""
-        raise ConfigError(f"{name}: no such field; allowed: {group or 'see --help'}{hint}")
+        if not (own and name.startswith("config.method.")):
+            raise _no_such_field(name, known)
+
+
+def _no_such_field(name: str, known: Iterable[str]) -> ConfigError:
+    close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    group = ", ".join(sorted(n for n in known if n.rpartition(".")[0] == name.rpartition(".")[0]))
+    hint = f"; did you mean {close[0]!r}?" if close else ""
+    return ConfigError(f"{name}: no such field; allowed: {group or 'see --help'}{hint}")
 
 
 def _values(argv: list[str], flag: str) -> list[str]:
@@ -100,6 +108,9 @@ def _one_line(error: Exception) -> str:
     text = str(error.args[0] if isinstance(error, KeyError) and error.args else error).strip()
     if isinstance(error, ConfigError):
         return text
+    if missing := re.match(r"Field (\w+) not found on dataclass <class '(?:\w+\.)*(\w+)'>", text):
+        fields = getattr(getattr(settings, missing[2], None), "__dataclass_fields__", {})
+        return str(_no_such_field(f"config.method.{missing[1]}", [f"config.method.{name}" for name in fields]))
     if isinstance(error, flags.UnrecognizedFlagError):
         known = ["config", *_own_flags()]
         return f"--{error.flagname}: no such flag; {settings.allowed_names(error.flagname, known)}"

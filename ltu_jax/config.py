@@ -71,7 +71,7 @@ class Data:
     data_dir: Optional[str] = setting(None, "where the data lies; else TFDS_DATA_DIR, else ~/tensorflow_datasets")
     image_size: Optional[int] = setting(None, "height and width that images are resized to; unset keeps them", low=4)
     classes: tuple[int, ...] = setting((), "keep only these labels, renumbered in this order; () keeps all", low=0)
-    train_size: Optional[int] = setting(300, "rows the original trains on; unset takes all there are", low=2)
+    train_size: Optional[int] = setting(None, "rows the original trains on; unset takes all there are", low=2)
     validation_fraction: float = setting(
         0.1, "rows never trained on, as a fraction of the training part", low=0, high=0.5
     )
@@ -306,10 +306,11 @@ def resolve(config: Config) -> Config:
         raise ConfigError(f"config.method.name: {name!r} is unknown; {allowed_names(name, METHOD_CONFIGS)}")
     if ":" not in name and type(METHOD_CONFIGS[name]()) is not type(config.method):
         raise ConfigError(f"config.method.name: {name!r} has settings of its own; allowed: --config FILE.py:{name}")
-    if len(set(config.attackers.names)) < 2:
-        raise ConfigError(
-            f"config.attackers.names: {config.attackers.names!r} leaves no pair; allowed: two or more different ones"
-        )
+    names = config.attackers.names
+    if len(names) < 2 or len(set(names)) < len(names):
+        raise ConfigError(f"config.attackers.names: {names!r} leaves no pair; allowed: two or more, all different")
+    if getattr(config.method, "samplers", True) == ():
+        raise ConfigError("config.method.samplers: () draws nothing; allowed: one or more of its names")
     if config.data.forget_kind == "ids" and config.data.forget_ids is None:
         raise ConfigError("config.data.forget_ids: None; allowed: a file with one id a line, with forget_kind=ids")
     seeds = {f: s if s is not None else config.seed for f, s in dataclasses.asdict(config.seeds).items()}

@@ -6,15 +6,14 @@ having forgotten 90 of them shows.
 
 from ltu_jax.config import LTU, Config, Data, Evaluation, Model, Training, method_config
 
-TUNED = {"ltu": LTU(learning_rate=0.003, epochs=26.0)}  # on seeds 10, 11 and 12
-
 
 def get_config(method: str = "ltu") -> Config:
     """The default problem with a method by name."""
+    tuned = LTU(learning_rate=0.003, epochs=26.0)  # on seeds 10, 11 and 12
     return Config(
         data=Data("digits", train_size=300, forget_fraction=0.3),
         model=Model("resnet8", width=8),
         training=Training(learning_rate=0.01, weight_decay=0.0),
-        method=TUNED.get(method) or method_config(method),
+        method=tuned if method == "ltu" else method_config(method),
         evaluation=Evaluation(num_retrain=2),
     )

@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from typing import Any, NamedTuple, TypeAlias
 
-import flax.struct
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -144,19 +143,17 @@ class Scores:
     ta_forgotten: float | None = None  # accuracy on the test rows of a class that was forgotten whole
 
 
-@flax.struct.dataclass
+@dataclasses.dataclass(frozen=True)
 class Parts:
     """What a method may be built from, beside its settings; a method that needs a missing one says so."""
 
-    apply_fn: ApplyFn = flax.struct.field(pytree_node=False)
-    num_classes: int = flax.struct.field(pytree_node=False)
-    init_params: Callable[[jax.Array], tuple[ArrayTree, ArrayTree]] | None = flax.struct.field(
-        pytree_node=False, default=None
-    )
-    features: Callable[..., jax.Array] | None = flax.struct.field(pytree_node=False, default=None)
-    bank: Any = None
-    training: Any = flax.struct.field(pytree_node=False, default=None)
-    augment: str = flax.struct.field(pytree_node=False, default="none")
+    apply_fn: ApplyFn
+    num_classes: int
+    init_params: Callable[[jax.Array], tuple[ArrayTree, ArrayTree]] | None = None  # key -> (params, model_state)
+    features: Callable[..., jax.Array] | None = None  # F of Eq. 8
+    bank: Any = None  # attackers.bank.Bank
+    training: Any = None  # config.Training, the original's recipe
+    augment: str = "none"
 
 
 Progress = Callable[[str, int], AbstractContextManager[Callable[[int], None]]]

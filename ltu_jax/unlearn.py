@@ -31,20 +31,23 @@ def main(config: Config) -> int:
     """Runs the command on a resolved configuration; the exit status."""
     workdir = Path(flags.FLAGS.workdir or f"runs/{config.data.name}-{_word(config.method.name)}-{config.seed}")
     cache = Path(flags.FLAGS.cache or workdir.parent / "cache")
-    done = _check_workdir(workdir, config)
+    _check_workdir(workdir, config)
     _check_writable("--cache", cache)
-    if done is not None and not flags.FLAGS.dry_run:
-        return _show(json.loads(done.read_text()), workdir, "already done; result in")
 
     from ltu_jax.reporting.terminal import progress_for
     from ltu_jax.unlearning.estimate import estimate
-    from ltu_jax.unlearning.problem import load
+    from ltu_jax.unlearning.problem import load, request_sha256
 
     logging.set_verbosity(logging.ERROR)  # Orbax logs every step of every save, TFDS every folder it opens
     loaded = load(config, progress_for())  # nothing is written before all is known to be right
     if flags.FLAGS.dry_run:
         print(json.dumps({"config": to_dict(config), **estimate(config, loaded)}, indent=2))
         return 0
+    if (workdir / "result.json").exists():
+        outcome = json.loads((workdir / "result.json").read_text())
+        if outcome.get("request_sha256") != request_sha256(config, loaded.source, loaded.splits):
+            raise ConfigError(f"--workdir: {str(workdir)!r} holds a run on other data or ids; allowed: a new folder")
+        return _show(outcome, workdir, "already done; result in")
     return _run(config, loaded, workdir, cache)
 
 
@@ -111,10 +114,12 @@ def _show(outcome: dict[str, Any], workdir: Path, words: str) -> int:
     return 0
 
 
-def _check_workdir(workdir: Path, config: Config) -> Path | None:
-    """The result, if this very run is done; refuses a folder of another run and one that cannot be written."""
+def _check_workdir(workdir: Path, config: Config) -> None:
+    """Refuses a folder that cannot be written, that holds another run, or that holds anything else."""
     _check_writable("--workdir", workdir)
     written = workdir / "config.json"
+    if workdir.exists() and not written.exists() and any(workdir.iterdir()):
+        raise ConfigError(f"--workdir: {str(workdir)!r} holds files that are no run; allowed: a new or empty folder")
     if written.exists():
         try:
             before = json.loads(written.read_text())
@@ -125,8 +130,6 @@ def _check_workdir(workdir: Path, config: Config) -> Path | None:
         if before != to_dict(config):
             what = ", ".join(_differences(before, to_dict(config))[:3])
             raise ConfigError(f"--workdir: {str(workdir)!r} holds another run ({what}); allowed: a new folder")
-    done = workdir / "result.json"
-    return done if done.exists() else None
 
 
 def _check_writable(flag: str, path: Path) -> None:

@@ -107,6 +107,28 @@ def test_another_run_in_the_same_folder_is_refused(folder, whole):
     assert code == 2 and "config.method.learning_rate was 0.01, is 0.5" in err and len(err.splitlines()) == 1
 
 
+def test_the_same_command_with_other_ids_is_no_longer_done(folder):
+    ids = folder / "ids.txt"
+    request = ["--config.data.forget_kind=ids", "--config.data.forget_ids=ids.txt", "--config.method.epochs=1"]
+    train = trained_ids()
+    ids.write_text("\n".join(train[:5]))
+    code, _, err = run(folder, "--workdir", "ids", *request)
+    assert code == 0, err
+    assert json.loads((folder / "ids" / "result.json").read_text())["forget"]["count"] == 5
+    ids.write_text("\n".join(train[:6]))
+    code, _, err = run(folder, "--workdir", "ids", *request)
+    assert code == 2 and "holds a run on other data or ids" in err
+
+
+def trained_ids():
+    from ltu_jax import config
+    from ltu_jax.unlearning.problem import load as load_problem
+
+    settings = config.Config(data=config.Data(train_size=100, forget_fraction=0.2), model=config.Model("mlp:build"))
+    source, splits, _ = load_problem(config.resolve(settings))
+    return list(source.ids[splits.train])
+
+
 def test_another_setting_reuses_original_retrain_and_attackers(folder, whole):
     code, _, err = run(folder, "--workdir", "other", "--config.method.epochs=1")
     assert code == 0, err

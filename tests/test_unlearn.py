@@ -33,6 +33,13 @@ BAD = {
     ),
     "workdir under a file": (["--workdir=good.py/run"], "--workdir: 'good.py/run' cannot be made"),
     "unknown flag": (["--wrkdir=x"], "--wrkdir: no such flag; allowed: .*; did you mean 'workdir'"),
+    "no samplers": (["--config.method.samplers="], "config.method.samplers: "),
+    "own method": (["--config.method.name=no.such:build"], "config.method.name: 'no.such:build' cannot be imported"),
+    "field of a file's method": (
+        ["--config=good.py", "--config.method.epoch=3"],
+        "config.method.epoch: no such field; .*",
+    ),
+    "files that are no run": (["--workdir=."], "--workdir: '.' holds files that are no run; allowed: a new or empty"),
     "stray word": (["digits"], "argument 'digits' is unexpected"),
     "late config": (["--config.seed=1", "--config=good.py"], "--config"),
     "too many rows": (["--config.data.train_size=5000"], "config.data.train_size: 5000 is more than the"),
@@ -95,5 +102,5 @@ def test_a_dry_run_prints_the_configuration_and_the_cost_and_writes_nothing(fold
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
     assert found["config"]["data"]["train_size"] == 100 and found["config"]["seeds"]["split"] == 4
-    assert found["rows"]["forget"] == 10 and found["steps"]["original"] > 0 and found["flops"]["unlearning"] > 0
+    assert found["rows"]["forget"] == 30 and found["steps"]["original"] > 0 and found["flops"]["unlearning"] > 0
     assert sorted(folder.rglob("*")) == before

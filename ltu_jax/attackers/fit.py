@@ -5,6 +5,7 @@ the original nor the evaluating attacker ever sees. The last shadow is held out 
 """
 
 import functools
+import math
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -63,15 +64,16 @@ def asked_outputs(
       members: rows it was trained on.
       others: rows it was not trained on.
       key: shuffles and augments.
-      batch_size: rows a batch.
+      batch_size: rows a batch, at most.
       augment: see ``data.augment``.
       draws: augmented passes over the rows.
 
     Returns:
       ``Outputs``, as many rows of each side as the smaller side fills.
     """
-    size = min(batch_size, len(members.labels), len(others.labels))
-    num_batches = min(len(members.labels), len(others.labels)) // size
+    num_rows = min(len(members.labels), len(others.labels))
+    num_batches = math.ceil(num_rows / batch_size)
+    size = num_rows // num_batches  # as many rows of each side as there are, in batches of one size
     forward, logits, labels, is_member = _asked_forward(apply_fn, augment), [], [], []
     for side, rows in ((1.0, members), (0.0, others)):
         for draw in range(draws):

@@ -37,6 +37,8 @@ def make_splits(source: Source, data: Data, seed: int) -> Splits:
     num_rows = len(pool)  # the training part
     validation, pool = np.split(pool, [round(data.validation_fraction * num_rows)])
     num_reserve, num_train = _sizes(data, len(pool), num_rows)
+    if num_reserve < 4:
+        raise ConfigError(f"config.data.reserve_size: {num_reserve} rows are left for the shadows; allowed: >= 4")
     train, reserve = np.sort(pool[:num_train]), pool[num_train : num_train + num_reserve]
 
     forget = _forget_rows(source, train, data, seed)
@@ -46,6 +48,8 @@ def make_splits(source: Source, data: Data, seed: int) -> Splits:
     gone = np.zeros(len(test), bool)
     if data.forget_kind in ("class", "subclass"):
         gone = source.labels[test] == data.forget_class
+    if gone.all():
+        raise ConfigError(f"config.data: {len(test)} test rows leave none to score; allowed: more rows, or classes")
     parts = (forget, remain, validation, test[~gone], reserve, test[gone])
     return Splits(*(np.sort(part).astype(np.int64) for part in parts))
 

@@ -15,7 +15,7 @@ from ltu_jax.training.dispatch import SampleFn, compile_steps
 from ltu_jax.training.schedule import SGD, Schedule, learning_rate, make_schedule, set_sgd
 from ltu_jax.types import ApplyFn, ArrayTree, Batch, Metrics, Progress, Rows, UnlearnState, make_state, silent
 
-STEPS_PER_CALL = 100
+STEPS_PER_CALL = 50
 
 
 class Trained(NamedTuple):

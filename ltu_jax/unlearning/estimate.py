@@ -27,7 +27,8 @@ def estimate(config: Config, loaded: Loaded) -> dict[str, Any]:
 
     Returns:
       JSON-ready: ``rows``, ``shapes`` (of the images, the logits and what a step of the method draws),
-      ``parameters``, ``steps``, ``flops`` of each part of the run, ``memory_bytes``.
+      ``parameters``, ``steps``, ``flops`` of each part of the run, ``held_bytes`` of what
+      the device holds all the time (activations come on top).
     """
     source, splits, spec = loaded
     image_shape = source.images.shape[1:]
@@ -84,7 +85,7 @@ def estimate(config: Config, loaded: Loaded) -> dict[str, Any]:
         "parameters": sum(x.size for x in jax.tree.leaves(params)),
         "steps": steps,
         "flops": flops,
-        "memory_bytes": {name: _bytes(tree) for name, tree in held.items()},
+        "held_bytes": {name: _bytes(tree) for name, tree in held.items()},
     }
 
 

@@ -59,7 +59,7 @@ def run_unlearning(
       ``(state, history)``.
 
     Raises:
-      ValueError: if ``eval_every`` is asked for without validation rows.
+      ValueError: if ``eval_every`` is asked for without validation rows, or for a class forgotten whole.
       FloatingPointError: if the metrics are not finite; the steps and the last saved one are named.
       WrongRunError: if ``saving.directory`` holds another run.
       CheckpointError: if the checkpoint to resume from is damaged.
@@ -67,7 +67,7 @@ def run_unlearning(
     visible = _cut(method, splits, source, remain_fraction, split_seed)
     monitor = make_monitor(state, source, splits, visible, batch_size)
     if eval_every and monitor is None:
-        raise ValueError("eval_every: needs validation rows; allowed: 0, or a validation_fraction > 0")
+        raise ValueError("eval_every: needs validation rows and a request of single rows; allowed: 0")
     num_steps = method.num_steps(visible) if num_steps is None else num_steps
     run, context = _start(method, state, visible, keeps_best=eval_every > 0)
 
@@ -118,6 +118,7 @@ def _take_steps(run: Run, method: Method, context: Any, visible: Visible, count:
     compiled = time.perf_counter()
     first = run.step
     run.state, metrics = jax.block_until_ready(steps(run.state, context, visible))
+    run.history.steps = run.step
     run.history.compile_s += compiled - start
     run.history.steps_s += time.perf_counter() - compiled
     metrics = {name: np.asarray(values) for name, values in metrics.items()}

@@ -36,8 +36,12 @@ class Monitor(NamedTuple):
 def make_monitor(
     original: UnlearnState, source: Source, splits: Splits, visible: Visible, batch_size: int
 ) -> Monitor | None:
-    """The monitor of a run that starts from ``original``; None where there are no validation rows."""
-    if not len(splits.validation):
+    """The monitor of a run that starts from ``original``.
+
+    None where there are no validation rows, and where a class is forgotten whole: nothing but Retrain
+    tells how a class that was never seen should score.
+    """
+    if not len(splits.validation) or len(splits.test_forgotten):
         return None
     held_out = source.images[splits.validation], source.labels[splits.validation]
     sets = {"forget": visible.forget, "remain": visible.remain, "validation": held_out}

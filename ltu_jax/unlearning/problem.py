@@ -2,6 +2,8 @@
 
 import dataclasses
 import functools
+import hashlib
+import importlib
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -11,18 +13,19 @@ import numpy as np
 
 from ltu_jax.attackers.bank import Bank
 from ltu_jax.attackers.fit import Outputs, asked_outputs, attacker_auc, fit_bank
-from ltu_jax.config import Config, ConfigError, digest, to_dict
+from ltu_jax.config import Config, ConfigError, digest, import_reference, to_dict
 from ltu_jax.data.sources import load_source
 from ltu_jax.data.splits import make_splits
 from ltu_jax.evaluation.scores import evaluate
 from ltu_jax.models.build import ModelSpec, build_model
 from ltu_jax.training.cache import Cached, cached
+from ltu_jax.training.checkpoint import tree_sha256
 from ltu_jax.training.schedule import SGD
 from ltu_jax.training.supervised import train
 from ltu_jax.types import ArrayTree, Parts, Progress, Scores, Source, Splits, UnlearnState, make_state, silent
 
-# What each thing is trained with, by a number: a stream of keys of its own out of the train seed.
-ORIGINAL, SHADOWS, BANK, RETRAIN = range(4)
+# A stream of keys of its own for each purpose, out of the seeds.
+ORIGINAL, SHADOWS, ASKING, FIT, RETRAIN, UNLEARN, AUDIT = range(7)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,7 +58,8 @@ class Problem:
     @property
     def identity(self) -> str:
         """Hash of everything that an unlearning run on this problem is a function of."""
-        return digest(to_dict(self.config), self.splits.sha256(), self.source.sha256())
+        models = [self.original.params, self.original.model_state, self.bank and self.bank.params]
+        return digest(request_sha256(self.config, self.source, self.splits), tree_sha256(models))
 
     def score(self, state: UnlearnState) -> Scores:
         """The paper's measures of a state on this problem."""
@@ -63,8 +67,11 @@ class Problem:
         return evaluate(self.spec.apply_fn, state, self.splits, self.source, batch_size=batch_size)
 
     def attackers_on(self, state: UnlearnState) -> dict[str, float]:
-        """AUC of each attacker in telling the forget rows from validation rows; the forget rows are its members."""
-        if self.bank is None or not len(self.splits.validation):
+        """AUC of each attacker in telling the forget rows from validation rows; the forget rows are its members.
+
+        Empty where there is nothing to compare them with: no validation rows, or a class forgotten whole.
+        """
+        if self.bank is None or not len(self.splits.validation) or len(self.splits.test_forgotten):
             return {}
         members, others = self.source.rows(self.splits.forget), self.source.rows(self.splits.validation)
         return attacker_auc(self.bank, self._ask(state, members, others))
@@ -76,7 +83,7 @@ class Problem:
             state.model_state,
             members,
             others,
-            jax.random.key(self.config.seeds.train or 0),
+            jax.random.fold_in(jax.random.key(self.config.seeds.train or 0), AUDIT),
             batch_size=self.config.training.batch_size,
             augment=self.config.data.augment,
         )
@@ -109,9 +116,19 @@ def load(config: Config, progress: Progress = silent) -> Loaded:
         source = dataclasses.replace(
             source, labels=source.coarse, coarse=None, num_classes=int(source.coarse.max()) + 1
         )
-    if config.eval_every and not len(splits.validation):
-        raise ConfigError("config.eval_every: needs validation rows; allowed: 0, or data.validation_fraction > 0")
+    if config.eval_every and (not len(splits.validation) or len(splits.test_forgotten)):
+        raise ConfigError(
+            f"config.eval_every: {config.eval_every} needs validation rows and a request of single rows;"
+            " allowed: 0, or data.validation_fraction > 0 and data.forget_kind random or ids"
+        )
+    if ":" in config.method.name:
+        import_reference(config.method.name, "config.method.name")
     return Loaded(source, splits, build_model(config.model, source.num_classes, source.images.shape[1:]))
+
+
+def request_sha256(config: Config, source: Source, splits: Splits) -> str:
+    """Hash of the settings, the data and the rows to be forgotten: two runs with the same one have the same answer."""
+    return digest(to_dict(config), splits.sha256(), source.sha256())
 
 
 def prepare(
@@ -169,10 +186,20 @@ class _Maker:
     def source_sha256(self) -> str:
         return self.source.sha256()
 
+    @functools.cached_property
+    def model_code(self) -> str | None:
+        """Hash of the file of a model of the user's own: edited, it is another model."""
+        name = self.config.model.name
+        if ":" not in name:
+            return None
+        path = importlib.import_module(name.partition(":")[0]).__file__
+        return path and hashlib.sha256(Path(path).read_bytes()).hexdigest()
+
     def key(self, rows: np.ndarray, stream: int, index: int) -> list[Any]:
         settings = to_dict(self.config)
         recipe = [settings["model"], settings["training"], settings["data"]["augment"], self.config.seeds.train]
-        return [self.source_sha256, digest(rows.tolist()), recipe, stream, index]
+        classes = self.source.num_classes
+        return [self.source_sha256, digest(rows.tolist()), recipe, classes, self.model_code, stream, index]
 
     def train(self, label: str, rows: np.ndarray, stream: int, index: int) -> dict[str, ArrayTree]:
         seed = jax.random.key(self.config.seeds.train or 0)
@@ -195,7 +222,7 @@ class _Maker:
 
     def state(self, model: Cached) -> UnlearnState:
         params, model_state = model.value["params"], model.value["model_state"]
-        rng = jax.random.key(self.config.seeds.unlearn or 0)
+        rng = jax.random.fold_in(jax.random.key(self.config.seeds.unlearn or 0), UNLEARN)
         return make_state(self.spec.apply_fn, params, model_state, SGD, rng)
 
     def bank(self, splits: Splits) -> tuple[Bank, dict[str, float], float]:
@@ -213,7 +240,7 @@ class _Maker:
             rng = np.random.default_rng([self.config.seeds.train or 0, SHADOWS, i])
             inside, outside = np.array_split(rng.permutation(reserve), 2)
             held_out = i == settings.num_shadows - 1
-            shadow = self.train(f"shadow {i + 1}/{settings.num_shadows}", np.sort(inside), SHADOWS, i)
+            shadow = self.model(f"shadow {i + 1}/{settings.num_shadows}", np.sort(inside), SHADOWS, i).value
             outputs.append(
                 asked_outputs(
                     self.spec.apply_fn,
@@ -221,13 +248,13 @@ class _Maker:
                     shadow["model_state"],
                     self.source.rows(inside),
                     self.source.rows(outside),
-                    jax.random.fold_in(jax.random.fold_in(seed, BANK), i),
+                    jax.random.fold_in(jax.random.fold_in(seed, ASKING), i),
                     batch_size=self.config.training.batch_size,
                     augment=self.config.data.augment,
                     draws=1 if held_out else settings.draws,
                 )
             )
         fitted_on = Outputs(*(jnp.concatenate(x) for x in zip(*outputs[:-1], strict=True)))
-        bank = fit_bank(fitted_on, settings, self.source.num_classes, jax.random.fold_in(seed, BANK))
+        bank = fit_bank(fitted_on, settings, self.source.num_classes, jax.random.fold_in(seed, FIT))
         auc = {name: jnp.float32(value) for name, value in attacker_auc(bank, outputs[-1]).items()}
         return {"params": bank.params, "auc": auc}

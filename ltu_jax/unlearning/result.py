@@ -14,7 +14,7 @@ import jax
 from ltu_jax.config import digest, to_dict
 from ltu_jax.evaluation.scores import gap, mean_scores, spread
 from ltu_jax.types import Scores, UnlearnState
-from ltu_jax.unlearning.problem import Problem
+from ltu_jax.unlearning.problem import Problem, request_sha256
 from ltu_jax.unlearning.saving import History
 
 SCHEMA_VERSION = 1
@@ -56,10 +56,11 @@ def make_result(problem: Problem, state: UnlearnState, history: History, started
         "original_gap": None if reference is None else gap(original, reference),
         "attackers": [{**row, "auc_unlearned": auc.get(row["name"])} for row in problem.attackers],
         "warnings": history.warnings + _blind(problem),
-        "steps": {"taken": int(state.step), "best": history.best_step},
+        "steps": {"taken": history.steps, "best": history.best_step},
         "audits": {},
         "time": {"compile_s": history.compile_s, "unlearn_s": history.ut_minutes * 60, **seconds},
         "splits_sha256": splits.sha256(),
+        "request_sha256": request_sha256(config, problem.source, splits),
         "provenance": {**provenance(started), "config_sha256": digest(to_dict(config))},
     }
 

@@ -26,9 +26,13 @@ class Saving:
 
 @dataclasses.dataclass
 class History:
-    """What a run tells beside its state. UT is ``init_s`` and ``steps_s``; both add up over resumes."""
+    """What a run tells beside its state.
+
+    UT is ``init_s``, counted once, and ``steps_s``, which adds up over resumes.
+    """
 
     rows: list[dict[str, float]] = dataclasses.field(default_factory=list)  # a row a logged step
+    steps: int = 0  # steps taken
     init_s: float = 0.0  # the method's init, compiled beforehand
     steps_s: float = 0.0  # its steps, data on the device
     compile_s: float = 0.0
@@ -82,7 +86,9 @@ class Recorder:
         rows = [row for row in read_metrics(metrics) if row["step"] <= step]
         metrics.write_text("".join(json.dumps(row) + "\n" for row in rows))
         best = run.state.replace(**tree["best"]) if "best" in tree else None
-        return Run(run.state.replace(**tree["state"]), best, History(rows=rows, **metadata["history"]))
+        history = History(rows=rows, **metadata["history"])
+        history.compile_s += run.history.compile_s
+        return Run(run.state.replace(**tree["state"]), best, history)
 
     def record(self, run: Run, rows: list[dict[str, float]], *, last: bool) -> None:
         """Adds logged rows to the history, and saves the state when it is due or the run is at its end."""

@@ -16,6 +16,7 @@ from ltu_jax.training.schedule import SGD
 from ltu_jax.types import Parts, Rows, Visible, make_state
 
 C, RATE, INNER = 4, 0.05, 0.1
+SPEC = mlp.build(None, C, (4, 4, 3))  # one model for all tests: what is compiled for it is compiled once
 SETTINGS = LTU(
     batch_size=10, query_size=6, momentum=0.0, schedule="constant", learning_rate=RATE, inner_learning_rate=INNER
 )
@@ -28,12 +29,11 @@ def x64():
 
 
 def problem(settings, apply_fn=None, model_state=None, features=True):
-    spec = mlp.build(None, C, (4, 4, 3))
     source = mlp.toy_source()
     visible = Visible(source.rows(np.arange(0, 24)), source.rows(np.arange(24, 90)))
-    params, _ = spec.init(jax.random.key(1))
-    bank = init_bank(jax.random.key(2), ("sorted", "metrics", "labelled"), C)
-    parts = Parts(apply_fn or spec.apply_fn, C, features=spec.features if features else None, bank=bank)
+    params, _ = SPEC.init(jax.random.key(1))
+    bank = init_bank(jax.random.key(2), ("sorted", "metrics"), C)
+    parts = Parts(apply_fn or SPEC.apply_fn, C, features=SPEC.features if features else None, bank=bank)
     state = make_state(parts.apply_fn, params, model_state or {}, SGD, jax.random.key(3))
     method = ltu.build(settings, parts)
     state, context = method.init(jax.random.key(4), state, visible)
@@ -156,10 +156,8 @@ def test_random_labels_are_drawn_at_each_step_or_once():
 
 
 def test_statistics_of_the_query_passes_are_kept_and_never_those_of_the_random_label_pass():
-    spec = mlp.build(None, C, (4, 4, 3))
-
     def with_statistics(params, model_state, images, train):
-        logits, _ = spec.apply_fn(params, {}, images, train)
+        logits, _ = SPEC.apply_fn(params, {}, images, train)
         return logits, {"mean": jnp.mean(images)} if train else model_state
 
     for settings, wanted in (

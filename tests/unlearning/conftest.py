@@ -1,21 +1,9 @@
-"""A whole problem of seconds: digits with a small model of plain functions."""
+"""A whole problem, made once for all tests of the room."""
 
 import pytest
+from small import small_config
 
-from ltu_jax import config
 from ltu_jax.unlearning.problem import prepare
-
-
-def small_config(**changes):
-    fields = {
-        "data": config.Data(train_size=80, forget_fraction=0.2),
-        "model": config.Model("mlp:build"),
-        "training": config.Training(epochs=5, batch_size=20),
-        "attackers": config.Attackers(names=("sorted", "metrics"), num_shadows=2, epochs=2, draws=1),
-        "method": config.LTU(epochs=2, batch_size=8, query_size=8),
-        "evaluation": config.Evaluation(num_retrain=2),
-    }
-    return config.resolve(config.Config(**{**fields, **changes}))
 
 
 @pytest.fixture(scope="session")

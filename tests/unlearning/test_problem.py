@@ -6,11 +6,13 @@ import dataclasses
 import chex
 import numpy as np
 import pytest
-from conftest import small_config
+from small import small_config
 
 from ltu_jax import config
 from ltu_jax.evaluation.scores import accuracy
+from ltu_jax.methods import build_method
 from ltu_jax.training.predict import eval_forward, predict
+from ltu_jax.unlearning.loop import run_unlearning
 from ltu_jax.unlearning.problem import load, prepare
 
 
@@ -88,6 +90,31 @@ def test_subclasses_are_forgotten_of_a_model_of_the_coarse_classes(monkeypatch):
     assert found.num_classes == 5
     assert set(found.labels[splits.forget]) == {1} and set(source.labels[splits.forget]) == {3}
     assert set(source.labels[splits.test_forgotten]) == {3} and 3 not in source.labels[splits.test]
+
+
+def test_a_class_forgotten_whole_is_not_scored_against_held_out_rows():
+    data = dataclasses.replace(small_config().data, forget_kind="class", forget_class=3)
+    with pytest.raises(config.ConfigError, match="config.eval_every: 3 needs .* a request of single rows"):
+        load(small_config(data=data, eval_every=3))
+    settings = small_config(data=data, method=config.Retrain())
+    found = prepare(settings)
+    scores = found.score(found.retrains[0])
+    assert scores.ua == 100 and scores.ta_forgotten == 0
+    assert found.attackers_on(found.original) == {}
+    _, history = run_unlearning(build_method(config.Retrain(), found.parts), found.original, found.splits, found.source)
+    assert history.warnings == []
+
+
+def test_a_model_of_ones_own_is_another_model_once_its_file_is_edited(tmp_path, monkeypatch):
+    code = "from mlp import build\n"
+    (tmp_path / "edited_model.py").write_text(code)
+    monkeypatch.syspath_prepend(tmp_path)
+    settings = small_config(model=config.Model("edited_model:build"), method=config.Retrain())
+    cache = tmp_path / "cache"
+    assert trained(settings, cache)[1][0] == "original"
+    assert trained(settings, cache)[1] == []
+    (tmp_path / "edited_model.py").write_text(code + "# edited\n")
+    assert trained(settings, cache)[1][0] == "original"
 
 
 @pytest.mark.smoke

@@ -116,6 +116,8 @@ def _one_line(error: Exception) -> str:
         return f"--{error.flagname}: no such flag; {settings.allowed_names(error.flagname, known)}"
     if isinstance(error, flags.IllegalFlagValueError):
         return _illegal_value(text)
+    if type(error).__name__ == "FlagOrderError":
+        return f"--config: {text}; allowed: --config before every --config.FIELD"
     last = text.splitlines()[-1].strip() if text else type(error).__name__
     if isinstance(error, OSError):  # config_flags wraps why the file could not be loaded
         return f"--config: {last}; allowed: a Python file with get_config(method) -> Config"

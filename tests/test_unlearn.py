@@ -41,7 +41,7 @@ BAD = {
     ),
     "files that are no run": (["--workdir=."], "--workdir: '.' holds files that are no run; allowed: a new or empty"),
     "stray word": (["digits"], "argument 'digits' is unexpected"),
-    "late config": (["--config.seed=1", "--config=good.py"], "--config"),
+    "late config": (["--config.seed=1", "--config=good.py"], "--config: .*; allowed: --config before every"),
     "too many rows": (["--config.data.train_size=5000"], "config.data.train_size: 5000 is more than the"),
     "patch size": (["--config.model.name=vit_micro", "--config.model.patch_size=3"], "config.model.patch_size: 3"),
 }

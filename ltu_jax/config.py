@@ -125,6 +125,10 @@ class Training:
     warmup_epochs: float = setting(1.0, "epochs of linear warm-up", low=0)
 
 
+NO_GUIDANCE_AUC = 0.55
+"""An attacker that separates shadow members no better than this cannot tell the method what to forget."""
+
+
 @dataclasses.dataclass
 class Attackers:
     """The membership-inference attackers that guide the forgetting (sec. 3.2); never the one that evaluates."""

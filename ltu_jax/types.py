@@ -7,6 +7,7 @@ Percentages run from 0 to 100, times are in seconds unless the name says minutes
 
 import contextlib
 import dataclasses
+import functools
 import hashlib
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
@@ -98,7 +99,11 @@ class Source:
         return Rows(jnp.asarray(self.images[index]), jnp.asarray(self.labels[index], jnp.int32))
 
     def sha256(self) -> str:
-        """Hash of every pixel, label and id."""
+        """Hash of every pixel, label and id; computed once, for it is asked for several times a run."""
+        return self._sha256
+
+    @functools.cached_property
+    def _sha256(self) -> str:
         digest = hashlib.sha256(self.name.encode())
         for part in (self.images, self.labels, self.ids, self.coarse):
             if part is not None:

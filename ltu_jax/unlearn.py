@@ -35,12 +35,13 @@ def main(config: Config) -> int:
     _check_writable("--cache", cache)
 
     from ltu_jax.reporting.terminal import progress_for
-    from ltu_jax.unlearning.estimate import estimate
     from ltu_jax.unlearning.problem import load, request_sha256
 
     logging.set_verbosity(logging.ERROR)  # Orbax logs every step of every save, TFDS every folder it opens
     loaded = load(config, progress_for())  # nothing is written before all is known to be right
     if flags.FLAGS.dry_run:
+        from ltu_jax.unlearning.estimate import estimate
+
         print(json.dumps({"config": to_dict(config), **estimate(config, loaded)}, indent=2))
         return 0
     if (workdir / "result.json").exists():

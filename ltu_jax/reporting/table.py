@@ -4,6 +4,8 @@ import math
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+from ltu_jax.config import NO_GUIDANCE_AUC
+
 MEASURES = ("ua", "ra", "ta", "mi")
 MEANINGS = {
     "ua": "error on the forget rows",
@@ -19,8 +21,6 @@ TIMES = {
     "attackers_s": "attackers",
     "retrain_s": "Retrain",
 }
-NO_GUIDANCE_AUC = 0.55
-"""An attacker that separates shadow members no better than this cannot tell the method what to forget."""
 
 
 class Row(NamedTuple):

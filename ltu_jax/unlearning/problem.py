@@ -183,10 +183,6 @@ class _Maker:
     progress: Progress
 
     @functools.cached_property
-    def source_sha256(self) -> str:
-        return self.source.sha256()
-
-    @functools.cached_property
     def model_code(self) -> str | None:
         """Hash of the file of a model of the user's own: edited, it is another model."""
         name = self.config.model.name
@@ -199,7 +195,7 @@ class _Maker:
         settings = to_dict(self.config)
         recipe = [settings["model"], settings["training"], settings["data"]["augment"], self.config.seeds.train]
         classes = self.source.num_classes
-        return [self.source_sha256, digest(rows.tolist()), recipe, classes, self.model_code, stream, index]
+        return [self.source.sha256(), digest(rows.tolist()), recipe, classes, self.model_code, stream, index]
 
     def train(self, label: str, rows: np.ndarray, stream: int, index: int) -> dict[str, ArrayTree]:
         seed = jax.random.key(self.config.seeds.train or 0)

@@ -11,7 +11,7 @@ from typing import Any
 
 import jax
 
-from ltu_jax.config import digest, to_dict
+from ltu_jax.config import NO_GUIDANCE_AUC, digest, to_dict
 from ltu_jax.evaluation.scores import gap, mean_scores, spread
 from ltu_jax.types import Scores, UnlearnState
 from ltu_jax.unlearning.problem import Problem, request_sha256
@@ -89,12 +89,11 @@ def _plain(scores: Scores) -> dict[str, float | None]:
 
 def _blind(problem: Problem) -> list[str]:
     """An attacker at 0.5 gives no guidance, and the user must see it."""
-    blind = [row["name"] for row in problem.attackers if row["auc_shadow"] <= 0.55]
+    blind = [row["name"] for row in problem.attackers if row["auc_shadow"] <= NO_GUIDANCE_AUC]
     if not blind:
         return []
-    return [
-        f"attackers that know next to nothing (AUC <= 0.55 on a held-out shadow) give no guidance: {', '.join(blind)}"
-    ]
+    known = f"attackers that know next to nothing (AUC <= {NO_GUIDANCE_AUC:g} on a held-out shadow)"
+    return [f"{known} give no guidance: {', '.join(blind)}"]
 
 
 def _commit() -> str | None:

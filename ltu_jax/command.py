@@ -36,7 +36,7 @@ def run(define: Callable[[], None], main: Callable[[Config], int], usage: str) -
     def parse(argv: Sequence[str]) -> Config:
         define()
         if any(word in ("--help", "-help", "-h") for word in argv[1:]):
-            print(_help(usage))
+            print(_help(usage, _method_given(argv)))
             raise SystemExit(0)
         try:
             return settings.resolve(_parse(list(argv)))
@@ -78,8 +78,7 @@ def _check_overrides(argv: list[str]) -> None:
 
     Fields of a method are known beforehand only where a built-in one is named; a file may bring its own.
     """
-    given = _values(argv, "--config")
-    method = given[0].partition(":")[2] if given else "ltu"
+    method = _method_given(argv)
     own = method not in settings.METHOD_CONFIGS
     default = Config(method=settings.METHOD_CONFIGS.get(method, settings.LTU)())
     known = [name for name, _, _ in settings.settings(default)]
@@ -91,6 +90,12 @@ def _check_overrides(argv: list[str]) -> None:
             raise _no_such_field(name, known)
 
 
+def _method_given(argv: Sequence[str]) -> str:
+    """The method after the colon of ``--config``."""
+    given = _values(argv, "--config")
+    return given[0].partition(":")[2] if given else "ltu"
+
+
 def _no_such_field(name: str, known: Iterable[str]) -> ConfigError:
     close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
     group = ", ".join(sorted(n for n in known if n.rpartition(".")[0] == name.rpartition(".")[0]))
@@ -98,7 +103,7 @@ def _no_such_field(name: str, known: Iterable[str]) -> ConfigError:
     return ConfigError(f"{name}: no such field; allowed: {group or 'see --help'}{hint}")
 
 
-def _values(argv: list[str], flag: str) -> list[str]:
+def _values(argv: Sequence[str], flag: str) -> list[str]:
     """The values given to a flag, as ``--flag=value`` or ``--flag value``."""
     joined = [word.partition("=")[2] for word in argv if word.startswith(f"{flag}=")]
     return joined + [argv[i + 1] for i, word in enumerate(argv[:-1]) if word == flag]
@@ -131,7 +136,8 @@ def _illegal_value(text: str) -> str:
     if name == "config":  # an error inside get_config carries its whole traceback
         last = text.splitlines()[-1].removeprefix("ltu_jax.config.ConfigError: ")
         return f"--config: {value!r}: {last}"
-    types = {n: f.type for n, _, f in settings.settings(Config(method=settings.LTU()))}
+    method = settings.METHOD_CONFIGS.get(_method_given(sys.argv), settings.LTU)()
+    types = {n: f.type for n, _, f in settings.settings(Config(method=method))}
     kind = types.get(name)
     words = {int: "a whole number", float: "a number", bool: "true or false", str: "a string"}
     for candidate, word in words.items():
@@ -149,17 +155,21 @@ def _own_flags() -> list[str]:
     return sorted(name for name in own if not name.startswith("config"))
 
 
-def _help(usage: str) -> str:
+def _help(usage: str, method: str) -> str:
     lines = [usage.strip(), "", "flags:"]
     lines += _entry("--config", CONFIG_HELP, None)
     for name in _own_flags():
         lines += _entry(f"--{name}", flags.FLAGS[name].help or "", None)
     lines += [
         "",
-        f"fields of the configuration, as --config.FIELD=VALUE; methods: {', '.join(settings.METHOD_CONFIGS)}",
+        *textwrap.wrap(f"methods, --config FILE.py:METHOD: {', '.join(settings.METHOD_CONFIGS)};", 100),
+        "with --help each shows its own fields",
+        "",
+        "fields of the configuration, as --config.FIELD=VALUE:",
     ]
     shown = ""
-    for name, value, field in settings.settings(Config()):
+    shown_method = settings.METHOD_CONFIGS.get(method, settings.LTU)()
+    for name, value, field in settings.settings(Config(method=shown_method)):
         group = name.rpartition(".")[0]
         if group != shown:
             lines += ["", f"{group}:"]

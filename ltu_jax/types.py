@@ -157,6 +157,7 @@ class Parts:
     init_params: Callable[[jax.Array], tuple[ArrayTree, ArrayTree]] | None = None  # key -> (params, model_state)
     features: Callable[..., jax.Array] | None = None  # F of Eq. 8
     bank: Any = None  # attackers.bank.Bank
+    updates: ArrayTree | None = None  # what training did at the batches that held a forget row (training.recording)
     training: Any = None  # config.Training, the original's recipe
     augment: str = "none"
 

@@ -23,15 +23,19 @@ def define_flags() -> None:
     """The flags of this command."""
     flags.DEFINE_string("workdir", None, "folder of this run; unset: runs/DATASET-METHOD-SEED")
     flags.DEFINE_string("cache", None, "folder of originals, Retrain models and attackers; unset: beside the workdir")
+    flags.DEFINE_bool("prepare", False, "train and cache original, Retrain and attackers; unlearn nothing")
     flags.DEFINE_bool("dry_run", False, "print the resolved configuration, shapes and the cost; train nothing")
     flags.DEFINE_bool("show_images", False, "put the twelve forget images that changed most into report.html")
 
 
 def main(config: Config) -> int:
     """Runs the command on a resolved configuration; the exit status."""
+    if flags.FLAGS.prepare and flags.FLAGS.dry_run:
+        raise ConfigError("--prepare: it trains and --dry_run trains nothing; allowed: one of the two")
     workdir = Path(flags.FLAGS.workdir or f"runs/{config.data.name}-{_word(config.method.name)}-{config.seed}")
     cache = Path(flags.FLAGS.cache or workdir.parent / "cache")
-    _check_workdir(workdir, config)
+    if not flags.FLAGS.prepare:
+        _check_workdir(workdir, config)
     _check_writable("--cache", cache)
 
     from ltu_jax.reporting.terminal import progress_for
@@ -44,6 +48,8 @@ def main(config: Config) -> int:
 
         print(json.dumps({"config": to_dict(config), **estimate(config, loaded)}, indent=2))
         return 0
+    if flags.FLAGS.prepare:
+        return _prepare(config, loaded, cache)
     if (workdir / "result.json").exists():
         outcome = json.loads((workdir / "result.json").read_text())
         if outcome.get("request_sha256") != request_sha256(config, loaded.source, loaded.splits):
@@ -52,9 +58,29 @@ def main(config: Config) -> int:
     return _run(config, loaded, workdir, cache)
 
 
-def _run(config: Config, loaded: Any, workdir: Path, cache: Path) -> int:
+def _prepare(config: Config, loaded: Any, cache: Path) -> int:
+    from ltu_jax.reporting.terminal import progress_for
+    from ltu_jax.training.checkpoint import CheckpointError
+    from ltu_jax.unlearning.problem import prepare
+
+    _keep_compiled(cache)
+    try:
+        prepare(config, loaded=loaded, cache=cache, progress=progress_for())
+    except (FloatingPointError, CheckpointError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    print(f"prepared; original, Retrain and attackers in {cache}")
+    return 0
+
+
+def _keep_compiled(cache: Path) -> None:
     import jax
 
+    jax.config.update("jax_compilation_cache_dir", str((cache / "compiled").absolute()))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 1.0)
+
+
+def _run(config: Config, loaded: Any, workdir: Path, cache: Path) -> int:
     from ltu_jax.methods import build_method
     from ltu_jax.reporting.terminal import progress_for
     from ltu_jax.training.checkpoint import CheckpointError
@@ -65,8 +91,7 @@ def _run(config: Config, loaded: Any, workdir: Path, cache: Path) -> int:
     progress, started = progress_for(), result.now()
     workdir.mkdir(parents=True, exist_ok=True)
     (workdir / "config.json").write_text(json.dumps(to_dict(config), indent=2) + "\n")
-    jax.config.update("jax_compilation_cache_dir", str((cache / "compiled").absolute()))
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 1.0)
+    _keep_compiled(cache)
     try:
         prepared = problem.prepare(config, loaded=loaded, cache=cache, progress=progress)
         method = build_method(config.method, prepared.parts)

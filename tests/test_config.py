@@ -36,7 +36,7 @@ def test_the_defaults_are_in_their_own_ranges():
         ("training.epochs", 0, "config.training.epochs: 0 is out of range; allowed: >= 1"),
         ("method.order", "secnd", "config.method.order: 'secnd' is unknown; allowed: .*; did you mean 'second'"),
         ("method.samplers", ("uniform", "nearst_label"), "'nearst_label' is unknown; .* did you mean 'nearest_label'"),
-        ("method.name", "lt", "config.method.name: 'lt' is unknown; allowed: ltu, paper, retrain; did you mean 'ltu'"),
+        ("method.name", "lt", "config.method.name: 'lt' is unknown; allowed: amnesiac, .*, ssd; did you mean 'ltu'"),
         ("method.name", "retrain", "config.method.name: 'retrain' has settings of its own"),
         ("model.name", "resnet19", "config.model.name: 'resnet19' is unknown; .* did you mean 'resnet18'"),
         ("attackers.names", ("sorted",), "config.attackers.names: .* leaves no pair; allowed: two or more"),

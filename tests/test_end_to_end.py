@@ -63,6 +63,8 @@ def result_of(folder, name):
         found.pop(key)
     for scores in (found["scores"], found["retrain"]):
         scores.pop("ut_minutes")
+    for name in ("compile_s", "run_s"):
+        found["cost"].pop(name)
     return found
 
 
@@ -127,6 +129,14 @@ def trained_ids():
     settings = config.Config(data=config.Data(train_size=100, forget_fraction=0.2), model=config.Model("mlp:build"))
     source, splits, _ = load_problem(config.resolve(settings))
     return list(source.ids[splits.train])
+
+
+def test_prepare_makes_what_every_run_of_the_problem_needs_and_nothing_else(folder):
+    code, out, err = run(folder, "--prepare", "--cache", "prepared", "--config.seed=5", "--workdir", "never")
+    assert code == 0 and "prepared" in out and "original" in err and "shadow 2/2" in err, err
+    assert not (folder / "never").exists()
+    code, _, err = run(folder, "--cache", "prepared", "--config.seed=5", "--workdir", "after", "--config.method.epochs=1")
+    assert code == 0 and "original" not in err and "retrain" not in err and "shadow" not in err
 
 
 def test_another_setting_reuses_original_retrain_and_attackers(folder, whole):

@@ -21,7 +21,12 @@ BAD = {
     "rho 0": (["--config.data.remain_fraction=0"], "config.data.remain_fraction: 0.0 is out of range; allowed: > 0"),
     "rho 1.5": (["--config.data.remain_fraction=1.5"], "config.data.remain_fraction: 1.5 is out of range"),
     "unknown method": (["--config=good.py:ltuu"], "method: 'ltuu' is unknown; allowed: .*; did you mean 'ltu'"),
-    "unknown method name": (["--config.method.name=slaun"], "config.method.name: 'slaun' is unknown; allowed: ltu"),
+    "no number, a method of its own fields": (
+        ["--config=good.py:salun", "--config.method.keep_fraction=half"],
+        "config.method.keep_fraction: 'half' is no number; allowed: a number",
+    ),
+    "prepare and dry run": (["--prepare", "--dry_run"], "--prepare: it trains and --dry_run trains nothing; allowed:"),
+    "unknown method name": (["--config.method.name=slaun"], "config.method.name: 'slaun' is unknown; allowed: .*; did you mean 'salun'"),
     "unknown data set": (["--config.data.name=digit"], "config.data.name: 'digit' .* did you mean 'digits'"),
     "strange id": (
         ["--config.data.forget_kind=ids", "--config.data.forget_ids=ids.txt"],

@@ -23,7 +23,7 @@ from ltu_jax.config import LTU, Attackers, Model, Training
 from ltu_jax.methods import build_method
 from ltu_jax.models.build import build_model
 from ltu_jax.training.dispatch import compiled
-from ltu_jax.training.schedule import SGD
+from ltu_jax.training.optimizers import SGD
 from ltu_jax.training.supervised import init_training, train_step
 from ltu_jax.types import Parts, Rows, UnlearnState, Visible, make_state
 

@@ -20,7 +20,7 @@ def load_source(data: Data, progress: Progress = silent) -> Source:
 
     ``cifar10`` and ``cifar100`` are downloaded and prepared on first use, ``tiny_imagenet`` is prepared
     on first use from its standard folder, into ``data_root(data)``; any other name is a data set that
-    TFDS prepared there. Only ``name``, ``data_dir``, ``image_size`` and ``classes`` are read.
+    TFDS prepared there. Only ``name``, ``data_dir``, ``image_size``, ``classes`` and ``superclasses`` are read.
 
     Args:
       data: what to read.
@@ -91,6 +91,15 @@ def _renumbering(classes: tuple[int, ...], num_classes: int) -> dict[int, int]:
     return {label: new for new, label in enumerate(classes)}
 
 
+def _superclasses(coarse: tuple[int, ...], num_classes: int) -> tuple[int, ...]:
+    if len(coarse) != num_classes or sorted(set(coarse)) != list(range(len(set(coarse)))) or len(set(coarse)) < 2:
+        raise ConfigError(
+            f"config.data.superclasses: {coarse!r}; allowed: a coarse label for each of the {num_classes} labels,"
+            " two or more of them, numbered from 0 without a hole"
+        )
+    return coarse
+
+
 def _assemble(data: Data, records: Records, progress: Progress) -> Source:
     renumbered = _renumbering(data.classes, records.num_classes)
     images, labels, ids, coarse, broken, unlabelled = [], [], [], [], [], []
@@ -121,6 +130,8 @@ def _assemble(data: Data, records: Records, progress: Progress) -> Source:
     _check_same_size(images)
     if len(set(ids)) != len(ids):
         raise ConfigError(f"config.data.name: {data.name!r} has {len(ids) - len(set(ids))} ids twice; allowed: unique")
+    if data.superclasses:
+        coarse = [_superclasses(data.superclasses, len(renumbered))[label] for label in labels]
     return Source(
         name=data.name,
         images=np.stack(images),

@@ -1,14 +1,26 @@
-"""What an unlearning method is: four pure functions, optax's idea."""
+"""What an unlearning method is: four pure functions, optax's idea, and what they cost."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
 
+from ltu_jax.training.cost import Cost
 from ltu_jax.training.dispatch import SampleFn, StepFn
 from ltu_jax.types import UnlearnState, Visible
 
 InitFn = Callable[[jax.Array, UnlearnState, Visible], tuple[UnlearnState, Any]]
+
+
+class MethodCost(NamedTuple):
+    """What a run passes through the model."""
+
+    init: Cost
+    step: Cost  # the mean of a step
+
+    def of(self, num_steps: int) -> Cost:
+        """Of a run of ``num_steps`` steps."""
+        return self.init.plus(self.step, num_steps)
 
 
 class Method(NamedTuple):
@@ -28,4 +40,16 @@ class Method(NamedTuple):
     num_steps: Callable[[Visible], int]
     """Steps of a whole run, from the shapes of what is visible."""
     sees_all: bool = False
-    """Whether ``visible.remain`` is all of it whatever rho is: true of Retrain alone."""
+    """Whether ``visible.remain`` is all of it whatever rho is: true of retraining alone."""
+    cost: Callable[[Visible], MethodCost] | None = None
+    """What ``init`` and a step pass through the model; None where it is not stated."""
+
+
+def one_shot(init: InitFn, cost: Callable[[Visible], Cost] | None = None) -> Method:
+    """A method that does all its work in ``init`` and runs no step."""
+
+    def never(*args: Any) -> Any:
+        raise AssertionError("a one-shot method takes no step")
+
+    total = None if cost is None else lambda visible: MethodCost(cost(visible), Cost())
+    return Method(init, never, never, lambda visible: 0, cost=total)

@@ -17,9 +17,11 @@ from ltu_jax.core.meta import MetaGrad, meta_grad
 from ltu_jax.core.queries import SAMPLERS, QueryPool, draw_queries, make_query_pool
 from ltu_jax.core.support import draw_pair, relabel
 from ltu_jax.data.batches import augmented, epoch_rows, gather
-from ltu_jax.methods.base import Method
+from ltu_jax.methods.base import Method, MethodCost
+from ltu_jax.training.cost import Cost
+from ltu_jax.training.optimizers import SGD, set_hyperparams
 from ltu_jax.training.predict import eval_forward, predict
-from ltu_jax.training.schedule import SGD, Schedule, learning_rate, make_schedule, set_sgd
+from ltu_jax.training.schedule import Schedule, learning_rate, make_schedule
 from ltu_jax.types import AuditTask, Batch, Metrics, Parts, UnlearnState, Visible
 
 FEATURE_BATCH = 500
@@ -101,7 +103,7 @@ def build(settings: config.LTU, parts: Parts) -> Method:
         )
         # The steps donate the state: without a copy they would consume the caller's original.
         state = jax.tree.map(jnp.copy, state.replace(tx=SGD, opt_state=SGD.init(state.params)))
-        return set_sgd(state, momentum=settings.momentum), context
+        return set_hyperparams(state, momentum=settings.momentum), context
 
     def sample(key: jax.Array, step: jax.Array, context: LTUContext, visible: Visible) -> LTUDraw:
         label_key, query_key, pair_key, forget_aug, query_aug = jax.random.split(key, 5)
@@ -154,12 +156,23 @@ def build(settings: config.LTU, parts: Parts) -> Method:
         model_state = state.model_state
         if kept := remember or forget:
             model_state = jax.tree.map(lambda x: x.mean(axis=0), kept.aux.queries)
-        state = set_sgd(state, learning_rate=rate).apply_gradients(grads=harmonized.grad, model_state=model_state)
+        state = set_hyperparams(state, learning_rate=rate).apply_gradients(
+            grads=harmonized.grad, model_state=model_state
+        )
         metrics = _metrics("remember", remember) | _metrics("forget", forget)
         metrics |= {"cosine": harmonized.cosine, "conflict": harmonized.conflict.astype(jnp.float32)}
         return state, metrics | {"norm/update": optax.tree.norm(harmonized.grad), "rate/outer": rate}
 
-    return Method(init, sample, step, num_steps)
+    def cost(visible: Visible) -> MethodCost:
+        num_forget, num_remain = (len(rows.labels) for rows in visible)
+        size, queries = min(settings.batch_size, num_forget), settings.num_queries * settings.query_size
+        # The support's gradient, and its Hessian product; the double backward makes the gradient once more.
+        tune = {"second": 3, "naive": 4, "first": 1, "none": 1}[settings.order] * size
+        passed = settings.remember * (tune + queries) + settings.forget * (tune + size)
+        features = Cost(num_forget + num_remain, 0, num_remain, num_forget)
+        return MethodCost(features, Cost(passed, passed, settings.remember * queries, size))
+
+    return Method(init, sample, step, num_steps, cost=cost)
 
 
 _make_query_pool = jax.jit(make_query_pool, static_argnames=("num_classes", "num_neighbours", "label_vectors"))

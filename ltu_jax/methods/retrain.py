@@ -3,7 +3,8 @@
 import jax
 
 from ltu_jax import config
-from ltu_jax.methods.base import Method
+from ltu_jax.methods.base import Method, MethodCost
+from ltu_jax.training.cost import Cost
 from ltu_jax.training.supervised import TrainContext, init_training, make_sample, num_train_steps, train_step
 from ltu_jax.types import Parts, UnlearnState, Visible
 
@@ -37,6 +38,11 @@ def build(settings: config.Retrain, parts: Parts) -> Method:
     def sample(key, step, context, visible):
         return sample_rows(key, step, context, visible.remain)
 
-    return Method(
-        init, sample, train_step, lambda visible: num_train_steps(training, len(visible.remain.labels)), sees_all=True
-    )
+    def cost(visible: Visible) -> MethodCost:
+        size = min(training.batch_size, len(visible.remain.labels))
+        return MethodCost(Cost(), Cost(size, size, size))
+
+    def num_steps(visible: Visible) -> int:
+        return num_train_steps(training, len(visible.remain.labels))
+
+    return Method(init, sample, train_step, num_steps, sees_all=True, cost=cost)

@@ -1,12 +1,14 @@
 """Originals, Retrain models and attacker banks kept between runs, by the hash of everything that made them."""
 
+import json
+import os
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from ltu_jax.config import digest
-from ltu_jax.training.checkpoint import load, save
+from ltu_jax.training.checkpoint import CheckpointError, load, save
 from ltu_jax.types import ArrayTree
 
 RECIPE_VERSION = 1
@@ -36,7 +38,7 @@ def cached(directory: Path | None, kind: str, key: Any, make: Callable[[], Array
     Raises:
       CheckpointError: if the entry is damaged.
     """
-    path = None if directory is None else directory / f"{kind}-{digest(RECIPE_VERSION, kind, key)[:20]}"
+    path = None if directory is None else _path(directory, kind, key)
     if path is not None and path.exists():
         value, metadata = load(path)
         return Cached(value, metadata["seconds"], True)
@@ -47,3 +49,32 @@ def cached(directory: Path | None, kind: str, key: Any, make: Callable[[], Array
         path.parent.mkdir(parents=True, exist_ok=True)
         save(path, value, {"seconds": seconds, "key": key})
     return Cached(value, seconds, False)
+
+
+def cached_numbers(directory: Path | None, kind: str, key: Any, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """``cached`` for a JSON-ready dictionary: one small file, exact to the last digit.
+
+    Raises:
+      CheckpointError: if the entry is damaged.
+    """
+    path = None if directory is None else _path(directory, kind, key).with_suffix(".json")
+    if path is not None and path.exists():
+        try:
+            entry = json.loads(path.read_text())
+            value = entry["value"]
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise CheckpointError(f"{path} cannot be read ({error}); delete it to make it anew") from error
+        if entry.get("sha256") != digest(value):
+            raise CheckpointError(f"{path} is damaged: its contents do not match its checksum; delete it to make it anew")
+        return value
+    value = make()
+    if path is not None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial = path.with_suffix(f".partial{os.getpid()}")
+        partial.write_text(json.dumps({"value": value, "sha256": digest(value), "key": key}))
+        os.replace(partial, path)
+    return value
+
+
+def _path(directory: Path, kind: str, key: Any) -> Path:
+    return directory / f"{kind}-{digest(RECIPE_VERSION, kind, key)[:20]}"

@@ -3,9 +3,6 @@
 import flax.struct
 import jax
 import jax.numpy as jnp
-import optax
-
-from ltu_jax.types import UnlearnState
 
 
 @flax.struct.dataclass
@@ -42,19 +39,3 @@ def learning_rate(schedule: Schedule, step: jax.Array) -> jax.Array:
     elif schedule.kind == "multistep":
         rate = rate * 0.1 ** jnp.sum(step >= schedule.milestones)
     return rate * jnp.minimum(1, (step + 1) / jnp.maximum(schedule.warmup_steps, 1))
-
-
-@optax.inject_hyperparams
-def _sgd(learning_rate: float, momentum: float, weight_decay: float) -> optax.GradientTransformation:
-    return optax.chain(optax.add_decayed_weights(weight_decay), optax.sgd(learning_rate, momentum))
-
-
-SGD: optax.GradientTransformation = _sgd(learning_rate=0.0, momentum=0.0, weight_decay=0.0)
-"""SGD with momentum and L2 weight decay as PyTorch has it; all three numbers live in its state (``set_sgd``)."""
-
-
-def set_sgd(state: UnlearnState, **numbers: float | jax.Array) -> UnlearnState:
-    """The state, whose ``tx`` is ``SGD``, with ``learning_rate``, ``momentum`` or ``weight_decay`` set."""
-    values = {name: jnp.asarray(value, jnp.float32) for name, value in numbers.items()}
-    opt_state = state.opt_state
-    return state.replace(opt_state=opt_state._replace(hyperparams={**opt_state.hyperparams, **values}))

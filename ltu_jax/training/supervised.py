@@ -2,7 +2,7 @@
 
 import functools
 import time
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -11,8 +11,9 @@ import numpy as np
 from ltu_jax.config import Training
 from ltu_jax.core.losses import cross_entropy
 from ltu_jax.data.batches import augmented, epoch_rows, gather
-from ltu_jax.training.dispatch import SampleFn, compile_steps
-from ltu_jax.training.schedule import SGD, Schedule, learning_rate, make_schedule, set_sgd
+from ltu_jax.training.dispatch import SampleFn, StepFn, compile_steps
+from ltu_jax.training.optimizers import SGD, set_hyperparams
+from ltu_jax.training.schedule import Schedule, learning_rate, make_schedule
 from ltu_jax.types import ApplyFn, ArrayTree, Batch, Metrics, Progress, Rows, UnlearnState, make_state, silent
 
 STEPS_PER_CALL = 50
@@ -55,7 +56,7 @@ def init_training(
     """
     step_key, order_key = jax.random.split(key)
     state = make_state(apply_fn, params, model_state, SGD, step_key)
-    state = set_sgd(state, momentum=training.momentum, weight_decay=training.weight_decay)
+    state = set_hyperparams(state, momentum=training.momentum, weight_decay=training.weight_decay)
     epoch = num_rows / min(training.batch_size, num_rows)
     schedule = make_schedule(
         training.schedule,
@@ -89,7 +90,7 @@ def train_step(state: UnlearnState, context: TrainContext, batch: Batch) -> tupl
         return cross_entropy(logits, batch.labels), (logits, model_state)
 
     (loss, (logits, model_state)), grads = jax.value_and_grad(loss_fn, has_aux=True)(state.params)
-    state = set_sgd(state, learning_rate=learning_rate(context.schedule, state.step))
+    state = set_hyperparams(state, learning_rate=learning_rate(context.schedule, state.step))
     state = state.apply_gradients(grads=grads, model_state=model_state)
     return state, {"loss/train": loss, "accuracy/train": jnp.mean(logits.argmax(-1) == batch.labels)}
 
@@ -126,13 +127,28 @@ def train(
       FloatingPointError: if the loss is not finite; the steps are named.
     """
     state, context = init_training(apply_fn, params, model_state, training, len(rows.labels), key)
-    state = jax.tree.map(jnp.copy, state)  # the steps donate their state; the caller keeps its params
     num_steps, sample = num_train_steps(training, len(rows.labels)), make_sample(training.batch_size, augment)
+    return run_steps(sample, train_step, state, context, rows, num_steps, progress=progress, label=label)
+
+
+def run_steps(
+    sample: SampleFn,
+    step: StepFn,
+    state: UnlearnState,
+    context: Any,
+    rows: Rows,
+    num_steps: int,
+    *,
+    progress: Progress = silent,
+    label: str = "training",
+) -> Trained:
+    """Takes the steps of a training run; arguments as ``dispatch.compile_steps`` and ``train`` have them."""
+    state = jax.tree.map(jnp.copy, state)  # the steps donate their state; the caller keeps its params
     seconds = 0.0
     with progress(label, num_steps) as advance:
         for start in range(0, num_steps, STEPS_PER_CALL):
             count = min(STEPS_PER_CALL, num_steps - start)
-            run = compile_steps(sample, train_step, state, context, rows, count)
+            run = compile_steps(sample, step, state, context, rows, count)
             begun = time.perf_counter()
             state, metrics = jax.block_until_ready(run(state, context, rows))
             seconds += time.perf_counter() - begun

@@ -1,25 +1,26 @@
 """What a run would cost, without training or compiling anything: ``--dry_run``."""
 
-from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from ltu_jax.attackers.bank import init_bank
 from ltu_jax.config import Config
 from ltu_jax.data.splits import remain_subset
 from ltu_jax.methods import build_method
-from ltu_jax.training.schedule import SGD
-from ltu_jax.training.supervised import init_training, num_train_steps, train_step
-from ltu_jax.types import ArrayTree, Batch, Parts, Rows, Visible, make_state
+from ltu_jax.training.cost import image_flops
+from ltu_jax.training.optimizers import SGD
+from ltu_jax.training.supervised import num_train_steps
+from ltu_jax.types import ArrayTree, Parts, Rows, Visible, make_state
 from ltu_jax.unlearning.problem import Loaded
 
 
 def estimate(config: Config, loaded: Loaded) -> dict[str, Any]:
     """Shapes, steps, flops and memory of a run, from ``jax.eval_shape`` alone.
 
-    Flops are XLA's count of the traced programs; the compiled ones need no more.
+    Flops are XLA's count of one image's passes times the method's own account of passes.
 
     Args:
       config: resolved settings.
@@ -47,6 +48,7 @@ def estimate(config: Config, loaded: Loaded) -> dict[str, Any]:
             init_params=spec.init,
             features=spec.features,
             bank=jax.eval_shape(lambda: init_bank(key, config.attackers.names, source.num_classes)),
+            updates=jax.tree.map(lambda x: np.broadcast_to(np.zeros((), x.dtype), x.shape), params),  # takes no memory
             training=config.training,
             augment=config.data.augment,
         ),
@@ -54,15 +56,13 @@ def estimate(config: Config, loaded: Loaded) -> dict[str, Any]:
     num_remain = len(splits.remain if method.sees_all else remain_subset(splits, config.data.remain_fraction, 0))
     visible = Visible(rows(len(splits.forget)), rows(num_remain))
     begun, context = jax.eval_shape(method.init, key, state, visible)
-    draw = jax.eval_shape(method.sample, key, begun.step, context, visible)
+    steps = {"unlearning": method.num_steps(visible)}
+    draw = jax.eval_shape(method.sample, key, begun.step, context, visible) if steps["unlearning"] else ()
 
     size = min(config.training.batch_size, len(splits.train))
-    training = jax.eval_shape(
-        lambda p, s: init_training(spec.apply_fn, p, s, config.training, len(splits.train), key), params, model_state
-    )
-    batch = Batch(_shape((size, *image_shape), jnp.float32), _shape((size,), jnp.int32))
-    plain = _flops(train_step, *training, batch)
-    steps = {
+    image = image_flops(spec.apply_fn, params, model_state, image_shape, size)
+    plain = size * (image.forward + image.backward)
+    steps |= {
         "original": num_train_steps(config.training, len(splits.train)),
         "retrain": config.evaluation.num_retrain * num_train_steps(config.training, len(splits.remain)),
         "shadows": config.attackers.num_shadows * num_train_steps(config.training, len(splits.reserve) // 2),
@@ -70,9 +70,10 @@ def estimate(config: Config, loaded: Loaded) -> dict[str, Any]:
     if not getattr(config.method, "needs_bank", True):
         steps["shadows"] = 0
     flops = {name: plain * count for name, count in steps.items()}
-    steps["unlearning"] = method.num_steps(visible)
-    flops |= {"unlearning": _flops(method.step, begun, context, draw) * steps["unlearning"], "train_step": plain}
-    logits, _ = jax.eval_shape(lambda *args: spec.apply_fn(*args, train=False), params, model_state, batch.images)
+    flops["unlearning"] = image.of(method.cost(visible).of(steps["unlearning"])) if method.cost else None
+    flops["train_step"] = plain
+    images = _shape((size, *image_shape), jnp.float32)
+    logits, _ = jax.eval_shape(lambda *args: spec.apply_fn(*args, train=False), params, model_state, images)
     held = {"visible": visible, "state": begun, "context": context, "draw": draw}
     sizes = {name: len(getattr(splits, name)) for name in ("forget", "remain", "validation", "test", "reserve")}
     return {
@@ -95,11 +96,6 @@ def _shape(shape: tuple[int, ...], dtype: Any) -> Any:
 
 def _shapes(tree: ArrayTree) -> dict[str, list[int]]:
     return {jax.tree_util.keystr(path): list(x.shape) for path, x in jax.tree_util.tree_leaves_with_path(tree)}
-
-
-def _flops(step: Callable, *args: Any) -> float:
-    cost = jax.jit(step).lower(*args).cost_analysis() or {}
-    return float(cost.get("flops", float("nan")))
 
 
 def _bytes(tree: ArrayTree) -> int:

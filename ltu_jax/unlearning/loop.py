@@ -86,6 +86,9 @@ def run_unlearning(
             record.record(run, logged, last=run.step == num_steps)
             advance(count)
 
+    if method.cost is not None:
+        run.history.cost = method.cost(visible).of(run.step)._asdict()
+    run.history.rho = len(visible.remain.labels) / len(splits.remain)
     state = run.best if run.best is not None and run.history.best_step is not None else run.state
     if monitor is not None and not method.sees_all:
         run.history.warnings = monitor.warnings(state)

@@ -4,6 +4,7 @@ import dataclasses
 import functools
 import hashlib
 import importlib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,9 +19,10 @@ from ltu_jax.data.sources import load_source
 from ltu_jax.data.splits import make_splits
 from ltu_jax.evaluation.scores import evaluate
 from ltu_jax.models.build import ModelSpec, build_model
-from ltu_jax.training.cache import Cached, cached
+from ltu_jax.training.cache import Cached, cached, cached_numbers
 from ltu_jax.training.checkpoint import tree_sha256
-from ltu_jax.training.schedule import SGD
+from ltu_jax.training.optimizers import SGD
+from ltu_jax.training.recording import train_recording
 from ltu_jax.training.supervised import train
 from ltu_jax.types import ArrayTree, Parts, Progress, Scores, Source, Splits, UnlearnState, make_state, silent
 
@@ -39,6 +41,9 @@ class Problem:
     original: UnlearnState
     retrains: tuple[UnlearnState, ...]
     bank: Bank | None
+    updates: ArrayTree | None  # recorded while the original was trained, for the methods that need them
+    original_scores: Scores
+    retrain_scores: tuple[Scores, ...]
     attackers: tuple[dict[str, Any], ...]  # name, auc_shadow, auc_original
     seconds: dict[str, float]  # original_s, retrain_s (one model), attackers_s: what each cost, now or once
 
@@ -51,6 +56,7 @@ class Problem:
             init_params=self.spec.init,
             features=self.spec.features,
             bank=self.bank,
+            updates=self.updates,
             training=self.config.training,
             augment=self.config.data.augment,
         )
@@ -58,13 +64,12 @@ class Problem:
     @property
     def identity(self) -> str:
         """Hash of everything that an unlearning run on this problem is a function of."""
-        models = [self.original.params, self.original.model_state, self.bank and self.bank.params]
+        models = [self.original.params, self.original.model_state, self.bank and self.bank.params, self.updates]
         return digest(request_sha256(self.config, self.source, self.splits), tree_sha256(models))
 
     def score(self, state: UnlearnState) -> Scores:
         """The paper's measures of a state on this problem."""
-        batch_size = self.config.evaluation.batch_size
-        return evaluate(self.spec.apply_fn, state, self.splits, self.source, batch_size=batch_size)
+        return _score(self.config, self.source, self.splits, state)
 
     def attackers_on(self, state: UnlearnState) -> dict[str, float]:
         """AUC of each attacker in telling the forget rows from validation rows; the forget rows are its members.
@@ -156,12 +161,26 @@ def prepare(
     """
     source, splits, spec = loaded or load(config, progress)
     make = _Maker(config, source, spec, cache, progress)
-    original = make.model("original", splits.train, ORIGINAL, 0)
+    recorded_epochs = getattr(config.method, "recorded_epochs", None)
+    original = make.original(splits, recorded_epochs)
     retrains = [make.model(f"retrain {i}", splits.remain, RETRAIN, i) for i in range(config.evaluation.num_retrain)]
     seconds = {"original_s": float(original.value["seconds"]), "attackers_s": 0.0}
     seconds["retrain_s"] = float(np.mean([r.value["seconds"] for r in retrains])) if retrains else 0.0
+    states = [make.state(model) for model in (original, *retrains)]
+    scores = [make.scores(state, splits) for state in states]
     problem = Problem(
-        config, source, splits, spec, make.state(original), tuple(make.state(r) for r in retrains), None, (), seconds
+        config,
+        source,
+        splits,
+        spec,
+        states[0],
+        tuple(states[1:]),
+        bank=None,
+        updates=original.value.get("updates"),
+        original_scores=scores[0],
+        retrain_scores=tuple(scores[1:]),
+        attackers=(),
+        seconds=seconds,
     )
     if not getattr(config.method, "needs_bank", True):
         return problem
@@ -170,6 +189,10 @@ def prepare(
     on_original = problem.attackers_on(problem.original)
     rows = [{"name": n, "auc_shadow": shadow_auc[n], "auc_original": on_original.get(n)} for n in bank.names]
     return dataclasses.replace(problem, attackers=tuple(rows))
+
+
+def _score(config: Config, source: Source, splits: Splits, state: UnlearnState) -> Scores:
+    return evaluate(state.apply_fn, state, splits, source, batch_size=config.evaluation.batch_size)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -198,9 +221,13 @@ class _Maker:
         return [self.source.sha256(), digest(rows.tolist()), recipe, classes, self.model_code, stream, index]
 
     def train(self, label: str, rows: np.ndarray, stream: int, index: int) -> dict[str, ArrayTree]:
+        state, seconds = self._trained(train, label, rows, stream, index)
+        return {"params": state.params, "model_state": state.model_state, "seconds": jnp.float32(seconds)}
+
+    def _trained(self, trainer: Callable, label: str, rows: np.ndarray, stream: int, index: int, **more: Any) -> Any:
         seed = jax.random.key(self.config.seeds.train or 0)
         init_key, train_key = jax.random.split(jax.random.fold_in(jax.random.fold_in(seed, stream), index))
-        state, seconds = train(
+        return trainer(
             self.spec.apply_fn,
             *self.spec.init(init_key),
             self.source.rows(rows),
@@ -209,8 +236,29 @@ class _Maker:
             augment=self.config.data.augment,
             progress=self.progress,
             label=label,
+            **more,
         )
-        return {"params": state.params, "model_state": state.model_state, "seconds": jnp.float32(seconds)}
+
+    def original(self, splits: Splits, recorded_epochs: float | None) -> Cached:
+        """The original; where its last epochs are recorded the forget set is part of what made it."""
+        if recorded_epochs is None:
+            return self.model("original", splits.train, ORIGINAL, 0)
+
+        def make() -> dict[str, ArrayTree]:
+            state, updates, seconds = self._trained(
+                train_recording,
+                "original, recorded",
+                splits.train,
+                ORIGINAL,
+                0,
+                marked=np.isin(splits.train, splits.forget),
+                last_epochs=recorded_epochs,
+            )
+            models = {"params": state.params, "model_state": state.model_state, "updates": updates}
+            return {**models, "seconds": jnp.float32(seconds)}
+
+        key = [*self.key(splits.train, ORIGINAL, 0), digest(splits.forget.tolist()), recorded_epochs]
+        return cached(self.cache, "recorded", key, make)
 
     def model(self, label: str, rows: np.ndarray, stream: int, index: int) -> Cached:
         kind, key = label.split()[0], self.key(rows, stream, index)
@@ -220,6 +268,16 @@ class _Maker:
         params, model_state = model.value["params"], model.value["model_state"]
         rng = jax.random.fold_in(jax.random.key(self.config.seeds.unlearn or 0), UNLEARN)
         return make_state(self.spec.apply_fn, params, model_state, SGD, rng)
+
+    def scores(self, state: UnlearnState, splits: Splits) -> Scores:
+        """The scores of a model that many runs are compared with, computed once."""
+        key = [tree_sha256([state.params, state.model_state]), self.source.sha256(), splits.sha256()]
+        key += [self.config.evaluation.batch_size, self.model_code]
+
+        def make() -> dict[str, float | None]:
+            return dataclasses.asdict(_score(self.config, self.source, splits, state))
+
+        return Scores(**cached_numbers(self.cache, "scores", key, make))
 
     def bank(self, splits: Splits) -> tuple[Bank, dict[str, float], float]:
         """The bank, each attacker's AUC on the shadow held out, and the seconds it all took."""

@@ -13,11 +13,12 @@ import jax
 
 from ltu_jax.config import NO_GUIDANCE_AUC, digest, to_dict
 from ltu_jax.evaluation.scores import gap, mean_scores, spread
+from ltu_jax.training.cost import Cost, image_flops
 from ltu_jax.types import Scores, UnlearnState
 from ltu_jax.unlearning.problem import Problem, request_sha256
 from ltu_jax.unlearning.saving import History
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 
 def make_result(problem: Problem, state: UnlearnState, history: History, started: str) -> dict[str, Any]:
@@ -33,8 +34,7 @@ def make_result(problem: Problem, state: UnlearnState, history: History, started
       The dictionary; percentages 0..100, UT in minutes, other times in seconds.
     """
     config, splits, seconds = problem.config, problem.splits, problem.seconds
-    original = problem.score(problem.original)
-    retrains = [problem.score(r) for r in problem.retrains]
+    original, retrains = problem.original_scores, problem.retrain_scores
     scores = Scores(**{**asdict(problem.score(state)), "ut_minutes": history.ut_minutes})
     reference = mean_scores(retrains) if retrains else None
     retrain = None if reference is None else {**_plain(reference), "ut_minutes": seconds["retrain_s"] / 60}
@@ -46,8 +46,14 @@ def make_result(problem: Problem, state: UnlearnState, history: History, started
         "seeds": asdict(config.seeds),
         "dataset": problem.source.name,
         "model": config.model.name,
-        "forget": {"kind": config.data.forget_kind, "count": len(forgotten), "sha256": digest(forgotten)},
-        "rho": config.data.remain_fraction,
+        "forget": {
+            "kind": config.data.forget_kind,
+            "count": len(forgotten),
+            "fraction": len(forgotten) / len(splits.train),
+            "sha256": digest(forgotten),
+        },
+        "rho": history.rho,
+        "ratio": _ratio(history),
         "scores": _plain(scores),
         "original": _plain(original),
         "retrain": retrain,
@@ -58,6 +64,7 @@ def make_result(problem: Problem, state: UnlearnState, history: History, started
         "warnings": history.warnings + _blind(problem),
         "steps": {"taken": history.steps, "best": history.best_step},
         "audits": {},
+        "cost": _cost(problem, history),
         "time": {"compile_s": history.compile_s, "unlearn_s": history.ut_minutes * 60, **seconds},
         "splits_sha256": splits.sha256(),
         "request_sha256": request_sha256(config, problem.source, splits),
@@ -81,6 +88,29 @@ def provenance(started: str) -> dict[str, Any]:
 def now() -> str:
     """The time, ISO 8601 with its zone."""
     return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+
+
+def _ratio(history: History) -> float | None:
+    """Remaining images drawn for each forget image drawn."""
+    cost = history.cost
+    return cost["remain"] / cost["forget"] if cost and cost["forget"] else None
+
+
+def _cost(problem: Problem, history: History) -> dict[str, float | None]:
+    """What the run passed through the model, so that methods can be compared at equal budgets."""
+    cost, flops = history.cost, None
+    if cost is not None:
+        state, images = problem.original, problem.source.images
+        image = image_flops(
+            problem.spec.apply_fn, state.params, state.model_state, images.shape[1:], problem.config.training.batch_size
+        )
+        flops = image.of(Cost(**cost))
+    return {
+        **{f"{name}_images": cost[name] if cost else None for name in ("forward", "backward", "remain", "forget")},
+        "flops": flops,
+        "compile_s": history.compile_s,
+        "run_s": history.ut_minutes * 60,
+    }
 
 
 def _plain(scores: Scores) -> dict[str, float | None]:

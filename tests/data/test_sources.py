@@ -41,6 +41,18 @@ def test_classes_keeps_these_labels_renumbered_in_order_and_leaves_coarse(made_u
     assert source.num_classes == 2 and source.num_train == np.sum(kept < NUM_TRAIN) < len(kept)
 
 
+def test_superclasses_are_the_coarse_labels_of_the_renumbered_classes(made_up):
+    source = load_source(Data("digits", classes=(3, 0, 1), superclasses=(1, 0, 1)))
+    np.testing.assert_array_equal(source.coarse, np.where(source.labels == 1, 0, 1))
+    assert set(source.coarse[source.labels == 1]) == {0}
+
+
+@pytest.mark.parametrize("coarse", [(0, 1), (0, 0, 0), (0, 2, 2), (0, 1, 1, 0)])
+def test_superclasses_that_do_not_fit_the_labels_are_refused(made_up, coarse):
+    with pytest.raises(ConfigError, match=r"config.data.superclasses: .* allowed: a coarse label for each of the 3"):
+        load_source(Data("digits", classes=(3, 0, 1), superclasses=coarse))
+
+
 def test_all_classes_are_kept_when_none_is_named(made_up):
     source = load_source(Data("digits"))
     np.testing.assert_array_equal(source.labels, LABELS)

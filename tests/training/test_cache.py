@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from ltu_jax.training import cache
-from ltu_jax.training.cache import cached
+from ltu_jax.training.cache import cached, cached_numbers
 from ltu_jax.training.checkpoint import CheckpointError
 
 pytestmark = pytest.mark.smoke
@@ -75,3 +75,21 @@ def test_a_damaged_entry_is_refused_and_named_not_made_over(tmp_path):
     with pytest.raises(CheckpointError, match=entry.name):
         cached(tmp_path, "original", KEY, make)
     assert make.calls == 1
+
+
+def test_numbers_are_kept_to_the_last_digit_and_made_once(tmp_path):
+    value = {"ua": 100 / 3, "ta_forgotten": None}
+    assert cached_numbers(tmp_path, "scores", KEY, lambda: value) == value
+    assert cached_numbers(tmp_path, "scores", KEY, lambda: pytest.fail("made again")) == value
+    assert cached_numbers(tmp_path, "scores", {**KEY, "data": "abd"}, lambda: {"ua": 1.0}) == {"ua": 1.0}
+    assert len(list(tmp_path.iterdir())) == 2
+    assert cached_numbers(None, "scores", KEY, lambda: {"ua": 2.0}) == {"ua": 2.0}
+
+
+@pytest.mark.parametrize("damage", ["33.3", '{"value": {"ua": 1.0}}', None])
+def test_damaged_numbers_are_named_and_not_believed(tmp_path, damage):
+    cached_numbers(tmp_path, "scores", KEY, lambda: {"ua": 33.5})
+    [entry] = tmp_path.iterdir()
+    entry.write_text(damage or entry.read_text().replace("33.5", "34.5"))
+    with pytest.raises(CheckpointError, match=f"{entry.name}.* delete it to make it anew"):
+        cached_numbers(tmp_path, "scores", KEY, lambda: pytest.fail("made again"))

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from ltu_jax.methods.base import Method
-from ltu_jax.training.schedule import SGD
+from ltu_jax.training.optimizers import SGD
 from ltu_jax.types import Splits, make_state
 from ltu_jax.unlearning.loop import run_unlearning
 from ltu_jax.unlearning.saving import Saving, WrongRunError, read_metrics

@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 
 import chex
+import jax
 import numpy as np
 import pytest
 from small import small_config
@@ -12,6 +13,7 @@ from ltu_jax import config
 from ltu_jax.evaluation.scores import accuracy
 from ltu_jax.methods import build_method
 from ltu_jax.training.predict import eval_forward, predict
+from ltu_jax.unlearning import problem as module
 from ltu_jax.unlearning.loop import run_unlearning
 from ltu_jax.unlearning.problem import load, prepare
 
@@ -80,8 +82,6 @@ def test_the_attackers_are_reported(problem):
 
 
 def test_subclasses_are_forgotten_of_a_model_of_the_coarse_classes(monkeypatch):
-    from ltu_jax.unlearning import problem as module
-
     source = module.load_source(config.Data())
     coarse = dataclasses.replace(source, coarse=(source.labels // 2).astype(np.int32))
     monkeypatch.setattr(module, "load_source", lambda data, progress: coarse)
@@ -122,3 +122,22 @@ def test_scoring_itself_without_validation_rows_is_a_mistake_of_the_settings():
     data = dataclasses.replace(small_config().data, validation_fraction=0.0)
     with pytest.raises(config.ConfigError, match="config.eval_every"):
         load(small_config(data=data, eval_every=3))
+
+
+def test_the_scores_of_what_is_compared_with_are_those_of_the_models_and_made_once(problem, cache, monkeypatch):
+    assert problem.original_scores == problem.score(problem.original)
+    assert problem.retrain_scores == tuple(problem.score(state) for state in problem.retrains)
+    monkeypatch.setattr(module, "evaluate", lambda *a, **k: pytest.fail("scored again"))
+    assert trained(small_config(), cache)[0].retrain_scores == problem.retrain_scores
+
+
+def test_a_recorded_original_is_the_original_and_belongs_to_its_forget_set(problem, cache):
+    settings = small_config(method=config.Amnesiac("amnesiac", recorded_epochs=2.0))
+    found, labels = trained(settings, cache)
+    assert labels == ["original, recorded"]
+    chex.assert_trees_all_close(found.original.params, problem.original.params, rtol=1e-5)
+    assert max(abs(x).max() for x in jax.tree.leaves(found.updates)) > 0
+    assert trained(settings, cache)[1] == []
+    other = dataclasses.replace(settings.data, forget_fraction=0.3)
+    assert "original, recorded" in trained(small_config(data=other, method=settings.method), cache)[1]
+    chex.assert_trees_all_equal(found.parts.updates, found.updates)

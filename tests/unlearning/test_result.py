@@ -9,12 +9,18 @@ from ltu_jax.unlearning.saving import History
 
 
 def test_the_result_holds_what_the_schema_promises(problem):
-    history = History(init_s=3.0, steps_s=57.0, compile_s=9.0, warnings=["w"])
+    cost = {"forward": 300.0, "backward": 100.0, "remain": 60.0, "forget": 40.0}
+    history = History(init_s=3.0, steps_s=57.0, compile_s=9.0, warnings=["w"], rho=0.3, cost=cost)
     result = json.loads(json.dumps(make_result(problem, problem.retrains[0], history, now())))
-    assert result["schema_version"] == 1 and result["method"] == "ltu" and result["dataset"] == "digits"
+    assert result["schema_version"] == 2 and result["method"] == "ltu" and result["dataset"] == "digits"
     assert result["seeds"] == {"train": 0, "split": 0, "unlearn": 0} and result["rho"] == 0.3
     assert result["forget"]["kind"] == "random" and result["forget"]["count"] == 16
+    assert result["forget"]["fraction"] == 0.2 and result["ratio"] == 1.5
     assert result["scores"]["ut_minutes"] == 1.0
+    assert result["cost"]["remain_images"] == 60.0 and result["cost"]["run_s"] == 60.0
+    # Two dense layers: a multiply and an add for each weight forward; twice that backward, less the images' gradient.
+    forward, backward = (2 * (8 * 8 * 3 * 16 * one + 16 * 10 * two) for one, two in ((1, 1), (1, 2)))
+    assert np.isclose(result["cost"]["flops"], 300 * forward + 100 * backward, rtol=0.1)
     assert result["time"]["compile_s"] == 9.0 and result["time"]["unlearn_s"] == 60.0
     assert {"original_s", "attackers_s", "retrain_s"} <= set(result["time"])
     assert {"commit", "versions", "device", "started", "config_sha256"} <= set(result["provenance"])

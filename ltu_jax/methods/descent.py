@@ -1,0 +1,76 @@
+"""How a method that trains on batches begins, and how it takes a step down a loss of its own."""
+
+from collections.abc import Callable
+from typing import Any
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+import optax
+
+from ltu_jax.config import Descent
+from ltu_jax.core.losses import cross_entropy
+from ltu_jax.training.dispatch import StepFn
+from ltu_jax.training.optimizers import OPTIMIZERS, set_hyperparams
+from ltu_jax.training.schedule import Schedule, learning_rate, make_schedule
+from ltu_jax.types import ArrayTree, Batch, Metrics, UnlearnState
+
+LossFn = Callable[[ArrayTree, UnlearnState, "Context", Any], tuple[jax.Array, ArrayTree]]
+"""``loss(params, state, context, draw) -> (f32[], model_state)``; ``state`` for its statistics and ``apply_fn``."""
+
+
+@flax.struct.dataclass
+class Context:
+    """What such a method only reads."""
+
+    order_key: jax.Array  # shuffles the epochs
+    schedule: Schedule
+    extra: Any = ()  # what the method adds: teachers, keys, weights; all arrays, so that a trial compiles nothing
+
+
+def begin(
+    settings: Descent,
+    state: UnlearnState,
+    order_key: jax.Array,
+    num_steps: int,
+    *,
+    tx: optax.GradientTransformation | None = None,
+    extra: Any = (),
+) -> tuple[UnlearnState, Context]:
+    """The state and the context of a run's first step; ``state`` is copied, since the steps donate theirs.
+
+    Args:
+      settings: rates, momentum, schedule.
+      state: the model to start from.
+      order_key: shuffles the epochs.
+      num_steps: steps of the whole run.
+      tx: the optimizer, where it is not simply the one that ``settings`` names.
+      extra: see ``Context``.
+
+    Returns:
+      ``(state, context)``.
+    """
+    tx = OPTIMIZERS[settings.optimizer] if tx is None else tx
+    state = jax.tree.map(jnp.copy, state.replace(tx=tx, opt_state=tx.init(state.params)))
+    state = set_hyperparams(state, momentum=settings.momentum, weight_decay=settings.weight_decay)
+    return state, Context(order_key, make_schedule(settings.schedule, settings.learning_rate, num_steps), extra)
+
+
+def descend(loss: LossFn) -> StepFn:
+    """A ``Method.step`` that takes one step of the state's optimizer on ``loss``."""
+
+    def step(state: UnlearnState, context: Context, draw: Any) -> tuple[UnlearnState, Metrics]:
+        with_aux = jax.value_and_grad(loss, has_aux=True)
+        (value, model_state), grads = with_aux(state.params, state, context, draw)
+        rate = learning_rate(context.schedule, state.step)
+        state = set_hyperparams(state, learning_rate=rate).apply_gradients(grads=grads, model_state=model_state)
+        return state, {"loss/train": value, "norm/grad": optax.tree.norm(grads), "rate/outer": rate}
+
+    return step
+
+
+def label_loss(params: ArrayTree, state: UnlearnState, context: Context, batch: Batch) -> tuple[jax.Array, ArrayTree]:
+    """Mean cross-entropy of a batch in training mode: a ``LossFn`` whose draw is a ``Batch``."""
+    del context
+    logits, model_state = state.apply_fn(params, state.model_state, batch.images, train=True)
+    return cross_entropy(logits, batch.labels), model_state

@@ -1,0 +1,98 @@
+"""Fisher forgetting: noise on the weights that the remaining rows do not hold (Golatkar et al. 2020)."""
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from ltu_jax import config
+from ltu_jax.methods.base import Method, one_shot
+from ltu_jax.methods.importance import BatchFn, sum_over_batches
+from ltu_jax.training.cost import Cost
+from ltu_jax.types import ApplyFn, Parts, Visible
+
+FLOOR = 1e-8
+"""Added to F as the public code does: a weight that no row holds would get infinite noise."""
+
+
+def build(settings: config.Fisher, parts: Parts) -> Method:
+    """Fisher: ``theta <- theta + (alpha / F)^(1/4) n``, n standard normal; F the diagonal over D_r.
+
+    ``F_p = mean_x sum_y p(y|x) (d log p(y|x) / d p)^2``: the expectation is over the model's own labels, a
+    backward pass for each row and class. SalUn's code squares the gradient of a batch's mean instead and
+    weighs it by the batch's mean probability (``estimator="batch"``), which decouples p(y|x) from its
+    gradient; its alpha is then another one. ``scaling="paper"`` is the optimum of the forgetting
+    Lagrangian; ``"code"`` is the authors' notebook: variance ``alpha min(1/F, 1e3)`` (1e2 in the last
+    layer), averaged over input channels, ten times as much for biases, BatchNorm and the last layer.
+    SalUn's code also erases the last class's row of the classifier at random 10 % of CIFAR-10: a fault.
+
+    Args:
+      settings: see ``config.Fisher``.
+      parts: the model and its classes; the last layer is known by its width.
+
+    Returns:
+      A one-shot ``Method``.
+    """
+    make = {"example": squared_example_gradients, "batch": squared_batch_gradients}[settings.estimator]
+    squared = make(parts.apply_fn, parts.num_classes)
+
+    def init(key, state, visible):
+        num_rows = len(visible.remain.labels)
+        total = sum_over_batches(squared, state, visible.remain, settings.batch_size)
+        fisher = jax.tree.map(lambda x: x / num_rows + FLOOR, total)
+        if settings.scaling == "paper":
+            deviation = jax.tree.map(lambda f: (settings.alpha / f) ** 0.25, fisher)
+        else:
+            deviation = jax.tree.map(lambda f: jnp.sqrt(_code_variance(f, settings.alpha, parts.num_classes)), fisher)
+        noise = optax.tree.random_like(key, state.params, jax.random.normal)
+        params = jax.tree.map(lambda p, d, n: p + d * n, state.params, deviation, noise)
+        return state.replace(params=params), ()
+
+    def cost(visible: Visible) -> Cost:
+        num_rows = len(visible.remain.labels)
+        return Cost(num_rows, parts.num_classes * num_rows, num_rows)
+
+    return one_shot(init, cost)
+
+
+def squared_example_gradients(apply_fn: ApplyFn, num_classes: int) -> BatchFn:
+    """``sum_x w_x sum_y p(y|x) (d log p(y|x) / d p)^2`` of a batch."""
+    del num_classes
+
+    def of_row(params, model_state, image):
+        def log_p(params):
+            logits, _ = apply_fn(params, model_state, image[None], train=False)
+            return jax.nn.log_softmax(logits[0])
+
+        value, jacobian = log_p(params), jax.jacrev(log_p)(params)
+        return jax.tree.map(lambda j: jnp.tensordot(jnp.exp(value), j**2, 1), jacobian)
+
+    def of_batch(params, model_state, batch, weight):
+        rows = jax.vmap(of_row, (None, None, 0))(params, model_state, batch.images)
+        return jax.tree.map(lambda x: jnp.tensordot(weight, x, 1), rows)
+
+    return of_batch
+
+
+def squared_batch_gradients(apply_fn: ApplyFn, num_classes: int) -> BatchFn:
+    """SalUn's: ``B sum_y mean_x p(y|x) (d mean_x log p(y|x) / d p)^2`` of a batch of B rows."""
+    del num_classes
+
+    def of_batch(params, model_state, batch, weight):
+        def mean_log_p(params):
+            logits, _ = apply_fn(params, model_state, batch.images, train=False)
+            log_p = jax.nn.log_softmax(logits)
+            return weight @ log_p / weight.sum(), weight @ jnp.exp(log_p) / weight.sum()
+
+        jacobian, mean_p = jax.jacrev(mean_log_p, has_aux=True)(params)
+        return jax.tree.map(lambda j: weight.sum() * jnp.tensordot(mean_p, j**2, 1), jacobian)
+
+    return of_batch
+
+
+def _code_variance(fisher: jax.Array, alpha: float, num_classes: int) -> jax.Array:
+    """The notebook's noise of one tensor; in Flax's layout the input channels are the last axis but one."""
+    last = fisher.ndim <= 2 and fisher.shape[-1] == num_classes
+    variance = alpha * jnp.minimum(1 / fisher, 1e2 if last else 1e3)
+    if fisher.ndim > 1:
+        variance = jnp.broadcast_to(variance.mean(axis=-2, keepdims=True), fisher.shape)
+    return variance * (10 if last or fisher.ndim == 1 else 1)

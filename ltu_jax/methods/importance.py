@@ -1,0 +1,60 @@
+"""What weights matter to given rows: sums over batches, each row counted once, in evaluation mode."""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax.core import Tracer
+
+from ltu_jax.training.dispatch import compiled
+from ltu_jax.types import ApplyFn, ArrayTree, Batch, Rows, UnlearnState
+
+BatchFn = Callable[[ArrayTree, ArrayTree, Batch, jax.Array], ArrayTree]
+"""``fn(params, model_state, batch, weight f32[B]) -> tree``; weight is 0 for rows that only fill the last batch."""
+
+
+def sum_over_batches(fn: BatchFn, state: UnlearnState, rows: Rows, batch_size: int) -> ArrayTree:
+    """The sum of ``fn`` over the batches of ``rows``, unaugmented.
+
+    Args:
+      fn: what to add up.
+      state: the model.
+      rows: u8[M,H,W,3] images and i32[M] labels.
+      batch_size: rows a batch; the last one is filled up with rows of weight 0.
+
+    Returns:
+      The tree of sums.
+    """
+    num_rows, total = len(rows.labels), None
+    batch_size = min(batch_size, num_rows)
+    # Under a trace (eval_shape) only shapes are wanted: one batch has them.
+    starts = (0,) if isinstance(rows.images, Tracer) else range(0, num_rows, batch_size)
+    for start in starts:
+        place = jnp.arange(start, start + batch_size)
+        index = jnp.minimum(place, num_rows - 1)
+        batch = Batch(rows.images[index].astype(jnp.float32) / 255, rows.labels[index])
+        args = (state.params, state.model_state, batch, (place < num_rows).astype(jnp.float32))
+        part = (fn if isinstance(rows.images, Tracer) else compiled(fn, *args))(*args)
+        total = part if total is None else optax.tree.add(total, part)
+    return total
+
+
+def summed_gradient(apply_fn: ApplyFn) -> BatchFn:
+    """The gradient of the summed cross-entropy."""
+
+    def loss(params, model_state, batch, weight):
+        logits, _ = apply_fn(params, model_state, batch.images, train=False)
+        return weight @ optax.softmax_cross_entropy_with_integer_labels(logits, batch.labels)
+
+    return jax.grad(loss)
+
+
+def squared_batch_gradient(apply_fn: ApplyFn) -> BatchFn:
+    """The squared gradient of the batch's mean cross-entropy: what SSD calls importance."""
+    gradient = summed_gradient(apply_fn)
+
+    def squared(params, model_state, batch, weight):
+        return jax.tree.map(lambda g: (g / weight.sum()) ** 2, gradient(params, model_state, batch, weight))
+
+    return squared

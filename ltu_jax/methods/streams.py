@@ -1,0 +1,168 @@
+"""In which order a method sees forget and remaining rows: endless shuffled streams, cut into steps.
+
+Every stream is a function of a key and the step. An epoch of the remaining rows is the whole rho
+subset once, or ``remain_per_forget`` images for each forget row, the subset repeated or cut as needed:
+without that a small rho starves whatever counts in epochs.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from ltu_jax.config import Descent
+from ltu_jax.data.batches import epoch_rows, gather
+from ltu_jax.methods.base import MethodCost
+from ltu_jax.training.cost import Cost
+from ltu_jax.types import Batch, Rows, Visible
+
+
+class Draw(NamedTuple):
+    """The rows of a step, not yet augmented."""
+
+    batch: Batch  # with their true labels
+    is_forget: jax.Array  # bool[B]
+    row: jax.Array  # i32[B], which row of its set
+    epoch: jax.Array  # i32[B], in which pass over its set
+
+
+class Stream(NamedTuple):
+    """An order of rows."""
+
+    draw: Callable[[jax.Array, jax.Array, Visible], Draw]  # (key, step, visible)
+    num_steps: Callable[[Visible], int]
+    images: Callable[[Visible], tuple[float, float]]  # forget and remaining images a step, on average
+
+    def cost(self, *, forward: int = 1, backward: int = 1) -> Callable[[Visible], MethodCost]:
+        """The cost of steps that pass each image so often, where ``init`` passes none."""
+
+        def cost(visible: Visible) -> MethodCost:
+            forget, remain = self.images(visible)
+            size = forget + remain
+            return MethodCost(Cost(), Cost(forward * size, backward * size, remain, forget))
+
+        return cost
+
+
+def remain_stream(settings: Descent) -> Stream:
+    """Remaining rows alone."""
+
+    def size(visible: Visible) -> int:
+        return min(settings.batch_size, _count(visible.remain))
+
+    def draw(key: jax.Array, step: jax.Array, visible: Visible) -> Draw:
+        return _draw_from(visible.remain, key, step, size(visible), is_forget=False)
+
+    def num_steps(visible: Visible) -> int:
+        return max(1, round(settings.epochs * _remain_epoch(settings, visible) / size(visible)))
+
+    return Stream(draw, num_steps, lambda visible: (0, size(visible)))
+
+
+def forget_stream(settings: Descent) -> Stream:
+    """Forget rows alone."""
+
+    def size(visible: Visible) -> int:
+        return min(settings.batch_size, _count(visible.forget))
+
+    def draw(key: jax.Array, step: jax.Array, visible: Visible) -> Draw:
+        return _draw_from(visible.forget, key, step, size(visible), is_forget=True)
+
+    def num_steps(visible: Visible) -> int:
+        return max(1, round(settings.epochs * _count(visible.forget) / size(visible)))
+
+    return Stream(draw, num_steps, lambda visible: (size(visible), 0))
+
+
+def sequential_stream(settings: Descent, forget_epochs: float = float("inf")) -> Stream:
+    """Each epoch first the forget rows, then the remaining ones; the forget pass in the first epochs only.
+
+    A step holds rows of one kind; a batch is at most as large as the smaller set. Passes are rounded
+    to whole steps.
+    """
+
+    def passes(visible: Visible) -> tuple[int, int, int, int]:
+        """Rows a step, steps of the two passes, epochs with a forget pass."""
+        size = min(settings.batch_size, _count(visible.forget), _count(visible.remain))
+        num_forget = max(1, round(_count(visible.forget) / size))
+        num_remain = max(1, round(_remain_epoch(settings, visible) / size))
+        return size, num_forget, num_remain, int(-(-min(settings.epochs, forget_epochs) // 1))
+
+    def draw(key: jax.Array, step: jax.Array, visible: Visible) -> Draw:
+        size, num_forget, num_remain, epochs = passes(visible)
+        epoch, at = step // (num_forget + num_remain), step % (num_forget + num_remain)
+        both = epoch < epochs
+        is_forget = both & (at < num_forget)
+        remain_step = jnp.where(both, epoch * num_remain + at, step - epochs * num_forget) - both * num_forget
+        forget_key, remain_key = jax.random.split(key)
+        forget = _draw_from(visible.forget, forget_key, epoch * num_forget + at, size, is_forget=True)
+        remain = _draw_from(visible.remain, remain_key, jnp.maximum(remain_step, 0), size, is_forget=False)
+        return jax.tree.map(lambda f, r: jnp.where(is_forget, f, r), forget, remain)
+
+    def num_steps(visible: Visible) -> int:
+        _, num_forget, num_remain, _ = passes(visible)
+        return max(1, round(min(settings.epochs, forget_epochs) * num_forget + settings.epochs * num_remain))
+
+    def images(visible: Visible) -> tuple[float, float]:
+        size, num_forget, num_remain, epochs = passes(visible)
+        steps, whole = num_steps(visible), num_forget + num_remain
+        forget = min(steps // whole, epochs) * num_forget
+        forget += min(steps % whole, num_forget) if steps // whole < epochs else 0
+        return size * forget / steps, size * (steps - forget) / steps
+
+    return Stream(draw, num_steps, images)
+
+
+def mixed_stream(settings: Descent) -> Stream:
+    """Forget and remaining rows shuffled together."""
+
+    def sizes(visible: Visible) -> tuple[int, int, int]:
+        num_forget, num_remain = _count(visible.forget), _remain_epoch(settings, visible)
+        return num_forget, num_remain, min(settings.batch_size, num_forget + num_remain)
+
+    def draw(key: jax.Array, step: jax.Array, visible: Visible) -> Draw:
+        num_forget, num_remain, size = sizes(visible)
+        epoch_key, subset_key = jax.random.split(key)
+        entry, epoch = _next_rows(epoch_key, step, num_forget + num_remain, size)
+        is_forget = entry < num_forget
+        # Where an epoch is no whole number of passes over the subset, the next goes on where it ended;
+        # in an order of its own, since rows may be stored class by class.
+        place = (epoch * num_remain + entry - num_forget) % _count(visible.remain)
+        row = jnp.where(is_forget, entry, jax.random.permutation(subset_key, _count(visible.remain))[place])
+        forget, remain = (gather(rows, jnp.minimum(row, _count(rows) - 1)) for rows in visible)
+        images = jnp.where(is_forget[:, None, None, None], forget.images, remain.images)
+        return Draw(Batch(images, jnp.where(is_forget, forget.labels, remain.labels)), is_forget, row, epoch)
+
+    def num_steps(visible: Visible) -> int:
+        num_forget, num_remain, size = sizes(visible)
+        return max(1, round(settings.epochs * (num_forget + num_remain) / size))
+
+    def images(visible: Visible) -> tuple[float, float]:
+        num_forget, num_remain, size = sizes(visible)
+        forget = size * num_forget / (num_forget + num_remain)
+        return forget, size - forget
+
+    return Stream(draw, num_steps, images)
+
+
+def _count(rows: Rows) -> int:
+    return len(rows.labels)
+
+
+def _remain_epoch(settings: Descent, visible: Visible) -> int:
+    """Remaining images of an epoch."""
+    if settings.remain_per_forget is None:
+        return _count(visible.remain)
+    return max(1, round(settings.remain_per_forget * _count(visible.forget)))
+
+
+def _next_rows(key: jax.Array, step: jax.Array, num_rows: int, size: int) -> tuple[jax.Array, jax.Array]:
+    """Rows of a step and the epoch that each belongs to."""
+    epoch = (step * size + jnp.arange(size)) // num_rows
+    return epoch_rows(key, step, num_rows, size), epoch
+
+
+def _draw_from(rows: Rows, key: jax.Array, step: jax.Array, size: int, *, is_forget: bool) -> Draw:
+    row, epoch = _next_rows(key, step, _count(rows), size)
+    return Draw(gather(rows, row), jnp.full(size, is_forget), row, epoch)

@@ -1,0 +1,71 @@
+"""One account of cost for every method: images passed forward and backward, and the flops that they are."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from ltu_jax.core.losses import cross_entropy
+from ltu_jax.types import ApplyFn, ArrayTree
+
+
+class Cost(NamedTuple):
+    """What a piece of work passes through the model; of a step whose rows vary, the mean.
+
+    A Hessian-vector product counts two passes each way: it differentiates one of each.
+    """
+
+    forward: float = 0.0  # images passed forward
+    backward: float = 0.0  # images passed backward
+    remain: float = 0.0  # remaining images drawn, repeats counted
+    forget: float = 0.0  # forget images drawn
+
+    def plus(self, other: "Cost", times: float = 1) -> "Cost":
+        """This and ``times`` times the other."""
+        return Cost(*(mine + times * its for mine, its in zip(self, other, strict=True)))
+
+
+class ImageFlops(NamedTuple):
+    """Flops of one image, XLA's own count of a pass over a batch."""
+
+    forward: float
+    backward: float
+
+    def of(self, cost: Cost) -> float:
+        """Flops of ``cost``."""
+        return self.forward * cost.forward + self.backward * cost.backward
+
+
+def image_flops(
+    apply_fn: ApplyFn, params: ArrayTree, model_state: ArrayTree, image_shape: tuple[int, ...], batch_size: int
+) -> ImageFlops:
+    """What one image of a batch costs in training mode; traces the model, compiles and runs nothing.
+
+    Args:
+      apply_fn: the model.
+      params: its parameters, or their shapes.
+      model_state: its statistics or ``{}``, or their shapes.
+      image_shape: ``(H, W, 3)``.
+      batch_size: images a pass.
+
+    Returns:
+      ``ImageFlops``; backward is what a gradient costs beyond its forward pass.
+    """
+
+    def loss(params, model_state, images, labels):
+        logits, model_state = apply_fn(params, model_state, images, train=True)
+        return cross_entropy(logits, labels), model_state
+
+    images = jax.ShapeDtypeStruct((batch_size, *image_shape), jnp.float32)
+    labels = jax.ShapeDtypeStruct((batch_size,), jnp.int32)
+    args = (params, model_state, images, labels)
+    forward = flops_of(loss, *args)
+    gradient = flops_of(jax.value_and_grad(loss, has_aux=True), *args)
+    return ImageFlops(forward / batch_size, (gradient - forward) / batch_size)
+
+
+def flops_of(fn: Callable[..., Any], *args: Any) -> float:
+    """XLA's count of the flops of ``fn``, of arrays or their shapes; nan where it does not count."""
+    cost = jax.jit(fn).lower(*args).cost_analysis() or {}
+    return float(cost.get("flops", float("nan")))

@@ -1,0 +1,65 @@
+"""Optimizers whose numbers live in their state, so that another rate compiles nothing; ascents and masks of them."""
+
+import functools
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from ltu_jax.types import ArrayTree, UnlearnState
+
+
+@optax.inject_hyperparams
+def _sgd(learning_rate: float, momentum: float, weight_decay: float) -> optax.GradientTransformation:
+    return optax.chain(optax.add_decayed_weights(weight_decay), optax.sgd(learning_rate, momentum))
+
+
+@optax.inject_hyperparams
+def _adam(learning_rate: float, momentum: float, weight_decay: float) -> optax.GradientTransformation:
+    return optax.chain(optax.add_decayed_weights(weight_decay), optax.adam(learning_rate, b1=momentum))
+
+
+SGD: optax.GradientTransformation = _sgd(learning_rate=0.0, momentum=0.0, weight_decay=0.0)
+"""SGD with momentum and L2 weight decay as PyTorch has it; all three numbers live in its state."""
+
+ADAM: optax.GradientTransformation = _adam(learning_rate=0.0, momentum=0.9, weight_decay=0.0)
+"""Adam as PyTorch has it, L2 weight decay added to the gradient; ``momentum`` is its first beta."""
+
+OPTIMIZERS = {"sgd": SGD, "adam": ADAM}
+
+
+@functools.lru_cache(maxsize=64)
+def ascending(tx: optax.GradientTransformation) -> optax.GradientTransformation:
+    """``tx`` up the gradient; weight decay still shrinks the weights. Equal ``tx`` give the same object."""
+    return optax.chain(optax.scale(-1.0), tx)
+
+
+class MaskState(NamedTuple):
+    """State of ``masked``: which parameters may move."""
+
+    mask: ArrayTree  # bool, of the shapes of the parameters
+
+
+def _zero_outside(updates: ArrayTree, state: Any, params: Any = None) -> tuple[ArrayTree, Any]:
+    del params
+    return jax.tree.map(lambda m, u: jnp.where(m, u, 0), state.mask, updates), state
+
+
+@functools.lru_cache(maxsize=64)
+def masked(tx: optax.GradientTransformation) -> optax.GradientTransformation:
+    """``tx`` that moves only where its state's ``mask`` (all true until set) allows it.
+
+    The mask comes after momentum and weight decay, so that what it holds back stays bit-equal.
+    Equal ``tx`` give the same object.
+    """
+    everywhere = optax.GradientTransformation(
+        lambda params: MaskState(jax.tree.map(lambda p: jnp.ones(p.shape, bool), params)), _zero_outside
+    )
+    return optax.chain(tx, everywhere)
+
+
+def set_hyperparams(state: UnlearnState, **numbers: float | jax.Array) -> UnlearnState:
+    """The state with ``learning_rate``, ``momentum`` or ``weight_decay`` of its optimizer set."""
+    values = {name: jnp.asarray(value, jnp.float32) for name, value in numbers.items()}
+    return state.replace(opt_state=optax.tree.set(state.opt_state, **values))

@@ -24,7 +24,7 @@ LEVELS = [
     {"unlearning"},
     {"reporting"},
     {"command", "default"},
-    {"unlearn"},
+    {"unlearn", "report"},
 ]
 LEVEL = {room: i for i, rooms in enumerate(LEVELS) for room in rooms}
 CORE_MAY_IMPORT = {"jax", "optax", "chex", "collections", "typing", "ltu_jax"}

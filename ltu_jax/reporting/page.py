@@ -1,15 +1,14 @@
 """A result as one page of HTML that needs no network and no script."""
 
 import base64
-import importlib.resources
 import io
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
 
 import numpy as np
 
-from ltu_jax.reporting import plots, table
+from ltu_jax.reporting import markup, plots, table
 
 CAPTIONS = {
     "loss": "The losses that the method descends.",
@@ -38,10 +37,11 @@ def render(
     Returns:
       HTML; all text that came from outside is escaped.
     """
-    title = escape(f"{result['method']} on {result['dataset']}")
+    title = f"{result['method']} on {result['dataset']}"
     body = [
-        f"<header><h1>{title}</h1>\n<p class='soft'>{escape(table.title(result))}</p></header>",
-        _warnings(result),
+        "<main>",
+        f"<header><h1>{escape(title)}</h1>\n<p class='soft'>{escape(table.title(result))}</p></header>",
+        markup.warnings(result.get("warnings") or ()),
         _facts(result),
         _scores(result),
         _gaps(result),
@@ -49,33 +49,11 @@ def render(
         _changed(changed or ()),
         _curves(history),
         _attackers(result),
-        _times(result),
+        markup.section("Time", markup.definitions("meanings", table.times(result))),
+        "</main>",
+        f"<footer>\n<h2>Provenance</h2>\n{markup.definitions('meanings', table.provenance(result))}\n</footer>",
     ]
-    style = importlib.resources.files("ltu_jax.reporting").joinpath("page.css").read_text(encoding="utf-8")
-    return (
-        "<!doctype html>\n<html lang='en'>\n<head>\n<meta charset='utf-8'>\n"
-        "<meta name='viewport' content='width=device-width, initial-scale=1'>\n"
-        f"<title>{title}: unlearning report</title>\n<style>\n{style}</style>\n</head>\n<body>\n"
-        f"<main>\n{chr(10).join(filter(None, body))}\n</main>\n{_footer(result)}\n</body>\n</html>\n"
-    )
-
-
-def _section(head: str, *content: str) -> str:
-    return f"<section>\n<h2>{head}</h2>\n{chr(10).join(content)}\n</section>"
-
-
-def _figure(svg: str, caption: str, kind: str = "") -> str:
-    return f"<figure class='{kind}'>\n{svg}\n<figcaption>{caption}</figcaption>\n</figure>"
-
-
-def _definitions(kind: str, pairs: Iterable[tuple[str, Any]]) -> str:
-    lines = [f"<dt>{escape(name)}</dt><dd>{escape(str(told))}</dd>" for name, told in pairs]
-    return f"<dl class='{kind}'>\n{chr(10).join(lines)}\n</dl>"
-
-
-def _warnings(result: Mapping[str, Any]) -> str:
-    lines = "\n".join(f"<li>{escape(str(warning))}</li>" for warning in result.get("warnings") or ())
-    return f"<aside class='warnings' aria-label='Warnings'>\n<ul>\n{lines}\n</ul>\n</aside>" if lines else ""
+    return markup.document(f"{title}: unlearning report", body)
 
 
 def _facts(result: Mapping[str, Any]) -> str:
@@ -104,17 +82,16 @@ def _scores(result: Mapping[str, Any]) -> str:
     if result.get("retrain"):
         caption += " In parentheses, and averaged in the column gap: absolute difference to Retrain, in points."
     if spread := result.get("retrain_spread"):
-        cells = (f"<small>({table.number(spread.get(measure))})</small>" for measure in table.MEASURES)
-        cells = (*cells, table.number(spread.get("mean")), "")
-        lines.append(f"<tr class='spread'><th scope='row'>Between two Retrain models</th>{_cells(cells)}</tr>")
+        cells = [f"<small>({table.number(spread.get(measure))})</small>" for measure in table.MEASURES]
+        lines.append(markup.row(table.SPREAD, [*cells, table.number(spread.get("mean")), ""], "spread"))
     heads = ("", *(measure.upper() for measure in table.MEASURES), "gap", "UT (min)")
     meanings = [(name.upper(), meaning) for name, meaning in table.MEANINGS.items()]
     forgotten = table.forgotten_classes(result)
-    return _section(
+    return markup.section(
         "Scores",
-        _table(heads, lines, caption),
+        markup.table(heads, lines, caption),
         f"<p>{escape(forgotten)}.</p>" if forgotten else "",
-        _definitions("meanings", meanings),
+        markup.definitions("meanings", meanings),
     )
 
 
@@ -123,20 +100,7 @@ def _row(row: table.Row, kind: str) -> str:
         table.number(value) + (f" <small>({table.number(gap)})</small>" if gap is not None else "")
         for value, gap in zip(row.values, row.gaps, strict=True)
     ]
-    cells = (*scores, table.number(row.mean_gap), table.minutes(row.minutes))
-    return f"<tr class='{kind}'><th scope='row'>{escape(row.name)}</th>{_cells(cells)}</tr>"
-
-
-def _cells(cells: Iterable[str]) -> str:
-    return "".join(f"<td>{cell}</td>" for cell in cells)
-
-
-def _table(heads: Sequence[str], lines: Sequence[str], caption: str) -> str:
-    head = "".join(f"<th scope='col'>{head}</th>" if head else "<td></td>" for head in heads)
-    return (
-        f"<div class='scroll'><table>\n<caption>{caption}</caption>\n<thead><tr>{head}</tr></thead>\n"
-        f"<tbody>\n{chr(10).join(lines)}\n</tbody>\n</table></div>"
-    )
+    return markup.row(escape(row.name), [*scores, table.number(row.mean_gap), table.minutes(row.minutes)], kind)
 
 
 def _gaps(result: Mapping[str, Any]) -> str:
@@ -144,19 +108,19 @@ def _gaps(result: Mapping[str, Any]) -> str:
     caption = "Distance to Retrain before (grey) and after unlearning (blue): the shorter the blue bar, the better."
     if result.get("retrain_spread"):
         caption += " The orange line is how far two Retrain models lie apart: below it a bar is noise."
-    return _section("Gap to Retrain", _figure(svg, caption)) if svg else ""
+    return markup.section("Gap to Retrain", markup.figure(svg, caption)) if svg else ""
 
 
 def _confidence(confidence: Mapping[str, np.ndarray]) -> str:
     svg = plots.confidence_histograms(confidence)
     caption = "How sure each model is of the true label of the forget rows"
     goal = ": after unlearning it should look as under Retrain, not lower." if "Retrain" in confidence else "."
-    return _section("Confidence on the forget rows", _figure(svg, caption + goal)) if svg else ""
+    return markup.section("Confidence on the forget rows", markup.figure(svg, caption + goal)) if svg else ""
 
 
 def _changed(changed: Sequence[tuple[str, np.ndarray, Any, float, float]]) -> str:
     figures = [
-        _figure(
+        markup.figure(
             f"<img alt='' src='data:image/png;base64,{_png(image)}'>",
             f"<code>{escape(str(name))}</code><br>label {escape(str(label))}<br>"
             f"{table.number(before)} &rarr; {table.number(after)}",
@@ -165,7 +129,7 @@ def _changed(changed: Sequence[tuple[str, np.ndarray, Any, float, float]]) -> st
     ]
     note = "Probability of the true label before and after unlearning. These are samples that were to be forgotten."
     images = f"<div class='images'>\n{chr(10).join(figures)}\n</div>"
-    return _section("Forget images that changed most", f"<p class='soft'>{note}</p>", images) if figures else ""
+    return markup.section("Forget images that changed most", f"<p class='soft'>{note}</p>", images) if figures else ""
 
 
 def _png(image: np.ndarray) -> str:
@@ -178,47 +142,26 @@ def _png(image: np.ndarray) -> str:
 
 def _curves(history: Sequence[Mapping[str, Any]]) -> str:
     figures = [
-        _figure(curve.svg, CAPTIONS.get(curve.group, f"{escape(curve.group)} over the steps."), _kind(curve.single))
-        for curve in plots.curves(history)
+        markup.figure(svg, CAPTIONS.get(group, f"{escape(group)} over the steps."), "single" if single else "")
+        for group, svg, single in plots.curves(history)
     ]
     thick = "<p class='soft'>The thick line is a moving mean; the thin one is what was logged.</p>"
     content = (
         thick if len(history) >= plots.SMOOTHED_FROM else "",
         f"<div class='figures'>\n{chr(10).join(figures)}\n</div>",
     )
-    return _section("Over the steps", *content) if figures else ""
-
-
-def _kind(single: bool) -> str:
-    return "single" if single else ""
+    return markup.section("Over the steps", *content) if figures else ""
 
 
 def _attackers(result: Mapping[str, Any]) -> str:
     lines = []
     for attacker in result.get("attackers") or ():
         aucs = [table.number(attacker.get(f"auc_{on}"), 3) for on in ("shadow", "original", "unlearned")]
-        note = "gives no guidance" if table.gives_no_guidance(attacker) else ""
-        lines.append(
-            f"<tr><th scope='row'>{escape(str(attacker['name']))}</th>{_cells(aucs)}<td class='note'>{note}</td></tr>"
-        )
+        note = "<span class='note'>gives no guidance</span>" if table.gives_no_guidance(attacker) else ""
+        lines.append(markup.row(escape(str(attacker["name"])), [*aucs, note]))
     caption = (
         "AUC in telling members from non-members: 1 is perfect, 0.5 is a coin. An attacker at "
         f"{table.NO_GUIDANCE_AUC} or less on held-out shadows cannot guide the forgetting."
     )
     heads = ("", "held-out shadows", "original", "unlearned", "")
-    return _section("Attackers that guided the forgetting", _table(heads, lines, caption)) if lines else ""
-
-
-def _times(result: Mapping[str, Any]) -> str:
-    times = [(words, result["time"].get(name)) for name, words in table.TIMES.items()]
-    return _section("Time", _definitions("meanings", [(words, table.duration(t)) for words, t in times]))
-
-
-def _footer(result: Mapping[str, Any]) -> str:
-    told = dict(result["provenance"])
-    versions = told.pop("versions", None) or {}
-    told["versions"] = ", ".join(f"{name} {version}" for name, version in versions.items()) or "-"
-    told["forget set"] = f"sha256 {result['forget']['sha256']}"
-    told["schema"] = result["schema_version"]
-    pairs = [(name, "-" if value is None else value) for name, value in told.items()]
-    return f"<footer>\n<h2>Provenance</h2>\n{_definitions('meanings', pairs)}\n</footer>"
+    return markup.section("Attackers that guided the forgetting", markup.table(heads, lines, caption)) if lines else ""

@@ -5,7 +5,7 @@ import html
 import io
 import math
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -54,11 +54,11 @@ def gap_bars(result: Mapping[str, Any]) -> str | None:
     models = (("Original", result.get("original_gap"), GREY), (str(result["method"]), result.get("gap"), BLUE))
     if not any(gap for _, gap, _ in models):
         return None
-    with _figure(8, 2.9) as figure:
+    with house_figure(8, 2.9) as figure:
         axes = figure.subplots()
         handles: list[Any] = [_bars(axes, place, *model) for place, model in zip((-0.19, 0.19), models, strict=True)]
         if spread := result.get("retrain_spread"):
-            heights, places = _finite(spread.get(name) for name in GAPS), np.arange(len(GAPS))
+            heights, places = finite(spread.get(name) for name in GAPS), np.arange(len(GAPS))
             line = axes.hlines(heights, places - 0.44, places + 0.44, ORANGE, linewidth=2)
             line.set_label("between two Retrain models")
             handles.append(line)
@@ -67,11 +67,11 @@ def gap_bars(result: Mapping[str, Any]) -> str | None:
         axes.set_ylabel("points from Retrain")
         axes.margins(y=0.14)
         figure.legend(handles=handles, loc="outside upper left", ncols=3)
-        return _svg(figure, "Gap to Retrain for each measure")
+        return inline_svg(figure, "Gap to Retrain for each measure")
 
 
 def _bars(axes: "Axes", shift: float, name: str, gap: Mapping[str, Any] | None, colour: str) -> Any:
-    heights = _finite((gap or {}).get(measure) for measure in GAPS)
+    heights = finite((gap or {}).get(measure) for measure in GAPS)
     bars = axes.bar(np.arange(len(GAPS)) + shift, heights, 0.36, color=colour, label=name)
     texts = ["" if math.isnan(height) else f"{height:.2f}" for height in heights]
     # The line of the spread must not run through a number.
@@ -94,7 +94,7 @@ def curves(history: Sequence[Mapping[str, Any]]) -> list[Curves]:
     groups: dict[str, dict[str, tuple[np.ndarray, np.ndarray]]] = {}
     for name in dict.fromkeys(name for row in history for name in row if name != "step"):
         logged = [row for row in history if name in row]
-        values = _finite(row[name] for row in logged)
+        values = finite(row[name] for row in logged)
         kept = np.isfinite(values)
         if kept.any():
             steps = np.array([row["step"] for row in logged], float)
@@ -107,13 +107,13 @@ def _curves(group: str, series: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> 
     from matplotlib import ticker
 
     single = len(series) == 1
-    with _figure(4 if single else 8, 2.3 if single else 2.8) as figure:
+    with house_figure(4 if single else 8, 2.3 if single else 2.8) as figure:
         axes = figure.subplots()
         for number, (name, (steps, values)) in enumerate(series.items()):
             _draw_series(axes, name, steps, values, number)
         every = np.concatenate([values for _, values in series.values()])
         if group in LOG_GROUPS and (every > 0).any():
-            _log_axis(axes, every[every > 0])
+            log_axis(axes, "y", every[every > 0])
         elif (every < 0).any():
             axes.axhline(0, color="#333333", linewidth=0.9)
         axes.set_xlabel("step")
@@ -122,7 +122,7 @@ def _curves(group: str, series: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> 
         axes.xaxis.set_major_locator(ticker.MaxNLocator("auto", integer=True, steps=[1, 2, 5, 10]))
         if not single:
             figure.legend(loc="outside right upper")
-        return Curves(group, _svg(figure, f"{group} over the steps"), single)
+        return Curves(group, inline_svg(figure, f"{group} over the steps"), single)
 
 
 def _draw_series(axes: "Axes", name: str, steps: np.ndarray, values: np.ndarray, number: int) -> None:
@@ -137,15 +137,17 @@ def _draw_series(axes: "Axes", name: str, steps: np.ndarray, values: np.ndarray,
     axes.plot(steps, mean, label=name, linewidth=1.6, **look)
 
 
-def _log_axis(axes: "Axes", positive: np.ndarray) -> None:
+def log_axis(axes: "Axes", which: str, positive: np.ndarray, show: Callable[[float], str] = "{:g}".format) -> None:
+    """Makes ``which`` axis (x or y) logarithmic, with labels that ``show`` writes for the values f[.] to be drawn."""
     from matplotlib import ticker
 
-    axes.set_yscale("log", nonpositive="mask")
+    axes.set(**{f"{which}scale": "log"})
+    axis = axes.xaxis if which == "x" else axes.yaxis
     # Within a decade there may be no power of ten to label.
     subs = (1.0,) if positive.max() > 100 * positive.min() else (1.0, 2.0, 5.0)
-    axes.yaxis.set_major_locator(ticker.LogLocator(subs=subs))
-    axes.yaxis.set_major_formatter(ticker.FuncFormatter(lambda value, _: f"{value:g}"))
-    axes.yaxis.set_minor_formatter(ticker.NullFormatter())
+    axis.set_major_locator(ticker.LogLocator(subs=subs))
+    axis.set_major_formatter(ticker.FuncFormatter(lambda value, _: show(value)))
+    axis.set_minor_formatter(ticker.NullFormatter())
 
 
 def confidence_histograms(confidence: Mapping[str, np.ndarray]) -> str | None:
@@ -157,7 +159,7 @@ def confidence_histograms(confidence: Mapping[str, np.ndarray]) -> str | None:
     if not confidence:
         return None
     colours = {"before": GREY, "after": BLUE, "Retrain": ORANGE}
-    with _figure(8, 0.5 + 1.1 * len(confidence)) as figure:
+    with house_figure(8, 0.5 + 1.1 * len(confidence)) as figure:
         panels = np.atleast_1d(figure.subplots(len(confidence), sharex=True, sharey=True))
         for axes, (name, values) in zip(panels, confidence.items(), strict=True):
             values = np.asarray(values, float)
@@ -170,16 +172,17 @@ def confidence_histograms(confidence: Mapping[str, np.ndarray]) -> str | None:
         panels[-1].set_xlim(0, 1)
         panels[-1].set_xlabel("probability of the true label")
         figure.supylabel("% of forget rows", fontsize=9)
-        return _svg(figure, "Confidence on the forget rows")
+        return inline_svg(figure, "Confidence on the forget rows")
 
 
-def _finite(values: Iterable[Any]) -> np.ndarray:
+def finite(values: Iterable[Any]) -> np.ndarray:
+    """The values as f64[.]; NaN, which is not drawn, where one is None or not finite."""
     array = np.array([np.nan if value is None else value for value in values], float)
     return np.where(np.isfinite(array), array, np.nan)
 
 
 @contextlib.contextmanager
-def _figure(width: float, height: float) -> Iterator["Figure"]:
+def house_figure(width: float, height: float) -> Iterator["Figure"]:
     """A figure in the house style; without pyplot, which would keep it in a global list."""
     import matplotlib
     from matplotlib.figure import Figure
@@ -188,8 +191,8 @@ def _figure(width: float, height: float) -> Iterator["Figure"]:
         yield Figure(figsize=(width, height), layout="constrained")
 
 
-def _svg(figure: "Figure", label: str) -> str:
-    """The figure as an ``<svg>`` element: the same bytes at every call, its identifiers its own."""
+def inline_svg(figure: "Figure", label: str) -> str:
+    """The figure as an ``<svg>`` element: the same bytes at every call, its identifiers its own by its label."""
     import matplotlib
 
     buffer = io.StringIO()

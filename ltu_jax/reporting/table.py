@@ -1,7 +1,8 @@
 """The numbers of a result as rows and words: what the terminal and the page both show."""
 
 import math
-from collections.abc import Mapping
+import statistics
+from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 from ltu_jax.config import NO_GUIDANCE_AUC
@@ -14,6 +15,7 @@ MEANINGS = {
     "mi": "forget rows that the held-out attacker calls non-members",
     "ut": "unlearning time in minutes, compilation and evaluation excluded",
 }
+SPREAD = "Between two Retrain models"
 TIMES = {
     "unlearn_s": "unlearning",
     "compile_s": "compilation",
@@ -71,13 +73,57 @@ def duration(seconds: float | None) -> str:
     return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
 
 
+def quantity(value: float | None) -> str:
+    """A large number with three digits and the prefix of its thousands: ``950``, ``12.3 k``, ``4.56 T``."""
+    if value is None or not math.isfinite(value):
+        return "-"
+    prefixes = iter(("", " k", " M", " G", " T", " P", " E"))
+    prefix = next(prefixes)
+    while value >= 999.5 and (larger := next(prefixes, None)):
+        value, prefix = value / 1000, larger
+    return f"{value:.3g}{prefix}"
+
+
+def average(values: Iterable[float | None]) -> float | None:
+    """The mean of the values that are known, or None if none is."""
+    known = [value for value in values if value is not None]
+    return statistics.mean(known) if known else None
+
+
+def with_deviation(values: Iterable[float | None], digits: int = 2) -> str:
+    """``mean ± standard deviation`` (n - 1) of the values that are known: one stands alone, ``-`` for none."""
+    known = [value for value in values if value is not None]
+    return number(average(known), digits) + (f" ± {statistics.stdev(known):.{digits}f}" if len(known) > 1 else "")
+
+
 def title(result: Mapping[str, Any]) -> str:
     """What was done, in one line."""
-    forget, seeds = result["forget"], result["seeds"]
-    told = ", ".join(f"{name} seed {seed}" for name, seed in seeds.items())
-    if len(set(seeds.values())) == 1:
-        told = f"seed {next(iter(seeds.values()))}"
-    return f"{result['model']}, {forget['count']} rows to forget ({forget['kind']}), rho {result['rho']}, {told}"
+    forget = result["forget"]
+    asked = f"{result['model']}, {forget['count']} rows to forget ({forget['kind']})"
+    return f"{asked}, rho {result['rho']}, {seeds(result)}"
+
+
+def seeds(result: Mapping[str, Any]) -> str:
+    """The seeds of a run, told once where they are equal."""
+    given = result["seeds"]
+    if len(set(given.values())) == 1:
+        return f"seed {next(iter(given.values()))}"
+    return ", ".join(f"{name} seed {seed}" for name, seed in given.items())
+
+
+def times(result: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """What the parts of a run took, in words."""
+    return [(words, duration(result["time"].get(name))) for name, words in TIMES.items()]
+
+
+def provenance(result: Mapping[str, Any]) -> list[tuple[str, Any]]:
+    """Where a result is from: what its figures must be quoted with."""
+    told = dict(result["provenance"])
+    versions = told.pop("versions", None) or {}
+    told["versions"] = ", ".join(f"{name} {version}" for name, version in versions.items()) or "-"
+    told["forget set"] = f"sha256 {result['forget']['sha256']}"
+    told["schema"] = result["schema_version"]
+    return [(name, "-" if value is None else value) for name, value in told.items()]
 
 
 def forgotten_classes(result: Mapping[str, Any]) -> str | None:
@@ -100,12 +146,12 @@ def speed(result: Mapping[str, Any]) -> str | None:
     retrain, method = (result.get("retrain") or {}).get("ut_minutes"), result["scores"].get("ut_minutes")
     if not retrain or not method:
         return None
-    told = f"Retrain takes {_times(retrain / method)} times as long as {result['method']}"
+    told = f"Retrain takes {_ratio(retrain / method)} times as long as {result['method']}"
     attackers = result["time"].get("attackers_s")
     if not attackers:
         return told
-    return f"{told}; {_times(retrain / (method + attackers / 60))} times with the attackers' fit counted"
+    return f"{told}; {_ratio(retrain / (method + attackers / 60))} times with the attackers' fit counted"
 
 
-def _times(ratio: float) -> str:
+def _ratio(ratio: float) -> str:
     return number(ratio, 2 if ratio < 10 else 0)

@@ -53,3 +53,30 @@ def test_forgotten_classes_are_told_for_each_model_that_was_scored_on_them(resul
 def test_equal_seeds_are_told_once(result):
     assert table.title(result).endswith("train seed 0, split seed 1, unlearn seed 2")
     assert table.title(result | {"seeds": {"train": 3, "split": 3}}).endswith("rho 0.3, seed 3")
+
+
+@pytest.mark.parametrize(
+    ("value", "told"),
+    [
+        (0.0, "0"),
+        (950, "950"),
+        (999.4, "999"),
+        (999.6, "1 k"),
+        (12345, "12.3 k"),
+        (4.56e12, "4.56 T"),
+        (3e21, "3e+03 E"),
+    ]
+    + [(None, "-"), (float("nan"), "-")],
+)
+def test_a_large_number_has_three_digits_and_a_prefix(value, told):
+    assert table.quantity(value) == told
+
+
+def test_means_are_of_what_is_known():
+    assert table.average([1.0, None, 4.0]) == 2.5
+    assert table.average([None]) is None
+    # Deviations from 2.5 are -1.5 and 1.5: variance 4.5 over n - 1.
+    assert table.with_deviation([1.0, None, 4.0]) == "2.50 ± 2.12"
+    assert table.with_deviation([1.0, 4.0], digits=3) == "2.500 ± 2.121"
+    assert table.with_deviation([1.0, None]) == "1.00"
+    assert table.with_deviation([]) == "-"

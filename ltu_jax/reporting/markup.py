@@ -1,0 +1,64 @@
+"""The pieces of HTML that every page is put together from: one file, no script, nothing fetched."""
+
+import importlib.resources
+from collections.abc import Iterable, Sequence
+from html import escape
+from typing import Any
+
+
+def document(title: str, body: Iterable[str], kind: str = "") -> str:
+    """A whole page.
+
+    Args:
+      title: what the browser's tab says; escaped here.
+      body: HTML of what stands in the page; empty pieces are left out.
+      kind: CSS class of the page.
+
+    Returns:
+      HTML that carries its style with it.
+    """
+    style = importlib.resources.files("ltu_jax.reporting").joinpath("page.css").read_text(encoding="utf-8")
+    return (
+        "<!doctype html>\n<html lang='en'>\n<head>\n<meta charset='utf-8'>\n"
+        "<meta name='viewport' content='width=device-width, initial-scale=1'>\n"
+        f"<title>{escape(title)}</title>\n<style>\n{style}</style>\n</head>\n<body class='{kind}'>\n"
+        f"{chr(10).join(filter(None, body))}\n</body>\n</html>\n"
+    )
+
+
+def section(head: str, *content: str) -> str:
+    """A part of the page under its heading, both HTML."""
+    return f"<section>\n<h2>{head}</h2>\n{chr(10).join(filter(None, content))}\n</section>"
+
+
+def figure(picture: str, caption: str, kind: str = "") -> str:
+    """A picture (``<svg>`` or ``<img>``) over its caption, both HTML."""
+    box = f"<div class='scroll'>{picture}</div>"
+    return f"<figure class='{kind}'>\n{box}\n<figcaption>{caption}</figcaption>\n</figure>"
+
+
+def definitions(kind: str, pairs: Iterable[tuple[str, Any]]) -> str:
+    """Names and what they mean or are, as a list; plain text, escaped here."""
+    lines = [f"<dt>{escape(name)}</dt><dd>{escape(str(told))}</dd>" for name, told in pairs]
+    return f"<dl class='{kind}'>\n{chr(10).join(lines)}\n</dl>"
+
+
+def warnings(lines: Iterable[Any]) -> str:
+    """What the reader must know before the numbers; plain text, escaped here; nothing of no lines."""
+    items = "\n".join(f"<li>{escape(str(line))}</li>" for line in lines)
+    return f"<aside class='warnings' aria-label='Warnings'>\n<ul>\n{items}\n</ul>\n</aside>" if items else ""
+
+
+def table(heads: Sequence[str], lines: Sequence[str], caption: str) -> str:
+    """Rows of ``row`` under their heads, in a box that scrolls sideways where the screen is narrow; all HTML."""
+    head = "".join(f"<th scope='col'>{head}</th>" if head else "<td></td>" for head in heads)
+    return (
+        f"<div class='scroll'><table>\n<thead><tr>{head}</tr></thead>\n"
+        f"<tbody>\n{chr(10).join(lines)}\n</tbody>\n</table></div>\n<p class='caption'>{caption}</p>"
+    )
+
+
+def row(name: str, cells: Iterable[str], kind: str = "") -> str:
+    """One row of a table: its name and its cells, HTML."""
+    told = "".join(f"<td>{cell}</td>" for cell in cells)
+    return f"<tr class='{kind}'><th scope='row'>{name}</th>{told}</tr>"

@@ -1,0 +1,219 @@
+"""Finished runs read from their folders, and put together by what may be compared with what."""
+
+import collections
+import dataclasses
+import json
+import statistics
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from ltu_jax.config import ConfigError
+from ltu_jax.reporting.table import MEASURES, average
+
+SCHEMAS = (1, 2)
+ALLOWED = "folders, or their result.json, that python -m ltu_jax.unlearn finished"
+NO_SETTING = ("seed", "seeds", "log_every", "save_every", "data.data_dir", "data.remain_fraction")
+"""Fields of a configuration that make no other method of it; of rho the result knows what was really seen."""
+NEEDED = {
+    **dict.fromkeys(("method", "dataset", "model", "forget.kind", "forget.sha256", "splits_sha256"), str),
+    **dict.fromkeys(("rho", "forget.count"), (int, float)),
+}
+PARTS = ("seeds", "forget", "scores", "original", "time", "provenance")
+OPTIONAL_PARTS = ("retrain", "retrain_spread", "gap", "original_gap", "cost")
+NUMBERS = ("seeds", "scores", "original", "time", "ratio", *OPTIONAL_PARTS)
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """One finished run."""
+
+    path: Path  # as the user gave it
+    result: dict[str, Any]
+    settings: dict[str, Any]  # dotted field to value; "rho" alone where config.json is missing
+    report: Path | None  # its own report.html, if it lies there
+
+
+@dataclasses.dataclass(frozen=True)
+class Group:
+    """Runs of one method at the same settings: they differ in their seeds."""
+
+    label: str
+    runs: list[Run]
+
+    def gaps(self, *measures: str) -> list[float]:
+        """For each run that knows them all: the mean of its gaps to Retrain, in points."""
+        told = [[gap.get(measure) for measure in measures] for run in self.runs if (gap := run.result.get("gap"))]
+        return [statistics.mean(gaps) for gaps in told if None not in gaps]
+
+    def costs(self, name: str) -> list[float]:
+        """A part of the cost account, for each run that states it."""
+        told = [(run.result.get("cost") or {}).get(name) for run in self.runs]
+        return [cost for cost in told if cost is not None]
+
+
+@dataclasses.dataclass(frozen=True)
+class Comparison:
+    """Runs that answer requests of one kind: data set, model, and kind and size of the forget set are the same."""
+
+    groups: list[Group]  # smallest mean gap first
+    problems: list[list[Group]]  # the same groups cut to runs that share rows, original and Retrain
+
+    @property
+    def runs(self) -> list[Run]:
+        """All of them."""
+        return [run for group in self.groups for run in group.runs]
+
+    @property
+    def models(self) -> list[dict[str, Any]]:
+        """A result of each problem: they hold its original, its Retrain and the spread of Retrain."""
+        return [problem[0].runs[0].result for problem in self.problems]
+
+    def average(self, part: str) -> dict[str, float | None]:
+        """The mean over the problems of what their results say in ``part``, for each measure and ``mean``."""
+        told = [model.get(part) or {} for model in self.models]
+        return {name: average(scores.get(name) for scores in told) for name in (*MEASURES, "mean")}
+
+
+def read(path: Path) -> Run:
+    """The run in a folder, or that of a result file.
+
+    Raises:
+      ConfigError: if there is no result, or a damaged one.
+    """
+    file = path / "result.json" if path.is_dir() else path
+    if not file.exists():
+        raise ConfigError(f"folder: {str(path)!r} holds no result.json; allowed: {ALLOWED}")
+    result = _read_json(path, file)
+    if fault := _fault(result):
+        raise ConfigError(f"folder: {str(path)!r} holds a damaged {file.name} ({fault}); allowed: {ALLOWED}")
+    settings, written, report = {"rho": result["rho"]}, file.with_name("config.json"), file.with_name("report.html")
+    if file.name != "result.json":  # a copy: what lies beside it is not the run's
+        return Run(path, result, settings, None)
+    if written.exists():
+        told = _flat(_read_json(path, written))
+        settings |= {name: told[name] for name in told if not _is_no_setting(name)}
+    return Run(path, result, settings, report if report.exists() else None)
+
+
+def _read_json(path: Path, file: Path) -> dict[str, Any]:
+    try:
+        # NaN and infinity, which JSON does not know, are values that are not there.
+        told = json.loads(file.read_text(encoding="utf-8"), parse_constant=lambda _: None)
+    except (OSError, ValueError):
+        told = None
+    if not isinstance(told, dict):
+        raise ConfigError(f"folder: {str(path)!r} holds a damaged {file.name}; allowed: {ALLOWED}")
+    return told
+
+
+def _fault(result: dict[str, Any]) -> str | None:
+    """What a page could not be made of, or None."""
+    if result.get("schema_version") not in SCHEMAS:
+        return f"schema_version {result.get('schema_version')!r} is none of {SCHEMAS}"
+    flat = _flat(result)
+    wrong = [name for name, kind in NEEDED.items() if not isinstance(flat.get(name), kind)]
+    wrong += [name for name in PARTS if not isinstance(result.get(name), dict)]
+    wrong += [name for name in OPTIONAL_PARTS if not isinstance(result.get(name), dict | None)]
+    wrong += [name for name in ("warnings",) if not isinstance(result.get(name), list | None)]
+    for name, value in flat.items():
+        if name.partition(".")[0] in NUMBERS and not isinstance(value, int | float | None):
+            wrong.append(name)
+    return f"{', '.join(dict.fromkeys(wrong))} missing or not of its kind" if wrong else None
+
+
+def _flat(config: Any, prefix: str = "") -> dict[str, Any]:
+    if not isinstance(config, dict):
+        return {prefix.rstrip("."): config}
+    return {name: value for key, part in config.items() for name, value in _flat(part, f"{prefix}{key}.").items()}
+
+
+def _is_no_setting(name: str) -> bool:
+    return any(name == other or name.startswith(f"{other}.") for other in NO_SETTING)
+
+
+def compare(runs: Sequence[Run]) -> list[Comparison]:
+    """Puts runs together: by the kind of request, then by method and settings, and by the Retrain that they share."""
+    return [_comparison(same) for same in _by(runs, _request)]
+
+
+def _comparison(runs: Sequence[Run]) -> Comparison:
+    groups = _groups(runs)
+    problems = []
+    for same in _by(runs, _problem):
+        cut = [Group(group.label, [run for run in group.runs if run in same]) for group in groups]
+        problems.append([group for group in cut if group.runs])
+    return Comparison(groups, problems)
+
+
+def _request(run: Run) -> list[Any]:
+    forget = run.result["forget"]
+    return [run.result["dataset"], run.result["model"], forget["kind"], forget["count"]]
+
+
+def _problem(run: Run) -> list[Any]:
+    """What runs with one original and one Retrain have in common; the scores tell recipes of training apart."""
+    models = [run.result.get(name) or {} for name in ("original", "retrain", "retrain_spread")]
+    scores = [[model.get(measure) for measure in MEASURES] for model in models]
+    return [run.result["forget"]["sha256"], run.result["splits_sha256"], run.result["seeds"].get("train"), scores]
+
+
+def _groups(runs: Sequence[Run]) -> list[Group]:
+    groups = []
+    for of_method in _by(runs, lambda run: run.result["method"]):
+        for same in _by(of_method, lambda run: len(run.settings) > 1):
+            label = same[0].result["method"]
+            if len(same) < len(of_method) and len(same[0].settings) == 1:
+                label += ", settings unknown"
+            groups += [group for variant in _variants(label, same) for group in _apart(variant)]
+    return sorted(groups, key=lambda group: statistics.mean(group.gaps("mean") or [float("inf")]))
+
+
+def _variants(label: str, runs: Sequence[Run]) -> list[Group]:
+    """Runs of one method by their settings; the labels name those in which they are not as most of them are."""
+    names = dict.fromkeys(name for run in runs for name in run.settings)
+    varying = [name for name in names if len({_value(run, name) for run in runs}) > 1]
+    variants = _by(runs, lambda run: [_value(run, name) for name in varying])
+    groups = []
+    for same in variants:
+        told = [
+            f"{_short(name, varying)} {value}"
+            for name in varying
+            if (value := _value(same[0], name)) != _usual([_value(other[0], name) for other in variants])
+        ]
+        groups.append(Group(label + (f" ({', '.join(told)})" if told else ""), same))
+    return groups
+
+
+def _value(run: Run, name: str) -> str:
+    value = run.settings.get(name, "unknown")
+    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+
+
+def _usual(values: Sequence[str]) -> str | None:
+    """The value of more than half of them, if there is one."""
+    value, count = collections.Counter(values).most_common(1)[0]
+    return value if 2 * count > len(values) else None
+
+
+def _short(name: str, among: Sequence[str]) -> str:
+    last = name.rpartition(".")[2]
+    return name if [other.rpartition(".")[2] for other in among].count(last) > 1 else last
+
+
+def _apart(group: Group) -> list[Group]:
+    """The group; or its runs one by one, told apart by their folders, if a second run has the seeds of a first.
+
+    Such a run is no further seed, and a deviation over it would be too small.
+    """
+    if len(_by(group.runs, lambda run: [run.result["seeds"], run.result["splits_sha256"]])) == len(group.runs):
+        return [group]
+    return [Group(f"{group.label} in {run.path}", [run]) for run in group.runs]
+
+
+def _by(runs: Iterable[Run], key: Callable[[Run], Any]) -> list[list[Run]]:
+    """Runs of equal keys together, in the order in which they first come."""
+    together: dict[str, list[Run]] = {}
+    for run in runs:
+        together.setdefault(json.dumps(key(run), sort_keys=True), []).append(run)
+    return list(together.values())

@@ -1,0 +1,27 @@
+"""The pieces of a page."""
+
+from html_reader import Reader
+
+from ltu_jax.reporting import markup
+
+EVIL = "<script>'\"&</script>"
+
+
+def test_plain_text_is_escaped():
+    text = markup.document(EVIL, [markup.definitions("k", [(EVIL, EVIL)]), markup.warnings([EVIL])])
+    reader = Reader(text)
+    assert "script" not in [tag for tag, _ in reader.tags]
+    assert "".join(reader.words).count(EVIL) == 4
+
+
+def test_empty_pieces_leave_nothing_behind():
+    assert markup.warnings([]) == ""
+    assert markup.document("t", ["", "<p>a</p>", ""]).endswith("<body class=''>\n<p>a</p>\n</body>\n</html>\n")
+    assert markup.section("h", "", "<p>a</p>") == "<section>\n<h2>h</h2>\n<p>a</p>\n</section>"
+
+
+def test_a_table_has_a_cell_for_each_head_and_names_its_rows():
+    reader = Reader(markup.table(["", "a", "b"], [markup.row("one", ["1", "2"], "method")], "what it is"))
+    assert reader.rows == [["", "a", "b"], ["one", "1", "2"]]
+    assert ("th", {"scope": "row"}) in reader.tags and ("th", {"scope": "col"}) in reader.tags
+    assert "what it is" in reader.words

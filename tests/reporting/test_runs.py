@@ -1,0 +1,201 @@
+"""Runs read from folders, and what is put together with what."""
+
+import json
+
+import numpy as np
+import pytest
+from made_runs import MEASURES, made_result, write_run
+
+from ltu_jax.config import ConfigError
+from ltu_jax.reporting.runs import Group, compare, read
+
+
+@pytest.fixture
+def runs(tmp_path):
+    """Writes runs and reads them back: each is (folder name, result) and settings."""
+
+    def write(*told):
+        return [read(write_run(tmp_path / name, result, **settings)) for name, result, settings in told]
+
+    return write
+
+
+def labels(runs):
+    (comparison,) = compare(runs)
+    return {group.label: [run.path.name for run in group.runs] for group in comparison.groups}
+
+
+def test_runs_that_differ_in_their_seeds_are_one_group(runs):
+    told = [(f"a{'x' * seed}", made_result(seed=seed), {"learning_rate": 0.1}) for seed in range(3)]
+    assert labels(runs(*told)) == {"ltu": ["a", "ax", "axx"]}
+
+
+def test_a_setting_is_named_where_it_is_not_as_in_most_variants_of_a_method(runs):
+    told = [("full", made_result(), {"remember": True, "order": "second"})]
+    told += [("no_r", made_result(), {"remember": False, "order": "second"})]
+    told += [("none", made_result(), {"remember": True, "order": "none"})]
+    told += [("ft", made_result("finetune"), {"epochs": 3})]
+    assert set(labels(runs(*told))) == {"ltu", "ltu (remember False)", "ltu (order none)", "finetune"}
+
+
+def test_of_two_variants_both_are_named(runs):
+    told = [(f"{rate}", made_result("salun"), {"learning_rate": rate, "samplers": ["a", "b"]}) for rate in (0.01, 0.02)]
+    assert set(labels(runs(*told))) == {"salun (learning_rate 0.01)", "salun (learning_rate 0.02)"}
+
+
+def test_settings_of_one_name_are_told_apart(runs, tmp_path):
+    told = [(f"{rate}", made_result("salun"), {"learning_rate": rate}) for rate in (0.01, 0.02)]
+    runs(*told)
+    file = tmp_path / "0.02" / "config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"training": {"learning_rate": 0.3}}))
+    assert set(labels([read(tmp_path / f"{rate}") for rate in (0.01, 0.02)])) == {
+        "salun (method.learning_rate 0.01, training.learning_rate 0.1)",
+        "salun (method.learning_rate 0.02, training.learning_rate 0.3)",
+    }
+
+
+def test_rho_is_what_the_result_says(runs):
+    told = [(f"{rho}", made_result(rho=rho), {"epochs": 7}) for rho in (0.1, 0.3, 1.0)]
+    assert set(labels(runs(*told))) == {"ltu (rho 0.1)", "ltu (rho 0.3)", "ltu (rho 1.0)"}
+
+
+def test_without_a_configuration_the_method_and_rho_must_do(runs):
+    told = [(f"{seed}", made_result(seed=seed), {}) for seed in range(3)]
+    assert labels(runs(*told)) == {"ltu": ["0", "1", "2"]}
+    assert set(labels(runs(("3", made_result(seed=3, rho=1.0), {}), ("4", made_result(seed=4), {})))) == {
+        "ltu (rho 0.3)",
+        "ltu (rho 1.0)",
+    }
+
+
+def test_runs_with_and_without_a_configuration_are_not_pooled(runs):
+    told = [("a", made_result(seed=0), {"epochs": 7}), ("b", made_result(seed=1), {})]
+    assert set(labels(runs(*told))) == {"ltu", "ltu, settings unknown"}
+
+
+def test_a_second_run_of_the_same_seeds_is_no_further_seed(runs, tmp_path):
+    told = [(name, made_result(seed=seed), {"epochs": 7}) for name, seed in (("a", 0), ("b", 1), ("c", 1))]
+    assert set(labels(runs(*told))) == {f"ltu in {tmp_path / name}" for name in "abc"}
+
+
+def test_the_smallest_mean_gap_is_first_and_none_at_all_last(runs):
+    told = [("none", made_result("none", gap=None, retrain=None), {})]
+    told += [(f"{gap}", made_result(f"gap-{gap}", gaps=(gap, 0, 0, 0)), {}) for gap in (8.0, 2.0, 4.0)]
+    assert list(labels(runs(*told))) == ["gap-2.0", "gap-4.0", "gap-8.0", "none"]
+
+
+def test_only_runs_with_one_original_and_one_retrain_share_a_problem(runs):
+    other = made_result("scrub", seed=0)
+    other["retrain"]["ua"] += 1
+    told = [(f"{method}{seed}", made_result(method, seed), {}) for method in ("ltu", "salun") for seed in (0, 1)]
+    told += [("other", other, {})]
+    told += [("unlearn", made_result("ssd", 0, seeds={"train": 0, "split": 0, "unlearn": 9}), {})]
+    told += [("train", made_result("fisher", 0, seeds={"train": 9, "split": 0, "unlearn": 0}), {})]
+    (comparison,) = compare(runs(*told))
+    problems = [{group.label for group in problem} for problem in comparison.problems]
+    assert problems == [{"ltu", "salun", "ssd"}, {"ltu", "salun"}, {"scrub"}, {"fisher"}]
+    assert [len(problem[0].runs) for problem in comparison.problems] == [1] * 4
+    assert [model["retrain"]["ua"] for model in comparison.models] == [10, 11, 11, 10]
+
+
+@pytest.mark.parametrize(
+    "change", [{"dataset": "x"}, {"model": "x"}, {"forget": {"count": 1}}, {"forget": {"kind": "x"}}]
+)
+def test_other_requests_are_compared_apart(runs, change):
+    other = made_result()
+    other |= {name: other[name] | value if isinstance(value, dict) else value for name, value in change.items()}
+    assert [len(comparison.groups) for comparison in compare(runs(("a", made_result(), {}), ("b", other, {})))] == [
+        1,
+        1,
+    ]
+
+
+def test_gaps_are_taken_run_by_run_and_averaged_over_the_problems(runs):
+    rng = np.random.default_rng(0)
+    gaps = rng.uniform(0, 9, (4, 4))
+    told = [(f"{seed}", made_result(seed=seed, gaps=gaps[seed].tolist()), {}) for seed in range(4)]
+    (comparison,) = compare(runs(*told))
+    (group,) = comparison.groups
+    np.testing.assert_allclose(group.gaps("ua", "mi"), gaps[:, [0, 3]].mean(axis=1))
+    np.testing.assert_allclose(group.gaps("mean"), gaps.mean(axis=1))
+    assert comparison.average("original_gap") == {"ua": 11.5, "ra": 1, "ta": 3, "mi": 41, "mean": (55 + 1.5) / 4}
+    assert comparison.average("nothing") == dict.fromkeys((*MEASURES, "mean"))
+
+
+def test_what_a_run_does_not_know_is_left_out(runs):
+    one, two, three = made_result(flops=3.0), made_result(seed=1, gap=None), made_result(seed=2)
+    three["gap"]["mi"] = None
+    group = Group("ltu", runs(("a", one, {}), ("b", two, {}), ("c", three, {})))
+    assert group.gaps("ua", "mi") == [2.5]
+    assert group.gaps("ua") == [1.0, 1.0]
+    assert group.costs("flops") == [3.0]
+
+
+FAULTS = {
+    "scores": (lambda r: r.pop("scores"), "scores"),
+    "a score": (lambda r: r["scores"].update(ua="high"), "scores.ua"),
+    "cost": (lambda r: r["cost"].update(flops=[]), "cost.flops"),
+    "gap": (lambda r: r.update(gap=3), "gap"),
+    "rho": (lambda r: r.update(rho="0.3"), "rho"),
+    "ratio": (lambda r: r.update(ratio="0.3"), "ratio"),
+    "seeds": (lambda r: r.update(seeds=[0, 1]), "seeds"),
+    "a seed": (lambda r: r["seeds"].update(train="0"), "seeds.train"),
+    "forget": (lambda r: r["forget"].pop("sha256"), "forget.sha256"),
+    "splits": (lambda r: r.pop("splits_sha256"), "splits_sha256"),
+    "method": (lambda r: r.update(method=None), "method"),
+    "warnings": (lambda r: r.update(warnings="one"), "warnings"),
+    "schema": (lambda r: r.update(schema_version=3), "schema_version 3 is none of"),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_damaged_result_is_told_in_one_line_that_names_the_part(tmp_path, fault):
+    damage, named = FAULTS[fault]
+    result = made_result(flops=1.0)
+    damage(result)
+    folder = write_run(tmp_path / "a", result)
+    with pytest.raises(ConfigError) as told:
+        read(folder)
+    assert str(told.value).startswith(f"folder: {str(folder)!r} holds a damaged result.json ({named}")
+    assert "; allowed: " in str(told.value) and "\n" not in str(told.value)
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "\x00", "null"])
+@pytest.mark.parametrize("name", ["result.json", "config.json"])
+def test_a_file_that_holds_no_object_is_damaged(tmp_path, name, text):
+    folder = write_run(tmp_path / "a", made_result(), epochs=7)
+    (folder / name).write_text(text)
+    with pytest.raises(ConfigError, match=f"holds a damaged {name}"):
+        read(folder)
+
+
+def test_a_folder_without_a_result_is_no_run(tmp_path):
+    with pytest.raises(ConfigError, match="holds no result.json; allowed: "):
+        read(tmp_path)
+    with pytest.raises(ConfigError, match="holds no result.json; allowed: "):
+        read(tmp_path / "nowhere")
+
+
+def test_numbers_that_are_not_finite_are_not_known(tmp_path):
+    result = made_result()
+    result["gap"]["mean"] = float("nan")
+    run = read(write_run(tmp_path / "a", result))
+    assert run.result["gap"]["mean"] is None
+    assert Group("ltu", [run]).gaps("mean") == []
+
+
+def test_a_run_is_named_by_its_folder_or_its_result_file(tmp_path):
+    folder = write_run(tmp_path / "a", made_result(), epochs=7)
+    (folder / "report.html").write_text("<p>")
+    one, other = read(folder), read(folder / "result.json")
+    assert (one.result, one.settings, one.report) == (other.result, other.settings, other.report)
+    assert one.report == folder / "report.html"
+    assert one.settings == {"rho": 0.3, "method.epochs": 7, "training.learning_rate": 0.1}
+
+
+def test_what_lies_beside_a_copied_result_is_not_its_own(tmp_path):
+    folder = write_run(tmp_path / "a", made_result(), epochs=7)
+    (folder / "report.html").write_text("<p>")
+    (folder / "seed-0.json").write_text((folder / "result.json").read_text())
+    run = read(folder / "seed-0.json")
+    assert (run.settings, run.report) == ({"rho": 0.3}, None)

@@ -1,0 +1,138 @@
+"""A table as Markdown, LaTeX or CSV."""
+
+import csv
+import io
+from collections.abc import Callable, Sequence
+
+from tabling.layout import GAPS, Entry, Row, Score, Table
+from tabling.runs import MEASURES
+
+from ltu_jax.reporting.table import minutes, number
+
+Bold = Callable[[str], str]
+LATEX = {c: f"\\{c}" for c in "&%$#_{}"} | {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}"}
+LATEX |= {"^": r"\textasciicircum{}", "<": r"\textless{}", ">": r"\textgreater{}", "±": r"$\pm$"}
+
+
+def markdown(table: Table) -> str:
+    """The table for a README: the commands are folded away."""
+    columns = _columns(table)
+    heads = [f"{block}: {head}" if len(table.blocks) > 1 else head for block in table.blocks for head in columns]
+    lines = [f"**{table.title}**", "", _line(["", *heads]), "|---" * (len(heads) + 1) + "|"]
+    lines += [_line(_cells(table, row, columns, lambda text: f"**{text}**")) for row in table.rows]
+    lines += [f"\n{note}" for note in (*table.notes, _about(table))]
+    commands = _commands(table)
+    if commands:
+        lines.append("\n<details><summary>The command of every run</summary>\n")
+        lines += ["```sh", *commands, "```", "\n</details>"]
+    return "\n".join(lines) + "\n"
+
+
+def _line(cells: Sequence[str]) -> str:
+    return "| " + " | ".join(cell.replace("|", r"\|") for cell in cells) + " |"
+
+
+def latex(table: Table) -> str:
+    """The table for a paper that uses the package booktabs; the commands are comments."""
+    columns = _columns(table)
+    width = len(columns)
+    lines = [r"\begin{table*}", f"\\caption{{{_escape(table.title)}}}", r"\centering\small"]
+    lines += [f"\\begin{{tabular}}{{l{'r' * width * len(table.blocks)}}}", r"\toprule"]
+    if len(table.blocks) > 1:
+        spans = [f"\\multicolumn{{{width}}}{{c}}{{{_escape(block)}}}" for block in table.blocks]
+        lines.append(f" & {' & '.join(spans)} \\\\")
+    lines += [" & ".join(["", *map(_escape, columns * len(table.blocks))]) + r" \\", r"\midrule"]
+    for row in table.rows:
+        cells = _cells(table, row, columns, lambda text: f"\0{text}\1")
+        # The marks stand until all else is escaped.
+        texts = [_escape(cell).replace("\0", r"\textbf{").replace("\1", "}") for cell in cells]
+        lines.append(" & ".join(texts) + r" \\")
+    lines += [r"\bottomrule", r"\end{tabular}", "", r"\footnotesize"]
+    lines += [_escape(note) + r"\par" for note in (*table.notes, _about(table))]
+    return "\n".join([*lines, r"\end{table*}", *(f"% {line}" for line in _commands(table))]) + "\n"
+
+
+def _escape(text: str) -> str:
+    return "".join(LATEX.get(c, c) for c in text)
+
+
+def to_csv(tables: Sequence[Table]) -> str:
+    """One line a row and block with unrounded numbers; ``best`` names the gaps that would be bold."""
+    scores = [f"{name}_{part}" for name in MEASURES for part in ("mean", "std", "gap")]
+    costs = ["forward_images", "backward_images", "flops"]
+    heads = ["source", "table", "block", "row", "hint", "num_seeds", *scores, "gap_mean", "gap_std", "best"]
+    heads += ["ut_minutes", "rho", "remain_per_forget", *costs]
+    about = list(dict.fromkeys(name for table in tables for name in table.about))
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    writer.writerow([*heads, *about, "commands"])
+    for table in tables:
+        for row in table.rows:
+            for block, entry in row.entries.items():
+                told = [table.source, table.title, block, row.label, row.hint, entry.num_seeds]
+                for name in MEASURES:
+                    told += entry.scores[name][:3]
+                told += entry.scores["mean"][:2]
+                told += [" ".join(name for name in GAPS if entry.scores[name].best), entry.minutes, entry.rho]
+                told += [entry.ratio, *(entry.cost.get(name) for name in costs)]
+                writer.writerow([*told, *(table.about.get(name) for name in about), "\n".join(entry.commands)])
+    return buffer.getvalue()
+
+
+def _columns(table: Table) -> list[str]:
+    """Heads of one block; what no row knows has no column."""
+    entries = [entry for row in table.rows for entry in row.entries.values()]
+    heads = [*(name.upper() for name in MEASURES), "mean gap", "UT"]
+    if any(entry.cost for entry in entries):
+        heads.append("images, k")
+    if any(entry.ratio is not None for entry in entries):
+        heads.append("remain per forget")
+    return heads
+
+
+def _cells(table: Table, row: Row, columns: Sequence[str], bold: Bold) -> list[str]:
+    cells = [", ".join(filter(None, (row.label, row.hint)))]
+    for block in table.blocks:
+        entry = row.entries.get(block)
+        cells += [_cell(entry, head, bold) if entry else "" for head in columns]
+    return cells
+
+
+def _cell(entry: Entry, head: str, bold: Bold) -> str:
+    if head == "UT":
+        return minutes(entry.minutes) if entry.minutes is not None else ""
+    if head == "images, k":
+        return _images(entry)
+    if head == "remain per forget":
+        return f"{entry.ratio:.3g}" if entry.ratio is not None else ""
+    return _score(entry.scores["mean" if head == "mean gap" else head.lower()], bold)
+
+
+def _score(score: Score, bold: Bold) -> str:
+    """``mean ± deviation (gap)``, of which what is compared may be marked as the best."""
+    text = number(score.mean) if score.mean is not None else ""
+    text += f" ± {number(score.deviation)}" if score.deviation is not None else ""
+    if score.gap is None:
+        return bold(text) if score.best else text
+    gap = bold(number(score.gap)) if score.best else number(score.gap)
+    return f"{text} ({gap})".strip()
+
+
+def _images(entry: Entry) -> str:
+    if "forward_images" not in entry.cost:
+        return f"{entry.cost['flops']:.2g} flops" if "flops" in entry.cost else ""
+    passed = (entry.cost.get(name, 0) / 1000 for name in ("forward_images", "backward_images"))
+    return " / ".join(f"{images:.3g}" for images in passed)
+
+
+def _about(table: Table) -> str:
+    return ". ".join(f"{name}: {told}" for name, told in table.about.items())
+
+
+def _commands(table: Table) -> list[str]:
+    """Each row's commands under its name."""
+    lines = []
+    for row in table.rows:
+        commands = [command for entry in row.entries.values() for command in entry.commands]
+        lines += [f"# {row.label}", *commands] if commands else []
+    return lines

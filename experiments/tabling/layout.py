@@ -1,0 +1,178 @@
+"""A table before it has a format: rows and blocks of columns as in the paper, and what stands under them."""
+
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from tabling import noise
+from tabling.runs import MEASURES, Run, block_of, by_block, check
+from tabling.under import notes
+
+GAPS = (*MEASURES, "mean")
+
+
+class Score(NamedTuple):
+    """One number of a table, in percent or points, with what stands beside it."""
+
+    mean: float | None
+    deviation: float | None = None
+    gap: float | None = None
+    best: bool = False
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A row within one block."""
+
+    scores: Mapping[str, Score]  # by GAPS; that of "mean" is itself a gap
+    num_seeds: int | None = None
+    minutes: float | None = None
+    rho: float | None = None
+    ratio: float | None = None  # remaining images drawn per forget image drawn
+    cost: Mapping[str, float] = field(default_factory=dict)  # forward_images, backward_images, flops
+    commands: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of a table."""
+
+    label: str
+    hint: str  # behind the label: rho, missing seeds
+    entries: Mapping[str, Entry]  # by block; a block may be missing
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table that only lacks its format."""
+
+    title: str
+    source: str  # "ours" or "paper"
+    blocks: tuple[str, ...]
+    rows: tuple[Row, ...]
+    notes: tuple[str, ...]
+    about: Mapping[str, str]  # dataset, model, devices, commits, versions
+
+
+def build(number: int, runs: Sequence[Run]) -> Table:
+    """The paper's Table 1, 2, 3 or 4 of our runs.
+
+    Args:
+      number: which table.
+      runs: of all its rows and seeds.
+
+    Raises:
+      ConfigError: if the runs cannot stand in one table.
+    """
+    check(runs, number)
+    parts = by_block(runs, number)
+    blocks = tuple(parts)
+    models = (("Original", "", _original), ("Retrain", "rho 1", _retrain))
+    rows = [Row(name, hint, {b: made(parts[b]) for b in blocks}) for name, hint, made in models]
+    bests = {block: best_rows(parts[block]) for block in blocks}
+    for label in dict.fromkeys(run.label for run in runs):
+        mine = {b: [run for run in parts[b] if run.label == label] for b in blocks}
+        entries = {b: _method(own, bests[b].get(label, ())) for b, own in mine.items() if own}
+        missing = _missing(mine, {b: len({run.seeds for run in parts[b]}) for b in blocks})
+        rho = "" if number == 2 else f"rho {', '.join(dict.fromkeys(f'{e.rho:g}' for e in entries.values()))}"
+        rows.append(Row(label, ", ".join(filter(None, (rho, missing))), entries))
+    floor = {b: entry for b in blocks if (entry := _floor(parts[b]))}
+    rows += [Row("between two Retrains", "", floor)] if floor else []
+    return Table(_title(number, runs), "ours", blocks, tuple(rows), notes(parts), about(runs))
+
+
+def _title(number: int, runs: Sequence[Run]) -> str:
+    result, rows = runs[0].result, runs[0].num_train
+    told = [str(result["dataset"]), str(result["model"])] + ([f"{rows} training images"] if rows else [])
+    if number != 1:
+        told.append(f"{block_of(runs[0], 1)} to forget")
+    return f"Table {number}: {', '.join(told)}"
+
+
+def one_each_pair(runs: Sequence[Run]) -> list[Run]:
+    """The first run of each (train, split) pair: the others have the same original and Retrain."""
+    return list({run.seeds.pair: run for run in reversed(runs)}.values())[::-1]
+
+
+def best_rows(runs: Sequence[Run]) -> dict[str, tuple[str, ...]]:
+    """Label of the row that is best beyond the noise, with the gaps in which it is; Retrain does not compete."""
+    labels = dict.fromkeys(run.label for run in runs if run.result["method"] != "retrain")
+    found: dict[str, tuple[str, ...]] = {}
+    for gap in GAPS:
+        rows = {label: {run.seeds: run.result["gap"][gap] for run in runs if run.label == label} for label in labels}
+        if winner := noise.best(rows):
+            found[winner] = (*found.get(winner, ()), gap)
+    return found
+
+
+def _missing(mine: Mapping[str, Sequence[Run]], expected: Mapping[str, int]) -> str:
+    """``2 of 3 seeds``, where a row lacks some; in which block, where there are several."""
+    several = len(mine) > 1
+    short = [(b, f"{len(own)} of {expected[b]} seeds") for b, own in mine.items() if len(own) < expected[b]]
+    return ", ".join(f"{told} at {block}" if several else told for block, told in short)
+
+
+def _scores(scores: Sequence[Mapping], gaps: Sequence[Mapping], best: Sequence[str] = ()) -> dict[str, Score]:
+    told = {
+        name: Score(*noise.spread([s[name] for s in scores]), statistics.fmean(g[name] for g in gaps), name in best)
+        for name in MEASURES
+    }
+    return {**told, "mean": Score(*noise.spread([g["mean"] for g in gaps]), None, "mean" in best)}
+
+
+def _original(runs: Sequence[Run]) -> Entry:
+    own = [run.result for run in one_each_pair(runs)]
+    return Entry(_scores([r["original"] for r in own], [r["original_gap"] for r in own]), len(own))
+
+
+def _retrain(runs: Sequence[Run]) -> Entry:
+    own = [run.result["retrain"] for run in one_each_pair(runs)]
+    scores = {**_scores(own, [dict.fromkeys(GAPS, 0.0)]), "mean": Score(None)}
+    return Entry(scores, len(own), mean_or_none([r.get("ut_minutes") for r in own]), rho=1.0)
+
+
+def _floor(runs: Sequence[Run]) -> Entry | None:
+    """How far two Retrain models lie apart: gaps alone."""
+    own = [spread for run in one_each_pair(runs) if (spread := run.result.get("retrain_spread"))]
+    if not own:
+        return None
+    scores = {name: Score(None, None, statistics.fmean(s[name] for s in own)) for name in MEASURES}
+    return Entry({**scores, "mean": Score(*noise.spread([s["mean"] for s in own]))}, len(own))
+
+
+def _method(runs: Sequence[Run], best: Sequence[str]) -> Entry:
+    own = [run.result for run in sorted(runs, key=lambda run: run.seeds)]
+    costs = {name: mean_or_none([(r.get("cost") or {}).get(name) for r in own]) for name in COSTS}
+    return Entry(
+        _scores([r["scores"] for r in own], [r["gap"] for r in own], best),
+        len(own),
+        mean_or_none([r["scores"].get("ut_minutes") for r in own]),
+        own[0]["rho"],
+        mean_or_none([r.get("ratio") for r in own]),
+        {name: cost for name, cost in costs.items() if cost is not None},
+        tuple(run.command for run in sorted(runs, key=lambda run: run.seeds)),
+    )
+
+
+COSTS = ("forward_images", "backward_images", "flops")
+
+
+def mean_or_none(values: Sequence[float | None]) -> float | None:
+    """The mean, or None if one of the values is not known."""
+    known = [value for value in values if value is not None]
+    return statistics.fmean(known) if len(known) == len(values) else None
+
+
+def about(runs: Sequence[Run]) -> dict[str, str]:
+    """Where the numbers come from, each different value once."""
+    provenance: list[Mapping[str, Any]] = [run.result["provenance"] for run in runs]
+    versions = [", ".join(f"{name} {version}" for name, version in p["versions"].items()) for p in provenance]
+    told = {
+        "dataset": [run.result["dataset"] for run in runs],
+        "model": [run.result["model"] for run in runs],
+        "device": [p["device"] for p in provenance],
+        "commit": [p["commit"] or "not known" for p in provenance],
+        "versions": versions,
+    }
+    return {name: "; ".join(dict.fromkeys(map(str, values))) for name, values in told.items()}

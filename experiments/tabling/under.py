@@ -1,0 +1,81 @@
+"""What is said under a table: how to read it, which seeds varied, how much of the noise they are."""
+
+import math
+from collections.abc import Mapping, Sequence
+
+from tabling import noise
+from tabling.runs import SEEDS, Run
+
+READING = (
+    "UA, RA, TA, MI: mean ± standard deviation (n - 1) over the seeds, in percent. In parentheses the gap: absolute "
+    "difference to Retrain in points, computed per seed and then averaged (the paper's own gap is the difference of "
+    "the means). mean gap: of the four. UT: minutes, without compilation, data loading and evaluation."
+)
+BOLD = (
+    "Bold: a gap that is smaller than every other method's beyond the seeds' noise: for each of them the paired "
+    f"two-sided {100 * noise.CONFIDENCE:g} % t interval of the difference over the common seeds excludes zero. Unlearn "
+    "seeds of one original count as one, and one alone decides nothing. Original and Retrain do not compete."
+)
+FLOOR = "Between two Retrains: the mean gap of two Retrain models to each other; a gap within it is noise."
+COST = (
+    "images, k: thousands passed forward / backward, by the method's own account. remain per forget: remaining images "
+    "drawn for each forget image drawn over the run, repeats counted. rho: the fraction of the remaining rows that the "
+    "method could see."
+)
+
+
+def notes(blocks: Mapping[str, Sequence[Run]]) -> tuple[str, ...]:
+    """The paragraphs under a table.
+
+    Args:
+      blocks: the runs of each block of columns.
+    """
+    runs = [run for part in blocks.values() for run in part]
+    told = [READING, seeds_note(runs), variance_note(blocks)]
+    if len({run.label for run in runs}) > 1:
+        told.append(BOLD)
+    if any(run.result.get("retrain_spread") for run in runs):
+        told.append(FLOOR)
+    if any(run.result.get("cost") or run.result.get("ratio") is not None for run in runs):
+        told.append(COST)
+    return tuple(filter(None, told))
+
+
+def seeds_note(runs: Sequence[Run]) -> str:
+    """How many seeds there are, and which of the three varied."""
+    seeds = sorted({run.seeds for run in runs})
+    if all(len(set(triple)) == 1 for triple in seeds):
+        told = "training, split and unlearning seed are one number"
+        if len(seeds) > 1:
+            told += ", so all three varied together"
+        return f"Seeds: {len(seeds)} ({_listed([triple.train for triple in seeds])}); {told}."
+    varied = []
+    for place, name in enumerate(SEEDS):
+        values = sorted({triple[place] for triple in seeds})
+        varied.append(f"{name} {'varied' if len(values) > 1 else 'fixed'} ({_listed(values)})")
+    return f"Seeds: {len(seeds)} triples; {', '.join(varied)}."
+
+
+def _listed(values: Sequence[int]) -> str:
+    if len(values) > 3 and list(values) == list(range(values[0], values[-1] + 1)):
+        return f"{values[0]} to {values[-1]}"
+    return ", ".join(map(str, values))
+
+
+def variance_note(blocks: Mapping[str, Sequence[Run]]) -> str:
+    """The mean gap's deviation between and within (train, split) pairs; empty where no pair has two unlearn seeds."""
+    told = []
+    for block, runs in blocks.items():
+        parts = {}
+        for label in dict.fromkeys(run.label for run in runs):
+            split = noise.split_variance({run.seeds: run.result["gap"]["mean"] for run in runs if run.label == label})
+            if split:
+                parts[label] = f"{label} {math.sqrt(split.between):.2f} and {math.sqrt(split.within):.2f}"
+        if parts:
+            told.append((f"at {block}: " if len(blocks) > 1 else "") + ", ".join(parts.values()))
+    if not told:
+        return ""
+    return (
+        "Standard deviation of the mean gap between (train, split) pairs and within them, between unlearn seeds "
+        f"(one-way random-effects analysis of variance): {'; '.join(told)}."
+    )

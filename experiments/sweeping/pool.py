@@ -1,0 +1,241 @@
+"""Runs commands: at most so many at a time on this machine, or as job arrays on Slurm, both through ``submitit``.
+
+What a job prints goes to ``FOLDER/logs/SLUG.txt``, what became of it to ``FOLDER/logs/SLUG.json``. A job holds its log
+locked while it runs: where a killed program has left one behind, the next start waits for it instead of running it
+twice.
+
+On this machine each job has its own share of the cores; where they share a GPU, one worker is enough. Slurm itself was
+not at hand: its side is tested with stand-ins for its commands. ``FOLDER`` must lie where every node sees it.
+"""
+
+import collections
+import contextlib
+import dataclasses
+import json
+import os
+import signal
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from grid import Cell, Job
+from sweeping import execute
+
+from ltu_jax.config import ConfigError
+from ltu_jax.reporting.terminal import progress_for
+
+MONTH, DAY = 30 * 24 * 60, 24 * 60
+"""Minutes that a job may take, here and on Slurm; submitit's own limits are a few minutes."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Outcome:
+    """What became of a job."""
+
+    status: int | None  # exit status; None: it has not ended yet
+    seconds: float
+    last_line: str  # of its log
+
+
+@dataclasses.dataclass(frozen=True)
+class Pool:
+    """Where and how jobs run."""
+
+    folder: Path  # it is there
+    workers: int
+    cluster: str = "local"
+    slurm: Sequence[str] = ()
+
+    def __post_init__(self) -> None:
+        if self.workers < 1:
+            raise ConfigError(f"--workers: {self.workers} is too few; allowed: 1 or more")
+        self.executor(self.folder)  # its parameters are right, or it is told at once
+        self.log("").parent.mkdir(parents=True, exist_ok=True)
+
+    def run(self, label: str, jobs: Sequence[Job], finished: Callable[[Job], None] = lambda job: None) -> None:
+        """Runs jobs in their order and returns when all have ended; interrupted, it ends those that run.
+
+        Args:
+          label: for the progress bar.
+          jobs: what to run.
+          finished: called with each job as it ends, well or not.
+        """
+        if not jobs:
+            return
+        waiting, free = collections.deque(jobs), list(range(self.workers if self.cluster == "local" else len(jobs)))
+        running: dict[Any, tuple[Job, int]] = {}
+        # A folder of this call's own: submitit names its files by process numbers, which come again.
+        with (
+            tempfile.TemporaryDirectory(prefix="jobs-", dir=self.folder, ignore_cleanup_errors=True) as pickles,
+            progress_for()(label, len(jobs)) as advance,
+            _noted_signals() as noted,
+        ):
+            executor = self.executor(Path(pickles))
+            try:
+                while waiting or running:
+                    if noted:
+                        raise KeyboardInterrupt
+                    starting = [(waiting.popleft(), free.pop()) for _ in range(min(len(waiting), len(free)))]
+                    running |= zip(self._submit(executor, starting), starting, strict=True)
+                    for ended in [submitted for submitted in running if submitted.done()]:
+                        job, slot = running.pop(ended)
+                        free.append(slot)
+                        finished(job)
+                        advance(1)
+                    time.sleep(0.1)
+            finally:
+                self._cancel(list(running))
+
+    def executor(self, folder: Path) -> Any:
+        """The submitit executor, its parameters set.
+
+        Raises:
+          ConfigError: if Slurm is not there or does not know a parameter.
+        """
+        # Its set-up of logging closes the handlers of others, and absl's closes standard error with it.
+        os.environ.setdefault("SUBMITIT_LOG_LEVEL", "NOCONFIG")
+        import submitit
+
+        slurm = {f"slurm_{key}": value for key, value in map(_pair, self.slurm)}
+        try:
+            executor = submitit.AutoExecutor(folder, cluster=self.cluster)
+            executor.update_parameters(timeout_min=MONTH if self.cluster == "local" else DAY)
+            executor.update_parameters(slurm_array_parallelism=self.workers)
+            executor.update_parameters(**slurm)
+        except (NameError, RuntimeError, ValueError, TypeError) as error:
+            told = " ".join(str(error).split())
+            raise ConfigError(f"--cluster {self.cluster}: {told}; allowed: what submitit.AutoExecutor takes") from None
+        return executor
+
+    def outcome(self, job: Job) -> Outcome:
+        """What became of a job when it last ran."""
+        log, record = self.log(job.slug), self._record(job)
+        lines = log.read_text(errors="replace").splitlines() if log.exists() else []
+        last = next((line.strip() for line in reversed(lines) if line.strip()), "it has printed nothing")
+        return Outcome(record.get("status"), record.get("seconds", 0.0), last)
+
+    def done(self, job: Job) -> bool:
+        """Whether a job has ended well."""
+        return self._record(job).get("status") == 0
+
+    def unfinished(self, cells: Sequence[Cell]) -> list[Cell]:
+        """The cells that have no result."""
+        left = [cell for cell in cells if not (self.done(cell.job) and cell.result.is_file())]
+        for cell in left:
+            self.forget(cell.job)
+        return left
+
+    def forget(self, job: Job) -> None:
+        """Takes back that a job has ended well, where it has: what it made is gone."""
+        if self.done(job):
+            self.log(job.slug).with_suffix(".json").unlink(missing_ok=True)
+
+    def failure(self, name: str, job: Job) -> str:
+        """A line about a job that has not ended well."""
+        return f"{name}: {self.outcome(job).last_line} ({self.log(job.slug)})"
+
+    def log(self, slug: str) -> Path:
+        """The file that holds what a job prints."""
+        return self.folder / "logs" / f"{slug}.txt"
+
+    def _record(self, job: Job) -> dict[str, Any]:
+        path = self.log(job.slug).with_suffix(".json")
+        return json.loads(path.read_text()) if path.exists() else {}
+
+    def _submit(self, executor: Any, starting: list[tuple[Job, int]]) -> list[Any]:
+        if not starting:
+            return []
+        import cloudpickle
+
+        cloudpickle.register_pickle_by_value(execute)
+        local = self.cluster == "local"
+        arguments = [
+            (
+                job.command,
+                str(self.log(job.slug).absolute()),
+                os.getcwd(),
+                _share(slot, self.workers) if local else None,
+                # submitit hides all GPUs from local jobs that ask for none.
+                {"CUDA_VISIBLE_DEVICES": os.environ.get("CUDA_VISIBLE_DEVICES")} if local else {},
+            )
+            for job, slot in starting
+        ]
+        # Ctrl-C reaches every process of a terminal: only this one is to act on it.
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        try:
+            return executor.map_array(execute.run_command, *zip(*arguments, strict=True))
+        finally:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+
+    def _cancel(self, running: list[Any]) -> None:
+        while running := [job for job in running if not job.done()]:
+            for job in running:
+                if self.cluster == "local":
+                    # A job that is just starting may not hear it: it is told until it is gone.
+                    os.kill(int(job.job_id), signal.SIGTERM)
+                else:
+                    job.cancel(check=False)
+            if self.cluster != "local":
+                return
+            time.sleep(0.1)
+
+
+def prepare(pool: Pool, cells: Sequence[Cell], cache: Path) -> dict[str, Job]:
+    """Makes what cells share, one stage after the other.
+
+    Args:
+      pool: where it runs.
+      cells: the cells that are to run.
+      cache: what was made in it; made anew where the folder is gone.
+
+    Returns:
+      The job that failed, by the slug of each cell that cannot run for it.
+    """
+    if not cache.is_dir():
+        for job in (job for cell in cells for job in cell.problems):
+            pool.forget(job)
+    blocked: dict[str, Job] = {}
+    for stage in range(max((len(cell.problems) for cell in cells), default=0)):
+        jobs = {
+            cell.problems[stage].slug: cell.problems[stage]
+            for cell in cells
+            if len(cell.problems) > stage and cell.job.slug not in blocked
+        }
+        pool.run("problems", [job for job in jobs.values() if not pool.done(job)])
+        for cell in cells:
+            if len(cell.problems) > stage and not pool.done(cell.problems[stage]):
+                blocked.setdefault(cell.job.slug, cell.problems[stage])
+    return blocked
+
+
+@contextlib.contextmanager
+def _noted_signals() -> Iterator[list[int]]:
+    """Notes SIGINT and SIGTERM instead of acting on them: an exception between two lines would lose a job."""
+    noted: list[int] = []
+    before = {number: signal.signal(number, lambda n, _: noted.append(n)) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield noted
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def usable_cores() -> list[int]:
+    """The cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return sorted(os.sched_getaffinity(0))
+    return list(range(os.cpu_count() or 1))
+
+
+def _share(slot: int, workers: int) -> list[int]:
+    cores = usable_cores()
+    return cores[slot::workers] or [cores[slot % len(cores)]]
+
+
+def _pair(word: str) -> tuple[str, Any]:
+    key, sign, value = word.partition("=")
+    if not sign or not key:
+        raise ConfigError(f"--slurm: {word!r} is no pair; allowed: KEY=VALUE")
+    return key, int(value) if value.isdigit() else value

@@ -1,0 +1,55 @@
+"""What ``sweep.py`` and ``tune.py`` share as programs: arguments, one line for a mistake, an orderly stop."""
+
+import argparse
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import NoReturn
+
+from sweeping.pool import usable_cores
+
+from ltu_jax.command import fail
+from ltu_jax.config import ConfigError
+
+
+class Parser(argparse.ArgumentParser):
+    """Arguments of ``sweep.py`` and ``tune.py``; a mistake is one line."""
+
+    def __init__(self, usage: str) -> None:
+        super().__init__(description=usage, formatter_class=argparse.RawDescriptionHelpFormatter)
+        cores = len(usable_cores())
+        self.add_argument("file", metavar="FILE.py", type=Path, help="sweep file with get_sweep() -> Sweep")
+        self.add_argument("--cache", type=Path, help="originals, Retrain models and attackers; unset: beside the runs")
+        self.add_argument("--workers", type=int, default=cores, help=f"jobs at a time; unset: one a core, {cores} here")
+        self.add_argument("--cluster", choices=("local", "slurm"), default="local", help="where jobs run")
+        self.add_argument(
+            "--slurm", nargs="+", default=[], metavar="KEY=VALUE", help="for sbatch: partition=gpu gpus_per_node=1"
+        )
+
+    def error(self, message: str) -> NoReturn:
+        """Tells a mistake in one line, with exit status 2."""
+        fail(ConfigError(message))
+
+
+def folder(flag: str, path: Path) -> Path:
+    """Makes the folder that a flag names.
+
+    Raises:
+      ConfigError: if it cannot be made.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"{flag}: {str(path)!r}: {error.strerror}; allowed: a folder to write to") from None
+    return path
+
+
+def start(main: Callable[[list[str]], int]) -> NoReturn:
+    """Runs a program of this folder and exits: 2 after a mistake, told in one line, 130 when it was stopped."""
+    try:
+        raise SystemExit(main(sys.argv[1:]))
+    except ConfigError as error:
+        fail(error)
+    except KeyboardInterrupt:
+        print("stopped; the same command goes on", file=sys.stderr)
+        raise SystemExit(130) from None

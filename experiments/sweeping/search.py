@@ -1,0 +1,148 @@
+"""The search for a row's best settings: Optuna's TPE, kept in a journal so that a killed search goes on."""
+
+import dataclasses
+import functools
+import json
+import math
+import statistics
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from grid import Cell, Range, Row, Sweep, cells
+from sweeping.pool import Pool
+
+from ltu_jax.config import ConfigError, digest
+
+if TYPE_CHECKING:
+    from optuna.distributions import BaseDistribution
+
+MEASURES = ("ua", "ra", "ta", "mi")
+RANDOM_TRIALS = 4
+"""Finished trials before TPE has something to go on; Optuna's own 10 is more than a whole search here."""
+
+
+class Trial(NamedTuple):
+    """A trial under way: its number in the journal and a run for each tuning seed."""
+
+    number: int
+    runs: list[Cell]
+
+
+class Search:
+    """The search of one row; all its state lies in the journal."""
+
+    def __init__(self, sweep: Sweep, row: Row, trials: Path, cache: Path, journal: Path) -> None:
+        """Checks the row's space.
+
+        Args:
+          sweep: what is tuned, its seeds the tuning seeds.
+          row: one of its rows.
+          trials: where each run's folder lies.
+          cache: where originals, Retrain models and attackers lie.
+          journal: the journal's file; many searches share it.
+
+        Raises:
+          ConfigError: if a bound is refused by the program, or the row's own settings lie outside.
+        """
+        self.row, self.sweep, self._trials, self._cache, self._journal = row, sweep, trials, cache, journal
+        for name, space in row.space.items():
+            for value in space if isinstance(space, list) else space[:2]:
+                self.runs({name: value})
+        own = self.runs({})
+        if own[0].config.evaluation.num_retrain < 1:
+            raise ConfigError("config.evaluation.num_retrain: 0 leaves no gap to tune for; allowed: 1 or more")
+        self._own = {
+            name: _inside(row, name, functools.reduce(getattr, name.split("."), own[0].config)) for name in row.space
+        }
+        # Other settings, seeds or bounds are another search: its trials do not count for this one.
+        self._name = f"{row.label} {digest([run.job.slug for run in own], {**row.space})[:8]}"
+
+    def ask(self) -> Trial:
+        """The trial that was under way when the search was last stopped, else a new one."""
+        import optuna
+
+        study = self._study()
+        states = optuna.trial.TrialState
+        for trial in study.get_trials(states=(states.RUNNING,)):
+            if set(trial.params) == set(self.row.space):
+                return Trial(trial.number, self.runs(trial.params))
+            study.tell(trial.number, state=states.FAIL)  # stopped while it was being drawn
+        if not study.get_trials(states=(states.WAITING, states.COMPLETE)):
+            study.enqueue_trial(self._own)
+        # A sampler of its own: a search that was stopped draws the same as one that was not.
+        study.sampler = optuna.samplers.TPESampler(seed=len(study.trials), n_startup_trials=RANDOM_TRIALS)
+        trial = study.ask({name: _distribution(space) for name, space in self.row.space.items()})
+        return Trial(trial.number, self.runs(trial.params))
+
+    def tell(self, trial: Trial, gap: float) -> None:
+        """Finishes a trial; ``gap`` is the mean over its seeds, infinite where a run diverged."""
+        self._study().tell(trial.number, gap)
+
+    def finished(self) -> list[tuple[Mapping[str, Any], float]]:
+        """``(settings, gap)`` of each finished trial, in order."""
+        import optuna
+
+        trials = self._study().get_trials(states=(optuna.trial.TrialState.COMPLETE,))
+        return [(_rounded(trial.params), math.inf if trial.value is None else trial.value) for trial in trials]
+
+    def runs(self, settings: Mapping[str, Any]) -> list[Cell]:
+        """The row's run with these settings at each tuning seed."""
+        row = dataclasses.replace(self.row, settings={**self.row.settings, **_rounded(settings)})
+        return cells(dataclasses.replace(self.sweep, rows=[row]), self._trials, self._cache)
+
+    def report(self, here: Pool, trials: int) -> dict[str, Any]:
+        """The best settings and the first ``trials`` finished trials, JSON-ready."""
+        finished = self.finished()[:trials]
+        best, gap = min(finished, key=lambda trial: trial[1])
+        search = [self._told(here, settings, gap) for settings, gap in finished]
+        return {"best": best, "gap": gap, "space": {**self.row.space}, "search": search}
+
+    def results(self, settings: Mapping[str, Any]) -> list[dict[str, Any]]:
+        """What ``result.json`` of each run with these settings holds; a run that diverged has none."""
+        return [json.loads(run.result.read_text()) for run in self.runs(settings) if run.result.is_file()]
+
+    def _told(self, here: Pool, settings: Mapping[str, Any], gap: float) -> dict[str, Any]:
+        seconds = sum(here.outcome(run.job).seconds for run in self.runs(settings))
+        if math.isinf(gap):
+            return {"settings": settings, "gap": None, "scores": None, "seconds": seconds, "diverged": True}
+        scores = [result["scores"] for result in self.results(settings)]
+        mean = {name: statistics.mean(score[name] for score in scores) for name in MEASURES}
+        return {"settings": settings, "gap": gap, "scores": mean, "seconds": seconds}
+
+    def _study(self) -> Any:
+        import optuna
+        from optuna.storages.journal import JournalFileBackend
+
+        optuna.logging.set_verbosity(optuna.logging.WARNING)
+        backend = JournalFileBackend(str(self._journal))
+        storage = optuna.storages.JournalStorage(backend)
+        return optuna.create_study(study_name=self._name, storage=storage, load_if_exists=True)
+
+
+def _distribution(space: Range) -> "BaseDistribution":
+    from optuna import distributions
+
+    if isinstance(space, list):
+        return distributions.CategoricalDistribution(space)
+    low, high, log = *space[:2], "log" in space[2:]
+    if _whole(space):
+        return distributions.IntDistribution(int(low), int(high), log=log)
+    return distributions.FloatDistribution(low, high, log=log)
+
+
+def _inside(row: Row, name: str, value: Any) -> Any:
+    """The row's own value of a field, of the type of its space."""
+    space = row.space[name]
+    if value in space if isinstance(space, list) else space[0] <= value <= space[1]:
+        return int(value) if not isinstance(space, list) and _whole(space) else value
+    raise ConfigError(f"row {row.label!r}: {name}: its own value {value!r} is not in its space; allowed: {space}")
+
+
+def _whole(space: Range) -> bool:
+    return all(isinstance(bound, int) for bound in space[:2])
+
+
+def _rounded(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Three digits are enough for a rate, and can be read in a command."""
+    return {name: float(f"{value:.3g}") if isinstance(value, float) else value for name, value in settings.items()}

@@ -1,0 +1,26 @@
+"""A whole class to forget, ship, of the small cifar10_jpeg problem; one seed, settings as tuned for random rows.
+
+export TFDS_DATA_DIR=...
+python experiments/sweep.py experiments/sweeps/cifar10_jpeg_class.py --out runs/cifar10_jpeg_class
+python experiments/tables.py 1 runs/cifar10_jpeg_class/results.jsonl
+
+TA is of the classes that remain; GA and RandL, SalUn's way, are what class-wise forgetting is usually done with.
+"""
+
+import dataclasses
+
+from grid import Sweep
+from sweeps import cifar10_jpeg
+
+SHOWN = ("FT", "RandL", "GA", "SalUn", "SCRUB", "LTU")
+
+
+def get_sweep() -> Sweep:
+    """The sweep."""
+    whole = cifar10_jpeg.get_sweep()
+    return dataclasses.replace(
+        whole,
+        rows=[row for row in whole.rows if row.label in SHOWN],
+        seeds=(0,),
+        settings={**whole.settings, "data.forget_kind": "class", "data.forget_class": 4},
+    )

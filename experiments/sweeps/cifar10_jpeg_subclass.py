@@ -1,0 +1,19 @@
+"""A sub-class to forget, ship within vehicles, of a model that tells vehicles from animals; one seed.
+
+export TFDS_DATA_DIR=...
+python experiments/sweep.py experiments/sweeps/cifar10_jpeg_subclass.py --out runs/cifar10_jpeg_subclass
+python experiments/tables.py 1 runs/cifar10_jpeg_subclass/results.jsonl
+"""
+
+import dataclasses
+
+from grid import Sweep
+from sweeps import cifar10_jpeg_class
+
+
+def get_sweep() -> Sweep:
+    """The sweep."""
+    whole = cifar10_jpeg_class.get_sweep()
+    vehicle_or_animal = (0, 0, 1, 1, 0)  # airplane, automobile, frog, horse, ship
+    subclass = {"data.forget_kind": "subclass", "data.superclasses": vehicle_or_animal}
+    return dataclasses.replace(whole, settings={**whole.settings, **subclass})

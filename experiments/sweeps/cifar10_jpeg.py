@@ -1,7 +1,8 @@
-"""Table 1's left half on 5,000 real images: every method, 10 % to forget, baselines at rho 1 and LTU at 0.3.
+r"""Table 1's left half on 5,000 real images: every method, 10 % to forget, baselines at rho 1 and LTU at 0.3.
 
 export TFDS_DATA_DIR=...
-python experiments/tune.py experiments/sweeps/cifar10_jpeg.py --out experiments/results/cifar10_jpeg/tuned.json
+python experiments/tune.py experiments/sweeps/cifar10_jpeg.py --out experiments/results/cifar10_jpeg/tuned.json \
+    --runs runs/tune
 python experiments/sweep.py experiments/sweeps/cifar10_jpeg.py --out runs/cifar10_jpeg
 python experiments/tables.py 1 runs/cifar10_jpeg/results.jsonl
 

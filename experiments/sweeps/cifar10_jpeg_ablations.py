@@ -1,8 +1,8 @@
-"""Tables 3 and 4 on 5,000 real images: what each part of LTU is good for, every variant re-tuned.
+r"""Tables 3 and 4 on 5,000 real images: what each part of LTU is good for, every variant re-tuned.
 
 export TFDS_DATA_DIR=...
-python experiments/tune.py experiments/sweeps/cifar10_jpeg_ablations.py \\
-    --out experiments/results/cifar10_jpeg/tuned_ablations.json
+python experiments/tune.py experiments/sweeps/cifar10_jpeg_ablations.py \
+    --out experiments/results/cifar10_jpeg/tuned_ablations.json --runs runs/tune
 python experiments/sweep.py experiments/sweeps/cifar10_jpeg_ablations.py --out runs/cifar10_jpeg_ablations
 python experiments/tables.py 3 runs/cifar10_jpeg_ablations/results.jsonl
 

@@ -65,7 +65,7 @@ def cached_numbers(directory: Path | None, kind: str, key: Any, make: Callable[[
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise CheckpointError(f"{path} cannot be read ({error}); delete it to make it anew") from error
         if entry.get("sha256") != digest(value):
-            raise CheckpointError(f"{path} is damaged: its contents do not match its checksum; delete it to make it anew")
+            raise CheckpointError(f"{path} is damaged: it does not match its checksum; delete it to make it anew")
         return value
     value = make()
     if path is not None:

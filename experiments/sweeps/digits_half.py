@@ -1,0 +1,15 @@
+"""Table 1's right half on digits: every method, 50 % to forget, three seeds.
+
+python experiments/sweep.py experiments/sweeps/digits_half.py --out runs/digits-half --cache runs/digits-sweep/cache
+python experiments/tables.py 1 runs/digits-sweep/results.jsonl runs/digits-half/results.jsonl
+"""
+
+import dataclasses
+
+from grid import Sweep
+from sweeps import digits
+
+
+def get_sweep() -> Sweep:
+    """The sweep."""
+    return dataclasses.replace(digits.get_sweep(), forget_fractions=(0.5,))

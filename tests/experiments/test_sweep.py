@@ -1,0 +1,302 @@
+"""A sweep runs every cell once, goes on after whatever stopped it, and leaves nothing running."""
+
+import collections
+import fcntl
+import json
+import os
+import pathlib
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import grid
+import pytest
+import sweep
+from sweeping import pool
+from sweeping.pool import Pool
+
+from ltu_jax.config import ConfigError
+
+ROOT = pathlib.Path(__file__).parents[2]
+TOY = str(pathlib.Path(__file__).with_name("toy.py"))
+FILE = """
+from grid import Row, Sweep
+
+def get_sweep():
+    rows = [Row("FT", "finetune"), Row("GA", "gradient_ascent"), Row("LTU", "ltu", {LTU}), Row("SSD", "ssd")]
+    return Sweep({CONFIG!r}, rows[:{ROWS}], {SEEDS})
+"""
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    """A folder with a sweep file, where the program is a toy."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(grid, "PROGRAM", ("python", TOY))
+    monkeypatch.setenv("TOY_LOG", str(tmp_path / "toy.log"))
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    write_file()
+    return tmp_path
+
+
+def write_file(ltu="{}", seeds="(0,)", rows="4"):
+    text = FILE.replace("{CONFIG!r}", repr(str(ROOT / "experiments" / "configs" / "digits.py")))
+    pathlib.Path("file.py").write_text(text.replace("{LTU}", ltu).replace("{SEEDS}", seeds).replace("{ROWS}", rows))
+
+
+def events(here, kind="end"):
+    path = here / "toy.log"
+    told = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+    return [event for event in told if event["event"] == kind]
+
+
+def cells_of(told):
+    return [event for event in told if "prepare" not in event["name"]]
+
+
+def ended(here):
+    return collections.Counter(event["name"] for event in events(here))
+
+
+def lines(here):
+    return [json.loads(line) for line in (here / "out" / "results.jsonl").read_text().splitlines()]
+
+
+def run(*arguments):
+    return sweep.main(["file.py", "--out", "out", *arguments])
+
+
+def start(*arguments, **environment):
+    """The program as a process of its own."""
+    code = (
+        f"import sys; sys.path.insert(0, {str(ROOT / 'experiments')!r}); import grid, sweep, sweeping.program;"
+        f" grid.PROGRAM = ('python', {TOY!r}); sweeping.program.start(sweep.main)"
+    )
+    command = [sys.executable, "-c", code, "file.py", "--out", "out", *arguments]
+    with open("stderr.txt", "w") as stderr:
+        variables = {**os.environ, **environment}
+        return subprocess.Popen(command, env=variables, stderr=stderr, start_new_session=True)
+
+
+def wait_until(true, seconds=60):
+    deadline = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.05)
+
+
+def alive(event):
+    """Whether the process of an event runs; one that has ended and waits to be reaped does not."""
+    try:
+        os.kill(event["pid"], 0)
+        stat = pathlib.Path(f"/proc/{event['pid']}/stat")
+        return not stat.exists() or stat.read_text().rpartition(")")[2].split()[0] != "Z"
+    except (ProcessLookupError, FileNotFoundError):
+        return False
+
+
+def test_a_failed_cell_is_reported_stops_nothing_and_is_tried_again(here, monkeypatch, capsys):
+    monkeypatch.setenv("TOY_FAILS", "gradient_ascent")
+    assert run("--workers", "2") == 1
+    told = capsys.readouterr().err
+    failed = [line for line in told.splitlines() if line.startswith("failed: ")]
+    assert len(failed) == 1 and "ga-seed0-" in failed[0] and "error: loss not finite in steps 1..2" in failed[0]
+    log = pathlib.Path(failed[0].rpartition("(")[2].rstrip(")"))
+    assert "error: loss not finite in steps 1..2" in log.read_text() and log.read_text().startswith("$ python ")
+    assert [line["label"] for line in lines(here)] == ["FT", "LTU", "SSD"]
+
+    monkeypatch.delenv("TOY_FAILS")
+    assert run("--workers", "2") == 0
+    assert [line["label"] for line in lines(here)] == ["FT", "GA", "LTU", "SSD"]
+    assert set(ended(here).values()) == {1} and len(ended(here)) == 5  # four cells and their problem
+    assert events(here)[0]["name"] == "prepare ltu 0"
+    capsys.readouterr()
+    assert run("--workers", "2") == 0
+    assert capsys.readouterr().err == ""  # no progress: nothing is left to run
+    for line in lines(here):
+        folder = pathlib.Path(line["command"].split("--workdir ")[1].split()[0])
+        assert line["result"] == json.loads((folder / "result.json").read_text())
+
+
+def test_no_more_jobs_run_than_workers_each_on_its_own_cores(here, monkeypatch):
+    monkeypatch.setenv("TOY_SECONDS", "1.5")
+    assert run("--workers", "2") == 0
+    told = cells_of(json.loads(line) for line in (here / "toy.log").read_text().splitlines())
+    running, most = {}, 0
+    for event in told:
+        if event["event"] == "start":
+            assert not any(set(event["cores"]) & set(cores) for cores in running.values()) or os.cpu_count() == 1
+            running[event["pid"]] = event["cores"]
+        else:
+            del running[event["pid"]]
+        most = max(most, len(running))
+    assert most == 2
+
+
+def test_every_core_has_a_worker_and_no_core_more_than_its_share(monkeypatch):
+    monkeypatch.setattr(pool, "usable_cores", lambda: [2, 3, 5, 7, 11])
+    shares = [pool._share(slot, 2) for slot in range(2)]
+    assert sorted(sum(shares, [])) == [2, 3, 5, 7, 11] and {len(share) for share in shares} == {2, 3}
+    assert [pool._share(slot, 7) for slot in range(7)] == [[2], [3], [5], [7], [11], [2], [3]]
+
+
+def test_jobs_see_the_gpus_that_the_sweep_sees(here, monkeypatch):
+    # submitit alone sets the variable to nothing, which hides them all.
+    write_file(rows="1")
+    assert run() == 0
+    assert {event["cuda"] for event in events(here)} == {None}
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3")
+    write_file(rows="1", seeds="(1,)")
+    assert run() == 0
+    assert {event["cuda"] for event in events(here)} == {None, "3"}
+
+
+def test_a_sweep_killed_half_way_goes_on_and_runs_nothing_twice(here):
+    write_file(seeds="(0, 1)", rows="3")
+    process = start("--workers", "2", TOY_SECONDS="1")
+    wait_until(lambda: len(cells_of(events(here))) >= 2 and len(cells_of(events(here, "start"))) > 2)
+    process.kill()
+    process.wait()
+    assert len(lines(here)) < 6
+    assert run("--workers", "2") == 0
+    assert len(ended(here)) == 2 + 6 and set(ended(here).values()) == {1}
+    killed = (here / "out" / "results.jsonl").read_text()
+    assert sweep.main(["file.py", "--out", "whole"]) == 0
+    assert killed.replace("out/", "whole/") == (here / "whole" / "results.jsonl").read_text()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_sweep_that_is_stopped_leaves_nothing_running_and_goes_on(here, number):
+    process = start("--workers", "2", TOY_SECONDS="60")
+    wait_until(lambda: cells_of(events(here, "start")))
+    if number == signal.SIGINT:
+        os.killpg(process.pid, number)  # as a terminal does
+    else:
+        process.send_signal(number)
+    assert process.wait(timeout=30) == 130
+    told = pathlib.Path("stderr.txt").read_text()
+    assert "the same command goes on" in told and "Traceback" not in told
+    assert not any(alive(event) for event in events(here, "start"))
+    assert not list((here / "out").glob("jobs-*"))
+    assert run("--workers", "4") == 0
+    assert set(ended(here).values()) == {1}
+
+
+def test_a_cell_that_waits_for_one_left_behind_can_be_stopped(here):
+    write_file(rows="1")
+    (here / "out" / "logs").mkdir(parents=True)
+    file, runs, cache = map(pathlib.Path, ("file.py", "out/cells", "out/cache"))
+    slug = grid.cells(grid.load_sweep(file), runs, cache)[0].job.slug
+    with (here / "out" / "logs" / f"{slug}.txt").open("w") as left_behind:
+        fcntl.flock(left_behind, fcntl.LOCK_EX)
+        process = start()
+        wait_until(lambda: ended(here) and len(list((here / "out").glob("jobs-*/*_log.out"))) == 1)
+        time.sleep(1)
+        process.terminate()
+        assert process.wait(timeout=30) == 130
+    assert not cells_of(events(here, "start"))
+
+
+def test_other_settings_run_anew_and_the_rest_is_kept(here):
+    assert run("--workers", "4") == 0
+    first = lines(here)
+    write_file(ltu="{'method.learning_rate': 0.1}")
+    assert run("--workers", "4") == 0
+    second = lines(here)
+    assert [a == b for a, b in zip(first, second, strict=True)] == [True, True, False, True]
+    assert second[2]["result"]["gap"]["mean"] == pytest.approx(2)  # the toy's |log10(0.1) + 3|
+    assert sum(ended(here).values()) == 5 + 1
+
+
+def test_what_is_gone_is_made_again(here):
+    write_file(rows="2")
+    assert run("--workers", "2") == 0
+    gone = json.loads((here / "out" / "sweep.json").read_text())["cells"][1]
+    (here / "out" / "cells" / gone["slug"] / "result.json").unlink()
+    assert run("--workers", "2") == 0
+    assert ended(here)[gone["slug"]] == 2 and sum(ended(here).values()) == 3 + 1
+    (here / "out" / "cells" / gone["slug"] / "result.json").unlink()
+    shutil.rmtree(here / "out" / "cache")
+    assert run("--workers", "2") == 0
+    assert ended(here)["prepare finetune 0"] == 2 and len(lines(here)) == 2
+
+
+def test_cells_whose_problem_failed_do_not_run(here, monkeypatch, capsys):
+    monkeypatch.setenv("TOY_FAILS", "prepare ltu")  # it is the LTU row that asks for most
+    assert run() == 1
+    told = capsys.readouterr().err
+    assert told.count("failed: ") == 4 and told.count("problem-seed0-") == 4
+    assert not ended(here) and lines(here) == []
+
+
+def test_a_dry_run_prints_the_commands_and_writes_nothing(here, capsys):
+    assert run("--dry_run") == 0
+    printed = capsys.readouterr().out.splitlines()
+    assert len(printed) == 5 and "--prepare" in printed[0]
+    assert sorted(path.name for path in here.iterdir()) == ["file.py"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        (["file.py"], "--out"),
+        (["file.py", "--out", "out", "--workers", "0"], "--workers: 0"),
+        (["file.py", "--out", "out", "--cluster", "cloud"], "cloud"),
+        (["nothing.py", "--out", "out"], "nothing.py"),
+        (["file.py", "--out", "file.py"], "--out: 'file.py'"),
+        (["file.py", "--out", "out", "--cluster", "slurm"], "--cluster slurm.*srun"),
+        (["file.py", "--out", "out", "--slurm", "partition"], "--slurm: 'partition'"),
+    ],
+)
+def test_a_mistake_is_one_line_and_status_2(here, arguments, named):
+    command = [sys.executable, str(ROOT / "experiments" / "sweep.py"), *arguments]
+    process = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "PATH": ""})
+    assert process.returncode == 2
+    (line,) = process.stderr.splitlines()
+    assert line.startswith("error: ")
+    assert re.search(named, line)
+    assert not (here / "out" / "cells").exists()
+
+
+SLURM = {
+    # What sbatch is given is kept; the tasks of an array all start at once.
+    "sbatch": """
+cp "$1" "$(dirname "$0")/submitted-$$"
+last=$(sed -n 's/^#SBATCH --array=0-\\([0-9]*\\).*/\\1/p' "$1")
+export SLURM_JOB_ID=$$ SLURM_NTASKS=1 SLURM_JOB_NUM_NODES=1 SLURM_NODEID=0 SLURM_PROCID=0 SLURM_LOCALID=0
+[ -n "$last" ] && export SLURM_ARRAY_JOB_ID=$$
+for task in $(seq 0 ${last:-0}); do
+  SLURM_ARRAY_TASK_ID=$task bash "$(dirname "$0")/submitted-$$" >/dev/null 2>&1 &
+done
+echo "Submitted batch job $$"
+""",
+    "srun": 'while [ "${1#-}" != "$1" ]; do case $1 in --output|--error) shift;; esac; shift; done; exec "$@"',
+    "sacct": "echo 'JobID|State|NodeList'",
+}
+
+
+@pytest.fixture
+def slurm(tmp_path, monkeypatch):
+    """A folder with stand-ins for Slurm's commands, which run everything at once."""
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    for name, text in SLURM.items():
+        (folder / name).write_text(f"#!/bin/bash\n{text}\n")
+        (folder / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{folder}{os.pathsep}{os.environ['PATH']}")
+    return folder
+
+
+def test_slurm_gets_the_cells_as_one_job_array_of_so_many_at_a_time(here, slurm):
+    assert run("--workers", "2", "--cluster", "slurm", "--slurm", "partition=gpu", "gpus_per_node=1") == 0
+    assert [line["label"] for line in lines(here)] == ["FT", "GA", "LTU", "SSD"]
+    assert set(ended(here).values()) == {1}
+    submitted = sorted((path.read_text() for path in slurm.glob("submitted-*")), key=len)
+    assert len(submitted) == 2 and "--array" not in submitted[0]  # the problem, then the cells
+    assert "#SBATCH --array=0-3%2" in submitted[1]
+    assert all("#SBATCH --partition=gpu" in text and "#SBATCH --gpus-per-node=1" in text for text in submitted)
+    with pytest.raises(ConfigError, match="--cluster slurm: .*partitions"):
+        Pool(here, 2, "slurm", ["partitions=gpu"])

@@ -1,6 +1,5 @@
 """The trade-off picture: how far each method is from Retrain on what goes, against on what stays."""
 
-import itertools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,7 +9,7 @@ from tabling.layout import one_each_pair
 from tabling.runs import Run, by_block
 
 from ltu_jax.reporting.marks import Mark, draw_marks, gap_axis
-from ltu_jax.reporting.plots import GREY, ORANGE, SERIES, house_figure
+from ltu_jax.reporting.plots import GREY, ORANGE, house_figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -23,9 +22,7 @@ def marks(runs: Sequence[Run]) -> list[Mark]:
     rows: dict[str, list[Mapping[str, float]]] = {}
     for run in runs:
         rows.setdefault(run.label, []).append(run.result["gap"])
-    # The colour of the Retrain floor is no method's.
-    colours = itertools.cycle(colour for colour in SERIES if colour != ORANGE)
-    told = [_mark(label, gaps, colour) for (label, gaps), colour in zip(rows.items(), colours, strict=False)]
+    told = [_mark(label, gaps) for label, gaps in rows.items()]
     return [*told, _mark("Original", [run.result["original_gap"] for run in one_each_pair(runs)], GREY)]
 
 
@@ -35,7 +32,7 @@ def floor(runs: Sequence[Run]) -> Mark | None:
     return _mark(FLOOR, spreads, ORANGE) if spreads else None
 
 
-def _mark(name: str, gaps: Sequence[Mapping[str, float]], colour: str) -> Mark:
+def _mark(name: str, gaps: Sequence[Mapping[str, float]], colour: str = "") -> Mark:
     forgetting = noise.spread([(gap["ua"] + gap["mi"]) / 2 for gap in gaps])
     remembering = noise.spread([(gap["ra"] + gap["ta"]) / 2 for gap in gaps])
     return Mark(name, forgetting.mean, remembering.mean, forgetting.deviation or 0, remembering.deviation or 0, colour)

@@ -36,7 +36,7 @@ def tradeoff(groups: Sequence[Group], spread: Gaps, original: Gaps, title: str) 
         marks.append(Mark("Original", *start, colour=GREY))
     with house_figure(8, 5) as figure:
         axes = figure.subplots()
-        axes.grid(axis="both")
+        axes.grid(visible=True, axis="both")
         if not np.isnan(corner := _corner(spread)).any():
             axes.fill((0, corner[0], corner[0], 0), (0, 0, corner[1], corner[1]), ORANGE, alpha=0.15, linewidth=0)
             axes.plot((corner[0], corner[0], 0), (0, corner[1], corner[1]), color=ORANGE, linewidth=1)
@@ -63,7 +63,7 @@ def gap_ranking(groups: Sequence[Group], spread: Gaps, original: Gaps, title: st
     with house_figure(8, 0.7 + 0.27 * len(bars)) as figure:
         axes = figure.subplots()
         axes.grid(visible=False, axis="y")
-        axes.grid(axis="x")
+        axes.grid(visible=True, axis="x")
         drawn = axes.barh(range(len(bars)), means, 0.7, color=colours, xerr=deviations, ecolor="#333333")
         told = [f"{mean:.2f}" + (f" ± {off:.2f}" if off else "") for mean, off in zip(means, deviations, strict=True)]
         axes.bar_label(drawn, told, padding=4, fontsize=8)
@@ -93,7 +93,7 @@ def gap_against_cost(groups: Sequence[Group], spread: Gaps, title: str) -> str |
     stairs += [(budgets[i + 1], reached[i + 1], budgets[i + 1], gap) for i, gap in enumerate(reached[:-1])]
     with house_figure(8, 4) as figure:
         axes = figure.subplots()
-        axes.grid(axis="both")
+        axes.grid(visible=True, axis="both")
         log_axis(axes, "x", flops, quantity)
         axes.set_xlim(flops[0] / 1.5, budgets[-1])
         gap_axis(axes, "y", max(mark.y + mark.y_deviation for mark in marks))

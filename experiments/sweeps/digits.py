@@ -34,7 +34,7 @@ def get_sweep() -> Sweep:
         Row("Amnesiac (relabel)", "amnesiac_relabel", SMALL, space={**rate(1e-4, 1e-2), **epochs}),
         Row("Fisher", "fisher", {"method.batch_size": 4}, space={"method.alpha": (1e-10, 1e-6, "log")}),
         Row("SSD", "ssd", space={"method.alpha": (1.0, 20.0, "log"), "method.dampening": (0.1, 1.0)}),
-        Row("BadT", "bad_teacher", SMALL, space={**rate(1e-4, 1e-2), **epochs}),
+        Row("BadT", "bad_teacher", {**SMALL, "method.epochs": 3.0}, space={**rate(1e-4, 1e-2), **epochs}),
         Row("SalUn", "salun", SMALL, space={**rate(0.001, 0.1), **epochs}),
         Row("NegGrad+", "neggrad_plus", SMALL, space={**rate(0.003, 0.1), "method.remain_weight": (0.8, 0.999)}),
         Row("SCRUB", "scrub", SMALL, space={**rate(1e-4, 1e-2), "method.max_epochs": [1.0, 2.0, 5.0]}),

@@ -223,8 +223,8 @@ class Descent:
     augment: bool = setting(True, "apply config.data.augment while unlearning")
     remain_per_forget: Optional[float] = setting(
         None,
-        "remaining images an epoch for each forget row, the rho subset repeated or cut as needed;"
-        " unset: each row of the subset once, the published protocol",
+        "remaining images an epoch (NegGrad+: a step) for each forget image, the rho subset repeated or cut as needed;"
+        " unset: each row of the subset once, the published protocol; GA sees none",
         above=0,
     )
 
@@ -308,7 +308,9 @@ class Fisher:
     estimator: str = setting(
         "example", "squared gradients of single rows, or SalUn's of whole batches", choices=("example", "batch")
     )
-    batch_size: int = setting(32, "rows at a time; of estimator=batch also what is squared", low=1)
+    batch_size: int = setting(
+        4, "rows at a time: memory is theirs x classes x the parameters; of estimator=batch what is squared", low=1
+    )
 
 
 @dataclasses.dataclass
@@ -371,7 +373,7 @@ METHOD_CONFIGS: dict[str, Callable[[], Any]] = {
         order="mixed",
     ),
     "fisher": Fisher,
-    "fisher_salun_compat": lambda: Fisher(alpha=1e-9, scaling="code", estimator="batch"),
+    "fisher_salun_compat": lambda: Fisher(alpha=1e-9, scaling="code", estimator="batch", batch_size=32),
     "ssd": SSD,
     "bad_teacher": lambda: BadTeacher(
         "bad_teacher", epochs=1.0, optimizer="adam", learning_rate=1e-4, weight_decay=0.0, augment=False

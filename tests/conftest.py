@@ -1,4 +1,4 @@
-"""Settings for the whole suite: rank promotion is an error, compiled programs are kept between runs."""
+"""Settings for the whole suite: rank promotion is an error."""
 
 import os
 

@@ -135,7 +135,9 @@ def test_prepare_makes_what_every_run_of_the_problem_needs_and_nothing_else(fold
     code, out, err = run(folder, "--prepare", "--cache", "prepared", "--config.seed=5", "--workdir", "never")
     assert code == 0 and "prepared" in out and "original" in err and "shadow 2/2" in err, err
     assert not (folder / "never").exists()
-    code, _, err = run(folder, "--cache", "prepared", "--config.seed=5", "--workdir", "after", "--config.method.epochs=1")
+    code, _, err = run(
+        folder, "--cache", "prepared", "--config.seed=5", "--workdir", "after", "--config.method.epochs=1"
+    )
     assert code == 0 and "original" not in err and "retrain" not in err and "shadow" not in err
 
 

@@ -26,7 +26,10 @@ BAD = {
         "config.method.keep_fraction: 'half' is no number; allowed: a number",
     ),
     "prepare and dry run": (["--prepare", "--dry_run"], "--prepare: it trains and --dry_run trains nothing; allowed:"),
-    "unknown method name": (["--config.method.name=slaun"], "config.method.name: 'slaun' is unknown; allowed: .*; did you mean 'salun'"),
+    "unknown method name": (
+        ["--config.method.name=slaun"],
+        "config.method.name: 'slaun' is unknown; allowed: .*; did you mean 'salun'",
+    ),
     "unknown data set": (["--config.data.name=digit"], "config.data.name: 'digit' .* did you mean 'digits'"),
     "strange id": (
         ["--config.data.forget_kind=ids", "--config.data.forget_ids=ids.txt"],

@@ -1,5 +1,6 @@
 """How a method that trains on batches begins, and how it takes a step down a loss of its own."""
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -25,7 +26,7 @@ class Context:
 
     order_key: jax.Array  # shuffles the epochs
     schedule: Schedule
-    extra: Any = ()  # what the method adds: teachers, keys, weights; all arrays, so that a trial compiles nothing
+    extra: Any = ()  # what the method adds: teachers, a key
 
 
 def begin(
@@ -56,8 +57,9 @@ def begin(
     return state, Context(order_key, make_schedule(settings.schedule, settings.learning_rate, num_steps), extra)
 
 
+@functools.lru_cache(maxsize=64)
 def descend(loss: LossFn) -> StepFn:
-    """A ``Method.step`` that takes one step of the state's optimizer on ``loss``."""
+    """A ``Method.step`` that takes one step of the state's optimizer on ``loss``; one function for one loss."""
 
     def step(state: UnlearnState, context: Context, draw: Any) -> tuple[UnlearnState, Metrics]:
         with_aux = jax.value_and_grad(loss, has_aux=True)

@@ -22,7 +22,8 @@ def build(settings: config.Fisher, parts: Parts) -> Method:
     weighs it by the batch's mean probability (``estimator="batch"``), which decouples p(y|x) from its
     gradient; its alpha is then another one. ``scaling="paper"`` is the optimum of the forgetting
     Lagrangian; ``"code"`` is the authors' notebook: variance ``alpha min(1/F, 1e3)`` (1e2 in the last
-    layer), averaged over input channels, ten times as much for biases, BatchNorm and the last layer.
+    layer), averaged over input channels (the last axis but one: dense and convolution kernels), ten times as much
+    for biases, BatchNorm and the last layer.
     SalUn's code also erases the last class's row of the classifier at random 10 % of CIFAR-10: a fault.
 
     Args:

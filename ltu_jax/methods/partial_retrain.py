@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import math
 
 import jax
 
@@ -36,7 +37,10 @@ def build(settings: config.PartialRetrain, parts: Parts) -> Method:
         batch_size = min(training.batch_size, num_rows)
         params, model_state = jax.eval_shape(init_params, jax.random.key(0))
         image = image_flops(parts.apply_fn, params, model_state, image_shape, batch_size)
-        num_steps = max(1, int(settings.flops / (batch_size * (image.forward + image.backward))))
+        per_step = batch_size * (image.forward + image.backward)
+        if not math.isfinite(per_step):
+            raise ValueError("partial_retrain: flops cannot be counted here; allowed: a backend whose compiler counts")
+        num_steps = max(1, int(settings.flops / per_step))
         part = min(1.0, num_steps * batch_size / num_rows / training.epochs)
         shorter = dataclasses.replace(
             training,

@@ -33,7 +33,7 @@ def build(settings: config.RandomLabel, parts: Parts) -> Method:
     stream = make_stream(settings)
 
     def init(key, state, visible):
-        return begin_relabelling(settings, key, state, stream.num_steps(visible))
+        return begin_relabelling(settings, state, key, stream.num_steps(visible))
 
     sample = make_sample(settings, parts, stream)
     return Method(init, sample, descend(label_loss), stream.num_steps, cost=stream.cost())
@@ -46,8 +46,8 @@ def make_stream(settings: config.RandomLabel) -> Stream:
 
 def begin_relabelling(
     settings: config.RandomLabel,
-    key: jax.Array,
     state: UnlearnState,
+    key: jax.Array,
     num_steps: int,
     tx: optax.GradientTransformation | None = None,
 ) -> tuple[UnlearnState, Context]:

@@ -2,7 +2,6 @@
 
 import jax
 import jax.numpy as jnp
-import optax
 from jax.flatten_util import ravel_pytree
 
 from ltu_jax import config
@@ -11,7 +10,7 @@ from ltu_jax.methods.descent import descend, label_loss
 from ltu_jax.methods.importance import sum_over_batches, summed_gradient
 from ltu_jax.methods.random_label import begin_relabelling, make_sample, make_stream
 from ltu_jax.training.cost import Cost
-from ltu_jax.training.optimizers import OPTIMIZERS, masked
+from ltu_jax.training.optimizers import OPTIMIZERS, masked, set_mask
 from ltu_jax.types import ArrayTree, Parts, Visible
 
 MASK_BATCH = 500
@@ -38,8 +37,8 @@ def build(settings: config.SalUn, parts: Parts) -> Method:
 
     def init(key, state, visible):
         mask = largest(sum_over_batches(gradient, state, visible.forget, MASK_BATCH), settings.keep_fraction)
-        state, context = begin_relabelling(settings, key, state, stream.num_steps(visible), tx)
-        return state.replace(opt_state=optax.tree.set(state.opt_state, mask=mask)), context
+        state, context = begin_relabelling(settings, state, key, stream.num_steps(visible), tx)
+        return set_mask(state, mask), context
 
     def cost(visible: Visible) -> MethodCost:
         num_forget = len(visible.forget.labels)

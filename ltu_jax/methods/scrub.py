@@ -18,7 +18,8 @@ def build(settings: config.Scrub, parts: Parts) -> Method:
 
     KL is at temperature T and times T^2, as the public code has it. The first ``max_epochs`` epochs begin
     with a pass over D_f; the rest only heal. The teacher answers in evaluation mode. The public code keeps
-    two batch sizes and steps its rate down; here they are ``batch_size`` and ``schedule``.
+    two batch sizes and steps its rate down; here they are ``batch_size`` and ``schedule``. Without BatchNorm the
+    student begins equal to the teacher, where KL has no gradient: the first pass then moves by rounding alone.
 
     Args:
       settings: see ``config.Scrub``.

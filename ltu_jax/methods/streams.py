@@ -101,8 +101,8 @@ def sequential_stream(settings: Descent, forget_epochs: float = float("inf")) ->
         return jax.tree.map(lambda f, r: jnp.where(is_forget, f, r), forget, remain)
 
     def num_steps(visible: Visible) -> int:
-        _, num_forget, num_remain, _ = passes(visible)
-        return max(1, round(min(settings.epochs, forget_epochs) * num_forget + settings.epochs * num_remain))
+        _, num_forget, num_remain, epochs = passes(visible)
+        return max(1, round(min(settings.epochs, epochs) * num_forget + settings.epochs * num_remain))
 
     def images(visible: Visible) -> tuple[float, float]:
         size, num_forget, num_remain, epochs = passes(visible)

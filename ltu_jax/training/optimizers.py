@@ -62,4 +62,11 @@ def masked(tx: optax.GradientTransformation) -> optax.GradientTransformation:
 def set_hyperparams(state: UnlearnState, **numbers: float | jax.Array) -> UnlearnState:
     """The state with ``learning_rate``, ``momentum`` or ``weight_decay`` of its optimizer set."""
     values = {name: jnp.asarray(value, jnp.float32) for name, value in numbers.items()}
-    return state.replace(opt_state=optax.tree.set(state.opt_state, **values))
+    # Only scalars: momentum has the names of the parameters, and one of them might be called so.
+    return state.replace(opt_state=optax.tree.set(state.opt_state, lambda _, old: jnp.ndim(old) == 0, **values))
+
+
+def set_mask(state: UnlearnState, mask: ArrayTree) -> UnlearnState:
+    """The state, whose optimizer is ``masked``, with only what is true in ``mask`` free to move."""
+    inner, _ = state.opt_state
+    return state.replace(opt_state=(inner, MaskState(mask)))

@@ -69,7 +69,7 @@ def estimate(config: Config, loaded: Loaded) -> dict[str, Any]:
     }
     if not getattr(config.method, "needs_bank", True):
         steps["shadows"] = 0
-    flops = {name: plain * count for name, count in steps.items()}
+    flops: dict[str, float | None] = {name: plain * count for name, count in steps.items()}
     flops["unlearning"] = image.of(method.cost(visible).of(steps["unlearning"])) if method.cost else None
     flops["train_step"] = plain
     images = _shape((size, *image_shape), jnp.float32)

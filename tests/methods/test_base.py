@@ -1,15 +1,19 @@
-"""A method of the user's own is a further row: found by name, run by the same loop."""
+"""Every method by its name, a user's own among them: built from its settings, run by one loop, its cost counted."""
 
+import dataclasses
+
+import by_hand
 import jax
 import jax.numpy as jnp
 import mlp
 import numpy as np
 import pytest
 
-from ltu_jax.config import LTU, ConfigError
+from ltu_jax.attackers.bank import init_bank
+from ltu_jax.config import LTU, METHOD_CONFIGS, ConfigError, Training
 from ltu_jax.methods import METHODS, build_method
 from ltu_jax.methods.base import Method
-from ltu_jax.training.schedule import SGD
+from ltu_jax.training.optimizers import SGD
 from ltu_jax.types import Parts, Splits, make_state
 from ltu_jax.unlearning.loop import run_unlearning
 
@@ -38,4 +42,37 @@ def test_a_one_shot_method_of_ones_own_runs_in_the_loop():
 def test_what_cannot_be_imported_is_named():
     with pytest.raises(ConfigError, match="config.method.name: 'test_base:nothing' cannot be imported"):
         build_method(LTU(name="test_base:nothing"), Parts(SPEC.apply_fn, 4))
-    assert set(METHODS) == {"ltu", "retrain"}
+
+
+def built(name):
+    """The method of a configuration, small; two epochs, that the counts are whole."""
+    settings = METHOD_CONFIGS[name]()
+    small = {"batch_size": 12, "epochs": 2.0}
+    settings = dataclasses.replace(settings, **{n: v for n, v in small.items() if hasattr(settings, n)})
+    recipe, updates = Training(epochs=2, batch_size=12), by_hand.original().params
+    bank = init_bank(jax.random.key(2), ("sorted", "metrics"), by_hand.C)
+    return build_method(settings, by_hand.parts(bank=bank, training=recipe, updates=updates))
+
+
+def images_of(draw, name):
+    """All images of a draw; the forget batch of LTU, which has three more roles, once."""
+    counted = (draw.support, draw.queries) if name in ("ltu", "paper") else draw
+    return [x.reshape(-1, *x.shape[-3:]) for x in jax.tree.leaves(counted) if x.ndim > 3]
+
+
+@pytest.mark.parametrize("name", METHOD_CONFIGS)
+def test_every_configuration_builds_and_its_cost_counts_the_images_that_it_draws(name):
+    method, visible = built(name), by_hand.VISIBLE
+    num_steps, cost = method.num_steps(visible), method.cost(visible)
+    _, context = by_hand.started(method)
+    drawn = [by_hand.draw_at(method, context, step) for step in range(num_steps)]
+    kinds = [kind for draw in drawn for images in images_of(draw, name) for kind, _ in by_hand.rows_of(images)]
+    spent = cost.of(num_steps)
+    assert spent == cost.init.plus(cost.step, num_steps)
+    counted = kinds.count("forget") + cost.init.forget, kinds.count("remain") + cost.init.remain
+    np.testing.assert_allclose((spent.forget, spent.remain), counted)
+    assert (num_steps == 0) == (cost.step.forward == 0)
+
+
+def test_every_method_has_a_configuration():
+    assert {METHOD_CONFIGS[name]().name for name in METHOD_CONFIGS} == set(METHODS)

@@ -13,7 +13,7 @@ from ltu_jax.attackers.bank import init_bank
 from ltu_jax.attackers.networks import NETWORKS
 from ltu_jax.config import LTU
 from ltu_jax.methods import ltu
-from ltu_jax.training.schedule import SGD
+from ltu_jax.training.optimizers import SGD
 from ltu_jax.types import Parts, Rows, Visible, make_state
 
 C, RATE, INNER = 4, 0.05, 0.1

@@ -8,7 +8,7 @@ import pytest
 
 from ltu_jax.config import Retrain, Training
 from ltu_jax.methods import build_method
-from ltu_jax.training.schedule import SGD
+from ltu_jax.training.optimizers import SGD
 from ltu_jax.training.supervised import train
 from ltu_jax.types import Parts, Splits, make_state
 from ltu_jax.unlearning.loop import run_unlearning

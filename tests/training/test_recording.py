@@ -1,0 +1,74 @@
+"""Recording against a loop by hand over the steps of a training; what it must not change is the training."""
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from by_hand import apply_fn, init_params, rows
+
+from ltu_jax.config import Training
+from ltu_jax.training.recording import train_recording
+from ltu_jax.training.supervised import init_training, make_sample, num_train_steps, train, train_step
+
+RECIPE = Training(epochs=4, batch_size=10, learning_rate=0.125)
+ROWS, KEY, START = rows(0, 50), jax.random.key(2), init_params(jax.random.key(1))
+NUM_STEPS = 20
+
+
+def recorded(marked, last_epochs, recipe=RECIPE, **more):
+    mask = np.isin(np.arange(50), marked)
+    return train_recording(apply_fn, *START, ROWS, recipe, KEY, marked=mask, last_epochs=last_epochs, **more)
+
+
+@pytest.fixture(scope="module")
+def trail():
+    """What a plain training does: for each step the rows of its batch and the weights after it."""
+    state, context = init_training(apply_fn, *START, RECIPE, 50, KEY)
+    sample, step = jax.jit(make_sample(10, "none")), jax.jit(train_step)
+    stored = {np.asarray(image).tobytes(): row for row, image in enumerate(np.asarray(ROWS.images))}
+    batches, weights = [], [START[0]]
+    for t in range(num_train_steps(RECIPE, 50)):
+        draw = sample(jax.random.fold_in(state.rng, t), jnp.int32(t), context, ROWS)
+        pixels = np.rint(np.asarray(draw.images) * 255).astype(np.uint8)
+        batches.append([stored[image.tobytes()] for image in pixels])
+        state, _ = step(state, context, draw)
+        weights.append(state.params)
+    return batches, jax.tree.map(lambda *x: np.stack(x).astype(float), *weights)
+
+
+@pytest.mark.parametrize("augment", ["none", "flip"])
+def test_recording_does_not_change_the_training(augment):
+    plain = train(apply_fn, *START, ROWS, RECIPE, KEY, augment=augment).state
+    for marked in ([], [3, 20], np.arange(50)):
+        state = recorded(marked, 4, augment=augment).state
+        chex.assert_trees_all_equal(state.params, plain.params)
+        chex.assert_trees_all_equal(state.model_state, plain.model_state)
+        assert state.step == plain.step == NUM_STEPS
+        assert jax.tree.structure(state) == jax.tree.structure(plain)
+
+
+@pytest.mark.parametrize("marked, last_epochs", [([7], 4), ([7], 1), ([3, 20, 31], 1.5), ([3, 20, 31], 100), ([], 4)])
+def test_the_record_is_the_sum_of_the_differences_at_batches_with_a_marked_row(trail, marked, last_epochs):
+    batches, weights = trail
+    first = max(0, round(NUM_STEPS * (1 - last_epochs / 4)))
+    taken = [t for t in range(NUM_STEPS) if t >= first and set(batches[t]) & set(marked)]
+    assert len(taken) < NUM_STEPS and bool(taken) == bool(marked), "some batches are recorded, others not"
+    if marked == [7]:
+        assert len(taken) == last_epochs  # one batch an epoch holds a single row
+    updates = recorded(marked, last_epochs).updates
+    for name, after in weights.items():
+        wanted = sum((after[t + 1] - after[t] for t in taken), np.zeros_like(after[0]))
+        np.testing.assert_allclose(updates[name], wanted, atol=1e-6)
+
+
+def test_all_that_was_recorded_is_all_that_training_did():
+    state, updates, seconds = recorded(np.arange(50), 4)
+    for name, start in START[0].items():
+        np.testing.assert_allclose(state.params[name] - updates[name], start, atol=1e-5 * np.abs(start).max())
+    assert seconds > 0
+
+
+def test_the_callers_parameters_are_not_consumed():
+    recorded([1], 4)
+    assert not any(x.is_deleted() for x in jax.tree.leaves((START, ROWS)))

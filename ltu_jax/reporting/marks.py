@@ -88,14 +88,16 @@ def draw_marks(axes: "Axes", marks: Sequence[Mark], lines: Sequence[Box] = ()) -
 def free_box(at: Sequence[float], width: float, edges: Box, taken: Sequence[Box]) -> Box:
     """The nearest place for a name of this width around a mark that meets none of ``taken`` and no edge.
 
-    All lengths are in points, ``at`` begins with x and y. Where no place is free the nearest one on the right is taken.
+    All lengths are in points, ``at`` begins with x and y. Where no place is free the nearest one within the edges is
+    taken, where there is none the nearest on the right.
     """
     boxes = []
     for far in range(NEAR, 90, NEAR):
         for right, up in AROUND:
             x, y = at[0] + right * (far + width / 2), at[1] + up * (far + LINE / 2)
             boxes.append((x - width / 2, y - LINE / 2, x + width / 2, y + LINE / 2))
-    return next((box for box in boxes if _inside(box, edges) and not any(_meet(box, b) for b in taken)), boxes[0])
+    inside = [box for box in boxes if _inside(box, edges)] or boxes
+    return next((box for box in inside if not any(_meet(box, other) for other in taken)), inside[0])
 
 
 def _inside(box: Box, edges: Box) -> bool:

@@ -34,6 +34,8 @@ def test_a_lone_name_stands_close_on_the_right():
 
 def test_a_name_without_a_free_place_stands_on_the_right_all_the_same():
     assert free_box((100, 100), 60, EDGES, [EDGES]) == free_box((100, 100), 60, EDGES, [])
+    left, _, right, _ = free_box((EDGES[2] - 5, 100), 60, EDGES, [EDGES])
+    assert EDGES[0] <= left and right <= EDGES[2], "it would be cut off at the edge"
 
 
 def test_names_that_a_figure_has_no_room_for_are_cut():

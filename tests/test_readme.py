@@ -38,6 +38,7 @@ def test_every_method_and_setting_that_the_readme_names_is_there():
 
     for name in re.findall(r"digits\.py:(\w+)", README):
         config.method_config(name)
-    known = {name for name, _, _ in config.settings(config.Config())}
+    every = [config.Config(method=make()) for make in config.METHOD_CONFIGS.values()]
+    known = {name for one in every for name, _, _ in config.settings(one)}
     for group, name in re.findall(r"`(method|data|attackers|training)\.(\w+)`", README):
         assert f"config.{group}.{name}" in known, f"{group}.{name}"

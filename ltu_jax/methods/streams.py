@@ -5,6 +5,7 @@ subset once, or ``remain_per_forget`` images for each forget row, the subset rep
 without that a small rho starves whatever counts in epochs.
 """
 
+import math
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -87,7 +88,7 @@ def sequential_stream(settings: Descent, forget_epochs: float = float("inf")) ->
         size = min(settings.batch_size, _count(visible.forget), _count(visible.remain))
         num_forget = max(1, round(_count(visible.forget) / size))
         num_remain = max(1, round(_remain_epoch(settings, visible) / size))
-        return size, num_forget, num_remain, int(-(-min(settings.epochs, forget_epochs) // 1))
+        return size, num_forget, num_remain, math.ceil(min(settings.epochs, forget_epochs))
 
     def draw(key: jax.Array, step: jax.Array, visible: Visible) -> Draw:
         size, num_forget, num_remain, epochs = passes(visible)

@@ -185,7 +185,7 @@ def _asks_for(run: _Run) -> int:
 
 def _has_own_original(run: _Run) -> bool:
     """Whether the original's training is recorded for this run's forget set."""
-    return run.config.method.name == "amnesiac"
+    return hasattr(run.config.method, "recorded_epochs")
 
 
 def _problem(config: Config) -> str:

@@ -3,7 +3,6 @@
 import optax
 
 from ltu_jax import config
-from ltu_jax.data.batches import augmented
 from ltu_jax.methods.base import Method
 from ltu_jax.methods.descent import begin, descend, label_loss
 from ltu_jax.methods.streams import remain_stream
@@ -33,7 +32,6 @@ def build(settings: config.Amnesiac, parts: Parts) -> Method:
     if updates is None:
         raise ValueError("amnesiac: parts.updates is missing; allowed: an original trained with its updates recorded")
     stream = remain_stream(settings)
-    augment = parts.augment if settings.augment else "none"
 
     def num_steps(visible):
         return stream.num_steps(visible) if settings.epochs else 0
@@ -42,7 +40,4 @@ def build(settings: config.Amnesiac, parts: Parts) -> Method:
         state = state.replace(params=optax.tree.sub(state.params, updates))
         return begin(settings, state, key, num_steps(visible))
 
-    def sample(key, step, context, visible):
-        return augmented(key, stream.draw(context.order_key, step, visible).batch, augment)
-
-    return Method(init, sample, descend(label_loss), num_steps, cost=stream.cost())
+    return Method(init, stream.batches(settings, parts), descend(label_loss), num_steps, cost=stream.cost())

@@ -4,7 +4,6 @@ import jax
 import jax.numpy as jnp
 
 from ltu_jax import config
-from ltu_jax.data.batches import augmented
 from ltu_jax.methods.base import Method
 from ltu_jax.methods.descent import begin, descend
 from ltu_jax.methods.distillation import copied, kl_divergence
@@ -33,16 +32,11 @@ def build(settings: config.BadTeacher, parts: Parts) -> Method:
     if init_params is None:
         raise ValueError("bad_teacher: parts.init_params is missing; allowed: a model that can be made untrained")
     stream = mixed_stream(settings)
-    augment = parts.augment if settings.augment else "none"
 
     def init(key, state, visible):
         order_key, teacher_key = jax.random.split(key)
         teachers = copied(state.params, state.model_state), copied(*init_params(teacher_key))
         return begin(settings, state, order_key, stream.num_steps(visible), extra=teachers)
-
-    def sample(key, step, context, visible):
-        draw = stream.draw(context.order_key, step, visible)
-        return draw._replace(batch=augmented(key, draw.batch, augment))
 
     def loss(params, state, context, draw):
         images = draw.batch.images
@@ -52,4 +46,4 @@ def build(settings: config.BadTeacher, parts: Parts) -> Method:
         return kl_divergence(targets, logits, temperature).mean(), model_state
 
     cost = stream.cost(forward=3)  # both teachers see every row
-    return Method(init, sample, descend(loss), stream.num_steps, cost=cost)
+    return Method(init, stream.draws(settings, parts), descend(loss), stream.num_steps, cost=cost)

@@ -1,7 +1,6 @@
 """FT, fine-tuning: training goes on, on remaining rows alone, in the hope that the rest fades."""
 
 from ltu_jax import config
-from ltu_jax.data.batches import augmented
 from ltu_jax.methods.base import Method
 from ltu_jax.methods.descent import begin, descend, label_loss
 from ltu_jax.methods.streams import remain_stream
@@ -19,12 +18,8 @@ def build(settings: config.Finetune, parts: Parts) -> Method:
       ``Method``.
     """
     stream = remain_stream(settings)
-    augment = parts.augment if settings.augment else "none"
 
     def init(key, state, visible):
         return begin(settings, state, key, stream.num_steps(visible))
 
-    def sample(key, step, context, visible):
-        return augmented(key, stream.draw(context.order_key, step, visible).batch, augment)
-
-    return Method(init, sample, descend(label_loss), stream.num_steps, cost=stream.cost())
+    return Method(init, stream.batches(settings, parts), descend(label_loss), stream.num_steps, cost=stream.cost())

@@ -34,7 +34,7 @@ def build(settings: config.Fisher, parts: Parts) -> Method:
       A one-shot ``Method``.
     """
     make = {"example": squared_example_gradients, "batch": squared_batch_gradients}[settings.estimator]
-    squared = make(parts.apply_fn, parts.num_classes)
+    squared = make(parts.apply_fn)
 
     def init(key, state, visible):
         num_rows = len(visible.remain.labels)
@@ -55,16 +55,15 @@ def build(settings: config.Fisher, parts: Parts) -> Method:
     return one_shot(init, cost)
 
 
-def squared_example_gradients(apply_fn: ApplyFn, num_classes: int) -> BatchFn:
+def squared_example_gradients(apply_fn: ApplyFn) -> BatchFn:
     """``sum_x w_x sum_y p(y|x) (d log p(y|x) / d p)^2`` of a batch."""
-    del num_classes
 
     def of_row(params, model_state, image):
         def log_p(params):
             logits, _ = apply_fn(params, model_state, image[None], train=False)
-            return jax.nn.log_softmax(logits[0])
+            return (jax.nn.log_softmax(logits[0]),) * 2
 
-        value, jacobian = log_p(params), jax.jacrev(log_p)(params)
+        jacobian, value = jax.jacrev(log_p, has_aux=True)(params)
         return jax.tree.map(lambda j: jnp.tensordot(jnp.exp(value), j**2, 1), jacobian)
 
     def of_batch(params, model_state, batch, weight):
@@ -74,9 +73,8 @@ def squared_example_gradients(apply_fn: ApplyFn, num_classes: int) -> BatchFn:
     return of_batch
 
 
-def squared_batch_gradients(apply_fn: ApplyFn, num_classes: int) -> BatchFn:
+def squared_batch_gradients(apply_fn: ApplyFn) -> BatchFn:
     """SalUn's: ``B sum_y mean_x p(y|x) (d mean_x log p(y|x) / d p)^2`` of a batch of B rows."""
-    del num_classes
 
     def of_batch(params, model_state, batch, weight):
         def mean_log_p(params):

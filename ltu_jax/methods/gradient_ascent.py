@@ -1,7 +1,6 @@
 """GA, gradient ascent: training in reverse on the forget rows (Thudi et al. 2022, as SalUn runs it)."""
 
 from ltu_jax import config
-from ltu_jax.data.batches import augmented
 from ltu_jax.methods.base import Method
 from ltu_jax.methods.descent import begin, descend, label_loss
 from ltu_jax.methods.streams import forget_stream
@@ -24,12 +23,8 @@ def build(settings: config.GradientAscent, parts: Parts) -> Method:
       ``Method``.
     """
     stream, tx = forget_stream(settings), ascending(OPTIMIZERS[settings.optimizer])
-    augment = parts.augment if settings.augment else "none"
 
     def init(key, state, visible):
         return begin(settings, state, key, stream.num_steps(visible), tx=tx)
 
-    def sample(key, step, context, visible):
-        return augmented(key, stream.draw(context.order_key, step, visible).batch, augment)
-
-    return Method(init, sample, descend(label_loss), stream.num_steps, cost=stream.cost())
+    return Method(init, stream.batches(settings, parts), descend(label_loss), stream.num_steps, cost=stream.cost())

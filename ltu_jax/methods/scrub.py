@@ -5,7 +5,6 @@ import jax.numpy as jnp
 import optax
 
 from ltu_jax import config
-from ltu_jax.data.batches import augmented
 from ltu_jax.methods.base import Method
 from ltu_jax.methods.descent import begin, descend
 from ltu_jax.methods.distillation import copied, kl_divergence
@@ -29,15 +28,11 @@ def build(settings: config.Scrub, parts: Parts) -> Method:
       ``Method``.
     """
     stream = sequential_stream(settings, settings.max_epochs)
-    augment, temperature = parts.augment if settings.augment else "none", settings.temperature
+    temperature = settings.temperature
 
     def init(key, state, visible):
         teacher = copied(state.params, state.model_state)
         return begin(settings, state, key, stream.num_steps(visible), extra=teacher)
-
-    def sample(key, step, context, visible):
-        draw = stream.draw(context.order_key, step, visible)
-        return draw._replace(batch=augmented(key, draw.batch, augment))
 
     def loss(params, state, context, draw):
         images, labels = draw.batch
@@ -48,4 +43,4 @@ def build(settings: config.Scrub, parts: Parts) -> Method:
         kept = settings.distil_weight * distance + settings.label_weight * entropy
         return jnp.where(draw.is_forget, -distance, kept).mean(), model_state
 
-    return Method(init, sample, descend(loss), stream.num_steps, cost=stream.cost(forward=2))
+    return Method(init, stream.draws(settings, parts), descend(loss), stream.num_steps, cost=stream.cost(forward=2))

@@ -13,10 +13,11 @@ import jax
 import jax.numpy as jnp
 
 from ltu_jax.config import Descent
-from ltu_jax.data.batches import epoch_rows, gather
+from ltu_jax.data.batches import augmented, epoch_rows, gather
 from ltu_jax.methods.base import MethodCost
 from ltu_jax.training.cost import Cost
-from ltu_jax.types import Batch, Rows, Visible
+from ltu_jax.training.dispatch import SampleFn
+from ltu_jax.types import Batch, Parts, Rows, Visible
 
 
 class Draw(NamedTuple):
@@ -35,6 +36,21 @@ class Stream(NamedTuple):
     num_steps: Callable[[Visible], int]
     images: Callable[[Visible], tuple[float, float]]  # forget and remaining images a step, on average
 
+    def draws(self, settings: Descent, parts: Parts) -> SampleFn:
+        """A ``Method.sample`` of its rows, augmented as in training where ``settings`` say so."""
+        augment = parts.augment if settings.augment else "none"
+
+        def sample(key, step, context, visible):
+            draw = self.draw(context.order_key, step, visible)
+            return draw._replace(batch=augmented(key, draw.batch, augment))
+
+        return sample
+
+    def batches(self, settings: Descent, parts: Parts) -> SampleFn:
+        """``draws`` with nothing but the ``Batch``."""
+        draws = self.draws(settings, parts)
+        return lambda *args: draws(*args).batch
+
     def cost(self, *, forward: int = 1, backward: int = 1) -> Callable[[Visible], MethodCost]:
         """The cost of steps that pass each image so often, where ``init`` passes none."""
 
@@ -48,32 +64,32 @@ class Stream(NamedTuple):
 
 def remain_stream(settings: Descent) -> Stream:
     """Remaining rows alone."""
-
-    def size(visible: Visible) -> int:
-        return min(settings.batch_size, _count(visible.remain))
-
-    def draw(key: jax.Array, step: jax.Array, visible: Visible) -> Draw:
-        return _draw_from(visible.remain, key, step, size(visible), is_forget=False)
-
-    def num_steps(visible: Visible) -> int:
-        return max(1, round(settings.epochs * _remain_epoch(settings, visible) / size(visible)))
-
-    return Stream(draw, num_steps, lambda visible: (0, size(visible)))
+    return _one_kind(settings, is_forget=False)
 
 
 def forget_stream(settings: Descent) -> Stream:
     """Forget rows alone."""
+    return _one_kind(settings, is_forget=True)
+
+
+def _one_kind(settings: Descent, *, is_forget: bool) -> Stream:
+    def rows(visible: Visible) -> Rows:
+        return visible.forget if is_forget else visible.remain
 
     def size(visible: Visible) -> int:
-        return min(settings.batch_size, _count(visible.forget))
+        return min(settings.batch_size, _count(rows(visible)))
 
     def draw(key: jax.Array, step: jax.Array, visible: Visible) -> Draw:
-        return _draw_from(visible.forget, key, step, size(visible), is_forget=True)
+        return _draw_from(rows(visible), key, step, size(visible), is_forget=is_forget)
 
     def num_steps(visible: Visible) -> int:
-        return max(1, round(settings.epochs * _count(visible.forget) / size(visible)))
+        epoch = _count(visible.forget) if is_forget else _remain_epoch(settings, visible)
+        return max(1, round(settings.epochs * epoch / size(visible)))
 
-    return Stream(draw, num_steps, lambda visible: (size(visible), 0))
+    def images(visible: Visible) -> tuple[float, float]:
+        return (size(visible), 0) if is_forget else (0, size(visible))
+
+    return Stream(draw, num_steps, images)
 
 
 def sequential_stream(settings: Descent, forget_epochs: float = float("inf")) -> Stream:

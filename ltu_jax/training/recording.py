@@ -66,24 +66,15 @@ def train_recording(
     One tree is kept, whatever the number of batches. BatchNorm's statistics are not recorded, as in the
     public code of Graves et al. The model is the one that ``train`` makes of the same arguments.
 
-    Args:
-      apply_fn: the model.
-      params: initial parameters; not consumed.
-      model_state: initial BatchNorm statistics or ``{}``.
-      rows: u8[M,H,W,3] images and i32[M] labels.
-      training: the recipe.
-      key: all randomness of the run.
+    Args: those of ``train``, and
       marked: bool[M], the rows to be forgotten.
       last_epochs: how many epochs at the end are recorded.
-      augment: see ``data.augment``.
-      progress: told about every finished step.
-      label: what is being trained, for ``progress``.
 
     Returns:
       ``Recorded``.
 
     Raises:
-      FloatingPointError: if the loss is not finite; the steps are named.
+      FloatingPointError: as ``train`` does.
     """
     num_rows = len(rows.labels)
     state, context = init_training(apply_fn, params, model_state, training, num_rows, key)

@@ -56,7 +56,7 @@ def assert_standard_normal(units):
 
 def test_the_diagonal_is_the_sum_over_rows_and_classes_the_last_batch_short(x64):
     params, model_state = init_params(jax.random.key(1))
-    found = fisher.squared_example_gradients(apply_fn, C)
+    found = fisher.squared_example_gradients(apply_fn)
     batch = gather(ROWS, jnp.arange(10))
     weight = jnp.asarray([1.0] * 7 + [0.0] * 3)  # rows of weight 0 fill up
     wanted = by_row_and_class(numpy(params), IMAGES[:7])

@@ -113,8 +113,8 @@ def test_the_account_of_the_ablations_is_xlas_count_of_the_traced_step(model, ch
     "make, forward, backward",
     [
         (lambda: squared_batch_gradient(SPEC.apply_fn), 1, 1),
-        (lambda: squared_example_gradients(SPEC.apply_fn, C), 1, C),
-        (lambda: squared_batch_gradients(SPEC.apply_fn, C), 1, C),
+        (lambda: squared_example_gradients(SPEC.apply_fn), 1, C),
+        (lambda: squared_batch_gradients(SPEC.apply_fn), 1, C),
     ],
     ids=["ssd", "fisher", "fisher_salun_compat"],
 )

@@ -13,7 +13,8 @@ from typing import Any, NamedTuple
 
 from sweeping.configuring import call, configure
 
-from ltu_jax.config import Config, ConfigError, digest, to_dict
+from ltu_jax.config import Config
+from ltu_jax.setting import ConfigError, digest, to_dict
 
 PROGRAM = ("python", "-m", "ltu_jax.unlearn")
 

@@ -20,7 +20,7 @@ from tabling.paper import paper_tables
 from tabling.runs import read
 from tabling.tradeoff import save_picture
 
-from ltu_jax.config import ConfigError
+from ltu_jax.setting import ConfigError
 
 SUFFIXES = (".svg", ".png")
 

@@ -27,7 +27,7 @@ from sweeping.pool import Pool, prepare
 from sweeping.program import Parser, folder, start
 from sweeping.search import Search, Trial
 
-from ltu_jax.config import ConfigError, allowed_names
+from ltu_jax.setting import ConfigError, allowed_names
 
 
 def main(argv: list[str]) -> int:

@@ -15,8 +15,9 @@ from typing import Any, NoReturn
 from absl import app, flags
 from ml_collections import config_flags
 
-from ltu_jax import config as settings
-from ltu_jax.config import Config, ConfigError
+from ltu_jax import config, setting
+from ltu_jax.config import Config
+from ltu_jax.setting import ConfigError
 
 DEFAULT = str(Path(__file__).with_name("default.py"))
 CONFIG_HELP = "configuration file, FILE.py or FILE.py:METHOD; unset: LTU on the embedded digits"
@@ -39,7 +40,7 @@ def run(define: Callable[[], None], main: Callable[[Config], int], usage: str) -
             print(_help(usage, _method_given(argv)))
             raise SystemExit(0)
         try:
-            return settings.resolve(_parse(list(argv)))
+            return config.resolve(_parse(list(argv)))
         except Exception as error:  # config_flags raises KeyError, OSError, TypeError ... for user mistakes
             fail(error)
 
@@ -79,9 +80,9 @@ def _check_overrides(argv: list[str]) -> None:
     Fields of a method are known beforehand only where a built-in one is named; a file may bring its own.
     """
     method = _method_given(argv)
-    own = method not in settings.METHOD_CONFIGS
-    default = Config(method=settings.METHOD_CONFIGS.get(method, settings.LTU)())
-    known = [name for name, _, _ in settings.settings(default)]
+    own = method not in config.METHOD_CONFIGS
+    default = Config(method=config.METHOD_CONFIGS.get(method, config.LTU)())
+    known = [name for name, _, _ in setting.settings(default)]
     for word in argv[1:]:
         name = word.partition("=")[0].lstrip("-")
         if not word.startswith("-") or not name.startswith("config.") or name in known:
@@ -114,11 +115,11 @@ def _one_line(error: Exception) -> str:
     if isinstance(error, ConfigError):
         return text
     if missing := re.match(r"Field (\w+) not found on dataclass <class '(?:\w+\.)*(\w+)'>", text):
-        fields = getattr(getattr(settings, missing[2], None), "__dataclass_fields__", {})
+        fields = getattr(getattr(config, missing[2], None), "__dataclass_fields__", {})
         return str(_no_such_field(f"config.method.{missing[1]}", [f"config.method.{name}" for name in fields]))
     if isinstance(error, flags.UnrecognizedFlagError):
         known = ["config", *_own_flags()]
-        return f"--{error.flagname}: no such flag; {settings.allowed_names(error.flagname, known)}"
+        return f"--{error.flagname}: no such flag; {setting.allowed_names(error.flagname, known)}"
     if isinstance(error, flags.IllegalFlagValueError):
         return _illegal_value(text)
     if type(error).__name__ == "FlagOrderError":
@@ -134,10 +135,10 @@ def _illegal_value(text: str) -> str:
     flag, _, reason = text.removeprefix("flag --").partition(": ")
     name, _, value = flag.partition("=")
     if name == "config":  # an error inside get_config carries its whole traceback
-        last = text.splitlines()[-1].removeprefix("ltu_jax.config.ConfigError: ")
+        last = text.splitlines()[-1].removeprefix("ltu_jax.setting.ConfigError: ")
         return f"--config: {value!r}: {last}"
-    method = settings.METHOD_CONFIGS.get(_method_given(sys.argv), settings.LTU)()
-    types = {n: f.type for n, _, f in settings.settings(Config(method=method))}
+    method = config.METHOD_CONFIGS.get(_method_given(sys.argv), config.LTU)()
+    types = {n: f.type for n, _, f in setting.settings(Config(method=method))}
     kind = types.get(name)
     words = {int: "a whole number", float: "a number", bool: "true or false", str: "a string"}
     for candidate, word in words.items():
@@ -162,19 +163,19 @@ def _help(usage: str, method: str) -> str:
         lines += _entry(f"--{name}", flags.FLAGS[name].help or "", None)
     lines += [
         "",
-        *textwrap.wrap(f"methods, --config FILE.py:METHOD: {', '.join(settings.METHOD_CONFIGS)};", 100),
+        *textwrap.wrap(f"methods, --config FILE.py:METHOD: {', '.join(config.METHOD_CONFIGS)};", 100),
         "with --help each shows its own fields",
         "",
         "fields of the configuration, as --config.FIELD=VALUE:",
     ]
     shown = ""
-    shown_method = settings.METHOD_CONFIGS.get(method, settings.LTU)()
-    for name, value, field in settings.settings(Config(method=shown_method)):
+    shown_method = config.METHOD_CONFIGS.get(method, config.LTU)()
+    for name, value, field in setting.settings(Config(method=shown_method)):
         group = name.rpartition(".")[0]
         if group != shown:
             lines += ["", f"{group}:"]
             shown = group
-        lines += _entry(f"--{name}", settings.describe(field), value)
+        lines += _entry(f"--{name}", setting.describe(field), value)
     return "\n".join(lines)
 
 

@@ -1,6 +1,6 @@
 """Every setting there is: plain dataclasses, one default and one meaning each.
 
-This module imports neither JAX nor anything else of the package, so that ``--help`` and a
+This module imports no JAX, so that ``--help`` and a
 configuration error answer at once. A configuration file is a Python file with a function
 ``get_config(method="ltu") -> Config`` that names only what differs from the defaults below;
 the defaults themselves are the embedded digits problem, which needs no download.
@@ -10,45 +10,10 @@ the defaults themselves are the embedded digits problem, which needs no download
 """
 
 import dataclasses
-import difflib
-import hashlib
-import importlib
-import json
-import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any, ClassVar, Optional
 
-
-class ConfigError(ValueError):
-    """A mistake of the user's, told in one line: the field, its value, what is allowed."""
-
-
-def setting(
-    default: Any,
-    doc: str,
-    *,
-    low: float | None = None,
-    high: float | None = None,
-    above: float | None = None,
-    choices: tuple[str, ...] = (),
-    custom: bool = False,
-) -> Any:
-    """A dataclass field with its meaning and what is allowed.
-
-    Args:
-      default: the default value.
-      doc: the meaning, one line, with the unit.
-      low: smallest value allowed.
-      high: largest value allowed.
-      above: an open lower bound; the value must be strictly larger.
-      choices: the values allowed, for strings (each element, for tuples).
-      custom: whether ``module:attribute`` is allowed beside ``choices``.
-
-    Returns:
-      The ``dataclasses.field`` that carries all this as metadata.
-    """
-    meta = {"doc": doc, "low": low, "high": high, "above": above, "choices": choices, "custom": custom}
-    return dataclasses.field(default=default, metadata=meta)
+from ltu_jax.setting import ConfigError, allowed_names, check, setting, settings
 
 
 @dataclasses.dataclass
@@ -396,65 +361,6 @@ def method_config(name: str) -> Any:
     return METHOD_CONFIGS[name]()
 
 
-def allowed_names(value: str, names: Any) -> str:
-    """``allowed: a, b; did you mean 'a'?``: the tail of a message about an unknown name."""
-    names = sorted(names)
-    close = difflib.get_close_matches(value, names, n=1, cutoff=0.5)
-    return f"allowed: {', '.join(names)}" + (f"; did you mean {close[0]!r}?" if close else "")
-
-
-def settings(config: Any, prefix: str = "config") -> Iterator[tuple[str, Any, dataclasses.Field]]:
-    """Every field of a configuration as ``(dotted name, value, field)``, depth first."""
-    for field in dataclasses.fields(config):
-        value, name = getattr(config, field.name), f"{prefix}.{field.name}"
-        if dataclasses.is_dataclass(value):
-            yield from settings(value, name)
-        else:
-            yield name, value, field
-
-
-def to_dict(config: Any) -> dict[str, Any]:
-    """The configuration as JSON-ready dictionaries."""
-    return json.loads(json.dumps(dataclasses.asdict(config)))
-
-
-def digest(*parts: Any) -> str:
-    """Hex SHA-256 of JSON-ready values: the name of what they made."""
-    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
-
-
-def describe(field: dataclasses.Field) -> str:
-    """What a field means and what is allowed, in one line."""
-    meta = field.metadata
-    allowed = ", ".join(meta["choices"]) if meta["choices"] else _allowed(meta)
-    return meta["doc"] + (f" [{allowed}]" if allowed else "")
-
-
-def _allowed(meta: Any) -> str:
-    bounds = []
-    if meta["above"] is not None:
-        bounds.append(f"> {meta['above']:g}")
-    if meta["low"] is not None:
-        bounds.append(f">= {meta['low']:g}")
-    if meta["high"] is not None:
-        bounds.append(f"<= {meta['high']:g}")
-    return " and ".join(bounds)
-
-
-def _check(name: str, value: Any, meta: Any) -> None:
-    for item in value if isinstance(value, tuple) else (value,):
-        if isinstance(item, str) and meta["choices"] and item not in meta["choices"]:
-            if not (meta["custom"] and ":" in item):
-                raise ConfigError(f"{name}: {item!r} is unknown; {allowed_names(item, meta['choices'])}")
-        if isinstance(item, (int, float)) and not isinstance(item, bool):
-            good = math.isfinite(item)
-            good &= meta["above"] is None or item > meta["above"]
-            good &= meta["low"] is None or item >= meta["low"]
-            good &= meta["high"] is None or item <= meta["high"]
-            if not good:
-                raise ConfigError(f"{name}: {item!r} is out of range; allowed: {_allowed(meta) or 'finite'}")
-
-
 def resolve(config: Config) -> Config:
     """Checks every field and fills the seeds; what comes out is what a run is a function of.
 
@@ -463,7 +369,7 @@ def resolve(config: Config) -> Config:
     """
     for name, value, field in settings(config):
         if field.metadata and value is not None:
-            _check(name, value, field.metadata)
+            check(name, value, field)
     name = config.method.name
     if ":" not in name and name not in METHOD_CONFIGS:
         raise ConfigError(f"config.method.name: {name!r} is unknown; {allowed_names(name, METHOD_CONFIGS)}")
@@ -478,16 +384,3 @@ def resolve(config: Config) -> Config:
         raise ConfigError("config.data.forget_ids: None; allowed: a file with one id a line, with forget_kind=ids")
     seeds = {f: s if s is not None else config.seed for f, s in dataclasses.asdict(config.seeds).items()}
     return dataclasses.replace(config, seeds=Seeds(**seeds))
-
-
-def import_reference(reference: str, field: str) -> Any:
-    """The object that ``module:attribute`` names.
-
-    Raises:
-      ConfigError: if the module or the attribute is missing; ``field`` is named.
-    """
-    module, _, attribute = reference.partition(":")
-    try:
-        return getattr(importlib.import_module(module), attribute)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise ConfigError(f"{field}: {reference!r} cannot be imported ({error}); allowed: module:attribute") from error

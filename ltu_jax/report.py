@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ltu_jax.command import fail
-from ltu_jax.config import ConfigError, allowed_names
 from ltu_jax.reporting.runs import Run, read
+from ltu_jax.setting import ConfigError, allowed_names
 
 USAGE = """
 Puts any number of runs side by side: their scores and gaps to Retrain, forgetting against remembering, gap against

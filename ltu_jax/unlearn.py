@@ -9,7 +9,8 @@ from typing import Any
 from absl import flags, logging
 
 from ltu_jax import command
-from ltu_jax.config import Config, ConfigError, to_dict
+from ltu_jax.config import Config
+from ltu_jax.setting import ConfigError, to_dict
 
 USAGE = """
 python -m ltu_jax.unlearn [--config FILE.py[:METHOD]] [--config.FIELD=VALUE ...] [--workdir DIR]

@@ -4,7 +4,7 @@ import pytest
 from absl import flags
 
 from ltu_jax import command
-from ltu_jax.config import ConfigError
+from ltu_jax.setting import ConfigError
 
 pytestmark = pytest.mark.smoke
 

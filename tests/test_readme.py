@@ -34,11 +34,11 @@ def test_every_file_that_the_readme_names_is_there():
 
 
 def test_every_method_and_setting_that_the_readme_names_is_there():
-    from ltu_jax import config
+    from ltu_jax import config, setting
 
     for name in re.findall(r"digits\.py:(\w+)", README):
         config.method_config(name)
     every = [config.Config(method=make()) for make in config.METHOD_CONFIGS.values()]
-    known = {name for one in every for name, _, _ in config.settings(one)}
+    known = {name for one in every for name, _, _ in setting.settings(one)}
     for group, name in re.findall(r"`(method|data|attackers|training)\.(\w+)`", README):
         assert f"config.{group}.{name}" in known, f"{group}.{name}"

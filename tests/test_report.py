@@ -8,7 +8,7 @@ import pytest
 from made_runs import made_result, write_run
 
 from ltu_jax import report
-from ltu_jax.config import ConfigError
+from ltu_jax.setting import ConfigError
 
 pytestmark = pytest.mark.smoke
 

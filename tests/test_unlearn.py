@@ -93,13 +93,13 @@ def test_a_mistake_is_one_line_on_standard_error_status_2_and_nothing_written(fo
 
 @pytest.mark.smoke
 def test_help_shows_every_field_with_its_default_and_meaning_at_once(folder):
-    from ltu_jax import config
+    from ltu_jax import config, setting
 
     start = time.perf_counter()
     done = command(folder, "--help")
     assert time.perf_counter() - start < 5  # about 0.1 s on an idle machine; importing JAX would be several
     assert done.returncode == 0 and done.stderr == ""
-    for name, _, field in config.settings(config.Config()):
+    for name, _, field in setting.settings(config.Config()):
         assert f"--{name}" in done.stdout and field.metadata["doc"][:40] in " ".join(done.stdout.split())
     assert "--config.data.remain_fraction=0.3" in done.stdout
 

@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
-from ltu_jax.config import Config, ConfigError, allowed_names, resolve, settings
+from ltu_jax.config import Config, resolve
+from ltu_jax.setting import ConfigError, allowed_names, settings
 
 T = TypeVar("T")
 

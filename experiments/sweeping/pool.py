@@ -23,8 +23,8 @@ from typing import Any
 from grid import Cell, Job
 from sweeping import execute
 
-from ltu_jax.config import ConfigError
 from ltu_jax.reporting.terminal import progress_for
+from ltu_jax.setting import ConfigError
 
 MONTH, DAY = 30 * 24 * 60, 24 * 60
 """Minutes that a job may take, here and on Slurm; submitit's own limits are a few minutes."""

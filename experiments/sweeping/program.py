@@ -9,7 +9,7 @@ from typing import NoReturn
 from sweeping.pool import usable_cores
 
 from ltu_jax.command import fail
-from ltu_jax.config import ConfigError
+from ltu_jax.setting import ConfigError
 
 
 class Parser(argparse.ArgumentParser):

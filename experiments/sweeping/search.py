@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from grid import Cell, Range, Row, Sweep, cells
 from sweeping.pool import Pool
 
-from ltu_jax.config import ConfigError, digest
+from ltu_jax.setting import ConfigError, digest
 
 if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution

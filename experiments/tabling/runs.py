@@ -7,7 +7,7 @@ from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ltu_jax.config import ConfigError
+from ltu_jax.setting import ConfigError
 
 MEASURES = ("ua", "ra", "ta", "mi")
 SEEDS = ("train", "split", "unlearn")

@@ -19,8 +19,8 @@ from tensorflow_datasets.core.registered import skip_registration
 from tensorflow_datasets.core.units import Size
 from tensorflow_datasets.image_classification import cifar as stock
 
-from ltu_jax.config import ConfigError
 from ltu_jax.data.tfds import prepare as prepare_builder
+from ltu_jax.setting import ConfigError
 from ltu_jax.types import Progress, silent
 
 

@@ -3,8 +3,8 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-from ltu_jax.config import ConfigError
 from ltu_jax.data.records import Example, Records
+from ltu_jax.setting import ConfigError
 
 SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".webp")
 

@@ -5,8 +5,9 @@ from pathlib import Path
 
 import numpy as np
 
-from ltu_jax.config import ConfigError, Data, allowed_names
+from ltu_jax.config import Data
 from ltu_jax.data.records import Records, decode
+from ltu_jax.setting import ConfigError, allowed_names
 from ltu_jax.types import Progress, Source, silent
 
 BUILT_IN = ("cifar10", "cifar100", "digits", "folder", "tiny_imagenet")

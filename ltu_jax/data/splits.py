@@ -9,7 +9,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ltu_jax.config import ConfigError, Data
+from ltu_jax.config import Data
+from ltu_jax.setting import ConfigError
 from ltu_jax.types import Source, Splits
 
 

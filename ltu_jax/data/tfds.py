@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from ltu_jax.config import ConfigError
 from ltu_jax.data.records import Example, Records
+from ltu_jax.setting import ConfigError
 from ltu_jax.types import Progress
 
 _CHUNK = 1000

@@ -8,8 +8,8 @@ from typing import Any
 import tensorflow_datasets as tfds
 from tensorflow_datasets.core.registered import skip_registration
 
-from ltu_jax.config import ConfigError
 from ltu_jax.data.tfds import prepare as prepare_builder
+from ltu_jax.setting import ConfigError
 from ltu_jax.types import Progress, silent
 
 FOLDER = "tiny-imagenet-200"

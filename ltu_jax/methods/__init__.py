@@ -3,7 +3,6 @@
 from collections.abc import Callable
 from typing import Any
 
-from ltu_jax.config import import_reference
 from ltu_jax.methods import (
     amnesiac,
     bad_teacher,
@@ -20,6 +19,7 @@ from ltu_jax.methods import (
     ssd,
 )
 from ltu_jax.methods.base import Method
+from ltu_jax.setting import import_reference
 from ltu_jax.types import Parts
 
 METHODS: dict[str, Callable[[Any, Parts], Method]] = {

@@ -10,7 +10,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from ltu_jax import config
+from ltu_jax import config, setting
 from ltu_jax.models.classifier import Classifier
 from ltu_jax.models.resnet import ResNet
 from ltu_jax.models.vit import ViT
@@ -69,10 +69,10 @@ def build_model(model: config.Model, num_classes: int, image_shape: tuple[int, i
 def _build(settings: tuple, num_classes: int, image_shape: tuple[int, int, int]) -> ModelSpec:
     model = config.Model(*settings)
     if ":" in model.name:
-        build = config.import_reference(model.name, "config.model.name")
+        build = setting.import_reference(model.name, "config.model.name")
         spec = build(model, num_classes, image_shape) if callable(build) else build
         if not isinstance(spec, ModelSpec):
-            raise config.ConfigError(
+            raise setting.ConfigError(
                 f"config.model.name: {model.name!r} gives {type(spec).__name__};"
                 " allowed: a function (model, num_classes, image_shape) that returns a ModelSpec"
             )
@@ -84,12 +84,12 @@ def _backbone(model: config.Model, image_shape: tuple[int, int, int]) -> nn.Modu
     if model.name in STAGE_SIZES:
         return ResNet(STAGE_SIZES[model.name], model.width)
     if model.name not in VIT_SIZES:
-        allowed = config.allowed_names(model.name, [*STAGE_SIZES, *VIT_SIZES])
-        raise config.ConfigError(f"config.model.name: {model.name!r} is unknown; {allowed}")
+        allowed = setting.allowed_names(model.name, [*STAGE_SIZES, *VIT_SIZES])
+        raise setting.ConfigError(f"config.model.name: {model.name!r} is unknown; {allowed}")
     height, width, _ = image_shape
     sides = [p for p in range(1, min(height, width) + 1) if height % p == width % p == 0]
     if model.patch_size not in sides:
-        raise config.ConfigError(
+        raise setting.ConfigError(
             f"config.model.patch_size: {model.patch_size} does not divide the image size {height}x{width};"
             f" allowed: {', '.join(map(str, sides))}"
         )

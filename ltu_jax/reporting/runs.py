@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from ltu_jax.config import ConfigError
 from ltu_jax.reporting.table import MEASURES, average
+from ltu_jax.setting import ConfigError
 
 SCHEMAS = (1, 2)
 ALLOWED = "folders, or their result.json, that python -m ltu_jax.unlearn finished"

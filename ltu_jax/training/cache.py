@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ltu_jax.config import digest
+from ltu_jax.setting import digest
 from ltu_jax.training.checkpoint import CheckpointError, load, save
 from ltu_jax.types import ArrayTree
 

@@ -14,11 +14,12 @@ import numpy as np
 
 from ltu_jax.attackers.bank import Bank
 from ltu_jax.attackers.fit import Outputs, asked_outputs, attacker_auc, fit_bank
-from ltu_jax.config import Config, ConfigError, digest, import_reference, to_dict
+from ltu_jax.config import Config
 from ltu_jax.data.sources import load_source
 from ltu_jax.data.splits import make_splits
 from ltu_jax.evaluation.scores import evaluate
 from ltu_jax.models.build import ModelSpec, build_model
+from ltu_jax.setting import ConfigError, digest, import_reference, to_dict
 from ltu_jax.training.cache import Cached, cached, cached_numbers
 from ltu_jax.training.checkpoint import tree_sha256
 from ltu_jax.training.optimizers import SGD

@@ -11,8 +11,9 @@ from typing import Any
 
 import jax
 
-from ltu_jax.config import NO_GUIDANCE_AUC, digest, to_dict
+from ltu_jax.config import NO_GUIDANCE_AUC
 from ltu_jax.evaluation.scores import gap, mean_scores, spread
+from ltu_jax.setting import digest, to_dict
 from ltu_jax.training.cost import Cost, image_flops
 from ltu_jax.types import Scores, UnlearnState
 from ltu_jax.unlearning.problem import Problem, request_sha256

@@ -14,10 +14,11 @@ import numpy as np
 import pytest
 import tensorflow_datasets as tfds
 
-from ltu_jax.config import ConfigError, Data
+from ltu_jax.config import Data
 from ltu_jax.data import cifar
 from ltu_jax.data.sources import load_source
 from ltu_jax.data.tfds import find
+from ltu_jax.setting import ConfigError
 
 FINE = [f"fine_{i}" for i in range(100)]
 COARSE = [f"coarse_{i}" for i in range(20)]

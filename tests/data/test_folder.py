@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
-from ltu_jax.config import ConfigError, Data
+from ltu_jax.config import Data
 from ltu_jax.data.sources import load_source
+from ltu_jax.setting import ConfigError
 
 
 def load(path, **fields):

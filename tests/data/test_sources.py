@@ -6,9 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ltu_jax.config import ConfigError, Data
+from ltu_jax.config import Data
 from ltu_jax.data.records import Example, Records
 from ltu_jax.data.sources import data_root, load_source
+from ltu_jax.setting import ConfigError
 from ltu_jax.types import silent
 
 LABELS = np.array([3, 1, 0, 2, 1, 3, 0, 0, 2, 1])

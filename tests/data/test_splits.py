@@ -5,8 +5,9 @@ import dataclasses
 import numpy as np
 import pytest
 
-from ltu_jax.config import ConfigError, Data
+from ltu_jax.config import Data
 from ltu_jax.data.splits import make_splits, read_ids, remain_subset, rows_of_ids
+from ltu_jax.setting import ConfigError
 from ltu_jax.types import Source
 
 pytestmark = pytest.mark.smoke

@@ -10,9 +10,10 @@ import tensorflow_datasets as tfds
 from PIL import Image
 from tensorflow_datasets.core.registered import skip_registration
 
-from ltu_jax.config import ConfigError, Data
+from ltu_jax.config import Data
 from ltu_jax.data import tfds as reader
 from ltu_jax.data.sources import load_source
+from ltu_jax.setting import ConfigError
 
 RNG = np.random.default_rng(0)
 IMAGES = {

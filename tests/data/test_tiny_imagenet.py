@@ -8,9 +8,10 @@ import pytest
 import tensorflow_datasets as tfds
 from PIL import Image
 
-from ltu_jax.config import ConfigError, Data
+from ltu_jax.config import Data
 from ltu_jax.data import tiny_imagenet
 from ltu_jax.data.sources import load_source
+from ltu_jax.setting import ConfigError
 
 WNIDS = ["n03000000", "n01000000", "n02000000"]  # not sorted, as in the real file
 

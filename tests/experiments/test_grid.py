@@ -10,7 +10,7 @@ import sys
 import pytest
 from grid import Row, Sweep, cells, load_sweep
 
-from ltu_jax.config import ConfigError
+from ltu_jax.setting import ConfigError
 
 pytestmark = pytest.mark.smoke
 

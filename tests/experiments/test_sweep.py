@@ -18,7 +18,7 @@ import sweep
 from sweeping import pool
 from sweeping.pool import Pool
 
-from ltu_jax.config import ConfigError
+from ltu_jax.setting import ConfigError
 
 ROOT = pathlib.Path(__file__).parents[2]
 TOY = str(pathlib.Path(__file__).with_name("toy.py"))

@@ -19,7 +19,7 @@ from grid import Row, Sweep, cells
 from sweeping.execute import write_whole
 from sweeping.pool import Pool
 
-from ltu_jax.config import ConfigError
+from ltu_jax.setting import ConfigError
 from ltu_jax.training import supervised
 from ltu_jax.unlearning import loop
 

@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 
 from ltu_jax.attackers.bank import init_bank
-from ltu_jax.config import LTU, METHOD_CONFIGS, ConfigError, Training
+from ltu_jax.config import LTU, METHOD_CONFIGS, Training
 from ltu_jax.methods import METHODS, build_method
 from ltu_jax.methods.base import Method
+from ltu_jax.setting import ConfigError
 from ltu_jax.training.optimizers import SGD
 from ltu_jax.types import Parts, Splits, make_state
 from ltu_jax.unlearning.loop import run_unlearning

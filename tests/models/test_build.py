@@ -10,8 +10,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ltu_jax.config import ConfigError, Model
+from ltu_jax.config import Model
 from ltu_jax.models.build import ModelSpec, build_model
+from ltu_jax.setting import ConfigError
 
 SHAPE = (8, 8, 3)
 NAMES = {field.name: field for field in dataclasses.fields(Model)}["name"].metadata["choices"]

@@ -7,8 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ltu_jax.config import ConfigError, Model
+from ltu_jax.config import Model
 from ltu_jax.models.build import build_model
+from ltu_jax.setting import ConfigError
 
 FIXTURE = pathlib.Path(__file__).with_name("torch_vit.npz")
 

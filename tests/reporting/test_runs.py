@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from made_runs import MEASURES, made_result, write_run
 
-from ltu_jax.config import ConfigError
 from ltu_jax.reporting.runs import Group, compare, read
+from ltu_jax.setting import ConfigError
 
 
 @pytest.fixture

@@ -12,6 +12,7 @@ from small import small_config
 from ltu_jax import config
 from ltu_jax.evaluation.scores import accuracy
 from ltu_jax.methods import build_method
+from ltu_jax.setting import ConfigError
 from ltu_jax.training.predict import eval_forward, predict
 from ltu_jax.unlearning import problem as module
 from ltu_jax.unlearning.loop import run_unlearning
@@ -94,7 +95,7 @@ def test_subclasses_are_forgotten_of_a_model_of_the_coarse_classes(monkeypatch):
 
 def test_a_class_forgotten_whole_is_not_scored_against_held_out_rows(problem):
     data = dataclasses.replace(small_config().data, forget_kind="class", forget_class=3)
-    with pytest.raises(config.ConfigError, match="config.eval_every: 3 needs .* a request of single rows"):
+    with pytest.raises(ConfigError, match="config.eval_every: 3 needs .* a request of single rows"):
         load(small_config(data=data, eval_every=3))
     settings = small_config(data=data, method=config.Retrain())
     found = prepare(settings)
@@ -120,7 +121,7 @@ def test_a_model_of_ones_own_is_another_model_once_its_file_is_edited(tmp_path, 
 @pytest.mark.smoke
 def test_scoring_itself_without_validation_rows_is_a_mistake_of_the_settings():
     data = dataclasses.replace(small_config().data, validation_fraction=0.0)
-    with pytest.raises(config.ConfigError, match="config.eval_every"):
+    with pytest.raises(ConfigError, match="config.eval_every"):
         load(small_config(data=data, eval_every=3))
 
 

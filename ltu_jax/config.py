@@ -79,6 +79,11 @@ class Model:
     )
     width: int = setting(16, "channels of the first ResNet stage; the paper's ResNet-18 has 64", low=1)
     patch_size: int = setting(4, "side of a ViT patch in pixels; must divide the image size", low=1)
+    dtype: str = setting(
+        "float32",
+        "numbers that the passes are computed in; parameters, statistics, logits and losses are float32 in any case",
+        choices=("float32", "bfloat16"),
+    )
 
 
 @dataclasses.dataclass
@@ -153,6 +158,9 @@ class LTU:
     relabel: str = setting("step", "random labels of Eq. 6 drawn at each step, or once", choices=("step", "once"))
     allow_true: bool = setting(True, "whether a random label may be the true one")
     augment: bool = setting(True, "apply config.data.augment while unlearning")
+    save_memory: bool = setting(
+        False, "query sets one after another, and the support passed anew for each Hessian product: two more gradients"
+    )
 
 
 @dataclasses.dataclass

@@ -1,10 +1,12 @@
 """The meta-optimization scheme: meta-tune, meta-test, meta-update. Eqs. 1-5."""
 
+import operator
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import chex
 import jax
+import jax.numpy as jnp
 import optax
 
 ORDERS = ("second", "naive", "first", "none")
@@ -38,6 +40,24 @@ class MetaGrad(NamedTuple):
     aux: Aux
 
 
+def after(tree: chex.ArrayTree, done: chex.ArrayTree) -> chex.ArrayTree:
+    """``tree``, to be had only once ``done`` is computed, so that two parts of a program are not in memory at once.
+
+    Adds a zero that depends on ``done``. ``jax.lax.optimization_barrier`` says the same, but XLA's CPU
+    backend drops it before it decides what runs when.
+
+    Args:
+      tree: arrays of numbers.
+      done: arrays of floats.
+
+    Returns:
+      ``tree``, also where ``done`` is not finite.
+    """
+    norm = optax.tree.norm(done)
+    zero = jnp.where(norm < 0, norm, 0)  # no norm is negative, but no compiler knows that
+    return jax.tree.map(lambda x: x + zero.astype(x.dtype), tree)
+
+
 def meta_grad(
     loss_fn: LossFn,
     params: chex.ArrayTree,
@@ -47,6 +67,7 @@ def meta_grad(
     *,
     order: str = "second",
     tune_weight: float | jax.Array = 1.0,
+    save_memory: bool = False,
 ) -> MetaGrad:
     """Gradient of ``tune_weight L_tune(theta) + sum_i L_test^i(theta^tau)``. Eq. 4; descend it for Eq. 5.
 
@@ -72,6 +93,10 @@ def meta_grad(
       order: ``"second"`` exact; ``"naive"`` the same by double backward; ``"first"`` drops the term
         in H; ``"none"`` tests at theta itself (Table 3, without meta-optimization).
       tune_weight: weight of L_tune in the outer sum, f32[]; 1 is the paper's.
+      save_memory: takes the query sets one after another instead of by ``vmap``, and passes the support
+        again for the product with H instead of keeping its passes: the peak is that of a Hessian
+        product, for one more gradient. The sets' BatchNorm statistics are separate in both; ``"naive"``
+        ignores it.
 
     Returns:
       ``MetaGrad``.
@@ -97,19 +122,31 @@ def meta_grad(
         losses, aux = jax.vmap(loss_fn, in_axes=(None, 0))(tuned, queries)
         return losses.sum(), (losses, aux)
 
+    def test_in_turn(tuned):
+        total, sets = optax.tree.zeros_like(tuned), []
+        for i in range(len(jax.tree.leaves(queries)[0])):
+            query = jax.tree.map(operator.itemgetter(i), queries)
+            found, grad = jax.value_and_grad(loss_fn, has_aux=True)(after(tuned, total), query)
+            total = optax.tree.add(total, grad)
+            sets.append(found)
+        return total, jax.tree.map(lambda *x: jnp.stack(x), *sets)
+
+    def along_anew(vector):
+        return jax.jvp(lambda params: tune(params)[0], (after(params, vector),), (vector,))[1]
+
     def objective(params):  # Eq. 4 as it reads
         (loss, _), grad = jax.value_and_grad(loss_fn, has_aux=True)(params, support)
         return tune_weight * loss + test(inner_step(params, grad))[0]
 
-    if order == "second":
+    if order == "second" and not save_memory:
         g, along, (tune_loss, support_aux) = jax.linearize(tune, params, has_aux=True)
     else:
-        g, (tune_loss, support_aux) = tune(params)
+        (g, (tune_loss, support_aux)), along = tune(params), along_anew
     if order == "none":
         tuned, pull = params, lambda v: (v, None)
     else:
         tuned, pull = jax.vjp(inner_step, params, g)
-    v, (query_losses, query_aux) = jax.grad(test, has_aux=True)(tuned)
+    v, (query_losses, query_aux) = test_in_turn(tuned) if save_memory else jax.grad(test, has_aux=True)(tuned)
 
     if order == "naive":
         grad = jax.grad(objective)(params)

@@ -1,5 +1,6 @@
 """LTU: two meta-gradients a step, one to remember and one to forget, harmonized. Sec. 3."""
 
+import functools
 import itertools
 from typing import NamedTuple
 
@@ -13,7 +14,7 @@ from ltu_jax.attackers.bank import Bank
 from ltu_jax.attackers.fit import attacked_loss
 from ltu_jax.core.harmonize import COMBINERS
 from ltu_jax.core.losses import cross_entropy
-from ltu_jax.core.meta import MetaGrad, meta_grad
+from ltu_jax.core.meta import MetaGrad, after, meta_grad
 from ltu_jax.core.queries import SAMPLERS, QueryPool, draw_queries, make_query_pool
 from ltu_jax.core.support import draw_pair, relabel
 from ltu_jax.data.batches import augmented, epoch_rows, gather
@@ -42,12 +43,32 @@ class LTUContext:
 
 
 class LTUDraw(NamedTuple):
-    """All the randomness of one step; remembering and forgetting share the forget batch."""
+    """All the randomness of one step.
 
-    support: Batch  # B forget samples with random labels (Eq. 6)
+    Remembering and forgetting share one copy of the forget batch: where the compiler sees that their
+    images are the same, it passes them forward once.
+    """
+
+    forget: Batch  # B forget samples with their true labels
+    random_labels: jax.Array  # i32[B]
     queries: Batch  # leading axis N: k remaining samples each (Eq. 7)
-    audit_i: AuditTask  # the same forget samples with their true labels, and attacker i
-    audit_j: AuditTask  # leading axis 1: another attacker, j != i
+    i: jax.Array  # i32[], the attacker of the support
+    j: jax.Array  # i32[], that of the query, j != i
+
+    @property
+    def support(self) -> Batch:
+        """The forget samples with random labels. Eq. 6."""
+        return self.forget._replace(labels=self.random_labels)
+
+    @property
+    def audit_i(self) -> AuditTask:
+        """The forget samples and attacker i."""
+        return AuditTask(self.forget, self.i)
+
+    @property
+    def audit_j(self) -> AuditTask:
+        """The forget samples and attacker j, with a leading axis 1."""
+        return jax.tree.map(lambda x: x[None], AuditTask(self.forget, self.j))
 
 
 def build(settings: config.LTU, parts: Parts) -> Method:
@@ -115,9 +136,7 @@ def build(settings: config.LTU, parts: Parts) -> Method:
         index = draw_queries(query_key, samplers, anchors, context.pool, settings.query_size)
         flat = augmented(query_aug, gather(visible.remain, index.ravel()), augment)
         queries = jax.tree.map(lambda x: x.reshape(*index.shape, *x.shape[1:]), flat)
-        i, j = draw_pair(pair_key, len(bank.names))
-        one = jax.tree.map(lambda x: x[None], AuditTask(forget, j))
-        return LTUDraw(Batch(forget.images, labels), queries, AuditTask(forget, i), one)
+        return LTUDraw(forget, labels, queries, *draw_pair(pair_key, len(bank.names)))
 
     def step(state: UnlearnState, context: LTUContext, draw: LTUDraw) -> tuple[UnlearnState, Metrics]:
         def forward(params, images):
@@ -132,22 +151,23 @@ def build(settings: config.LTU, parts: Parts) -> Method:
             logits, model_state = forward(params, task.batch.images)
             return attacked_loss(context.bank, task.attacker, logits, task.batch.labels), model_state
 
-        inner_tx, order = optax.sgd(context.inner_rate), settings.order
+        meta = functools.partial(
+            meta_grad,
+            inner_tx=optax.sgd(context.inner_rate),
+            order=settings.order,
+            save_memory=settings.save_memory,
+        )
         remember = forget = None
         g_remember = g_forget = optax.tree.zeros_like(state.params)
         if settings.remember:
-            remember = meta_grad(
-                relabelled_loss,
-                state.params,
-                draw.support,
-                draw.queries,
-                inner_tx,
-                order=order,
-                tune_weight=context.tune_weight,
-            )
+            remember = meta(relabelled_loss, state.params, draw.support, draw.queries, tune_weight=context.tune_weight)
             g_remember = remember.grad
         if settings.forget:
-            forget = meta_grad(audit_loss, state.params, draw.audit_i, draw.audit_j, inner_tx, order=order)
+            # One half at a time: what both keep for their second derivatives need not be in memory at once. The
+            # forward pass of the forget images is shared all the same, unless memory is dearer than time.
+            params = after(state.params, g_remember) if settings.save_memory else state.params
+            audit_i = draw.audit_i._replace(attacker=after(draw.i, g_remember))
+            forget = meta(audit_loss, params, audit_i, draw.audit_j)
             g_forget = optax.tree.scale(context.forget_weight, forget.grad)
         harmonized = combine(g_remember, g_forget, state.step)
 

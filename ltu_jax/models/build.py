@@ -81,8 +81,9 @@ def _build(settings: tuple, num_classes: int, image_shape: tuple[int, int, int])
 
 
 def _backbone(model: config.Model, image_shape: tuple[int, int, int]) -> nn.Module:
+    dtype = jnp.bfloat16 if model.dtype == "bfloat16" else None
     if model.name in STAGE_SIZES:
-        return ResNet(STAGE_SIZES[model.name], model.width)
+        return ResNet(STAGE_SIZES[model.name], model.width, dtype)
     if model.name not in VIT_SIZES:
         allowed = setting.allowed_names(model.name, [*STAGE_SIZES, *VIT_SIZES])
         raise setting.ConfigError(f"config.model.name: {model.name!r} is unknown; {allowed}")
@@ -93,7 +94,7 @@ def _backbone(model: config.Model, image_shape: tuple[int, int, int]) -> nn.Modu
             f"config.model.patch_size: {model.patch_size} does not divide the image size {height}x{width};"
             f" allowed: {', '.join(map(str, sides))}"
         )
-    return ViT(*VIT_SIZES[model.name], patch_size=model.patch_size)
+    return ViT(*VIT_SIZES[model.name], patch_size=model.patch_size, dtype=dtype)
 
 
 def from_module(module: nn.Module, image_shape: tuple[int, int, int]) -> ModelSpec:

@@ -5,6 +5,7 @@ from functools import partial
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jax.typing import DTypeLike
 
 from ltu_jax.models import initializers
 
@@ -26,16 +27,18 @@ class BasicBlock(nn.Module):
 
     features: int
     stride: int
+    dtype: DTypeLike | None
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
-        """f32[B,H,W,.] -> f32[B,H/stride,W/stride,features]."""
-        norm = partial(_norm, use_running_average=not train)
-        y = _conv3x3(self.features, strides=self.stride, name="conv1")(x)
+        """[B,H,W,.] -> [B,H/stride,W/stride,features]."""
+        norm = partial(_norm, use_running_average=not train, dtype=self.dtype)
+        conv3x3, conv1x1 = (partial(conv, self.features, dtype=self.dtype) for conv in (_conv3x3, _conv1x1))
+        y = conv3x3(strides=self.stride, name="conv1")(x)
         y = nn.relu(norm(name="bn1")(y))
-        y = norm(name="bn2")(_conv3x3(self.features, name="conv2")(y))
+        y = norm(name="bn2")(conv3x3(name="conv2")(y))
         if x.shape != y.shape:
-            x = _conv1x1(self.features, strides=self.stride, name="shortcut_conv")(x)
+            x = conv1x1(strides=self.stride, name="shortcut_conv")(x)
             x = norm(name="shortcut_bn")(x)
         return nn.relu(x + y)
 
@@ -46,18 +49,20 @@ class ResNet(nn.Module):
     Attributes:
       stage_sizes: blocks in each stage.
       width: channels of the first stage; the features have ``width * 2 ** (stages - 1)``.
+      dtype: what is computed in; None takes the type of images and parameters.
     """
 
     stage_sizes: tuple[int, ...]
     width: int
+    dtype: DTypeLike | None = None
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
-        """Normalised images f32[B,H,W,3] -> features f32[B,D]."""
-        x = _conv3x3(self.width, name="conv1")(x)
-        x = nn.relu(_norm(use_running_average=not train, name="bn1")(x))
+        """Normalised images f32[B,H,W,3] -> features [B,D]."""
+        x = _conv3x3(self.width, dtype=self.dtype, name="conv1")(x)
+        x = nn.relu(_norm(use_running_average=not train, dtype=self.dtype, name="bn1")(x))
         for stage, size in enumerate(self.stage_sizes):
             for block in range(size):
                 stride = 2 if stage > 0 and block == 0 else 1
-                x = BasicBlock(self.width * 2**stage, stride, name=f"layer{stage + 1}_{block}")(x, train)
+                x = BasicBlock(self.width * 2**stage, stride, self.dtype, name=f"layer{stage + 1}_{block}")(x, train)
         return jnp.mean(x, axis=(1, 2))

@@ -5,6 +5,7 @@ from functools import partial
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jax.typing import DTypeLike
 
 from ltu_jax.models import initializers
 
@@ -16,17 +17,18 @@ class EncoderBlock(nn.Module):
     """Self-attention and a GELU MLP of four times the width, each behind a LayerNorm and a residual."""
 
     num_heads: int
+    dtype: DTypeLike | None
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        """f32[B,tokens,D] -> f32[B,tokens,D]."""
-        dim = x.shape[-1]
+        """[B,tokens,D] -> [B,tokens,D]."""
+        dim, norm, dense = x.shape[-1], partial(_norm, dtype=self.dtype), partial(_dense, dtype=self.dtype)
         attention = nn.MultiHeadDotProductAttention(
-            self.num_heads, kernel_init=initializers.xavier_uniform, name="attention"
+            self.num_heads, kernel_init=initializers.xavier_uniform, dtype=self.dtype, name="attention"
         )
-        x = x + attention(_norm(name="norm1")(x))
-        y = nn.gelu(_dense(4 * dim, name="mlp1")(_norm(name="norm2")(x)), approximate=False)
-        return x + _dense(dim, name="mlp2")(y)
+        x = x + attention(norm(name="norm1")(x))
+        y = nn.gelu(dense(4 * dim, name="mlp1")(norm(name="norm2")(x)), approximate=False)
+        return x + dense(dim, name="mlp2")(y)
 
 
 class ViT(nn.Module):
@@ -37,23 +39,27 @@ class ViT(nn.Module):
       depth: encoder blocks.
       num_heads: attention heads; must divide ``dim``.
       patch_size: side of a patch in pixels; must divide height and width.
+      dtype: what is computed in; None takes the type of images and parameters.
     """
 
     dim: int
     depth: int
     num_heads: int
     patch_size: int
+    dtype: DTypeLike | None = None
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
-        """Normalised images f32[B,H,W,3] -> features f32[B,D]."""
+        """Normalised images f32[B,H,W,3] -> features [B,D]."""
         del train  # no dropout, no batch statistics
-        side = (self.patch_size, self.patch_size)
-        x = nn.Conv(self.dim, side, side, padding="VALID", kernel_init=initializers.lecun_normal, name="patches")(x)
-        x = jnp.reshape(x, (x.shape[0], -1, self.dim))
+        side, kernel_init = (self.patch_size, self.patch_size), initializers.lecun_normal
+        patches = nn.Conv(
+            self.dim, side, side, padding="VALID", kernel_init=kernel_init, dtype=self.dtype, name="patches"
+        )
+        x = jnp.reshape(patches(x), (x.shape[0], -1, self.dim))
         token = self.param("class_token", nn.initializers.zeros, (1, 1, self.dim))
         x = jnp.concatenate([jnp.broadcast_to(token, (x.shape[0], 1, self.dim)).astype(x.dtype), x], axis=1)
-        x = x + self.param("positions", initializers.normal(0.02), (1, x.shape[1], self.dim))
+        x = x + self.param("positions", initializers.normal(0.02), (1, x.shape[1], self.dim)).astype(x.dtype)
         for block in range(self.depth):
-            x = EncoderBlock(self.num_heads, name=f"block{block}")(x)
-        return _norm(name="norm")(x[:, 0])
+            x = EncoderBlock(self.num_heads, self.dtype, name=f"block{block}")(x)
+        return _norm(dtype=self.dtype, name="norm")(x[:, 0])

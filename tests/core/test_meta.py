@@ -7,7 +7,7 @@ import numpy as np
 import optax
 import pytest
 
-from ltu_jax.core.meta import meta_grad
+from ltu_jax.core.meta import after, meta_grad
 
 pytestmark = pytest.mark.smoke
 
@@ -90,17 +90,31 @@ def test_cheaper_orders_drop_what_the_algebra_says(x64):
     decay = optax.chain(optax.add_decayed_weights(0.1), optax.sgd(0.3))  # u = p - 0.3 (g + 0.1 p)
     tuned = params - 0.3 * (g + 0.1 * params)
     v = sum(a @ (tuned - b) for a, b in queries)
-    run = lambda order: meta_grad(quadratic_loss, params, (hessian, centre), stacked, decay, order=order)  # noqa: E731
-    np.testing.assert_allclose(run("second").grad, g + 0.97 * v - 0.3 * hessian @ v, rtol=1e-12)
-    np.testing.assert_allclose(run("first").grad, g + 0.97 * v, rtol=1e-12)
     at_theta = sum(a @ (params - b) for a, b in queries)
-    np.testing.assert_allclose(run("none").grad, g + at_theta, rtol=1e-12)
+    wanted = {"second": g + 0.97 * v - 0.3 * hessian @ v, "first": g + 0.97 * v, "none": g + at_theta}
+    task = (quadratic_loss, params, (hessian, centre), stacked, decay)
+    for order, grad in wanted.items():
+        for save_memory in (False, True):
+            out = meta_grad(*task, order=order, save_memory=save_memory)
+            np.testing.assert_allclose(out.grad, grad, rtol=1e-12)
 
 
+def test_after_changes_nothing_but_the_order_of_things():
+    tree = {"x": jnp.array([1.5, -2.0, jnp.inf]), "i": jnp.int32(7)}
+    for done in (jnp.array([3.0, -4.0]), jnp.array([jnp.nan, 1.0]), jnp.array([jnp.inf, 1.0])):
+        chex.assert_trees_all_equal(after(tree, done), tree)
+        chex.assert_trees_all_equal_dtypes(jax.jit(after)(tree, done), tree)
+    # No pass of the compiler may see that the sum with zero is not needed: the program still asks for `done`.
+    text = jax.jit(after).lower(tree["i"], jnp.ones(1000)).compile().as_text()
+    assert "f32[1000]" in text
+    assert "sqrt" in text
+
+
+@pytest.mark.parametrize("save_memory", [False, True])
 @pytest.mark.parametrize("name", OPTIMIZERS)
-def test_second_order_equals_the_naive_double_backward(x64, name):
-    problem = network_problem(1)
-    exact = meta_grad(network_loss, *problem, OPTIMIZERS[name], order="second", tune_weight=0.3)
+def test_second_order_equals_the_naive_double_backward(x64, name, save_memory):
+    problem, options = network_problem(1), {"tune_weight": 0.3, "save_memory": save_memory}
+    exact = meta_grad(network_loss, *problem, OPTIMIZERS[name], order="second", **options)
     naive = meta_grad(network_loss, *problem, OPTIMIZERS[name], order="naive", tune_weight=0.3)
     assert largest_relative_error(exact.grad, naive.grad) <= 1e-10
     chex.assert_trees_all_close(exact[1:], naive[1:], rtol=1e-10)

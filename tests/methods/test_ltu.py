@@ -1,6 +1,9 @@
 """One step of LTU against the equations, written out here with jax.grad alone; and what a step draws."""
 
 import dataclasses
+import functools
+import re
+from typing import NamedTuple
 
 import chex
 import jax
@@ -11,9 +14,13 @@ import pytest
 
 from ltu_jax.attackers.bank import init_bank
 from ltu_jax.attackers.networks import NETWORKS
-from ltu_jax.config import LTU
+from ltu_jax.config import LTU, Model, Training
+from ltu_jax.data.batches import gather
 from ltu_jax.methods import ltu
+from ltu_jax.models.build import build_model
+from ltu_jax.training.dispatch import compiled
 from ltu_jax.training.optimizers import SGD
+from ltu_jax.training.supervised import init_training, train_step
 from ltu_jax.types import Parts, Rows, Visible, make_state
 
 C, RATE, INNER = 4, 0.05, 0.1
@@ -94,6 +101,7 @@ VARIANTS = {
     "weights": {"tune_weight": 0.5, "forget_weight": 7.0},
     "five query sets": {"num_queries": 5},
     "one query set": {"num_queries": 1},
+    "save_memory": {"save_memory": True},
 }
 
 
@@ -223,3 +231,53 @@ def test_momentum_is_the_optimizers_and_the_rate_follows_the_schedule():
 def test_a_missing_bank_is_named():
     with pytest.raises(ValueError, match="parts.bank is missing"):
         ltu.build(SETTINGS, Parts(lambda *a, **k: None, C))
+
+
+class Compiled(NamedTuple):
+    """What the compiler made of a step."""
+
+    convolutions: list[str]  # the dimension order of each
+    bytes: int  # beside arguments and results
+
+
+@functools.cache
+def compiled_step(**settings):
+    """A step on ResNet-8, or without settings one of plain training on a batch of the same size."""
+    spec, key = build_model(Model("resnet8", width=4), C, (16, 16, 3)), jax.random.key(0)
+    params, model_state = spec.init(key)
+    rows = Rows(jnp.zeros((8, 16, 16, 3), jnp.uint8), jnp.zeros(8, jnp.int32))
+    if settings:
+        parts = Parts(spec.apply_fn, C, features=spec.features, bank=init_bank(key, ("sorted", "metrics"), C))
+        method = ltu.build(LTU(batch_size=8, query_size=8, **settings), parts)
+        state = make_state(spec.apply_fn, params, model_state, SGD, key)
+        state, context = jax.eval_shape(method.init, key, state, Visible(rows, rows))
+        draw, step = jax.eval_shape(method.sample, key, state.step, context, Visible(rows, rows)), method.step
+    else:
+        state, context = init_training(spec.apply_fn, params, model_state, Training(), 8, key)
+        draw, step = jax.eval_shape(gather, rows, jnp.arange(8)), train_step
+    program = compiled(step, state, context, draw, donate=(0,))
+    memory = program.memory_analysis()
+    return Compiled(re.findall(r"dim_labels=([^\s,]+)", program.as_text()), memory.temp_size_in_bytes)
+
+
+NUM_CONVOLUTIONS = 9  # of ResNet-8 forward: seven 3x3 and two of 1x1
+
+
+def test_a_step_has_no_more_convolutions_than_its_floor_all_in_the_fast_order():
+    # A convolution y = w * x is one forward, two backward (to x and to w), and six along a direction (each of
+    # the three is bilinear). The images need no gradient, which saves one of two and two of six in the first.
+    count = NUM_CONVOLUTIONS
+    backward, along = 2 * count - 1, 6 * count - 4
+    plain = count + backward
+    assert len(compiled_step().convolutions) == plain
+    # One forward pass of D_f serves both halves; in each a backward pass, the query sets, a Hessian product.
+    exact = compiled_step(num_queries=3).convolutions
+    assert len(exact) == count + 2 * (backward + plain + along)
+    assert set(exact) == set(compiled_step().convolutions)
+    assert len(compiled_step(num_queries=3, order="none").convolutions) == count + 2 * (backward + plain)
+
+
+def test_a_step_peaks_at_six_plain_steps_and_at_three_with_save_memory():
+    plain = compiled_step().bytes
+    assert compiled_step(num_queries=3).bytes <= 6 * plain
+    assert compiled_step(num_queries=3, save_memory=True).bytes <= 3 * plain

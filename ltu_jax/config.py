@@ -34,6 +34,15 @@ class Data:
         "'digits' (embedded), 'folder', 'tiny_imagenet', or a TFDS image-classification data set",
     )
     data_dir: Optional[str] = setting(None, "where the data lies; else TFDS_DATA_DIR, else ~/tensorflow_datasets")
+    memory_map: Optional[str] = setting(
+        None, "folder that keeps the decoded images as one file, mapped into memory; unset reads them into memory"
+    )
+    stream: str = setting(
+        "auto",
+        "images on the device, or on the host and fetched ahead batch by batch; auto: on the host above a quarter of"
+        " the device's memory",
+        choices=("auto", "device", "host"),
+    )
     image_size: Optional[int] = setting(None, "height and width that images are resized to; unset keeps them", low=4)
     classes: tuple[int, ...] = setting((), "keep only these labels, renumbered in this order; () keeps all", low=0)
     superclasses: tuple[int, ...] = setting(
@@ -312,6 +321,10 @@ class Config:
     """One run of ``python -m ltu_jax.unlearn``."""
 
     seed: int = setting(0, "sets the three seeds that are not given", low=0)
+    num_seeds: int = setting(1, "runs this many seeds, from seed on; each is a folder seed-N of the workdir", low=1)
+    at_once: Optional[int] = setting(
+        None, "models trained or unlearned in one program; unset: 1 on a CPU, up to 4 elsewhere", low=1
+    )
     seeds: Seeds = dataclasses.field(default_factory=Seeds)
     data: Data = dataclasses.field(default_factory=Data)
     model: Model = dataclasses.field(default_factory=Model)
@@ -372,6 +385,8 @@ def method_config(name: str) -> Any:
 def resolve(config: Config) -> Config:
     """Checks every field and fills the seeds; what comes out is what a run is a function of.
 
+    Of several seeds it is ``each_seed`` that fills them.
+
     Raises:
       ConfigError: one line that names the field, the value and what is allowed.
     """
@@ -390,5 +405,13 @@ def resolve(config: Config) -> Config:
         raise ConfigError("config.method.samplers: () draws nothing; allowed: one or more of its names")
     if config.data.forget_kind == "ids" and config.data.forget_ids is None:
         raise ConfigError("config.data.forget_ids: None; allowed: a file with one id a line, with forget_kind=ids")
+    if config.num_seeds > 1:
+        return config
     seeds = {f: s if s is not None else config.seed for f, s in dataclasses.asdict(config.seeds).items()}
     return dataclasses.replace(config, seeds=Seeds(**seeds))
+
+
+def each_seed(config: Config) -> list[Config]:
+    """The runs that a resolved configuration stands for; a seed that is given by itself is the same in all."""
+    seeds = range(config.seed, config.seed + config.num_seeds)
+    return [resolve(dataclasses.replace(config, seed=seed, num_seeds=1)) for seed in seeds]

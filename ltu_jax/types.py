@@ -25,11 +25,37 @@ ApplyFn = Callable[..., tuple[jax.Array, ArrayTree]]
 Metrics = dict[str, jax.Array]
 
 
+@dataclasses.dataclass(frozen=True)
+class StoredImages:
+    """Images that stay in host memory, or in a memory-mapped file, until a batch of them is drawn."""
+
+    images: np.ndarray  # u8[.,H,W,3], a whole data set
+    rows: np.ndarray  # i64[M], which of them these are
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """``(M, H, W, 3)``."""
+        return (len(self.rows), *self.images.shape[1:])
+
+    @property
+    def dtype(self) -> np.dtype:
+        """That of the data set."""
+        return self.images.dtype
+
+    def __len__(self) -> int:
+        """M."""
+        return len(self.rows)
+
+    def __getitem__(self, index: Any) -> np.ndarray:
+        """The images at ``index``, a slice or integers of any shape [...]: u8[...,H,W,3] on the host."""
+        return self.images[self.rows[index if isinstance(index, slice) else np.asarray(index)]]
+
+
 class Rows(NamedTuple):
     """Labelled images as stored: uint8 until a batch is gathered."""
 
-    images: jax.Array  # u8[M,H,W,3]
-    labels: jax.Array  # i32[M]
+    images: Any  # u8[M,H,W,3]: a jax.Array on the device, or StoredImages
+    labels: Any  # i32[M]
 
 
 class Batch(NamedTuple):
@@ -82,6 +108,9 @@ def make_state(apply_fn: ApplyFn, params: ArrayTree, model_state: ArrayTree, tx:
     )
 
 
+_HASHED_AT_ONCE = 1000
+
+
 @dataclasses.dataclass(frozen=True)
 class Source:
     """A data set on the host; the first ``num_train`` rows are its training part, the rest its test part."""
@@ -93,10 +122,16 @@ class Source:
     num_classes: int
     num_train: int
     coarse: np.ndarray | None = None  # i32[M], super-classes where there are any
+    streamed: bool = False  # whether images stay on the host until a batch is drawn
+
+    def stored(self, index: np.ndarray) -> StoredImages:
+        """The images at ``index``, read when they are asked for."""
+        return StoredImages(self.images, index)
 
     def rows(self, index: np.ndarray) -> Rows:
-        """The rows at ``index``, on the default device."""
-        return Rows(jnp.asarray(self.images[index]), jnp.asarray(self.labels[index], jnp.int32))
+        """The rows at ``index``: labels on the default device, and images too unless they are streamed."""
+        images = self.stored(index)
+        return Rows(images if self.streamed else jnp.asarray(images[:]), jnp.asarray(self.labels[index], jnp.int32))
 
     def sha256(self) -> str:
         """Hash of every pixel, label and id; computed once, for it is asked for several times a run."""
@@ -108,7 +143,8 @@ class Source:
         for part in (self.images, self.labels, self.ids, self.coarse):
             if part is not None:
                 digest.update(f"{part.dtype}{part.shape}".encode())
-                digest.update(np.ascontiguousarray(part).tobytes())
+                for start in range(0, len(part), _HASHED_AT_ONCE):  # memory-mapped rows need not fit into memory
+                    digest.update(np.ascontiguousarray(part[start : start + _HASHED_AT_ONCE]).tobytes())
         return digest.hexdigest()
 
 

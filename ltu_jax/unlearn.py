@@ -4,12 +4,12 @@ import json
 import os
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from absl import flags, logging
 
-from ltu_jax import command
-from ltu_jax.config import Config
+from ltu_jax import command, processes
+from ltu_jax.config import Config, each_seed
 from ltu_jax.setting import ConfigError, to_dict
 
 USAGE = """
@@ -27,51 +27,78 @@ def define_flags() -> None:
     flags.DEFINE_bool("prepare", False, "train and cache original, Retrain and attackers; unlearn nothing")
     flags.DEFINE_bool("dry_run", False, "print the resolved configuration, shapes and the cost; train nothing")
     flags.DEFINE_bool("show_images", False, "put the twelve forget images that changed most into report.html")
+    processes.define_flags()
+
+
+class Job(NamedTuple):
+    """One run and its folder."""
+
+    config: Config
+    workdir: Path
 
 
 def main(config: Config) -> int:
     """Runs the command on a resolved configuration; the exit status."""
     if flags.FLAGS.prepare and flags.FLAGS.dry_run:
         raise ConfigError("--prepare: it trains and --dry_run trains nothing; allowed: one of the two")
+    processes.check_flags()
     workdir = Path(flags.FLAGS.workdir or f"runs/{config.data.name}-{_word(config.method.name)}-{config.seed}")
     cache = Path(flags.FLAGS.cache or workdir.parent / "cache")
-    if not flags.FLAGS.prepare:
-        _check_workdir(workdir, config)
+    jobs = [Job(c, workdir if config.num_seeds == 1 else workdir / f"seed-{c.seed}") for c in each_seed(config)]
+    for job in jobs if not flags.FLAGS.prepare else ():
+        _check_workdir(job.workdir, job.config)
     _check_writable("--cache", cache)
 
-    from ltu_jax.reporting.terminal import progress_for
+    processes.use_devices(config)
+    return processes.stop_if_one_is_lost(lambda: _main(jobs, cache))
+
+
+def _main(jobs: list[Job], cache: Path) -> int:
+    from ltu_jax.data.devices import agreed
+    from ltu_jax.data.sources import load_source
+    from ltu_jax.training.checkpoint import CheckpointError
     from ltu_jax.unlearning.problem import load, request_sha256
+    from ltu_jax.unlearning.saving import WrongRunError
 
     logging.set_verbosity(logging.ERROR)  # Orbax logs every step of every save, TFDS every folder it opens
-    loaded = load(config, progress_for())  # nothing is written before all is known to be right
+    progress = processes.progress()
+    source = load_source(jobs[0].config.data, progress)
+    # Nothing is written before all is known to be right.
+    loaded = [load(job.config, progress, source=source) for job in jobs]
     if flags.FLAGS.dry_run:
         from ltu_jax.unlearning.estimate import estimate
 
-        print(json.dumps({"config": to_dict(config), **estimate(config, loaded)}, indent=2))
+        print(json.dumps({"config": to_dict(jobs[0].config), **estimate(jobs[0].config, loaded[0])}, indent=2))
         return 0
-    if flags.FLAGS.prepare:
-        return _prepare(config, loaded, cache)
-    if (workdir / "result.json").exists():
-        outcome = json.loads((workdir / "result.json").read_text())
-        if outcome.get("request_sha256") != request_sha256(config, loaded.source, loaded.splits):
-            raise ConfigError(f"--workdir: {str(workdir)!r} holds a run on other data or ids; allowed: a new folder")
-        return _show(outcome, workdir, "already done; result in")
-    return _run(config, loaded, workdir, cache)
-
-
-def _prepare(config: Config, loaded: Any, cache: Path) -> int:
-    from ltu_jax.reporting.terminal import progress_for
-    from ltu_jax.training.checkpoint import CheckpointError
-    from ltu_jax.unlearning.problem import prepare
-
-    _keep_compiled(cache)
+    todo = []
+    for job, one in zip(jobs, loaded, strict=True):
+        if flags.FLAGS.prepare or not agreed((job.workdir / "result.json").exists()):
+            todo.append((job, one))
+            continue
+        outcome = json.loads((job.workdir / "result.json").read_text())
+        if outcome.get("request_sha256") != request_sha256(job.config, one.source, one.splits):
+            where = str(job.workdir)
+            raise ConfigError(f"--workdir: {where!r} holds a run on other data or ids; allowed: a new folder")
+        _show(outcome, job.workdir, "already done; result in")
+    at_once = _at_once(jobs[0].config, streamed=source.streamed)
     try:
-        prepare(config, loaded=loaded, cache=cache, progress=progress_for())
-    except (FloatingPointError, CheckpointError) as error:
+        for start in range(0, len(todo), at_once):
+            _run(todo[start : start + at_once], cache, at_once)
+    except (FloatingPointError, CheckpointError, WrongRunError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
-    print(f"prepared; original, Retrain and attackers in {cache}")
+    if flags.FLAGS.prepare:
+        print(f"prepared; original, Retrain and attackers in {cache}")
     return 0
+
+
+def _at_once(config: Config, *, streamed: bool) -> int:
+    """How many models a program; images that stay on the host are fetched for one model at a time."""
+    import jax
+
+    if streamed:
+        return 1
+    return config.at_once or (1 if jax.default_backend() == "cpu" else 4)
 
 
 def _keep_compiled(cache: Path) -> None:
@@ -81,43 +108,51 @@ def _keep_compiled(cache: Path) -> None:
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 1.0)
 
 
-def _run(config: Config, loaded: Any, workdir: Path, cache: Path) -> int:
+def _run(jobs: list[tuple[Job, Any]], cache: Path, at_once: int) -> None:
+    """Prepares and unlearns, all as one program, and writes each run into its folder."""
+    from ltu_jax.data.devices import writes_files
     from ltu_jax.methods import build_method
-    from ltu_jax.reporting.terminal import progress_for
-    from ltu_jax.training.checkpoint import CheckpointError
     from ltu_jax.unlearning import problem, result
-    from ltu_jax.unlearning.loop import run_unlearning
-    from ltu_jax.unlearning.saving import Saving, WrongRunError
+    from ltu_jax.unlearning.loop import Start, run_together
+    from ltu_jax.unlearning.saving import Saving
 
-    progress, started = progress_for(), result.now()
-    workdir.mkdir(parents=True, exist_ok=True)
-    (workdir / "config.json").write_text(json.dumps(to_dict(config), indent=2) + "\n")
+    progress, started = processes.progress(), result.now()
+    configs, loaded = [job.config for job, _ in jobs], [one for _, one in jobs]
+    for job, _ in jobs:
+        if writes_files() and not flags.FLAGS.prepare:
+            job.workdir.mkdir(parents=True, exist_ok=True)
+            (job.workdir / "config.json").write_text(json.dumps(to_dict(job.config), indent=2) + "\n")
     _keep_compiled(cache)
-    try:
-        prepared = problem.prepare(config, loaded=loaded, cache=cache, progress=progress)
-        method = build_method(config.method, prepared.parts)
-        state, history = run_unlearning(
-            method,
-            prepared.original,
-            prepared.splits,
-            prepared.source,
-            remain_fraction=config.data.remain_fraction,
-            split_seed=config.seeds.split or 0,
-            log_every=config.log_every,
-            eval_every=config.eval_every,
-            saving=Saving(workdir, config.save_every, prepared.identity),
-            batch_size=config.evaluation.batch_size,
-            progress=progress,
-        )
-    except (FloatingPointError, CheckpointError, WrongRunError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    outcome = result.make_result(prepared, state, history, started)
-    _write(workdir, prepared, state, history, outcome)
-    return _show(outcome, workdir, "result in")
+    problems = problem.prepare_together(configs, loaded, cache=cache, at_once=at_once, progress=progress)
+    if flags.FLAGS.prepare:
+        return
+    config = configs[0]
+    ended = run_together(
+        [
+            Start(
+                build_method(job.config.method, prepared.parts),
+                prepared.original,
+                prepared.splits,
+                prepared.source,
+                job.config.seeds.split or 0,
+                Saving(job.workdir, config.save_every, prepared.identity),
+            )
+            for (job, _), prepared in zip(jobs, problems, strict=True)
+        ],
+        remain_fraction=config.data.remain_fraction,
+        log_every=config.log_every,
+        eval_every=config.eval_every,
+        batch_size=config.evaluation.batch_size,
+        progress=progress,
+    )
+    for (job, _), prepared, (state, history) in zip(jobs, problems, ended, strict=True):
+        outcome = result.make_result(prepared, state, history, started)
+        _write(job.workdir, prepared, state, history, outcome)
+        _show(outcome, job.workdir, "result in")
 
 
 def _write(workdir: Path, prepared: Any, state: Any, history: Any, outcome: dict[str, Any]) -> None:
+    from ltu_jax.data.devices import writes_files
     from ltu_jax.reporting.page import render
     from ltu_jax.training.checkpoint import save
     from ltu_jax.unlearning.evidence import changed_most, forget_confidence
@@ -126,6 +161,8 @@ def _write(workdir: Path, prepared: Any, state: Any, history: Any, outcome: dict
     changed = changed_most(prepared, confidence) if flags.FLAGS.show_images else None
     described = {name: outcome[name] for name in ("method", "forget", "splits_sha256")}
     save(workdir / "model", {"params": state.params, "model_state": state.model_state}, described)
+    if not writes_files():
+        return
     (workdir / "report.html").write_text(render(outcome, history.rows, confidence, changed), encoding="utf-8")
     # Last and whole: a folder with a result is done.
     partial = workdir / "result.json.partial"
@@ -133,12 +170,11 @@ def _write(workdir: Path, prepared: Any, state: Any, history: Any, outcome: dict
     os.replace(partial, workdir / "result.json")
 
 
-def _show(outcome: dict[str, Any], workdir: Path, words: str) -> int:
+def _show(outcome: dict[str, Any], workdir: Path, words: str) -> None:
     from ltu_jax.reporting.terminal import print_result
 
     print_result(outcome)
     print(f"{words} {workdir}: result.json, report.html, metrics.jsonl, model/, checkpoints/")
-    return 0
 
 
 def _check_workdir(workdir: Path, config: Config) -> None:

@@ -83,7 +83,7 @@ def is_finite(state):
 _PLACES = {
     np.asarray(image).tobytes(): (kind, row)
     for kind, stored in VISIBLE._asdict().items()
-    for row, image in enumerate(np.asarray(gather(stored, slice(None)).images))
+    for row, image in enumerate(np.asarray(gather(stored, jnp.arange(len(stored.labels))).images))
 }
 
 

@@ -194,3 +194,28 @@ def test_a_run_that_diverges_says_so_in_one_line_with_status_1(folder, whole):
     last = err.splitlines()[-1]
     assert code == 1 and "not finite in steps" in last and "try a smaller config.method.learning_rate" in last
     assert not (folder / "diverged" / "result.json").exists()
+
+
+def test_seeds_run_together_are_the_seeds_run_alone(folder):
+    code, out, err = run(folder, "--workdir", "seeds", "--cache", "c2", "--config.num_seeds=2", "--config.at_once=2")
+    assert code == 0, err
+    assert "3 models" not in err and "2 models" in err and out.count("result in seeds") == 2
+    for seed in (0, 1):
+        code, _, err = run(folder, "--workdir", f"alone-{seed}", "--cache", "c1", f"--config.seed={seed}")
+        assert code == 0, err
+        found, wanted = (result_of(folder, name) for name in (f"seeds/seed-{seed}", f"alone-{seed}"))
+        assert found["splits_sha256"] == wanted["splits_sha256"] and found["seeds"] == wanted["seeds"]
+        for scores in ("scores", "original", "retrain"):
+            assert found[scores] == pytest.approx(wanted[scores], abs=1.01 * 100 / 20)  # at most one forget row
+    code, out, _ = run(folder, "--workdir", "seeds", "--cache", "c2", "--config.num_seeds=2", "--config.at_once=2")
+    assert code == 0 and out.count("already done") == 2
+
+
+def test_images_on_the_host_and_mapped_from_a_file_change_nothing(folder, whole):
+    words = ["--config.data.stream=host", "--config.data.memory_map=pixels", *LONG]
+    code, _, err = run(folder, "--workdir", "streamed", *words)
+    assert code == 0, err
+    found, wanted = result_of(folder, "streamed"), result_of(folder, "whole")
+    assert found.pop("request_sha256") != wanted.pop("request_sha256")  # the settings are part of it
+    assert found == wanted
+    assert [p.name[:7] for p in (folder / "pixels").iterdir()] == ["images-"]

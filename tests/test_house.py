@@ -24,7 +24,7 @@ LEVELS = [
     {"methods", "evaluation"},
     {"unlearning"},
     {"reporting"},
-    {"command", "default"},
+    {"command", "default", "processes"},
     {"unlearn", "report"},
 ]
 LEVEL = {room: i for i, rooms in enumerate(LEVELS) for room in rooms}

@@ -1,19 +1,30 @@
 """The cost of one LTU step in plain training steps of the same batch, measured side by side.
 
-python experiments/benchmarks/step.py                     ResNet-18 of width 64, batch 64, N = 3
+python experiments/benchmarks/step.py                                ResNet-18 of width 64, batch 64, N = 3
 python experiments/benchmarks/step.py --width 16 --rounds 5
+python experiments/benchmarks/step.py --model vit_tiny --forms plain,second,first
 
-An exact step has a floor of 10: a support gradient, three query sets and a Hessian product (2) to
-remember, four gradients to forget. Each round times every form once, in turn, so that a machine whose
-speed drifts does not favour one; the medians and their ratios are printed, and the median of the
-ratios round by round.
+An exact step has a floor of 10 plain gradients: a support gradient, N = 3 query sets and a Hessian
+product (2) to remember, a support gradient, a query and a Hessian product to forget; a third less, since one
+forward pass of the forget images serves both halves.
+
+In convolutions: a model of L convolutions has L forward and 2 L - 1 backward (the images need no
+gradient); along a direction each of these is two, as each is bilinear in images and weights: 6 L - 4 for a Hessian
+product. Query sets are one batch under vmap. An exact step so has L + 2 (2 L - 1) + 2 (3 L - 1) + 2 (6 L - 4) =
+23 L - 12: 448 for ResNet-18 (L = 20), where a plain step has 59.
+
+Forms: plain; second (exact), naive (double backward), first, none; save_memory (exact, less memory) and
+bfloat16 (exact, computed in it). Each round times every form once, in turn, so that a machine whose speed
+drifts does not favour one. Host: the part of a step until the call returns, with the draw, before the device is done.
+Memory: arguments and temporaries, in those of the plain step, as the compiler planned them.
 """
 
 import argparse
+import re
 import statistics
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -24,10 +35,20 @@ from ltu_jax.methods import build_method
 from ltu_jax.models.build import build_model
 from ltu_jax.training.dispatch import compiled
 from ltu_jax.training.optimizers import SGD
-from ltu_jax.training.supervised import init_training, train_step
-from ltu_jax.types import Parts, Rows, UnlearnState, Visible, make_state
+from ltu_jax.training.supervised import init_training, make_sample, train_step
+from ltu_jax.types import Parts, Rows, Visible, make_state
 
 CLASSES, SIDE = 10, 32
+FORMS = ("plain", "second", "save_memory", "bfloat16", "first", "none", "naive")
+
+
+class Form(NamedTuple):
+    """A way to take a step, compiled."""
+
+    once: Callable[[], float]  # draws, takes a step and waits for it; the seconds until the calls returned
+    convolutions: int
+    flops: float
+    bytes: int
 
 
 def main() -> None:
@@ -38,52 +59,56 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--queries", type=int, default=3)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--orders", default="second,naive", help="of second, naive, first, none")
+    parser.add_argument("--forms", default=",".join(FORMS), help="of these, the plain one first")
     args = parser.parse_args()
 
-    spec = build_model(Model(args.model, width=args.width), CLASSES, (SIDE, SIDE, 3))
-    params, model_state = spec.init(jax.random.key(0))
-    forms = {"plain": plain_step(spec, params, model_state, args.batch)}
-    for order in args.orders.split(","):
-        forms[order] = ltu_step(spec, params, model_state, args.batch, args.queries, order)
+    names = args.forms.split(",")
+    forms = {name: build(name, args.model, args.width, args.batch, args.queries) for name in names}
     seconds: dict[str, list[float]] = {name: [] for name in forms}
+    host: dict[str, list[float]] = {name: [] for name in forms}
     for round_ in range(args.rounds + 1):
         for name, form in forms.items():
             start = time.perf_counter()
-            form()
+            returned = form.once()
             if round_:  # the first round warms up
                 seconds[name].append(time.perf_counter() - start)
+                host[name].append(returned)
 
     device = jax.devices()[0]
     print(f"{args.model}, width {args.width}, batch {args.batch}, N = {args.queries}, {args.rounds} rounds")
     print(f"{device.device_kind} ({device.platform}), jax {jax.__version__}")
-    print(f"{'form':8}{'s, median':>12}{'s, min':>10}{'x plain':>10}{'median of rounds':>19}")
-    plain = seconds["plain"]
-    for name, values in seconds.items():
-        ratios = statistics.median(v / p for v, p in zip(values, plain, strict=True))
-        median = statistics.median(values)
-        print(f"{name:8}{median:12.3f}{min(values):10.3f}{median / statistics.median(plain):10.2f}{ratios:19.2f}")
+    print(f"{'':12}{'x plain':>27}{'s':>9}{'host':>8}{'flops':>8}{'memory':>8}{'convo-':>8}")
+    print(
+        f"{'form':12}{'median':>9}{'min':>9}{'max':>9}{'median':>9}{'%':>8}{'x plain':>8}{'x plain':>8}{'lutions':>8}"
+    )
+    plain = forms[names[0]]
+    for name, form in forms.items():
+        ratios = [s / p for s, p in zip(seconds[name], seconds[names[0]], strict=True)]
+        spread = "".join(f"{f(ratios):9.2f}" for f in (statistics.median, min, max))
+        waited = 100 * statistics.median(h / s for h, s in zip(host[name], seconds[name], strict=True))
+        counts = f"{form.flops / plain.flops:8.2f}{form.bytes / plain.bytes:8.2f}{form.convolutions:8}"
+        print(f"{name:12}{spread}{statistics.median(seconds[name]):9.3f}{waited:8.2f}{counts}")
 
 
-def plain_step(spec: Any, params: Any, model_state: Any, batch: int) -> Callable[[], None]:
-    """One step of ordinary training, compiled; called, it takes a step and waits for it."""
-    state, context = init_training(spec.apply_fn, params, model_state, Training(), 10 * batch, jax.random.key(1))
-    draw = jax.tree.map(jnp.asarray, _rows(batch))
-    draw = draw._replace(images=draw.images.astype(jnp.float32) / 255)
-    return _repeated(train_step, jax.tree.map(jnp.copy, state), context, draw)
-
-
-def ltu_step(spec: Any, params: Any, model_state: Any, batch: int, queries: int, order: str) -> Callable[[], None]:
-    """One step of LTU, compiled; called, it takes a step and waits for it."""
-    settings = LTU(batch_size=batch, query_size=batch, num_queries=queries, order=order)
+def build(form: str, model: str, width: int, batch: int, queries: int = 3) -> Form:
+    """A step of one of ``FORMS``."""
+    dtype = "bfloat16" if form == "bfloat16" else "float32"
+    spec = build_model(Model(model, width=width, dtype=dtype), CLASSES, (SIDE, SIDE, 3))
+    params, model_state = spec.init(jax.random.key(0))
+    if form == "plain":
+        state, context = init_training(spec.apply_fn, params, model_state, Training(), 10 * batch, jax.random.key(1))
+        return _form(make_sample(batch, "none"), train_step, jax.tree.map(jnp.copy, state), context, _rows(2 * batch))
+    order = "second" if form in ("save_memory", "bfloat16") else form
+    settings = LTU(
+        batch_size=batch, query_size=batch, num_queries=queries, order=order, save_memory=form == "save_memory"
+    )
     bank = init_bank(jax.random.key(2), Attackers().names, CLASSES)
     parts = Parts(spec.apply_fn, CLASSES, features=spec.features, bank=bank)
     method = build_method(settings, parts)
     state = make_state(spec.apply_fn, params, model_state, SGD, jax.random.key(3))
     visible = Visible(_rows(batch), _rows(2 * batch))
     state, context = method.init(jax.random.key(4), state, visible)
-    draw = jax.jit(method.sample)(jax.random.key(5), state.step, context, visible)
-    return _repeated(method.step, state, context, draw)
+    return _form(method.sample, method.step, state, context, visible)
 
 
 def _rows(count: int) -> Rows:
@@ -92,13 +117,22 @@ def _rows(count: int) -> Rows:
     return Rows(images, jax.random.randint(key, (count,), 0, CLASSES))
 
 
-def _repeated(step: Callable, state: UnlearnState, context: Any, draw: Any) -> Callable[[], None]:
-    run, holder = compiled(step, state, context, draw, donate=(0,)), [state]
+def _form(sample: Any, step: Any, state: Any, context: Any, data: Any) -> Form:
+    draw = jax.jit(lambda state, context, data: sample(state.rng, state.step, context, data))
+    program = compiled(step, state, context, jax.eval_shape(draw, state, context, data), donate=(0,))
+    holder = [state]
 
-    def once() -> None:
-        holder[0], _ = jax.block_until_ready(run(holder[0], context, draw))
+    def once() -> float:
+        start = time.perf_counter()
+        holder[0], metrics = program(holder[0], context, draw(holder[0], context, data))
+        returned = time.perf_counter() - start
+        jax.block_until_ready((holder[0], metrics))
+        return returned
 
-    return once
+    memory = program.memory_analysis()
+    convolutions = len(re.findall(r"dim_labels=", program.as_text()))
+    held = memory.temp_size_in_bytes + memory.argument_size_in_bytes
+    return Form(once, convolutions, program.cost_analysis()["flops"], held)
 
 
 if __name__ == "__main__":

@@ -19,6 +19,7 @@ from ltu_jax.attackers.networks import NETWORKS
 from ltu_jax.config import Attackers
 from ltu_jax.core.losses import nonmember_bce
 from ltu_jax.data.batches import augmented, gather
+from ltu_jax.data.devices import everywhere
 from ltu_jax.training.dispatch import compiled
 from ltu_jax.types import ApplyFn, ArrayTree, Batch, Rows
 
@@ -36,7 +37,7 @@ def _asked_forward(apply_fn: ApplyFn, augment: str) -> Callable:
     """Logits as attackers are asked during unlearning: batch statistics, augmented."""
 
     def forward(params: ArrayTree, model_state: ArrayTree, key: jax.Array, batch: Batch) -> jax.Array:
-        return apply_fn(params, model_state, augmented(key, batch, augment).images, train=True)[0]
+        return everywhere(apply_fn(params, model_state, augmented(key, batch, augment).images, train=True)[0])
 
     return forward
 

@@ -1,6 +1,5 @@
 """The meta-optimization scheme: meta-tune, meta-test, meta-update. Eqs. 1-5."""
 
-import operator
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -125,7 +124,7 @@ def meta_grad(
     def test_in_turn(tuned):
         total, sets = optax.tree.zeros_like(tuned), []
         for i in range(len(jax.tree.leaves(queries)[0])):
-            query = jax.tree.map(operator.itemgetter(i), queries)
+            query = jax.tree.map(lambda x, i=i: x[i], queries)
             found, grad = jax.value_and_grad(loss_fn, has_aux=True)(after(tuned, total), query)
             total = optax.tree.add(total, grad)
             sets.append(found)

@@ -1,6 +1,7 @@
 """Training augmentation, inside jit."""
 
-import chex
+import math
+
 import jax
 import jax.numpy as jnp
 
@@ -12,30 +13,32 @@ def augment(key: jax.Array, images: jax.Array, kind: str) -> jax.Array:
 
     Args:
       key: PRNG key.
-      images: f32[B, H, W, 3].
+      images: f32[..., H, W, 3]; any leading axes, and the same draws as for images in one row.
       kind: ``"none"``, ``"flip"`` or ``"crop_flip"``.
 
     Returns:
-      f32[B, H, W, 3].
+      f32[..., H, W, 3].
 
     Raises:
       ValueError: for an unknown kind.
     """
-    chex.assert_rank(images, 4)
     if kind not in AUGMENTATIONS:
         raise ValueError(f"augment: {kind!r} is unknown; allowed: {', '.join(AUGMENTATIONS)}")
     if kind == "none":
         return images
     flip_key, crop_key = jax.random.split(key)
-    flip = jax.random.bernoulli(flip_key, shape=(images.shape[0], 1, 1, 1))
-    images = jnp.where(flip, images[:, :, ::-1], images)
+    leading = images.shape[:-3]
+    flip = jax.random.bernoulli(flip_key, shape=(math.prod(leading),)).reshape(*leading, 1, 1, 1)
+    images = jnp.where(flip, images[..., ::-1, :], images)
     return _crop(crop_key, images) if kind == "crop_flip" else images
 
 
 def _crop(key: jax.Array, images: jax.Array) -> jax.Array:
-    batch, height, width, _ = images.shape
+    *leading, height, width, _ = images.shape
     pad_h, pad_w = height // 8, width // 8
-    padded = jnp.pad(images, ((0, 0), (pad_h, pad_h), (pad_w, pad_w), (0, 0)))
-    corners = jax.random.randint(key, (batch, 2), 0, jnp.array([2 * pad_h + 1, 2 * pad_w + 1])[None])
+    padded = jnp.pad(images, [(0, 0)] * len(leading) + [(pad_h, pad_h), (pad_w, pad_w), (0, 0)])
+    corners = jax.random.randint(key, (math.prod(leading), 2), 0, jnp.array([2 * pad_h + 1, 2 * pad_w + 1])[None])
     cut = lambda image, corner: jax.lax.dynamic_slice(image, (*corner, 0), (height, width, 3))  # noqa: E731
-    return jax.vmap(cut)(padded, corners)
+    for _ in leading:
+        cut = jax.vmap(cut)
+    return cut(padded, corners.reshape(*leading, 2))

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 
 from ltu_jax.data.augment import augment
+from ltu_jax.data.devices import spread
 from ltu_jax.types import Batch, Rows
 
 
@@ -31,8 +32,17 @@ def epoch_rows(key: jax.Array, step: jax.Array, num_rows: int, batch_size: int) 
 
 
 def gather(rows: Rows, index: jax.Array) -> Batch:
-    """The rows at ``index`` (any shape [...]) as float images in [0, 1]: ``Batch(f32[...,H,W,3], i32[...])``."""
-    return Batch(rows.images[index].astype(jnp.float32) / 255, rows.labels[index])
+    """The rows at ``index`` as float images in [0, 1], the last axis of ``index`` spread over the devices.
+
+    Args:
+      rows: images on the device, or on the host where this is called outside of jit.
+      index: i32[...].
+
+    Returns:
+      ``Batch(f32[...,H,W,3], i32[...])``.
+    """
+    images = spread(jnp.asarray(rows.images[index]), index.ndim - 1)
+    return Batch(images.astype(jnp.float32) / 255, rows.labels[index])
 
 
 def augmented(key: jax.Array, batch: Batch, kind: str) -> Batch:

@@ -1,11 +1,15 @@
 """From ``config.data`` to a ``Source``: chooses the reader, keeps the classes asked for, makes the pixels."""
 
+import dataclasses
 import os
 from pathlib import Path
+from typing import Any
 
+import jax
 import numpy as np
 
 from ltu_jax.config import Data
+from ltu_jax.data.pixels import InMemory, Pixels, files_fingerprint, memory_mapped
 from ltu_jax.data.records import Records, decode
 from ltu_jax.setting import ConfigError, allowed_names
 from ltu_jax.types import Progress, Source, silent
@@ -14,14 +18,16 @@ BUILT_IN = ("cifar10", "cifar100", "digits", "folder", "tiny_imagenet")
 """Names that need no data set prepared beforehand by TFDS."""
 
 _REPORT_EVERY = 500
+_COLUMNS = ("labels", "ids", "num_classes", "num_train", "coarse")
 
 
 def load_source(data: Data, progress: Progress = silent) -> Source:
-    """Reads the data set that ``data`` names, whole, into memory.
+    """Reads the data set that ``data`` names, whole, into memory or into a file that is mapped into it.
 
     ``cifar10`` and ``cifar100`` are downloaded and prepared on first use, ``tiny_imagenet`` is prepared
     on first use from its standard folder, into ``data_root(data)``; any other name is a data set that
-    TFDS prepared there. Only ``name``, ``data_dir``, ``image_size``, ``classes`` and ``superclasses`` are read.
+    TFDS prepared there. Nothing is read that says how it is cut: ``name``, ``data_dir``, ``image_size``,
+    ``classes``, ``superclasses``, ``memory_map`` and ``stream`` alone.
 
     Args:
       data: what to read.
@@ -34,7 +40,35 @@ def load_source(data: Data, progress: Progress = silent) -> Source:
       ConfigError: an unknown name, data that are missing or cannot be fetched or decoded, images of
         several sizes without ``image_size``, or ``classes`` that do not exist.
     """
-    return _assemble(data, _open(data, progress), progress)
+    if data.memory_map is None:
+        source = _assemble(data, _open(data, progress), progress, InMemory())
+    else:
+        source = _mapped(data, progress)
+    return dataclasses.replace(source, streamed=_streams(data, source.images.nbytes))
+
+
+def _streams(data: Data, num_bytes: int) -> bool:
+    """Whether images stay on the host: where all of them would take more than a quarter of the device's memory."""
+    if data.stream != "auto":
+        return data.stream == "host"
+    stats = jax.local_devices()[0].memory_stats() or {}
+    memory = stats.get("bytes_limit") or os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return num_bytes > memory / 4
+
+
+def _mapped(data: Data, progress: Progress) -> Source:
+    records = _open(data, progress)  # fetches what is not there yet: its files are part of what images are made of
+    root = data_root(data) / ("" if data.name == "folder" else data.name)
+    fields = (data.name, data.image_size, data.classes, data.superclasses)
+    made_of = [*fields, files_fingerprint(root) if root.is_dir() else []]
+
+    def make(pixels: Pixels) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+        source = vars(_assemble(data, records, progress, pixels))
+        return source["images"], {name: np.asarray(source[name]) for name in _COLUMNS if source[name] is not None}
+
+    images, columns = memory_mapped(Path(data.memory_map or ""), made_of, make)
+    numbers: dict[str, Any] = {name: column.item() if column.ndim == 0 else column for name, column in columns.items()}
+    return Source(name=data.name, images=images, **numbers)
 
 
 def data_root(data: Data) -> Path:
@@ -101,9 +135,9 @@ def _superclasses(coarse: tuple[int, ...], num_classes: int) -> tuple[int, ...]:
     return coarse
 
 
-def _assemble(data: Data, records: Records, progress: Progress) -> Source:
+def _assemble(data: Data, records: Records, progress: Progress, pixels: Pixels) -> Source:
     renumbered = _renumbering(data.classes, records.num_classes)
-    images, labels, ids, coarse, broken, unlabelled = [], [], [], [], [], []
+    sizes, labels, ids, coarse, broken, unlabelled = set(), [], [], [], [], []
     num_train, total = 0, records.num_train + records.num_test
     with progress(f"reading {data.name}", total) as advance:
         for row, example in enumerate(records.examples):
@@ -114,10 +148,13 @@ def _assemble(data: Data, records: Records, progress: Progress) -> Source:
             if example.label not in renumbered:
                 continue
             try:
-                images.append(decode(example.image, data.image_size))
+                image = decode(example.image, data.image_size)
             except Exception:  # Pillow raises a dozen kinds for a file that is damaged
                 broken.append(example.id)
                 continue
+            sizes.add(image.shape[:2])
+            if len(sizes) == 1:
+                pixels.add(image)
             labels.append(renumbered[example.label])
             ids.append(example.id)
             coarse.append(example.coarse)
@@ -128,14 +165,14 @@ def _assemble(data: Data, records: Records, progress: Progress) -> Source:
                 f"config.data.name: {data.name!r}, {len(bad)} of {total} images {what}: {', '.join(bad[:5])}"
                 f"{', ...' if len(bad) > 5 else ''}; allowed: labelled images of 8 bits a channel that Pillow reads"
             )
-    _check_same_size(images)
+    _check_same_size(sizes)
     if len(set(ids)) != len(ids):
         raise ConfigError(f"config.data.name: {data.name!r} has {len(ids) - len(set(ids))} ids twice; allowed: unique")
     if data.superclasses:
         coarse = [_superclasses(data.superclasses, len(renumbered))[label] for label in labels]
     return Source(
         name=data.name,
-        images=np.stack(images),
+        images=pixels.stacked(),
         labels=np.asarray(labels, np.int32),
         ids=np.asarray(ids, np.str_),
         num_classes=len(renumbered),
@@ -144,10 +181,10 @@ def _assemble(data: Data, records: Records, progress: Progress) -> Source:
     )
 
 
-def _check_same_size(images: list[np.ndarray]) -> None:
-    if not images:
+def _check_same_size(found: set[tuple[int, ...]]) -> None:
+    if not found:
         raise ConfigError("config.data.classes: no image has one of these labels; allowed: labels that occur")
-    sizes = sorted({image.shape[:2] for image in images})
+    sizes = sorted(found)
     if len(sizes) > 1:
         few = ", ".join(f"{height}x{width}" for height, width in sizes[:3]) + (", ..." if len(sizes) > 3 else "")
         raise ConfigError(f"config.data.image_size: None, but images differ in size ({few}); allowed: an integer >= 4")

@@ -36,8 +36,8 @@ def evaluate(apply_fn: ApplyFn, state: UnlearnState, splits: Splits, source: Sou
     forward = eval_forward(apply_fn)
 
     def outputs(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        images, labels = source.images[rows], source.labels[rows]
-        return predict(forward, state.params, state.model_state, images, batch_size=batch_size), labels
+        images = source.stored(rows)
+        return predict(forward, state.params, state.model_state, images, batch_size=batch_size), source.labels[rows]
 
     forget, remain, test = (outputs(rows) for rows in (splits.forget, splits.remain, splits.test))
     gone = splits.test_forgotten

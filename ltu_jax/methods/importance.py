@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import optax
 from jax.core import Tracer
 
+from ltu_jax.data.batches import gather
 from ltu_jax.training.dispatch import compiled
 from ltu_jax.types import ApplyFn, ArrayTree, Batch, Rows, UnlearnState
 
@@ -33,7 +34,7 @@ def sum_over_batches(fn: BatchFn, state: UnlearnState, rows: Rows, batch_size: i
     for start in starts:
         place = jnp.arange(start, start + batch_size)
         index = jnp.minimum(place, num_rows - 1)
-        batch = Batch(rows.images[index].astype(jnp.float32) / 255, rows.labels[index])
+        batch = gather(rows, index)
         args = (state.params, state.model_state, batch, (place < num_rows).astype(jnp.float32))
         part = (fn if isinstance(rows.images, Tracer) else compiled(fn, *args))(*args)
         total = part if total is None else optax.tree.add(total, part)

@@ -134,8 +134,7 @@ def build(settings: config.LTU, parts: Parts) -> Method:
         if settings.relabel == "step":
             labels = relabel(label_key, forget.labels, parts.num_classes, allow_true=settings.allow_true)
         index = draw_queries(query_key, samplers, anchors, context.pool, settings.query_size)
-        flat = augmented(query_aug, gather(visible.remain, index.ravel()), augment)
-        queries = jax.tree.map(lambda x: x.reshape(*index.shape, *x.shape[1:]), flat)
+        queries = augmented(query_aug, gather(visible.remain, index), augment)
         return LTUDraw(forget, labels, queries, *draw_pair(pair_key, len(bank.names)))
 
     def step(state: UnlearnState, context: LTUContext, draw: LTUDraw) -> tuple[UnlearnState, Metrics]:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from ltu_jax.data.devices import agreed, writes_files
 from ltu_jax.setting import digest
 from ltu_jax.training.checkpoint import CheckpointError, load, save
 from ltu_jax.types import ArrayTree
@@ -39,7 +40,7 @@ def cached(directory: Path | None, kind: str, key: Any, make: Callable[[], Array
       CheckpointError: if the entry is damaged.
     """
     path = None if directory is None else _path(directory, kind, key)
-    if path is not None and path.exists():
+    if path is not None and agreed(path.exists()):
         value, metadata = load(path)
         return Cached(value, metadata["seconds"], True)
     start = time.perf_counter()
@@ -51,6 +52,11 @@ def cached(directory: Path | None, kind: str, key: Any, make: Callable[[], Array
     return Cached(value, seconds, False)
 
 
+def is_cached(directory: Path, kind: str, key: Any) -> bool:
+    """Whether ``cached`` would find the value."""
+    return agreed(_path(directory, kind, key).exists())
+
+
 def cached_numbers(directory: Path | None, kind: str, key: Any, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
     """``cached`` for a JSON-ready dictionary: one small file, exact to the last digit.
 
@@ -58,7 +64,7 @@ def cached_numbers(directory: Path | None, kind: str, key: Any, make: Callable[[
       CheckpointError: if the entry is damaged.
     """
     path = None if directory is None else _path(directory, kind, key).with_suffix(".json")
-    if path is not None and path.exists():
+    if path is not None and agreed(path.exists()):
         try:
             entry = json.loads(path.read_text())
             value = entry["value"]
@@ -68,7 +74,7 @@ def cached_numbers(directory: Path | None, kind: str, key: Any, make: Callable[[
             raise CheckpointError(f"{path} is damaged: it does not match its checksum; delete it to make it anew")
         return value
     value = make()
-    if path is not None:
+    if path is not None and writes_files():
         path.parent.mkdir(parents=True, exist_ok=True)
         partial = path.with_suffix(f".partial{os.getpid()}")
         partial.write_text(json.dumps({"value": value, "sha256": digest(value), "key": key}))

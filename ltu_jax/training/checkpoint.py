@@ -44,8 +44,7 @@ def load(path: Path) -> tuple[ArrayTree, dict[str, Any]]:
       CheckpointError: if it is damaged.
     """
     ocp = _orbax()
-    # Onto the device there is now, not the one that wrote it.
-    here = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+    here = jnp.zeros(()).sharding  # onto the devices there are now, not those that wrote it
     try:
         described = ocp.metadata(path.absolute())
         template = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=here), described.metadata)

@@ -1,16 +1,22 @@
-"""Compiled steps, and how many of them go to the device at a time.
+"""Compiled steps: how many of them go to the device at a time, and where their rows come from.
 
 A convolution inside a loop runs on XLA's slow path on the CPU (80 times slower, jax#12868), so there
 the host calls one compiled step after another; on an accelerator a scan takes many steps a dispatch.
+Images that stay on the host are fetched ahead, step by step, on either.
 """
 
 import functools
-from collections.abc import Callable
+import operator
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
+from jax.sharding import NamedSharding
 
+from ltu_jax.data.devices import everywhere, num_devices, spread_sharding
+from ltu_jax.data.streaming import Asked, answered, asked_by, fetched, separate
 from ltu_jax.types import ArrayTree, Metrics, UnlearnState
 
 SampleFn = Callable[[jax.Array, jax.Array, Any, Any], Any]
@@ -19,13 +25,16 @@ SampleFn = Callable[[jax.Array, jax.Array, Any, Any], Any]
 StepFn = Callable[[UnlearnState, Any, Any], tuple[UnlearnState, Metrics]]
 """``step(state, context, draw) -> (state, metrics)``: the only place where parameters change."""
 
+Steps = Callable[[UnlearnState, Any, Any], tuple[UnlearnState, Metrics]]
+"""``steps(state, context, data) -> (state, metrics)``: many steps; each metric has them as its leading axis."""
+
 
 @functools.lru_cache(maxsize=64)
 def _compile(fn: Callable, donate: tuple[int, ...], treedef: Any, leaves: tuple[jax.ShapeDtypeStruct, ...]) -> Callable:
     return jax.jit(fn, donate_argnums=donate).lower(*treedef.unflatten(leaves)).compile()
 
 
-def compiled(fn: Callable, *args: Any, donate: tuple[int, ...] = ()) -> Callable:
+def compiled(fn: Callable, *args: Any, donate: tuple[int, ...] = ()) -> Any:
     """``fn`` compiled ahead for arguments of these shapes; equal shapes of the same function compile once.
 
     Args:
@@ -34,61 +43,156 @@ def compiled(fn: Callable, *args: Any, donate: tuple[int, ...] = ()) -> Callable
       donate: positions of arguments whose buffers the call may consume.
 
     Returns:
-      The executable, called like ``fn``.
+      The executable (``jax.stages.Compiled``), called like ``fn``.
     """
     leaves, treedef = jax.tree.flatten(args)
-    return _compile(fn, donate, treedef, tuple(jax.ShapeDtypeStruct(x.shape, x.dtype) for x in leaves))
+    return _compile(fn, donate, treedef, tuple(map(_described, leaves)))
 
 
-@functools.lru_cache(maxsize=64)
-def _draw_step(sample: SampleFn) -> Callable:
-    def draw(state: UnlearnState, context: ArrayTree, data: ArrayTree) -> Any:
-        return sample(jax.random.fold_in(state.rng, state.step), state.step, context, data)
-
-    return draw
+def _described(x: Any) -> jax.ShapeDtypeStruct:
+    """Shape and type; and where it lies, if that is more than one device."""
+    sharding = getattr(x, "sharding", None)
+    return jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding if isinstance(sharding, NamedSharding) else None)
 
 
-@functools.lru_cache(maxsize=64)
-def _scanned(sample: SampleFn, step: StepFn, num_steps: int) -> Callable:
-    def many(state: UnlearnState, context: ArrayTree, data: ArrayTree) -> tuple[UnlearnState, Metrics]:
-        def one(state, _):
-            return step(state, context, _draw_step(sample)(state, context, data))
+def stack_trees(trees: Sequence[ArrayTree]) -> ArrayTree:
+    """Trees of one structure as one, each leaf with a new leading axis."""
+    return jax.tree.map(lambda *leaves: jnp.stack(leaves), *trees)
 
-        return jax.lax.scan(one, state, None, num_steps)
 
-    return many
+def unstack_tree(tree: ArrayTree, count: int) -> list[ArrayTree]:
+    """The ``count`` trees that ``stack_trees`` made one of."""
+    return [jax.tree.map(operator.itemgetter(i), tree) for i in range(count)]
 
 
 def compile_steps(
-    sample: SampleFn, step: StepFn, state: UnlearnState, context: ArrayTree, data: ArrayTree, num_steps: int
-) -> Callable[..., tuple[UnlearnState, Metrics]]:
+    sample: SampleFn,
+    step: StepFn,
+    state: UnlearnState,
+    context: ArrayTree,
+    data: ArrayTree,
+    num_steps: int,
+    *,
+    stacked: bool = False,
+) -> Steps:
     """Compiles ``num_steps`` steps ahead for these arguments.
 
-    Step t draws from ``fold_in(state.rng, t)``. On a CPU drawing and stepping are two programs: the
-    small first one depends on how many rows there are, the large second one does not, and so is
-    compiled once for models trained on different numbers of rows.
+    Step t draws from ``fold_in(state.rng, t)``. Unless steps are scanned, drawing and stepping are two
+    programs: the small first one depends on how many rows there are, the large second one does not, and
+    so is compiled once for models trained on different numbers of rows.
 
     Args:
       sample: see ``SampleFn``.
       step: see ``StepFn``.
       state: example state; the returned function consumes (donates) its own.
       context: what the method only reads.
-      data: what ``sample`` draws from.
+      data: what ``sample`` draws from; images in it may be stored on the host.
       num_steps: steps a call.
+      stacked: whether state, context and data are those of several models, stacked; then ``sample`` and
+        ``step`` run under ``vmap``, and images must be on the device.
 
     Returns:
-      ``run(state, context, data) -> (state, metrics)``, each metric f32[num_steps].
+      ``Steps``.
     """
+    data, stored = separate(data)
+    if stored and stacked:
+        raise ValueError("compile_steps: stacked models need their images on the device; allowed: one model at a time")
+    if stored:
+        return _fed_from_host(sample, step, state, context, data, num_steps)
+    draw_fn, step_fn = _drawn(sample, stacked), _settled(step, stacked)
     if jax.default_backend() != "cpu":
-        return compiled(_scanned(sample, step, num_steps), state, context, data, donate=(0,))
-    draw = compiled(_draw_step(sample), state, context, data)
-    advance = compiled(step, state, context, jax.eval_shape(_draw_step(sample), state, context, data), donate=(0,))
+        return compiled(_scanned(draw_fn, step_fn, num_steps), state, context, data, donate=(0,))
+    draw, advance = _two_programs(draw_fn, step_fn, state, context, data)
 
-    def run(state: UnlearnState, context: ArrayTree, data: ArrayTree) -> tuple[UnlearnState, Metrics]:
-        rows = []
-        for _ in range(num_steps):
-            state, metrics = advance(state, context, draw(state, context, data))
-            rows.append(metrics)
-        return state, jax.tree.map(lambda *values: np.stack(values), *rows)
+    def steps(state: UnlearnState, context: ArrayTree, data: ArrayTree) -> tuple[UnlearnState, Metrics]:
+        return _called(advance, lambda state: draw(state, context, data), state, context, num_steps)
 
-    return run
+    return steps
+
+
+def _fed_from_host(
+    sample: SampleFn, step: StepFn, state: UnlearnState, context: ArrayTree, data: ArrayTree, num_steps: int
+) -> Steps:
+    """The steps where images stay on the host: a third program says beforehand which rows all of them draw."""
+    ask = compiled(_asked(sample, num_steps), state, context, data)
+    blocks = []
+    for stand_in, index in jax.eval_shape(_asked(sample, num_steps), state, context, data):
+        shape, axis = (*index.shape[1:], *stand_in.shape[1:]), index.ndim - 2
+        blocks.append(jax.ShapeDtypeStruct(shape, jnp.uint8, sharding=spread_sharding(shape, axis)))
+    draw, advance = _two_programs(_answered(sample), _settled(step), state, context, data, tuple(blocks))
+
+    def steps(state: UnlearnState, context: ArrayTree, data: ArrayTree) -> tuple[UnlearnState, Metrics]:
+        data, stored = separate(data)
+        ahead = fetched(ask(state, context, data), stored, num_steps)
+        return _called(advance, lambda state: draw(state, context, data, next(ahead)), state, context, num_steps)
+
+    return steps
+
+
+def _two_programs(draw_fn: Callable, step_fn: StepFn, state: UnlearnState, context: ArrayTree, *rows: Any) -> Any:
+    """Drawing and stepping, compiled apart."""
+    draw, drawn = compiled(draw_fn, state, context, *rows), jax.eval_shape(draw_fn, state, context, *rows)
+    if num_devices() > 1:  # the step must take its rows as they come
+        described = lambda x, sharding: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding)  # noqa: E731
+        drawn = jax.tree.map(described, drawn, draw.output_shardings)
+    return draw, compiled(step_fn, state, context, drawn, donate=(0,))
+
+
+def _called(
+    advance: StepFn, draw: Callable[[UnlearnState], Any], state: UnlearnState, context: ArrayTree, num_steps: int
+) -> tuple[UnlearnState, Metrics]:
+    rows = []
+    for _ in range(num_steps):
+        state, metrics = advance(state, context, draw(state))
+        rows.append(metrics)
+    return state, jax.tree.map(lambda *values: np.stack(values), *rows)
+
+
+@functools.lru_cache(maxsize=64)
+def _drawn(sample: SampleFn, stacked: bool = False) -> Callable:
+    def draw(state: UnlearnState, context: ArrayTree, data: ArrayTree) -> Any:
+        return sample(jax.random.fold_in(state.rng, state.step), state.step, context, data)
+
+    return jax.vmap(draw) if stacked else draw
+
+
+@functools.lru_cache(maxsize=64)
+def _asked(sample: SampleFn, num_steps: int) -> Callable:
+    def asked(state: UnlearnState, context: ArrayTree, data: ArrayTree) -> Asked:
+        def one(ahead: jax.Array) -> Asked:
+            later = state.replace(step=state.step + ahead)
+            return asked_by(lambda data: _drawn(sample)(later, context, data), data)
+
+        return everywhere(jax.lax.map(one, jnp.arange(num_steps)))  # no convolution in here
+
+    return asked
+
+
+@functools.lru_cache(maxsize=64)
+def _answered(sample: SampleFn) -> Callable:
+    def draw(state: UnlearnState, context: ArrayTree, data: ArrayTree, blocks: tuple[jax.Array, ...]) -> Any:
+        return answered(lambda data: _drawn(sample)(state, context, data), data, blocks)
+
+    return draw
+
+
+@functools.lru_cache(maxsize=64)
+def _settled(step: StepFn, stacked: bool = False) -> StepFn:
+    """The step with its results on every device, wherever the compiler would leave them."""
+    one_or_all = jax.vmap(step) if stacked else step
+
+    def settled(state: UnlearnState, context: ArrayTree, draw: Any) -> tuple[UnlearnState, Metrics]:
+        return everywhere(one_or_all(state, context, draw))
+
+    return settled
+
+
+@functools.lru_cache(maxsize=64)
+def _scanned(draw_fn: Callable, step_fn: StepFn, num_steps: int) -> Callable:
+    def many(state: UnlearnState, context: ArrayTree, data: ArrayTree) -> tuple[UnlearnState, Metrics]:
+        def one(state, _):
+            return step_fn(state, context, draw_fn(state, context, data))
+
+        return jax.lax.scan(one, state, None, num_steps)
+
+    return many

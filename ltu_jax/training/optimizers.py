@@ -9,13 +9,16 @@ import optax
 
 from ltu_jax.types import ArrayTree, UnlearnState
 
+# Of one type whatever that of the parameters, so that a step takes the state that it returns.
+_in_state = functools.partial(optax.inject_hyperparams, hyperparam_dtype=jnp.float32)
 
-@optax.inject_hyperparams
+
+@_in_state
 def _sgd(learning_rate: float, momentum: float, weight_decay: float) -> optax.GradientTransformation:
     return optax.chain(optax.add_decayed_weights(weight_decay), optax.sgd(learning_rate, momentum))
 
 
-@optax.inject_hyperparams
+@_in_state
 def _adam(learning_rate: float, momentum: float, weight_decay: float) -> optax.GradientTransformation:
     return optax.chain(optax.add_decayed_weights(weight_decay), optax.adam(learning_rate, b1=momentum))
 

@@ -9,8 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 
+from ltu_jax.data.devices import everywhere, num_devices, read_spread, spread
 from ltu_jax.training.dispatch import compiled
-from ltu_jax.types import ApplyFn, ArrayTree
+from ltu_jax.types import ApplyFn, ArrayTree, StoredImages
 
 ForwardFn = Callable[[ArrayTree, ArrayTree, jax.Array], jax.Array]
 """``forward(params, model_state, images f32[B,H,W,3]) -> f32[B, ...]``."""
@@ -24,22 +25,31 @@ def eval_forward(apply_fn: ApplyFn) -> ForwardFn:
 
 @functools.lru_cache(maxsize=64)
 def _on_bytes(forward: ForwardFn) -> Callable:
-    return lambda params, model_state, images: forward(params, model_state, images.astype(jnp.float32) / 255)
+    def on_bytes(params: ArrayTree, model_state: ArrayTree, images: jax.Array) -> jax.Array:
+        return everywhere(forward(params, model_state, images.astype(jnp.float32) / 255))
+
+    return on_bytes
 
 
 def predict(
-    forward: ForwardFn, params: ArrayTree, model_state: ArrayTree, images: np.ndarray | jax.Array, *, batch_size: int
+    forward: ForwardFn,
+    params: ArrayTree,
+    model_state: ArrayTree,
+    images: np.ndarray | jax.Array | StoredImages,
+    *,
+    batch_size: int,
 ) -> Any:
     """``forward`` of every image, unaugmented.
 
-    The last batch is filled up with the last image, so that one program serves all batches.
+    The last batch is filled up with the last image, so that one program serves all batches. A batch is
+    spread over the devices; of stored images each process reads only its share.
 
     Args:
       forward: what to compute, e.g. ``eval_forward(apply_fn)``.
       params: parameters.
       model_state: BatchNorm statistics or ``{}``.
       images: u8[M,H,W,3].
-      batch_size: images a forward pass.
+      batch_size: images a forward pass; rounded up to a multiple of the devices.
 
     Returns:
       f32[M, ...] on the host; under a trace, traced.
@@ -47,9 +57,13 @@ def predict(
     fn, batch_size = _on_bytes(forward), min(batch_size, len(images))
     if isinstance(images, Tracer):  # only shapes are wanted: a method's init under jax.eval_shape
         return fn(params, model_state, images)
+    batch_size = -(-batch_size // num_devices()) * num_devices()
     out = []
     for start in range(0, len(images), batch_size):
         index = np.minimum(np.arange(start, start + batch_size), len(images) - 1)
-        batch = jnp.asarray(images[index])
+        if isinstance(images, jax.Array):
+            batch = spread(images[index], 0)
+        else:
+            batch = read_spread((batch_size, *images.shape[1:]), 0, lambda part: images[index[part]])  # noqa: B023
         out.append(compiled(fn, params, model_state, batch)(params, model_state, batch))
     return np.concatenate([np.asarray(x) for x in out])[: len(images)]

@@ -2,6 +2,7 @@
 
 import functools
 import time
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -11,7 +12,7 @@ import numpy as np
 from ltu_jax.config import Training
 from ltu_jax.core.losses import cross_entropy
 from ltu_jax.data.batches import augmented, epoch_rows, gather
-from ltu_jax.training.dispatch import SampleFn, StepFn, compile_steps
+from ltu_jax.training.dispatch import SampleFn, StepFn, compile_steps, stack_trees, unstack_tree
 from ltu_jax.training.optimizers import SGD, set_hyperparams
 from ltu_jax.training.schedule import Schedule, learning_rate, make_schedule
 from ltu_jax.types import ApplyFn, ArrayTree, Batch, Metrics, Progress, Rows, UnlearnState, make_state, silent
@@ -131,6 +132,47 @@ def train(
     return run_steps(sample, train_step, state, context, rows, num_steps, progress=progress, label=label)
 
 
+def train_together(
+    apply_fn: ApplyFn,
+    starts: Sequence[tuple[ArrayTree, ArrayTree]],
+    rows: Sequence[Rows],
+    training: Training,
+    keys: Sequence[jax.Array],
+    *,
+    augment: str = "none",
+    progress: Progress = silent,
+    label: str = "training",
+) -> list[Trained]:
+    """``train`` of several models as one program: its step under ``vmap``, equal to each alone within rounding.
+
+    Args: those of ``train``, one for each model where they are sequences.
+      starts: initial parameters and statistics.
+      rows: as many for each model, on the device.
+      keys: all randomness of each.
+
+    Returns:
+      ``Trained`` of each; its seconds are its share of those of all.
+
+    Raises:
+      FloatingPointError: if the loss of one is not finite; the steps are named.
+    """
+    num_rows = len(rows[0].labels)
+    begun = [init_training(apply_fn, *start, training, num_rows, key) for start, key in zip(starts, keys, strict=True)]
+    trained = run_steps(
+        make_sample(training.batch_size, augment),
+        train_step,
+        stack_trees([state for state, _ in begun]),
+        stack_trees([context for _, context in begun]),
+        stack_trees(rows),
+        num_train_steps(training, num_rows),
+        progress=progress,
+        label=label,
+        stacked=True,
+    )
+    states = unstack_tree(trained.state, len(starts))
+    return [Trained(state, trained.seconds / len(starts)) for state in states]
+
+
 def run_steps(
     sample: SampleFn,
     step: StepFn,
@@ -141,6 +183,7 @@ def run_steps(
     *,
     progress: Progress = silent,
     label: str = "training",
+    stacked: bool = False,
 ) -> Trained:
     """Takes the steps of a training run; arguments as ``dispatch.compile_steps`` and ``train`` have them."""
     state = jax.tree.map(jnp.copy, state)  # the steps donate their state; the caller keeps its params
@@ -148,7 +191,7 @@ def run_steps(
     with progress(label, num_steps) as advance:
         for start in range(0, num_steps, STEPS_PER_CALL):
             count = min(STEPS_PER_CALL, num_steps - start)
-            run = compile_steps(sample, step, state, context, rows, count)
+            run = compile_steps(sample, step, state, context, rows, count, stacked=stacked)
             begun = time.perf_counter()
             state, metrics = jax.block_until_ready(run(state, context, rows))
             seconds += time.perf_counter() - begun

@@ -20,7 +20,7 @@ def forget_confidence(problem: Problem, state: UnlearnState) -> dict[str, np.nda
     """
     models = {"before": problem.original, "after": state} | dict(zip(["Retrain"], problem.retrains, strict=False))
     rows = problem.splits.forget
-    images, labels = problem.source.images[rows], problem.source.labels[rows]
+    images, labels = problem.source.stored(rows), problem.source.labels[rows]
     forward, batch_size = eval_forward(problem.spec.apply_fn), problem.config.evaluation.batch_size
     return {
         name: confidence(predict(forward, s.params, s.model_state, images, batch_size=batch_size), labels)

@@ -4,8 +4,10 @@ A run is a function of the state it starts from, the splits and its arguments: s
 ``fold_in(rng, t)``, so a run that was stopped and resumed equals one that ran through, bit for bit.
 """
 
+import contextlib
 import time
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -13,12 +15,23 @@ import numpy as np
 
 from ltu_jax.data.splits import remain_subset
 from ltu_jax.methods.base import Method
-from ltu_jax.training.dispatch import compile_steps
+from ltu_jax.training.dispatch import compile_steps, stack_trees, unstack_tree
 from ltu_jax.types import Progress, Source, Splits, UnlearnState, Visible, silent
-from ltu_jax.unlearning.monitor import make_monitor
+from ltu_jax.unlearning.monitor import Monitor, make_monitor
 from ltu_jax.unlearning.saving import History, Run, Saving, recorder
 
 MAX_STEPS_PER_CALL = 50
+
+
+class Start(NamedTuple):
+    """Where one run begins."""
+
+    method: Method
+    state: UnlearnState  # the original model; its ``rng`` is all the randomness of the run. Not consumed
+    splits: Splits  # the method sees forget and remain rows only
+    source: Source
+    split_seed: int = 0  # draws the rho subset
+    saving: Saving | None = None  # where to save and resume; None keeps nothing
 
 
 def run_unlearning(
@@ -64,76 +77,152 @@ def run_unlearning(
       WrongRunError: if ``saving.directory`` holds another run.
       CheckpointError: if the checkpoint to resume from is damaged.
     """
-    visible = _cut(method, splits, source, remain_fraction, split_seed)
-    monitor = make_monitor(state, source, splits, visible, batch_size)
-    if eval_every and monitor is None:
+    (one,) = run_together(
+        [Start(method, state, splits, source, split_seed, saving)],
+        num_steps=num_steps,
+        remain_fraction=remain_fraction,
+        log_every=log_every,
+        eval_every=eval_every,
+        batch_size=batch_size,
+        progress=progress,
+    )
+    return one
+
+
+def run_together(
+    starts: Sequence[Start],
+    *,
+    num_steps: int | None = None,
+    remain_fraction: float = 1.0,
+    log_every: int = 1,
+    eval_every: int = 0,
+    batch_size: int = 500,
+    progress: Progress = silent,
+) -> list[tuple[UnlearnState, History]]:
+    """Several runs of one method, which may differ in seeds, model and rows, as one program: its step under ``vmap``.
+
+    Each run is what ``run_unlearning`` makes of it, within rounding; a run that was stopped earlier than the
+    others catches up first. The steps are those of the first method, so those of the others must differ
+    in what their ``init`` puts into state and context alone.
+
+    Args:
+      starts: the runs; their shapes are the same. More than one need images on the device.
+      num_steps: see ``run_unlearning``, as for all that follow.
+      remain_fraction: rho.
+      log_every: steps between two rows of each history.
+      eval_every: steps between two scorings.
+      batch_size: images a forward pass of the scoring.
+      progress: told about every finished step of all.
+
+    Returns:
+      ``(state, history)`` of each; a run's seconds are its share of those of all.
+
+    Raises:
+      ValueError: as ``run_unlearning``, and if the runs differ in the number of their steps.
+      FloatingPointError, WrongRunError, CheckpointError: as ``run_unlearning``.
+    """
+    method = starts[0].method
+    visible = [_cut(start, remain_fraction) for start in starts]
+    monitors = [
+        make_monitor(start.state, start.source, start.splits, rows, batch_size)
+        for start, rows in zip(starts, visible, strict=True)
+    ]
+    if eval_every and None in monitors:
         raise ValueError("eval_every: needs validation rows and a request of single rows; allowed: 0")
-    num_steps = method.num_steps(visible) if num_steps is None else num_steps
-    run, context = _start(method, state, visible, keeps_best=eval_every > 0)
+    steps = {method.num_steps(rows) for rows in visible} if num_steps is None else {num_steps}
+    if len(steps) > 1:
+        raise ValueError(f"starts: runs of {', '.join(map(str, sorted(steps)))} steps; allowed: of one number of steps")
+    (num_steps,) = steps
+    begun = [_start(start, rows, keeps_best=eval_every > 0) for start, rows in zip(starts, visible, strict=True)]
+    runs, contexts = [run for run, _ in begun], [context for _, context in begun]
 
-    with recorder(saving) as record, progress("unlearning", num_steps) as advance:
-        run = record.resume(run)
-        advance(run.step)
-        while run.step < num_steps:
-            periods = (saving.every if saving else 0, eval_every)
-            count = min([num_steps - run.step, MAX_STEPS_PER_CALL, *(p - run.step % p for p in periods if p)])
-            rows = _take_steps(run, method, context, visible, count)
-            if monitor is not None and eval_every and (run.step % eval_every == 0 or run.step == num_steps):
-                scores = monitor.score(run.state)
-                rows[-1] |= {f"eval/{name}": value for name, value in scores.items()}
-                _keep_best(run, scores["distance"])
-            logged = [r for r in rows if r["step"] % log_every == 0 or r["step"] == num_steps or "eval/distance" in r]
-            record.record(run, logged, last=run.step == num_steps)
-            advance(count)
+    with contextlib.ExitStack() as stack:
+        records = [stack.enter_context(recorder(start.saving)) for start in starts]
+        runs = [record.resume(run) for record, run in zip(records, runs, strict=True)]
+        advance = stack.enter_context(progress("unlearning", num_steps * len(runs)))
+        advance(sum(run.step for run in runs))
+        while (step := min(run.step for run in runs)) < num_steps:
+            now = [i for i, run in enumerate(runs) if run.step == step]
+            ends = [num_steps, step + MAX_STEPS_PER_CALL, *(run.step for run in runs if run.step > step)]
+            periods = [eval_every, *(start.saving.every for start in starts if start.saving)]
+            count = min([*ends, *(step + p - step % p for p in periods if p)]) - step
+            taken = _take_steps([runs[i] for i in now], method, [(contexts[i], visible[i]) for i in now], count)
+            for i, rows in zip(now, taken, strict=True):
+                run, monitor = runs[i], monitors[i]
+                if monitor is not None and eval_every and (run.step % eval_every == 0 or run.step == num_steps):
+                    scores = monitor.score(run.state)
+                    rows[-1] |= {f"eval/{name}": value for name, value in scores.items()}
+                    _keep_best(run, scores["distance"])
+                logged = [
+                    r for r in rows if r["step"] % log_every == 0 or r["step"] == num_steps or "eval/distance" in r
+                ]
+                records[i].record(run, logged, last=run.step == num_steps)
+                advance(count)
+    return [_end(*all_of_it) for all_of_it in zip(starts, runs, visible, monitors, strict=True)]
 
+
+def _end(start: Start, run: Run, visible: Visible, monitor: Monitor | None) -> tuple[UnlearnState, History]:
+    history, method = run.history, start.method
     if method.cost is not None:
-        run.history.cost = method.cost(visible).of(run.step)._asdict()
-    run.history.rho = len(visible.remain.labels) / len(splits.remain)
-    state = run.best if run.best is not None and run.history.best_step is not None else run.state
+        history.cost = method.cost(visible).of(run.step)._asdict()
+    history.rho = len(visible.remain.labels) / len(start.splits.remain)
+    state = run.best if run.best is not None and history.best_step is not None else run.state
     if monitor is not None and not method.sees_all:
-        run.history.warnings = monitor.warnings(state)
-    return state, run.history
+        history.warnings = monitor.warnings(state)
+    return state, history
 
 
-def _cut(method: Method, splits: Splits, source: Source, remain_fraction: float, split_seed: int) -> Visible:
+def _cut(start: Start, remain_fraction: float) -> Visible:
     """The loop, not the method, cuts the remaining rows down to rho."""
-    remain = splits.remain if method.sees_all else remain_subset(splits, remain_fraction, split_seed)
-    return Visible(source.rows(splits.forget), source.rows(remain))
+    remain = start.splits.remain
+    if not start.method.sees_all:
+        remain = remain_subset(start.splits, remain_fraction, start.split_seed)
+    return Visible(start.source.rows(start.splits.forget), start.source.rows(remain))
 
 
-def _start(method: Method, state: UnlearnState, visible: Visible, *, keeps_best: bool) -> tuple[Run, Any]:
+def _start(start: Start, visible: Visible, *, keeps_best: bool) -> tuple[Run, Any]:
     """The method's init, run twice: the first time compiles, the second is what UT counts."""
-    init_key, step_key = jax.random.split(state.rng)
-    state = state.replace(step=jnp.zeros((), jnp.int32), rng=step_key)
+    init_key, step_key = jax.random.split(start.state.rng)
+    state = start.state.replace(step=jnp.zeros((), jnp.int32), rng=step_key)
     seconds = []
     for _ in range(2):
-        start = time.perf_counter()
-        begun, context = jax.block_until_ready(method.init(init_key, state, visible))
-        seconds.append(time.perf_counter() - start)
+        began = time.perf_counter()
+        begun, context = jax.block_until_ready(start.method.init(init_key, state, visible))
+        seconds.append(time.perf_counter() - began)
     history = History(init_s=seconds[1], compile_s=max(0.0, seconds[0] - seconds[1]))
     return Run(begun, jax.tree.map(jnp.copy, begun) if keeps_best else None, history), context
 
 
-def _take_steps(run: Run, method: Method, context: Any, visible: Visible, count: int) -> list[dict[str, float]]:
-    """Takes ``count`` steps and returns a row of metrics for each."""
-    start = time.perf_counter()
-    steps = compile_steps(method.sample, method.step, run.state, context, visible, count)
+def _take_steps(
+    runs: list[Run], method: Method, reads: list[tuple[Any, Visible]], count: int
+) -> list[list[dict[str, float]]]:
+    """Takes ``count`` steps in each run, all of them at the same step; a row of metrics for each step of each run."""
+    start, first, together = time.perf_counter(), runs[0].step, len(runs)
+    state, (context, visible) = runs[0].state, reads[0]
+    if together > 1:
+        state, (context, visible) = stack_trees([run.state for run in runs]), stack_trees(reads)
+    steps = compile_steps(method.sample, method.step, state, context, visible, count, stacked=together > 1)
     compiled = time.perf_counter()
-    first = run.step
-    run.state, metrics = jax.block_until_ready(steps(run.state, context, visible))
-    run.history.steps = run.step
-    run.history.compile_s += compiled - start
-    run.history.steps_s += time.perf_counter() - compiled
-    metrics = {name: np.asarray(values) for name, values in metrics.items()}
+    state, metrics = jax.block_until_ready(steps(state, context, visible))
+    ran = time.perf_counter()
+    metrics = {name: np.asarray(values).reshape(count, together) for name, values in metrics.items()}
+    states = unstack_tree(state, together) if together > 1 else [state]
+    for run, after in zip(runs, states, strict=True):
+        run.state, run.history.steps = after, first + count
+        run.history.compile_s += (compiled - start) / together
+        run.history.steps_s += (ran - compiled) / together
     bad = sorted(name for name, values in metrics.items() if not np.isfinite(values).all())
     if bad:
-        saved = run.history.saved_step
+        saved = runs[0].history.saved_step
         raise FloatingPointError(
             f"{', '.join(bad[:3])} not finite in steps {first + 1}..{first + count};"
             f" {'no checkpoint was saved' if saved is None else f'the last checkpoint is of step {saved}'};"
             " try a smaller config.method.learning_rate or config.method.inner_learning_rate"
         )
-    return [{"step": first + i + 1, **{k: float(v[i]) for k, v in metrics.items()}} for i in range(count)]
+    return [
+        [{"step": first + i + 1, **{k: float(v[i, s]) for k, v in metrics.items()}} for i in range(count)]
+        for s in range(together)
+    ]
 
 
 def _keep_best(run: Run, distance: float) -> None:

@@ -5,19 +5,19 @@ the original did. Both can be seen on the forget rows, the rho subset and a vali
 """
 
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from ltu_jax.evaluation.scores import accuracy
 from ltu_jax.training.predict import eval_forward, predict
-from ltu_jax.types import Source, Splits, UnlearnState, Visible
+from ltu_jax.types import Rows, Source, Splits, UnlearnState, Visible
 
 
 class Monitor(NamedTuple):
     """The rows that a run scores itself on, and how the original did on them."""
 
-    images: dict[str, np.ndarray]
+    images: dict[str, Any]  # as in Rows
     labels: dict[str, np.ndarray]
     original: dict[str, float]
     batch_size: int
@@ -43,10 +43,10 @@ def make_monitor(
     """
     if not len(splits.validation) or len(splits.test_forgotten):
         return None
-    held_out = source.images[splits.validation], source.labels[splits.validation]
+    held_out = Rows(source.stored(splits.validation), source.labels[splits.validation])
     sets = {"forget": visible.forget, "remain": visible.remain, "validation": held_out}
-    images = {name: np.asarray(rows[0]) for name, rows in sets.items()}
-    labels = {name: np.asarray(rows[1]) for name, rows in sets.items()}
+    images = {name: rows.images for name, rows in sets.items()}
+    labels = {name: np.asarray(rows.labels) for name, rows in sets.items()}
     return Monitor(images, labels, _accuracies(original, images, labels, batch_size), batch_size)
 
 
@@ -98,7 +98,7 @@ def verdict(now: dict[str, float], original: dict[str, float], num_forget: int, 
 
 
 def _accuracies(
-    state: UnlearnState, images: dict[str, np.ndarray], labels: dict[str, np.ndarray], batch_size: int
+    state: UnlearnState, images: dict[str, Any], labels: dict[str, np.ndarray], batch_size: int
 ) -> dict[str, float]:
     forward, found = eval_forward(state.apply_fn), {}
     for name, rows in images.items():

@@ -76,12 +76,13 @@ def make_result(problem: Problem, state: UnlearnState, history: History, started
 def provenance(started: str) -> dict[str, Any]:
     """Commit, versions and device: what a figure must be quoted with."""
     names = ("ltu-jax", "jax", "jaxlib", "flax", "optax", "numpy")
-    device = jax.devices()[0]
-    cpu = f"CPU, {os.cpu_count()} cores"
+    devices = jax.devices()
+    one_cpu = len(devices) == 1 and devices[0].platform == "cpu"
     return {
         "commit": _commit(),
         "versions": {"python": sys.version.split()[0], **{n: importlib.metadata.version(n) for n in names}},
-        "device": cpu if device.platform == "cpu" else f"{len(jax.devices())} x {device.device_kind}",
+        "device": f"CPU, {os.cpu_count()} cores" if one_cpu else f"{len(devices)} x {devices[0].device_kind}",
+        "processes": jax.process_count(),
         "started": started,
     }
 

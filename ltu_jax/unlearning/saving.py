@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from ltu_jax.data.devices import writes_files
 from ltu_jax.training.checkpoint import StepCheckpoints, open_checkpoints
 from ltu_jax.types import UnlearnState
 
@@ -80,13 +81,15 @@ class Recorder:
             return run
         step, metrics = self._checkpoints.latest_step(), self._saving.directory / "metrics.jsonl"
         if step is None:
-            metrics.write_text("")
+            if writes_files():
+                metrics.write_text("")
             return run
         if self._checkpoints.metadata(step).get("identity") != self._saving.identity:
             raise WrongRunError(f"{self._saving.directory} holds the checkpoints of another run; allowed: a new folder")
         tree, metadata = self._checkpoints.load(step, _tree(run))
         rows = [row for row in read_metrics(metrics) if row["step"] <= step]
-        metrics.write_text("".join(json.dumps(row) + "\n" for row in rows))
+        if writes_files():
+            metrics.write_text("".join(json.dumps(row) + "\n" for row in rows))
         best = run.state.replace(**tree["best"]) if "best" in tree else None
         history = History(rows=rows, **metadata["history"])
         history.compile_s += run.history.compile_s
@@ -97,8 +100,9 @@ class Recorder:
         run.history.rows += rows
         if self._saving is None or self._checkpoints is None:
             return
-        with (self._saving.directory / "metrics.jsonl").open("a") as file:
-            file.writelines(json.dumps(row) + "\n" for row in rows)
+        if writes_files():
+            with (self._saving.directory / "metrics.jsonl").open("a") as file:
+                file.writelines(json.dumps(row) + "\n" for row in rows)
         if last or run.step % self._saving.every == 0:
             run.history.saved_step = run.step
             history = dataclasses.asdict(dataclasses.replace(run.history, rows=[]))

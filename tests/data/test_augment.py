@@ -2,7 +2,6 @@
 
 import chex
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -61,5 +60,10 @@ def test_images_too_small_to_pad_are_only_flipped():
 def test_mistakes_are_refused():
     with pytest.raises(ValueError, match="augment: 'rotate' is unknown; allowed: none, flip, crop_flip"):
         augment(jax.random.key(0), images(2), "rotate")
-    with pytest.raises(AssertionError):
-        augment(jax.random.key(0), jnp.zeros((4, 4, 3)), "none")
+
+
+@pytest.mark.parametrize("kind", ["flip", "crop_flip"])
+def test_leading_axes_are_one_row_of_images(kind):
+    flat, key = images(12), jax.random.key(3)
+    stacked = augment(key, flat.reshape(3, 4, *flat.shape[1:]), kind)
+    chex.assert_trees_all_equal(stacked.reshape(flat.shape), augment(key, flat, kind))

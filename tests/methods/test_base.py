@@ -3,6 +3,7 @@
 import dataclasses
 
 import by_hand
+import chex
 import jax
 import jax.numpy as jnp
 import mlp
@@ -14,8 +15,9 @@ from ltu_jax.config import LTU, METHOD_CONFIGS, Training
 from ltu_jax.methods import METHODS, build_method
 from ltu_jax.methods.base import Method
 from ltu_jax.setting import ConfigError
+from ltu_jax.training.dispatch import compile_steps
 from ltu_jax.training.optimizers import SGD
-from ltu_jax.types import Parts, Splits, make_state
+from ltu_jax.types import Parts, Rows, Splits, StoredImages, Visible, make_state
 from ltu_jax.unlearning.loop import run_unlearning
 
 SPEC = mlp.build(None, 4, (4, 4, 3))
@@ -77,3 +79,18 @@ def test_every_configuration_builds_and_its_cost_counts_the_images_that_it_draws
 
 def test_every_method_has_a_configuration():
     assert {METHOD_CONFIGS[name]().name for name in METHOD_CONFIGS} == set(METHODS)
+
+
+@pytest.mark.parametrize("name", METHOD_CONFIGS)
+def test_every_method_takes_the_same_steps_when_its_images_stay_on_the_host(name):
+    method = built(name)
+    stored = [StoredImages(np.asarray(rows.images), np.arange(len(rows.labels))) for rows in by_hand.VISIBLE]
+    on_host = Visible(*(Rows(images, rows.labels) for images, rows in zip(stored, by_hand.VISIBLE, strict=True)))
+    num_steps, ends = min(5, method.num_steps(by_hand.VISIBLE)), []
+    for visible in (by_hand.VISIBLE, on_host):
+        state, context = method.init(jax.random.key(1), by_hand.original(), visible)
+        if num_steps:
+            steps = compile_steps(method.sample, method.step, state, context, visible, num_steps)
+            state, _ = steps(state, context, visible)
+        ends.append(jax.tree.map(np.asarray, (state.params, state.model_state)))
+    chex.assert_trees_all_equal(*ends)

@@ -10,7 +10,7 @@ import pytest
 
 from ltu_jax.config import Training
 from ltu_jax.training import supervised
-from ltu_jax.training.supervised import init_training, num_train_steps, train, train_step
+from ltu_jax.training.supervised import init_training, num_train_steps, train, train_step, train_together
 from ltu_jax.types import Batch, Rows
 
 pytestmark = pytest.mark.smoke
@@ -146,3 +146,32 @@ def test_batches_are_rows_of_the_data_with_their_labels_augmented_as_asked(kind)
     same, mirrored = ((seen[:, None] == x[None]).all((2, 3, 4)).sum(0) for x in (before, before[:, :, ::-1]))
     assert np.all(same + mirrored == 1)  # each row once
     assert (mirrored.sum() > 0) == (kind == "flip")
+
+
+def test_models_trained_together_are_those_trained_alone():
+    rows, training = [separable(40), separable(40)], Training(epochs=3, batch_size=8, learning_rate=0.5)
+    rows[1] = Rows(rows[1].images[::-1], rows[1].labels[::-1])
+    starts = [(linear_params(), {}), (jax.tree.map(lambda x: x + 0.1, linear_params()), {})]
+    keys, told = list(jax.random.split(jax.random.key(0))), []
+    together = train_together(linear, starts, rows, training, keys, augment="flip", progress=counted(told))
+    assert told == [15]
+    for (params, model_state), r, key, one in zip(starts, rows, keys, together, strict=True):
+        alone = train(linear, params, model_state, r, training, key, augment="flip")
+        chex.assert_trees_all_close(one.state.params, alone.state.params, rtol=1e-5)
+        assert int(one.state.step) == 15 and one.seconds > 0
+    assert together[0].state.params["b"][0] != together[1].state.params["b"][0]
+
+
+def counted(told):
+    """A progress that notes how many steps it was told of."""
+
+    @contextlib.contextmanager
+    def progress(label, total):
+        told.append(0)
+
+        def advance(count):
+            told[-1] += count
+
+        yield advance
+
+    return progress

@@ -10,7 +10,7 @@ import pytest
 from ltu_jax.methods.base import Method
 from ltu_jax.training.optimizers import SGD
 from ltu_jax.types import Splits, make_state
-from ltu_jax.unlearning.loop import run_unlearning
+from ltu_jax.unlearning.loop import Start, run_together, run_unlearning
 from ltu_jax.unlearning.saving import Saving, WrongRunError, read_metrics
 
 SPEC = mlp.build(None, 4, (4, 4, 3))
@@ -174,3 +174,55 @@ def test_scoring_itself_needs_validation_rows():
 def test_log_every_thins_the_history_and_keeps_the_last_step():
     _, history = run_unlearning(noisy_ascent(), original(), SPLITS, SOURCE, log_every=3)
     assert [row["step"] for row in history.rows] == [3, 6, 7]
+
+
+OTHER = Splits(np.arange(5, 25), np.arange(30, 90), np.arange(90, 120), np.arange(120, 160), np.arange(5), EMPTY)
+
+
+def two_starts(tmp_path=None):
+    """Two seeds: another model, another key, other rows."""
+    kept = [tmp_path and saving(tmp_path / name) for name in ("first", "second")]
+    splits = (SPLITS, OTHER)
+    return [Start(noisy_ascent(), original(5 * i), splits[i], SOURCE, i, kept[i]) for i in range(2)]
+
+
+def alone(start):
+    return run_unlearning(*start[:4], split_seed=start.split_seed, remain_fraction=0.5, eval_every=3)
+
+
+def assert_same_run(found, wanted):
+    (state, history), (other, others) = found, wanted
+    chex.assert_trees_all_close(state.params, other.params, rtol=1e-5, atol=1e-6)
+    assert [set(row) for row in history.rows] == [set(row) for row in others.rows]
+    for row, wanted_row in zip(history.rows, others.rows, strict=True):
+        np.testing.assert_allclose(list(row.values()), list(wanted_row.values()), rtol=1e-4, atol=1e-4)
+    assert (history.best_step, history.rho) == (others.best_step, others.rho)
+
+
+def test_runs_together_are_the_runs_alone(tmp_path):
+    found = run_together(two_starts(tmp_path), remain_fraction=0.5, eval_every=3)
+    assert found[0][1].steps_s == found[1][1].steps_s > 0
+    for i, start in enumerate(two_starts()):
+        assert_same_run(found[i], alone(start))
+        metrics = tmp_path / ("first", "second")[i] / "metrics.jsonl"
+        assert read_metrics(metrics) == found[i][1].rows
+
+
+def test_a_run_that_was_stopped_earlier_catches_up_with_the_others(tmp_path):
+    for start, num_steps in zip(two_starts(tmp_path), (2, 4), strict=True):
+        run_together([start], remain_fraction=0.5, eval_every=3, num_steps=num_steps)
+    found = run_together(two_starts(tmp_path), remain_fraction=0.5, eval_every=3)
+    for one, start in zip(found, two_starts(), strict=True):
+        # The stop at step 2 and 4 was an end, which is scored; nothing else may differ.
+        kept = [{k: v for k, v in row.items() if row["step"] % 3 == 0 or k in ("step", "noise")} for row in one[1].rows]
+        assert [row["noise"] for row in kept] == pytest.approx([row["noise"] for row in alone(start)[1].rows])
+        assert int(one[0].step) == one[1].best_step and one[1].steps == 7
+
+
+def test_runs_of_different_lengths_do_not_run_together():
+    starts = [start._replace(method=noisy_ascent(n)) for start, n in zip(two_starts(), (7, 7), strict=True)]
+    longer = noisy_ascent()._replace(num_steps=lambda visible: len(visible.remain.labels))
+    splits = Splits(np.arange(20), np.arange(20, 70), EMPTY, np.arange(120, 160), EMPTY, EMPTY)
+    starts = [starts[0]._replace(method=longer), starts[1]._replace(splits=splits)]
+    with pytest.raises(ValueError, match="runs of 50, 60 steps; allowed: of one number of steps"):
+        run_together(starts)

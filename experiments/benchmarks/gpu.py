@@ -1,0 +1,210 @@
+"""One file for a GPU or TPU: what share of its matrix-multiply rate a step reaches, memory, and a whole run.
+
+python experiments/benchmarks/gpu.py --out gpu.json
+python experiments/benchmarks/gpu.py --out gpu.json --parts rate,steps
+python experiments/benchmarks/gpu.py --backend cpu --tiny --out tiny.json          a check that it works, anywhere
+
+Parts, each under eight minutes: ``rate``, the device's own rate of matrix products in bfloat16 and float32;
+``steps``, plain and LTU steps of ResNet-18 of width 64 in both, ten a dispatch, their flops a second as a share of
+that rate, and their memory; ``seeds``, several models by vmap; ``run``, the paper's CIFAR-10 ResNet-18 problem at its
+full size on random images: its times mean something, its scores would not. Figures are written after each part,
+with device, versions and commit.
+"""
+
+import argparse
+import json
+import statistics
+import time
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+PARTS = ("rate", "steps", "seeds", "run")
+
+
+def main() -> None:
+    """Parses the arguments, measures what is asked for, writes after each part."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--backend", default=None, help="cpu, gpu or tpu; unset: what JAX finds")
+    parser.add_argument("--tiny", action="store_true", help="sizes of seconds")
+    parser.add_argument("--parts", default=",".join(PARTS))
+    args = parser.parse_args()
+    if args.backend:
+        jax.config.update("jax_platforms", {"gpu": "cuda"}.get(args.backend, args.backend))
+
+    from ltu_jax.unlearning.result import now, provenance
+
+    found: dict[str, Any] = {"provenance": provenance(now())}
+    for part in args.parts.split(","):
+        start = time.perf_counter()
+        found[part] = {"rate": rate, "steps": steps, "seeds": seeds, "run": run}[part](args.tiny, found)
+        found[part]["wall_s"] = time.perf_counter() - start
+        args.out.write_text(json.dumps(found, indent=2) + "\n")
+        print(part, json.dumps(found[part]), flush=True)
+
+
+def rate(tiny: bool, found: dict[str, Any]) -> dict[str, Any]:
+    """Flops a second of products of square matrices, twenty a dispatch."""
+    del found
+    size, times = (256, 2) if tiny else (8192, 20)
+    rates = {}
+    for dtype in ("bfloat16", "float32"):
+        a = jnp.ones((size, size), dtype)
+
+        @jax.jit
+        def products(a: jax.Array) -> jax.Array:
+            return jax.lax.fori_loop(0, times, lambda _, x: (x @ a) / size, a)
+
+        rates[dtype] = times * 2 * size**3 / _median(lambda: products(a))  # noqa: B023
+    return {"size": size, "flops_per_s": rates}
+
+
+def steps(tiny: bool, found: dict[str, Any]) -> dict[str, Any]:
+    """Seconds, memory and share of the measured rate, of plain and LTU steps."""
+    rates, rows = found["rate"]["flops_per_s"], []
+    for dtype in ("bfloat16", "float32"):
+        for kind, save_memory in (("plain", False), ("ltu", False), ("ltu", True)):
+            case = _case(kind, dtype, tiny, save_memory=save_memory)
+            plain = case["plain_flops"]
+            seconds, held = _timed(case["steps"], case["trees"], case["count"])
+            row = {"kind": kind, "dtype": dtype, "save_memory": save_memory, "s": seconds, "bytes": held}
+            # An exact LTU step is worth 9 2/3 plain ones; what save_memory computes twice is not counted as work.
+            useful = plain * (1 if kind == "plain" else 29 / 3)
+            rows.append(row | {"flops": useful, "share_of_rate": useful / seconds / rates[dtype]})
+    return {"batch": _sizes(tiny)[1], "width": _sizes(tiny)[0], "rows": rows}
+
+
+def seeds(tiny: bool, found: dict[str, Any]) -> dict[str, Any]:
+    """Seconds a model of a plain and an LTU step when several are stepped as one program."""
+    del found
+    from ltu_jax.training.dispatch import stack_trees
+
+    rows = []
+    for kind in ("plain", "ltu"):
+        for number in (1, 2) if tiny else (1, 2, 4, 8):
+            case = _case(kind, "bfloat16", tiny, batch=8 if tiny else 64, stacked=number > 1)
+            trees = [stack_trees([tree] * number) for tree in case["trees"]] if number > 1 else case["trees"]
+            seconds, _ = _timed(case["steps"], trees, case["count"])
+            rows.append({"kind": kind, "at_once": number, "s_per_model": seconds / number})
+    return {"batch": 8 if tiny else 64, "rows": rows}
+
+
+def run(tiny: bool, found: dict[str, Any]) -> dict[str, Any]:
+    """Training and unlearning of the paper's problem on random images: 45,000 of them, 4,500 to forget."""
+    del found
+    import numpy as np
+
+    from ltu_jax.attackers.bank import init_bank
+    from ltu_jax.config import LTU, Model, Training
+    from ltu_jax.methods import build_method
+    from ltu_jax.models.build import build_model
+    from ltu_jax.training.optimizers import SGD
+    from ltu_jax.training.supervised import train
+    from ltu_jax.types import Parts, Source, Splits, make_state
+    from ltu_jax.unlearning.loop import run_unlearning
+
+    width, _ = _sizes(tiny)
+    count, epochs, batch = (200, 1, 20) if tiny else (45_000, 2, 256)
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (count, 32, 32, 3), np.uint8)
+    source = Source(
+        "noise", images, rng.integers(0, 10, count).astype(np.int32), np.arange(count).astype(str), 10, count
+    )
+    none = np.arange(0)
+    splits = Splits(np.arange(count // 10), np.arange(count // 10, count), none, none, none, none)
+    spec = build_model(Model("resnet18", width=width, dtype="bfloat16"), 10, (32, 32, 3))
+    params, model_state = spec.init(jax.random.key(0))
+    recipe = Training(epochs=epochs, batch_size=batch)
+    rows = source.rows(splits.remain)
+    trained = train(spec.apply_fn, params, model_state, rows, recipe, jax.random.key(1), augment="crop_flip")
+    bank = init_bank(jax.random.key(2), ("sorted", "metrics"), 10)
+    parts = Parts(spec.apply_fn, 10, features=spec.features, bank=bank, augment="crop_flip")
+    method = build_method(LTU(epochs=1.0 if tiny else 7.0, batch_size=batch, query_size=batch), parts)
+    state = make_state(spec.apply_fn, trained.state.params, trained.state.model_state, SGD, jax.random.key(3))
+    _, history = run_unlearning(method, state, splits, source, remain_fraction=0.3)
+    epoch = trained.seconds / epochs
+    return {
+        "retrain_epoch_s": epoch,
+        "retrain_182_epochs_s": 182 * epoch,
+        "ltu_s": history.init_s + history.steps_s,
+        "ltu_init_s": history.init_s,
+        "ltu_steps": history.steps,
+        "compile_s": history.compile_s,
+        "retrain_over_ltu": 182 * epoch / (history.init_s + history.steps_s),
+    }
+
+
+def _sizes(tiny: bool) -> tuple[int, int]:
+    """Width and batch."""
+    return (2, 8) if tiny else (64, 512)
+
+
+def _case(
+    kind: str, dtype: str, tiny: bool, *, batch: int | None = None, save_memory: bool = False, stacked: bool = False
+) -> dict[str, Any]:
+    """The compiled steps of a kind and what they are called with."""
+    from ltu_jax.attackers.bank import init_bank
+    from ltu_jax.config import LTU, Model, Training
+    from ltu_jax.methods import build_method
+    from ltu_jax.models.build import build_model
+    from ltu_jax.training.cost import image_flops
+    from ltu_jax.training.dispatch import compile_steps
+    from ltu_jax.training.optimizers import SGD
+    from ltu_jax.training.supervised import init_training, make_sample, train_step
+    from ltu_jax.types import Parts, Rows, Visible, make_state
+
+    width, whole = _sizes(tiny)
+    batch, count, key = batch or whole, 2 if tiny else 10, jax.random.key(0)
+    model = "resnet8" if tiny else "resnet18"
+    spec = build_model(Model(model, width=width, dtype=dtype), 10, (32, 32, 3))
+    params, model_state = spec.init(key)
+    images = jax.random.randint(key, (4 * batch, 32, 32, 3), 0, 256, jnp.uint8)
+    rows = Rows(images, jax.random.randint(key, (4 * batch,), 0, 10))
+    if kind == "plain":
+        sample, step = make_sample(batch, "flip"), train_step
+        state, context = init_training(spec.apply_fn, params, model_state, Training(), 4 * batch, key)
+        data: Any = rows
+    else:
+        bank = init_bank(key, ("sorted", "metrics"), 10)
+        parts = Parts(spec.apply_fn, 10, features=spec.features, bank=bank, augment="flip")
+        method = build_method(LTU(batch_size=batch, query_size=batch, save_memory=save_memory), parts)
+        data = Visible(rows, rows)
+        state, context = method.init(key, make_state(spec.apply_fn, params, model_state, SGD, key), data)
+        sample, step = method.sample, method.step
+    image = image_flops(spec.apply_fn, params, model_state, (32, 32, 3), batch)
+
+    def steps(state: Any, context: Any, data: Any) -> Any:
+        return compile_steps(sample, step, state, context, data, count, stacked=stacked)
+
+    plain = batch * (image.forward + image.backward)
+    return {"steps": steps, "trees": (state, context, data), "count": count, "plain_flops": plain}
+
+
+def _timed(steps: Any, trees: Any, count: int) -> tuple[float, int | None]:
+    """Seconds a step, and the bytes that the program holds where the compiler says so."""
+    state, context, data = trees
+    program = steps(state, context, data)
+    memory = program.memory_analysis() if hasattr(program, "memory_analysis") else None
+    seconds = []
+    for _ in range(4):
+        start = time.perf_counter()
+        state, _ = jax.block_until_ready(program(state, context, data))
+        seconds.append((time.perf_counter() - start) / count)
+    held = None if memory is None else memory.temp_size_in_bytes + memory.argument_size_in_bytes
+    return statistics.median(seconds[1:]), held
+
+
+def _median(call: Any, rounds: int = 5) -> float:
+    seconds = []
+    for _ in range(rounds + 1):
+        start = time.perf_counter()
+        jax.block_until_ready(call())
+        seconds.append(time.perf_counter() - start)
+    return statistics.median(seconds[1:])
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,140 @@
+"""Images that stay on the host: which of them a step will ask for, and fetching these ahead of it.
+
+A method draws its rows inside jit, from images that it indexes like an array. Where they stay on the
+host the same function is traced twice. Once the images are stand-ins that write down what they are asked
+for: that gives a small program that computes indices alone. And once they are what was fetched for these
+indices. So every method can be fed from the host, by the same draws, and none needs to know.
+"""
+
+import dataclasses
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from ltu_jax.data.devices import read_spread
+from ltu_jax.types import ArrayTree, StoredImages
+
+THREADS, STEPS_AHEAD = 4, 4
+
+
+@jax.tree_util.register_static
+@dataclasses.dataclass(frozen=True)
+class StandIn:
+    """Stands in a tree of arrays where there were stored images."""
+
+    number: int  # which of them
+    shape: tuple[int, ...]  # (M, H, W, 3)
+
+
+def separate(tree: ArrayTree) -> tuple[ArrayTree, list[StoredImages]]:
+    """The tree with a ``StandIn`` for all stored images in it, and the images by number."""
+    stored: list[StoredImages] = []
+
+    def replaced(leaf: Any) -> Any:
+        if not isinstance(leaf, StoredImages):
+            return leaf
+        stored.append(leaf)
+        return StandIn(len(stored) - 1, leaf.shape)
+
+    return jax.tree.map(replaced, tree), stored
+
+
+Asked = tuple[tuple[StandIn, jax.Array], ...]
+"""Whose images are asked for, and at which index i32[..., B], in the order of asking."""
+
+
+def asked_by(fn: Callable[[ArrayTree], Any], tree: ArrayTree) -> Asked:
+    """What ``fn`` asks of the stand-ins in ``tree``; for a traced function.
+
+    Args:
+      fn: indexes images by integers that do not depend on pixels.
+      tree: its argument.
+
+    Returns:
+      ``Asked``.
+    """
+    asked: list[tuple[StandIn, jax.Array]] = []
+    fn(_with_images(tree, lambda stand_in: _Asked(stand_in, asked)))
+    return tuple(asked)
+
+
+def answered(fn: Callable[[ArrayTree], Any], tree: ArrayTree, blocks: Sequence[jax.Array]) -> Any:
+    """``fn(tree)``, where each time that images are asked for the next of ``blocks`` is the answer.
+
+    Args:
+      fn: as for ``asked_by``.
+      tree: its argument, with stand-ins.
+      blocks: u8[..., B, H, W, 3] for each asking, in the same order.
+
+    Returns:
+      What ``fn`` returns.
+    """
+    answers = iter(blocks)
+    return fn(_with_images(tree, lambda stand_in: _Answered(stand_in, answers)))
+
+
+def fetched(asked: Asked, stored: Sequence[StoredImages], num_steps: int) -> Iterator[tuple[jax.Array, ...]]:
+    """The blocks of one step after another, read by threads that run ahead, each process only its share.
+
+    Args:
+      asked: what each step asks for: indices i32[num_steps, ..., B].
+      stored: the images by number.
+      num_steps: steps there are.
+
+    Yields:
+      The blocks of a step, on the devices.
+    """
+    import grain
+
+    wanted = [(stored[stand_in.number], np.asarray(index)) for stand_in, index in asked]
+
+    def block(images: StoredImages, index: np.ndarray) -> jax.Array:
+        shape = (*index.shape, *images.shape[1:])
+        return read_spread(shape, index.ndim - 1, lambda part: images[index[..., part] if index.ndim else index])
+
+    class Steps:
+        def __len__(self) -> int:
+            return num_steps
+
+        def __getitem__(self, index: int) -> tuple[jax.Array, ...]:
+            return tuple(block(images, rows[index]) for images, rows in wanted)
+
+    options = grain.ReadOptions(THREADS, prefetch_buffer_size=STEPS_AHEAD)
+    yield from grain.MapDataset.source(Steps()).to_iter_dataset(options)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Asked:
+    stand_in: StandIn
+    asked: list[tuple[StandIn, jax.Array]]
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.stand_in.shape
+
+    def __getitem__(self, index: jax.Array) -> jax.Array:
+        self.asked.append((self.stand_in, index))
+        return jnp.zeros((*index.shape, *self.shape[1:]), jnp.uint8)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Answered:
+    stand_in: StandIn
+    answers: Iterator[jax.Array]
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.stand_in.shape
+
+    def __getitem__(self, index: jax.Array) -> jax.Array:
+        return next(self.answers)
+
+
+def _with_images(tree: ArrayTree, images: Callable[[StandIn], Any]) -> ArrayTree:
+    def replaced(leaf: Any) -> Any:
+        return images(leaf) if isinstance(leaf, StandIn) else leaf
+
+    return jax.tree.map(replaced, tree, is_leaf=lambda x: isinstance(x, StandIn))

@@ -1,0 +1,226 @@
+"""The models of a problem: which there are, what each is a function of, and how they are trained or found."""
+
+import dataclasses
+import functools
+import hashlib
+import importlib
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from ltu_jax.attackers.bank import Bank
+from ltu_jax.attackers.fit import Outputs, asked_outputs, attacker_auc, fit_bank
+from ltu_jax.config import Config
+from ltu_jax.evaluation.scores import evaluate
+from ltu_jax.models.build import ModelSpec
+from ltu_jax.setting import digest, to_dict
+from ltu_jax.training.cache import Cached, cached, cached_numbers, is_cached
+from ltu_jax.training.checkpoint import tree_sha256
+from ltu_jax.training.optimizers import SGD
+from ltu_jax.training.recording import train_recording
+from ltu_jax.training.supervised import train, train_together
+from ltu_jax.types import ArrayTree, Progress, Scores, Source, Splits, UnlearnState, make_state
+
+# A stream of keys of its own for each purpose, out of the seeds.
+ORIGINAL, SHADOWS, ASKING, FIT, RETRAIN, UNLEARN, AUDIT = range(7)
+
+
+class Wanted(NamedTuple):
+    """A model to be trained."""
+
+    label: str
+    rows: np.ndarray
+    stream: int  # whose keys
+    index: int
+
+    @property
+    def kind(self) -> str:
+        """The first word of its folder in the cache."""
+        return self.label.split()[0]
+
+
+def score(config: Config, source: Source, splits: Splits, state: UnlearnState) -> Scores:
+    """The paper's measures of a state."""
+    return evaluate(state.apply_fn, state, splits, source, batch_size=config.evaluation.batch_size)
+
+
+@dataclasses.dataclass(frozen=True)
+class Maker:
+    """Trains or finds models; the key of each is everything it is a function of."""
+
+    config: Config
+    source: Source
+    spec: ModelSpec
+    cache: Path | None
+    progress: Progress
+
+    @functools.cached_property
+    def model_code(self) -> str | None:
+        """Hash of the file of a model of the user's own: edited, it is another model."""
+        name = self.config.model.name
+        if ":" not in name:
+            return None
+        path = importlib.import_module(name.partition(":")[0]).__file__
+        return path and hashlib.sha256(Path(path).read_bytes()).hexdigest()
+
+    @property
+    def recorded_epochs(self) -> float | None:
+        """Last epochs of the original's training that the method wants recorded."""
+        return getattr(self.config.method, "recorded_epochs", None)
+
+    def wanted(self, splits: Splits) -> list[Wanted]:
+        """All models of a problem that are trained without recording."""
+        originals = [Wanted("original", splits.train, ORIGINAL, 0)] if self.recorded_epochs is None else []
+        shadows = range(self.config.attackers.num_shadows) if getattr(self.config.method, "needs_bank", True) else ()
+        return [*originals, *self.retrains(splits), *(self.shadow(splits.reserve, i)[0] for i in shadows)]
+
+    def retrains(self, splits: Splits) -> list[Wanted]:
+        """The Retrain models."""
+        return [Wanted(f"retrain {i}", splits.remain, RETRAIN, i) for i in range(self.config.evaluation.num_retrain)]
+
+    def shadow(self, reserve: np.ndarray, index: int) -> tuple[Wanted, np.ndarray, np.ndarray]:
+        """A shadow, its members in random order, and as many others."""
+        rng = np.random.default_rng([self.config.seeds.train or 0, SHADOWS, index])
+        inside, outside = np.array_split(rng.permutation(reserve), 2)
+        label = f"shadow {index + 1}/{self.config.attackers.num_shadows}"
+        return Wanted(label, np.sort(inside), SHADOWS, index), inside, outside
+
+    def key(self, wanted: Wanted) -> list[Any]:
+        """Everything that a model is a function of."""
+        settings = to_dict(self.config)
+        recipe = [settings["model"], settings["training"], settings["data"]["augment"], self.config.seeds.train]
+        rows, classes = digest(wanted.rows.tolist()), self.source.num_classes
+        return [self.source.sha256(), rows, recipe, classes, self.model_code, wanted.stream, wanted.index]
+
+    def start(self, wanted: Wanted) -> tuple[tuple[ArrayTree, ArrayTree], jax.Array]:
+        """Initial parameters and statistics of a model, and the key of its training."""
+        seed = jax.random.key(self.config.seeds.train or 0)
+        key = jax.random.fold_in(jax.random.fold_in(seed, wanted.stream), wanted.index)
+        init_key, train_key = jax.random.split(key)
+        return self.spec.init(init_key), train_key
+
+    def train(self, trainer: Callable, wanted: Wanted, label: str, **more: Any) -> Any:
+        """What ``trainer`` makes of the rows of a model."""
+        start, key = self.start(wanted)
+        rows, training = self.source.rows(wanted.rows), self.config.training
+        more |= {"augment": self.config.data.augment, "progress": self.progress, "label": label}
+        return trainer(self.spec.apply_fn, *start, rows, training, key, **more)
+
+    def original(self, splits: Splits) -> Cached:
+        """The original; where its last epochs are recorded the forget set is part of what made it."""
+        wanted = Wanted("original", splits.train, ORIGINAL, 0)
+        if self.recorded_epochs is None:
+            return self.model(wanted)
+
+        def make() -> dict[str, ArrayTree]:
+            marked = np.isin(splits.train, splits.forget)
+            recorded = {"marked": marked, "last_epochs": self.recorded_epochs}
+            state, updates, seconds = self.train(train_recording, wanted, "original, recorded", **recorded)
+            return {**_kept(state, seconds), "updates": updates}
+
+        key = [*self.key(wanted), digest(splits.forget.tolist()), self.recorded_epochs]
+        return cached(self.cache, "recorded", key, make)
+
+    def model(self, wanted: Wanted) -> Cached:
+        """A model, trained or found."""
+        make = lambda: _kept(*self.train(train, wanted, wanted.label))  # noqa: E731
+        return cached(self.cache, wanted.kind, self.key(wanted), make)
+
+    def state(self, model: Cached) -> UnlearnState:
+        """The state that a run starts from."""
+        params, model_state = model.value["params"], model.value["model_state"]
+        rng = jax.random.fold_in(jax.random.key(self.config.seeds.unlearn or 0), UNLEARN)
+        return make_state(self.spec.apply_fn, params, model_state, SGD, rng)
+
+    def scores(self, state: UnlearnState, splits: Splits) -> Scores:
+        """The scores of a model that many runs are compared with, computed once."""
+        key = [tree_sha256([state.params, state.model_state]), self.source.sha256(), splits.sha256()]
+        key += [self.config.evaluation.batch_size, self.model_code]
+
+        def make() -> dict[str, float | None]:
+            return dataclasses.asdict(score(self.config, self.source, splits, state))
+
+        return Scores(**cached_numbers(self.cache, "scores", key, make))
+
+    def bank(self, splits: Splits) -> tuple[Bank, dict[str, float], float]:
+        """The bank, each attacker's AUC on the shadow held out, and the seconds that it cost."""
+        settings = self.config.attackers
+        key = [*self.key(Wanted("shadows", splits.reserve, SHADOWS, 0)), dataclasses.asdict(settings)]
+        made = cached(self.cache, "attackers", key, lambda: self.fit_bank(splits.reserve))
+        auc = {name: float(made.value["auc"][name]) for name in settings.names}
+        return Bank(made.value["params"], tuple(settings.names)), auc, float(made.value["seconds"])
+
+    def fit_bank(self, reserve: np.ndarray) -> dict[str, ArrayTree]:
+        """The fitted attackers, their AUC, and the seconds of the shadows' steps and of everything after."""
+        settings, seed = self.config.attackers, jax.random.key(self.config.seeds.train or 0)
+        outputs, seconds, start = [], 0.0, time.perf_counter()
+        for i in range(settings.num_shadows):
+            wanted, inside, outside = self.shadow(reserve, i)
+            held_out, before = i == settings.num_shadows - 1, time.perf_counter()
+            shadow = self.model(wanted).value
+            # What its steps took, now or when it was made; not how long it took to find it.
+            seconds += float(shadow["seconds"]) - (time.perf_counter() - before)
+            outputs.append(
+                asked_outputs(
+                    self.spec.apply_fn,
+                    shadow["params"],
+                    shadow["model_state"],
+                    self.source.rows(inside),
+                    self.source.rows(outside),
+                    jax.random.fold_in(jax.random.fold_in(seed, ASKING), i),
+                    batch_size=self.config.training.batch_size,
+                    augment=self.config.data.augment,
+                    draws=1 if held_out else settings.draws,
+                )
+            )
+        fitted_on = Outputs(*(jnp.concatenate(x) for x in zip(*outputs[:-1], strict=True)))
+        bank = fit_bank(fitted_on, settings, self.source.num_classes, jax.random.fold_in(seed, FIT))
+        auc = {name: jnp.float32(value) for name, value in attacker_auc(bank, outputs[-1]).items()}
+        seconds += time.perf_counter() - start
+        return {"params": bank.params, "auc": auc, "seconds": jnp.float32(seconds)}
+
+
+def train_missing(makers: Sequence[tuple[Maker, Splits]], at_once: int) -> None:
+    """Trains what is not in the cache yet, several models in one program; those of one are trained on as many rows.
+
+    Originals whose training is recorded are left to ``Maker.original``.
+
+    Args:
+      makers: the makers of problems that differ in seeds alone, with their splits.
+      at_once: how many models a program.
+    """
+    missing: dict[int, list[tuple[Maker, Wanted]]] = {}
+    for make, splits in makers:
+        for wanted in make.wanted(splits):
+            if make.cache is None or not is_cached(make.cache, wanted.kind, make.key(wanted)):
+                missing.setdefault(len(wanted.rows), []).append((make, wanted))
+    for models in missing.values():
+        for start in range(0, len(models), at_once):
+            _train_chunk(models[start : start + at_once])
+
+
+def _train_chunk(models: list[tuple[Maker, Wanted]]) -> None:
+    makers, wanted = zip(*models, strict=True)
+    starts, keys = zip(*(make.start(w) for make, w in models), strict=True)
+    trained = train_together(
+        makers[0].spec.apply_fn,
+        starts,
+        [make.source.rows(w.rows) for make, w in models],
+        makers[0].config.training,
+        keys,
+        augment=makers[0].config.data.augment,
+        progress=makers[0].progress,
+        label=f"{len(models)} models" if len(models) > 1 else wanted[0].label,
+    )
+    for make, w, (state, seconds) in zip(makers, wanted, trained, strict=True):
+        cached(make.cache, w.kind, make.key(w), lambda: _kept(state, seconds))  # noqa: B023, used at once
+
+
+def _kept(state: UnlearnState, seconds: float) -> dict[str, ArrayTree]:
+    """A trained model as it lies in the cache."""
+    return {"params": state.params, "model_state": state.model_state, "seconds": jnp.float32(seconds)}

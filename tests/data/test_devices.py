@@ -1,0 +1,82 @@
+"""Many devices give what one gives: a run on 8 of them, and on two processes, against one (``on_devices.py``)."""
+
+import os
+import pathlib
+import socket
+import subprocess
+import sys
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from ltu_jax.data.devices import agreed, everywhere, num_devices, read_spread, spread, writes_files
+
+SCRIPT = pathlib.Path(__file__).parent.parent / "on_devices.py"
+
+
+def start(out, *words):
+    env = {**os.environ, "PYTHONPATH": str(SCRIPT.parent)}
+    words = [sys.executable, str(SCRIPT), str(out), *map(str, words)]
+    return subprocess.Popen(words, env=env, stderr=subprocess.PIPE, text=True)
+
+
+def finish(process, out):
+    _, err = process.communicate(timeout=300)
+    assert process.returncode == 0, err
+    if out is None:
+        return None
+    with np.load(out) as found:
+        return [found[name] for name in found.files]
+
+
+def run(folder, name, *words):
+    return finish(start(folder / f"{name}.npz", *words), folder / f"{name}.npz")
+
+
+def run_two_processes(folder, *words):
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        where = f"localhost:{free.getsockname()[1]}"
+    outs = [folder / f"process{i}.npz" for i in range(2)]
+    both = [start(out, "--coordinator", where, "--process_id", i, *words) for i, out in enumerate(outs)]
+    finish(both[1], None)
+    assert not outs[1].exists()  # one process writes
+    return finish(both[0], outs[0])
+
+
+def assert_close(found, wanted, relative):
+    for x, y in zip(found, wanted, strict=True):
+        np.testing.assert_allclose(x, y, rtol=0, atol=relative * max(np.abs(y).max(), 1e-3))
+
+
+@pytest.fixture(scope="module")
+def one_step(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("devices")
+    return folder, run(folder, "one")
+
+
+def test_one_step_on_eight_devices_is_that_on_one(one_step):
+    folder, wanted = one_step
+    assert_close(run(folder, "eight", "--devices", 8), wanted, 1e-5)
+
+
+def test_one_step_on_two_processes_that_each_read_their_share_is_that_on_one(one_step):
+    folder, wanted = one_step
+    assert_close(run_two_processes(folder, "--streamed"), wanted, 1e-5)
+
+
+def test_twenty_steps_in_float64_on_eight_devices_are_those_on_one(tmp_path):
+    long = ("--steps", 20, "--float64")
+    assert_close(run(tmp_path, "eight", "--devices", 8, *long), run(tmp_path, "one", *long), 1e-8)
+
+
+def test_without_a_mesh_nothing_is_done():
+    x = jnp.arange(6.0).reshape(2, 3)
+    assert num_devices() == 1 and spread(x, 0) is x and everywhere(x) is x
+    chex.assert_trees_all_equal(read_spread((2, 3), 1, lambda part: np.asarray(x)[:, part]), x)
+    assert writes_files() and agreed(True) and not agreed(False)
+    text = jax.jit(lambda x: everywhere(spread(x, 0))).lower(x).as_text()
+    assert "sharding" not in text

@@ -1,0 +1,66 @@
+"""Images in a file: the same as in memory, decoded once, made anew when what they are made of changes."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from ltu_jax.config import Data
+from ltu_jax.data import sources
+from ltu_jax.data.sources import load_source
+from ltu_jax.setting import ConfigError
+
+pytestmark = pytest.mark.smoke
+
+
+@pytest.fixture
+def folder(tmp_path):
+    rng = np.random.default_rng(0)
+    for label in ("cat", "dog"):
+        (tmp_path / "images" / label).mkdir(parents=True)
+        for i in range(4):
+            pixels = rng.integers(0, 256, (6, 5, 3), np.uint8)
+            Image.fromarray(pixels).save(tmp_path / "images" / label / f"{i}.png")
+    return tmp_path / "images"
+
+
+def source_of(folder, kept=None):
+    return load_source(Data("folder", data_dir=str(folder), memory_map=kept and str(kept)))
+
+
+def assert_same_source(one, other):
+    for name in ("images", "labels", "ids"):
+        np.testing.assert_array_equal(getattr(one, name), getattr(other, name))
+        assert getattr(one, name).dtype == getattr(other, name).dtype
+    assert (one.num_classes, one.num_train, one.coarse) == (other.num_classes, other.num_train, other.coarse)
+    assert one.sha256() == other.sha256()
+
+
+def test_mapped_images_are_those_in_memory(folder, tmp_path):
+    mapped = source_of(folder, tmp_path / "kept")
+    assert isinstance(mapped.images, np.memmap)
+    assert_same_source(mapped, source_of(folder))
+    coarse = Data("digits", superclasses=(0, 0, 0, 0, 0, 1, 1, 1, 1, 1))
+    in_file = Data("digits", superclasses=coarse.superclasses, memory_map=str(tmp_path / "kept"))
+    np.testing.assert_array_equal(load_source(in_file).coarse, load_source(coarse).coarse)
+
+
+def test_a_second_start_decodes_nothing(folder, tmp_path, monkeypatch):
+    first = source_of(folder, tmp_path / "kept")
+    monkeypatch.setattr(sources, "decode", None)
+    assert_same_source(source_of(folder, tmp_path / "kept"), first)
+
+
+def test_another_image_or_setting_is_another_file(folder, tmp_path):
+    kept = tmp_path / "kept"
+    source_of(folder, kept)
+    Image.fromarray(np.zeros((6, 5, 3), np.uint8)).save(folder / "cat" / "0.png")
+    assert_same_source(source_of(folder, kept), source_of(folder))
+    small = Data("folder", data_dir=str(folder), memory_map=str(kept), image_size=4)
+    assert load_source(small).images.shape == (8, 4, 4, 3)
+
+
+def test_images_that_cannot_be_decoded_leave_nothing_behind(folder, tmp_path):
+    (folder / "dog" / "1.png").write_bytes(b"no image")
+    with pytest.raises(ConfigError, match="cannot be decoded"):
+        source_of(folder, tmp_path / "kept")
+    assert not list((tmp_path / "kept").iterdir())

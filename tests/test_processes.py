@@ -1,0 +1,75 @@
+"""The command as two processes: one result, one voice; and what happens when one of them is killed."""
+
+import json
+import signal
+import socket
+import time
+
+import pytest
+from test_end_to_end import CONFIG, LONG, run, start
+
+TWO = ["--config.training.batch_size=20", "--config.data.stream=host", *LONG]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    path = tmp_path_factory.mktemp("processes")
+    (path / "small.py").write_text(CONFIG)
+    return path
+
+
+def together(folder, *words):
+    """Two processes of the same command."""
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        where = f"--coordinator=localhost:{free.getsockname()[1]}"
+    return [start(folder, where, "--num_processes=2", f"--process_id={i}", *words) for i in range(2)]
+
+
+def test_two_processes_make_one_result_and_one_is_silent(folder):
+    code, _, err = run(folder, "--workdir", "alone", "--cache", "c1", *TWO)
+    assert code == 0, err
+    both = together(folder, "--workdir", "both", "--cache", "c2", *TWO)
+    said = [process.communicate(timeout=300) for process in both]
+    assert [process.returncode for process in both] == [0, 0], said
+    assert "UA" in said[0][0] and "UA" not in said[1][0] and "unlearning" not in said[1][1]
+    found, wanted = (json.loads((folder / name / "result.json").read_text()) for name in ("both", "alone"))
+    for scores in ("scores", "original", "retrain"):
+        for measure in ("ua", "ra", "ta", "mi"):
+            assert found[scores][measure] == pytest.approx(wanted[scores][measure], abs=1.01 * 100 / 20)
+    assert found["provenance"]["device"].startswith("2 x") and found["steps"] == wanted["steps"]
+
+
+def test_when_a_process_is_killed_the_other_says_so_and_the_run_goes_on_from_its_checkpoint(folder):
+    words = ["--workdir", "killed", "--cache", "c2", *TWO]
+    both = together(folder, *words)
+    metrics, deadline = folder / "killed" / "metrics.jsonl", time.time() + 200
+    while time.time() < deadline and not (metrics.exists() and len(metrics.read_text().splitlines()) >= 10):
+        assert both[0].poll() is None, both[0].communicate()
+        time.sleep(0.01)
+    both[1].send_signal(signal.SIGKILL)
+    killed = time.time()
+    _, err = both[0].communicate(timeout=60)
+    assert time.time() - killed < 60 and both[0].returncode != 0
+    assert "error: process 0 of 2 lost another one" in err and "the same commands again" not in err
+    assert not (folder / "killed" / "result.json").exists(), "it was done before one could be killed"
+    both = together(folder, *words)
+    said = [process.communicate(timeout=300) for process in both]
+    assert [process.returncode for process in both] == [0, 0], said
+    steps = [json.loads(line)["step"] for line in metrics.read_text().splitlines()]
+    assert steps == list(range(1, 51))
+
+
+@pytest.mark.smoke
+@pytest.mark.parametrize(
+    "words, line",
+    [
+        (["--coordinator=localhost:1"], "--num_processes: None; allowed: all of --coordinator, --num_processes"),
+        (["--coordinator=localhost:1", "--num_processes=2", "--process_id=2"], "--process_id: 2; allowed: 0..1"),
+        (["--distributed"], "--distributed: the other processes are not found"),
+    ],
+)
+def test_half_an_answer_to_where_the_others_are_is_refused(folder, words, line):
+    code, _, err = run(folder, "--workdir", "refused", *words)
+    assert code == 2 and line in err and len(err.splitlines()) == 1
+    assert not (folder / "refused").exists()

@@ -1,0 +1,73 @@
+"""The models of a problem: several in one program are those made one by one, and lie where prepare finds them."""
+
+import contextlib
+
+import chex
+import pytest
+from small import small_config
+
+from ltu_jax import config
+from ltu_jax.types import silent
+from ltu_jax.unlearning import making
+from ltu_jax.unlearning.making import Maker
+from ltu_jax.unlearning.problem import load, prepare, prepare_together
+
+
+@pytest.fixture(scope="module")
+def together(tmp_path_factory):
+    """Seeds 0 and 1, their models trained two at a time; what was said, and where they lie."""
+    labels, folder = [], tmp_path_factory.mktemp("together")
+
+    @contextlib.contextmanager
+    def progress(label, total):
+        labels.append(label)
+        yield lambda n: None
+
+    configs = [small_config(seed=seed) for seed in (0, 1)]
+    loaded = [load(one) for one in configs]
+    return prepare_together(configs, loaded, cache=folder, at_once=2, progress=progress), labels, folder
+
+
+def test_models_of_one_program_are_those_made_one_by_one(together, problem):
+    (first, second), labels, _ = together
+    # Two originals, four Retrain models and four shadows of 80, 64 and ... rows, two at a time; nothing after.
+    assert labels == ["2 models"] * 5
+    chex.assert_trees_all_close(first.original.params, problem.original.params, rtol=1e-4, atol=1e-5)
+    chex.assert_trees_all_close(first.retrains[1].params, problem.retrains[1].params, rtol=1e-4, atol=1e-5)
+    chex.assert_trees_all_close(first.bank.params, problem.bank.params, rtol=1e-2, atol=1e-3)
+    alone = prepare(small_config(seed=1))
+    chex.assert_trees_all_close(second.original.params, alone.original.params, rtol=1e-4, atol=1e-5)
+    assert second.splits.sha256() == alone.splits.sha256()
+
+
+def test_attackers_cost_what_their_shadows_took_also_when_these_were_found(together):
+    (first, _), _, folder = together
+    source, splits, spec = load(small_config())
+    make = Maker(small_config(), source, spec, folder, silent)
+    shadows = sum(float(make.model(make.shadow(splits.reserve, i)[0]).value["seconds"]) for i in range(2))
+    assert first.seconds["attackers_s"] > shadows > 0
+
+
+def test_what_a_problem_needs_is_told_by_its_method():
+    source, splits, spec = load(small_config())
+    kinds = lambda method: [  # noqa: E731
+        wanted.kind for wanted in Maker(small_config(method=method), source, spec, None, silent).wanted(splits)
+    ]
+    assert kinds(config.LTU()) == ["original", "retrain", "retrain", "shadow", "shadow"]
+    assert kinds(config.Retrain()) == ["original", "retrain", "retrain"]
+    assert kinds(config.Amnesiac("amnesiac", recorded_epochs=1.0)) == ["retrain", "retrain"]
+
+
+def test_the_key_of_a_model_is_what_it_is_a_function_of():
+    def keys(**changes):
+        settings = small_config(**changes)
+        source, splits, spec = load(settings)
+        make = Maker(settings, source, spec, None, silent)
+        return [str(make.key(wanted)) for wanted in make.wanted(splits)]
+
+    base = keys()
+    assert len(set(base)) == len(base)
+    assert keys(method=config.LTU(learning_rate=0.5)) == base
+    assert set(keys(seed=1)).isdisjoint(base)
+    assert set(keys(training=config.Training(epochs=6, batch_size=20))).isdisjoint(base)
+    assert making.AUDIT == 6  # a stream of keys of its own for each purpose: none may move

@@ -2,18 +2,20 @@
 
 export TFDS_DATA_DIR=...
 python experiments/benchmarks/end_to_end.py --out runs/end-to-end
-python experiments/benchmarks/end_to_end.py --out runs/end-to-end --recipes 20,12,8 --seeds 0,1
+python experiments/benchmarks/end_to_end.py --out runs/end-to-end --recipes 182:multistep,12,12@0.2 --seeds 0,1
 
 LTU runs by its own command, with what ``--set`` changes; Retrain models are trained on the same remaining
-rows by the same trainer, one for each recipe: the paper's 182 epochs with steps at 91 and 136, and cosine runs of
-fewer epochs, each with warm-up. A slow Retrain makes any ratio look good, so the last lines name the cheapest
-recipe whose test accuracy is within half a point of the long one's. Seconds are those of steps, compiled beforehand,
-one process at a time; flops are the package's own account. Start-up is the wall time of commands. A finished
-model is not trained again.
+rows by the same trainer, one for each recipe, ``EPOCHS[:SCHEDULE][@RATE]``: the paper's 182 epochs, whose rate is
+divided by ten after a half and three quarters of them, and shorter ones, cosine unless they say otherwise. A slow
+Retrain makes any ratio look good, so the last lines name the cheapest recipe whose test accuracy is within half
+a point of the longest one's. Seconds are those of steps, compiled beforehand, one process at a time; flops are the
+package's own account. The attackers' flops are those of their shadows, trained and asked; their own fit is in their
+seconds alone. Start-up is the wall time of commands. A finished model is not trained again.
 """
 
 import argparse
 import dataclasses
+import functools
 import json
 import os
 import subprocess
@@ -22,8 +24,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-LONG = 182
 DEFAULT = "experiments/configs/cifar10_jpeg_small.py"
+RECIPES = "182:multistep,60,40,20,16,12,10,8,6,12@0.2,10@0.2,8@0.2,6@0.2,20:multistep,12:multistep"
 
 
 def main() -> None:
@@ -32,9 +34,9 @@ def main() -> None:
     parser.add_argument("--config", default=DEFAULT)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--cache", type=Path, help="originals and attackers; unset: in --out")
-    parser.add_argument("--recipes", default=f"{LONG},40,20,15,12,10,8", help="epochs of each Retrain")
+    parser.add_argument("--recipes", default=RECIPES, help="of the Retrain models, the long one first")
     parser.add_argument("--seeds", default="0")
-    parser.add_argument("--set", nargs="*", default=[], metavar="FIELD=VALUE", help="of the LTU run")
+    parser.add_argument("--set", nargs="*", default=[], metavar="FIELD=VALUE", help="numbers of the LTU run")
     args = parser.parse_args()
     args.out.mkdir(parents=True, exist_ok=True)
     cache = args.cache or args.out / "cache"
@@ -42,9 +44,10 @@ def main() -> None:
     rows = []
     for seed in map(int, args.seeds.split(",")):
         ltu = run_ltu(args.config, seed, args.out / f"ltu-{seed}", cache, args.set)
-        for epochs in map(int, args.recipes.split(",")):
-            retrain = run_retrain(args.config, seed, epochs, args.out / f"retrain-{epochs}-{seed}.json")
-            rows.append({"seed": seed, "epochs": epochs, **retrain, **ltu})
+        ltu["attackers_flops"] = attackers_flops(args.config, seed, args.set)
+        for recipe in args.recipes.split(","):
+            retrain = run_retrain(args.config, seed, recipe, args.out / f"retrain-{recipe}-{seed}.json")
+            rows.append({"seed": seed, "recipe": recipe, **retrain, **ltu})
     _print_ratios(rows)
     _print_start_up(args.config, args.out)
 
@@ -64,36 +67,73 @@ def run_ltu(config: str, seed: int, workdir: Path, cache: Path, changes: list[st
     }
 
 
-def run_retrain(config: str, seed: int, epochs: int, path: Path) -> dict[str, Any]:
-    """A Retrain model of so many epochs: its test accuracy, seconds and flops; read from ``path`` where it was made."""
+def attackers_flops(config: str, seed: int, changes: list[str]) -> float:
+    """Of the shadows' training, and of asking them."""
+    from ltu_jax.training.supervised import num_train_steps
+
+    settings, loaded, image = _loaded(config, seed, changes)
+    shadows, draws, rows = settings.attackers.num_shadows, settings.attackers.draws, len(loaded.splits.reserve)
+    trained = num_train_steps(settings.training, rows // 2) * settings.training.batch_size
+    asked = ((shadows - 1) * draws + 1) * rows
+    return shadows * trained * (image.forward + image.backward) + asked * image.forward
+
+
+def run_retrain(config: str, seed: int, recipe: str, path: Path) -> dict[str, Any]:
+    """A Retrain model of one recipe: its test accuracy, seconds and flops; read from ``path`` where it was made."""
     if path.exists():
         return json.loads(path.read_text())
     import jax
 
-    from ltu_jax.config import Training, resolve
     from ltu_jax.evaluation.scores import evaluate
-    from ltu_jax.training.cost import image_flops
     from ltu_jax.training.optimizers import SGD
     from ltu_jax.training.supervised import num_train_steps, train
     from ltu_jax.types import make_state
-    from ltu_jax.unlearning.problem import load
 
-    settings = resolve(dataclasses.replace(_config(config), seed=seed))
-    source, splits, spec = load(settings)
-    recipe: Training = dataclasses.replace(settings.training, epochs=epochs)
-    if epochs == LONG:
-        recipe = dataclasses.replace(recipe, schedule="multistep", milestones=(91, 136))
+    settings, (source, splits, spec), image = _loaded(config, seed, [])
+    training = parse_recipe(recipe, settings.training)
     init_key, train_key = jax.random.split(jax.random.key(seed))
     params, model_state = spec.init(init_key)
     rows = source.rows(splits.remain)
-    trained = train(spec.apply_fn, params, model_state, rows, recipe, train_key, augment=settings.data.augment)
+    trained = train(spec.apply_fn, params, model_state, rows, training, train_key, augment=settings.data.augment)
     state = make_state(spec.apply_fn, trained.state.params, trained.state.model_state, SGD, train_key)
     scores = evaluate(spec.apply_fn, state, splits, source, batch_size=settings.evaluation.batch_size)
-    image = image_flops(spec.apply_fn, params, model_state, source.images.shape[1:], recipe.batch_size)
-    images = num_train_steps(recipe, len(splits.remain)) * recipe.batch_size
+    images = num_train_steps(training, len(splits.remain)) * training.batch_size
     found = {"ta": scores.ta, "retrain_s": trained.seconds, "retrain_flops": images * (image.forward + image.backward)}
     path.write_text(json.dumps(found))
     return found
+
+
+def parse_recipe(recipe: str, base: Any) -> Any:
+    """``EPOCHS[:SCHEDULE][@RATE]`` as training settings; ``multistep`` steps after a half and three quarters."""
+    words, _, rate = recipe.partition("@")
+    epochs, _, schedule = words.partition(":")
+    return dataclasses.replace(
+        base,
+        epochs=int(epochs),
+        schedule=schedule or "cosine",
+        milestones=(int(epochs) // 2, 3 * int(epochs) // 4),
+        learning_rate=float(rate) if rate else base.learning_rate,
+    )
+
+
+def _loaded(config: str, seed: int, changes: list[str]) -> tuple[Any, Any, Any]:
+    """Settings with the changes; data, splits and model; the flops of an image."""
+    import jax
+
+    from ltu_jax.config import resolve
+    from ltu_jax.training.cost import image_flops
+    from ltu_jax.unlearning.problem import load
+
+    settings = _config(config)
+    for change in changes:
+        (*rooms, field), value = change.partition("=")[0].split("."), change.partition("=")[2]
+        room = functools.reduce(getattr, rooms, settings)
+        setattr(room, field, type(getattr(room, field) or 0)(float(value)))
+    settings = resolve(dataclasses.replace(settings, seed=seed))
+    loaded = load(settings)
+    params, model_state = loaded.spec.init(jax.random.key(0))
+    shape = loaded.source.images.shape[1:]
+    return settings, loaded, image_flops(loaded.spec.apply_fn, params, model_state, shape, settings.training.batch_size)
 
 
 def _config(path: str) -> Any:
@@ -103,21 +143,23 @@ def _config(path: str) -> Any:
 
 
 def _print_ratios(rows: list[dict[str, Any]]) -> None:
-    print(f"{'':6}{'':8}{'':8}{'Retrain':>10}{'LTU':>9}{'Retrain / LTU':>22}{'with':>11}{'mean':>8}")
-    print(f"{'seed':6}{'epochs':>8}{'TA':>8}{'s':>10}{'s':>9}{'flops':>11}{'seconds':>11}{'attackers':>11}{'gap':>8}")
+    head = ("seed", "Retrain", "TA", "s", "LTU, s", "gap", "flops", "seconds", "flops", "seconds")
+    print(f"{'':60}{'Retrain / LTU':>20}{'with attackers':>20}")
+    print(f"{head[0]:6}{head[1]:>14}" + "".join(f"{word:>10}" for word in head[2:]))
     for row in rows:
-        flops, seconds = row["retrain_flops"] / row["ltu_flops"], row["retrain_s"] / row["ltu_s"]
-        attacked = row["retrain_s"] / (row["ltu_s"] + row["attackers_s"])
-        head = f"{row['seed']:<6}{row['epochs']:>8}{row['ta']:8.2f}{row['retrain_s']:10.1f}{row['ltu_s']:9.1f}"
-        print(f"{head}{flops:11.2f}{seconds:11.2f}{attacked:11.2f}{row['gap']:8.2f}")
+        ratios = []
+        for of in ("flops", "s"):
+            retrain, ltu, attackers = row[f"retrain_{of}"], row[f"ltu_{of}"], row[f"attackers_{of}"]
+            ratios.append((retrain / ltu, retrain / (ltu + attackers)))
+        figures = [row["ta"], row["retrain_s"], row["ltu_s"], row["gap"]]
+        figures += [ratio for pair in zip(*ratios, strict=True) for ratio in pair]
+        print(f"{row['seed']:<6}{row['recipe']:>14}" + "".join(f"{figure:10.2f}" for figure in figures))
     for seed in sorted({row["seed"] for row in rows}):
-        mine = [row for row in rows if row["seed"] == seed]
-        long = [row["ta"] for row in mine if row["epochs"] == LONG]
-        good = [row for row in mine if long and row["ta"] >= long[0] - 0.5]
-        if good:
-            best = min(good, key=lambda row: row["retrain_flops"])
-            ratio = best["retrain_flops"] / best["ltu_flops"]
-            print(f"seed {seed}: the cheapest good Retrain has {best['epochs']} epochs; {ratio:.2f} x LTU's flops")
+        long, *others = [row for row in rows if row["seed"] == seed]
+        good = [row for row in others if row["ta"] >= long["ta"] - 0.5]
+        best = min([long, *good], key=lambda row: row["retrain_flops"])
+        ratio = best["retrain_flops"] / best["ltu_flops"]
+        print(f"seed {seed}: the cheapest good Retrain is {best['recipe']}, {ratio:.2f} times LTU's flops")
     print(f"LTU at commit {rows[0]['commit']}")
 
 

@@ -16,7 +16,8 @@ product. Query sets are one batch under vmap. An exact step so has L + 2 (2 L - 
 Forms: plain; second (exact), naive (double backward), first, none; save_memory (exact, less memory) and
 bfloat16 (exact, computed in it). Each round times every form once, in turn, so that a machine whose speed
 drifts does not favour one. Host: the part of a step until the call returns, with the draw, before the device is done.
-Memory: arguments and temporaries, in those of the plain step, as the compiler planned them.
+Memory: arguments and temporaries, in those of the plain step, as the compiler planned them. Error: how far the
+parameters move otherwise than by the exact step, in percent of its move; all forms take the same first step.
 """
 
 import argparse
@@ -28,6 +29,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.flatten_util import ravel_pytree
 
 from ltu_jax.attackers.bank import init_bank
 from ltu_jax.config import LTU, Attackers, Model, Training
@@ -46,6 +48,7 @@ class Form(NamedTuple):
     """A way to take a step, compiled."""
 
     once: Callable[[], float]  # draws, takes a step and waits for it; the seconds until the calls returned
+    params: Callable[[], jax.Array]  # as they are now, in one row
     convolutions: int
     flops: float
     bytes: int
@@ -66,28 +69,38 @@ def main() -> None:
     forms = {name: build(name, args.model, args.width, args.batch, args.queries) for name in names}
     seconds: dict[str, list[float]] = {name: [] for name in forms}
     host: dict[str, list[float]] = {name: [] for name in forms}
+    moved: dict[str, jax.Array] = {}
     for round_ in range(args.rounds + 1):
         for name, form in forms.items():
+            before = None if round_ else form.params()
             start = time.perf_counter()
             returned = form.once()
-            if round_:  # the first round warms up
-                seconds[name].append(time.perf_counter() - start)
-                host[name].append(returned)
+            if before is not None:  # the first round warms up
+                moved[name] = form.params() - before
+                continue
+            seconds[name].append(time.perf_counter() - start)
+            host[name].append(returned)
 
     device = jax.devices()[0]
     print(f"{args.model}, width {args.width}, batch {args.batch}, N = {args.queries}, {args.rounds} rounds")
     print(f"{device.device_kind} ({device.platform}), jax {jax.__version__}")
-    print(f"{'':12}{'x plain':>27}{'s':>9}{'host':>8}{'flops':>8}{'memory':>8}{'convo-':>8}")
-    print(
-        f"{'form':12}{'median':>9}{'min':>9}{'max':>9}{'median':>9}{'%':>8}{'x plain':>8}{'x plain':>8}{'lutions':>8}"
-    )
+    print(f"{'':12}{'x plain':>27}" + _row(["s", "host", "flops", "memory", "convo-", "error"]))
+    print(f"{'form':12}" + _row(["median", "min", "max", "median", "%", "x plain", "x plain", "lutions", "%"]))
     plain = forms[names[0]]
     for name, form in forms.items():
         ratios = [s / p for s, p in zip(seconds[name], seconds[names[0]], strict=True)]
-        spread = "".join(f"{f(ratios):9.2f}" for f in (statistics.median, min, max))
         waited = 100 * statistics.median(h / s for h, s in zip(host[name], seconds[name], strict=True))
-        counts = f"{form.flops / plain.flops:8.2f}{form.bytes / plain.bytes:8.2f}{form.convolutions:8}"
-        print(f"{name:12}{spread}{statistics.median(seconds[name]):9.3f}{waited:8.2f}{counts}")
+        figures = [f"{f(ratios):.2f}" for f in (statistics.median, min, max)]
+        figures += [f"{statistics.median(seconds[name]):.3f}", f"{waited:.2f}"]
+        figures += [f"{form.flops / plain.flops:.2f}", f"{form.bytes / plain.bytes:.2f}", str(form.convolutions)]
+        if name != names[0] and "second" in moved:
+            exact = moved["second"]
+            figures.append(f"{100 * jnp.linalg.norm(moved[name] - exact) / jnp.linalg.norm(exact):.4f}")
+        print(f"{name:12}" + _row(figures))
+
+
+def _row(words: list[str]) -> str:
+    return "".join(f"{word:>9}" for word in words)
 
 
 def build(form: str, model: str, width: int, batch: int, queries: int = 3) -> Form:
@@ -132,7 +145,8 @@ def _form(sample: Any, step: Any, state: Any, context: Any, data: Any) -> Form:
     memory = program.memory_analysis()
     convolutions = len(re.findall(r"dim_labels=", program.as_text()))
     held = memory.temp_size_in_bytes + memory.argument_size_in_bytes
-    return Form(once, convolutions, program.cost_analysis()["flops"], held)
+    params = lambda: ravel_pytree(holder[0].params)[0].copy()  # noqa: E731
+    return Form(once, params, convolutions, program.cost_analysis()["flops"], held)
 
 
 if __name__ == "__main__":

@@ -323,7 +323,7 @@ class Config:
     seed: int = setting(0, "sets the three seeds that are not given", low=0)
     num_seeds: int = setting(1, "runs this many seeds, from seed on; each is a folder seed-N of the workdir", low=1)
     at_once: Optional[int] = setting(
-        None, "models trained or unlearned in one program; unset: 1 on a CPU, up to 4 elsewhere", low=1
+        None, "models trained or unlearned in one program; unset: 1 on a CPU, elsewhere up to 4 of several seeds", low=1
     )
     seeds: Seeds = dataclasses.field(default_factory=Seeds)
     data: Data = dataclasses.field(default_factory=Data)
@@ -409,6 +409,12 @@ def resolve(config: Config) -> Config:
         return config
     seeds = {f: s if s is not None else config.seed for f, s in dataclasses.asdict(config.seeds).items()}
     return dataclasses.replace(config, seeds=Seeds(**seeds))
+
+
+def asked_for(settings: dict[str, Any]) -> dict[str, Any]:
+    """What of the settings (``to_dict``) a result is a function of: not where images lie, or what runs beside it."""
+    data = {name: value for name, value in settings.get("data", {}).items() if name not in ("memory_map", "stream")}
+    return {name: value for name, value in settings.items() if name != "at_once"} | {"data": data}
 
 
 def each_seed(config: Config) -> list[Config]:

@@ -1,7 +1,9 @@
 """The devices and processes that a command runs on: its flags, how they join, and what is said when one is lost."""
 
 import os
+import re
 import sys
+import traceback
 from collections.abc import Callable
 from typing import Any
 
@@ -9,6 +11,9 @@ from absl import flags
 
 from ltu_jax.config import Config
 from ltu_jax.setting import ConfigError, settings
+
+LOST = r"^(UNAVAILABLE|DEADLINE_EXCEEDED|ABORTED|CANCELLED)|Gloo|NCCL|[Bb]arrier|heartbeat"
+"""What XLA says when it no longer hears from another process, whichever exception carries it."""
 
 TOGETHER = ("coordinator", "num_processes", "process_id")
 SILENCE_S = 30
@@ -69,7 +74,8 @@ def use_devices(config: Config) -> None:
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115, until the end of the process
         return
     for name, size, _ in settings(config):
-        if name.endswith(("batch_size", "query_size")) and size % num_devices():
+        trains = name.startswith(("config.method.", "config.training.")) and name.endswith(("batch_size", "query_size"))
+        if trains and size % num_devices():
             print(
                 f"note: {name}={size} does not divide over {num_devices()} devices, so each computes all of it",
                 file=sys.stderr,
@@ -86,22 +92,45 @@ def progress() -> Any:
 
 
 def stop_if_one_is_lost(work: Callable[[], int]) -> int:
-    """The exit status of ``work``; where another process is lost, one line and the end of this one.
+    """The exit status of ``work``; among several processes, one that fails ends at once, so that the others notice.
 
-    Without this each would wait for minutes at the end for those that will never come.
+    Python's own end would wait for minutes for those that will never come.
+
+    Args:
+      work: what to do.
+
+    Returns:
+      What ``work`` returned; with other processes, 0 only.
     """
     import jax
 
-    try:
+    if jax.process_count() == 1:
         return work()
-    except jax.errors.JaxRuntimeError as error:
-        if jax.process_count() == 1:
-            raise
-        reason = str(error).strip().splitlines()[0][:200]
-        print(
-            f"error: process {jax.process_index()} of {jax.process_count()} lost another one ({reason});"
-            " start all of them again to go on from the last checkpoint",
-            file=sys.stderr,
-            flush=True,
-        )
-        os._exit(1)
+    try:
+        status = work()
+    except Exception as error:
+        status = _tell(error)
+    if status:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)
+    return status
+
+
+def _tell(error: Exception) -> int:
+    """Says why this process ends; its exit status."""
+    import jax
+
+    if isinstance(error, ConfigError):
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    reason = str(error).strip().partition("\n")[0][:200]
+    if not re.search(LOST, reason):
+        traceback.print_exc()
+        return 1
+    print(
+        f"error: process {jax.process_index()} of {jax.process_count()} lost another one ({reason});"
+        " start all of them again to go on from the last checkpoint",
+        file=sys.stderr,
+    )
+    return 1

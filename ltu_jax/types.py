@@ -78,6 +78,15 @@ class Visible(NamedTuple):
     forget: Rows
     remain: Rows  # already cut to rho
 
+    @property
+    def all(self) -> Rows:
+        """The forget rows, then the remaining ones."""
+        labels = jnp.concatenate([rows.labels for rows in self])
+        images = [rows.images for rows in self]
+        if isinstance(images[0], StoredImages):
+            return Rows(StoredImages(images[0].images, np.concatenate([of.rows for of in images])), labels)
+        return Rows(jnp.concatenate(images), labels)
+
 
 class UnlearnState(train_state.TrainState):
     """A ``TrainState`` that also carries BatchNorm statistics (or ``{}``) and the base key.
@@ -123,6 +132,7 @@ class Source:
     num_train: int
     coarse: np.ndarray | None = None  # i32[M], super-classes where there are any
     streamed: bool = False  # whether images stay on the host until a batch is drawn
+    pixels_sha256: str | None = None  # of the images, where it is known
 
     def stored(self, index: np.ndarray) -> StoredImages:
         """The images at ``index``, read when they are asked for."""
@@ -139,12 +149,17 @@ class Source:
 
     @functools.cached_property
     def _sha256(self) -> str:
-        digest = hashlib.sha256(self.name.encode())
-        for part in (self.images, self.labels, self.ids, self.coarse):
+        digest = hashlib.sha256(self.name.encode() + (self.pixels_sha256 or self.hashed_pixels()).encode())
+        for part in (self.labels, self.ids, self.coarse):
             if part is not None:
-                digest.update(f"{part.dtype}{part.shape}".encode())
-                for start in range(0, len(part), _HASHED_AT_ONCE):  # memory-mapped rows need not fit into memory
-                    digest.update(np.ascontiguousarray(part[start : start + _HASHED_AT_ONCE]).tobytes())
+                digest.update(f"{part.dtype}{part.shape}".encode() + np.ascontiguousarray(part).tobytes())
+        return digest.hexdigest()
+
+    def hashed_pixels(self) -> str:
+        """Hash of the images, computed anew: a minute for 50 GB."""
+        digest = hashlib.sha256(f"{self.images.dtype}{self.images.shape}".encode())
+        for start in range(0, len(self.images), _HASHED_AT_ONCE):  # memory-mapped rows need not fit into memory
+            digest.update(np.ascontiguousarray(self.images[start : start + _HASHED_AT_ONCE]).tobytes())
         return digest.hexdigest()
 
 
@@ -163,6 +178,11 @@ class Splits:
     def train(self) -> np.ndarray:
         """The rows that the original was trained on."""
         return np.sort(np.concatenate([self.forget, self.remain]))
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """Rows of each set."""
+        return tuple(len(getattr(self, field.name)) for field in dataclasses.fields(self))
 
     def sha256(self) -> str:
         """Hash of all six index sets."""

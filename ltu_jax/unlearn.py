@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from absl import flags, logging
 
 from ltu_jax import command, processes
-from ltu_jax.config import Config, each_seed
+from ltu_jax.config import Config, asked_for, each_seed
 from ltu_jax.setting import ConfigError, to_dict
 
 USAGE = """
@@ -22,7 +22,7 @@ UA, RA, TA, MI and UT beside Retrain. Without --config: LTU on the embedded digi
 
 def define_flags() -> None:
     """The flags of this command."""
-    flags.DEFINE_string("workdir", None, "folder of this run; unset: runs/DATASET-METHOD-SEED")
+    flags.DEFINE_string("workdir", None, "folder of this run; unset: runs/DATASET-METHOD-SEED, or FIRST-to-LAST seed")
     flags.DEFINE_string("cache", None, "folder of originals, Retrain models and attackers; unset: beside the workdir")
     flags.DEFINE_bool("prepare", False, "train and cache original, Retrain and attackers; unlearn nothing")
     flags.DEFINE_bool("dry_run", False, "print the resolved configuration, shapes and the cost; train nothing")
@@ -42,13 +42,16 @@ def main(config: Config) -> int:
     if flags.FLAGS.prepare and flags.FLAGS.dry_run:
         raise ConfigError("--prepare: it trains and --dry_run trains nothing; allowed: one of the two")
     processes.check_flags()
-    workdir = Path(flags.FLAGS.workdir or f"runs/{config.data.name}-{_word(config.method.name)}-{config.seed}")
+    seeds = f"{config.seed}" if config.num_seeds == 1 else f"{config.seed}-to-{config.seed + config.num_seeds - 1}"
+    workdir = Path(flags.FLAGS.workdir or f"runs/{config.data.name}-{_word(config.method.name)}-{seeds}")
     cache = Path(flags.FLAGS.cache or workdir.parent / "cache")
     jobs = [Job(c, workdir if config.num_seeds == 1 else workdir / f"seed-{c.seed}") for c in each_seed(config)]
     for job in jobs if not flags.FLAGS.prepare else ():
         _check_workdir(job.workdir, job.config)
     _check_writable("--cache", cache)
 
+    # Orbax logs every step of every save, TFDS every folder it opens, JAX every process that joins.
+    logging.set_verbosity(logging.ERROR)
     processes.use_devices(config)
     return processes.stop_if_one_is_lost(lambda: _main(jobs, cache))
 
@@ -56,11 +59,8 @@ def main(config: Config) -> int:
 def _main(jobs: list[Job], cache: Path) -> int:
     from ltu_jax.data.devices import agreed
     from ltu_jax.data.sources import load_source
-    from ltu_jax.training.checkpoint import CheckpointError
     from ltu_jax.unlearning.problem import load, request_sha256
-    from ltu_jax.unlearning.saving import WrongRunError
 
-    logging.set_verbosity(logging.ERROR)  # Orbax logs every step of every save, TFDS every folder it opens
     progress = processes.progress()
     source = load_source(jobs[0].config.data, progress)
     # Nothing is written before all is known to be right.
@@ -72,7 +72,7 @@ def _main(jobs: list[Job], cache: Path) -> int:
         return 0
     todo = []
     for job, one in zip(jobs, loaded, strict=True):
-        if flags.FLAGS.prepare or not agreed((job.workdir / "result.json").exists()):
+        if flags.FLAGS.prepare or not agreed((job.workdir / "result.json").exists):
             todo.append((job, one))
             continue
         outcome = json.loads((job.workdir / "result.json").read_text())
@@ -80,25 +80,41 @@ def _main(jobs: list[Job], cache: Path) -> int:
             where = str(job.workdir)
             raise ConfigError(f"--workdir: {where!r} holds a run on other data or ids; allowed: a new folder")
         _show(outcome, job.workdir, "already done; result in")
-    at_once = _at_once(jobs[0].config, streamed=source.streamed)
-    try:
-        for start in range(0, len(todo), at_once):
-            _run(todo[start : start + at_once], cache, at_once)
-    except (FloatingPointError, CheckpointError, WrongRunError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    if flags.FLAGS.prepare:
+    at_once = _at_once(jobs[0].config, source)
+    done = True
+    for size in sorted({one.splits.sizes for _, one in todo}):  # a class has more rows in one split than in another
+        alike = [(job, one) for job, one in todo if one.splits.sizes == size]
+        for start in range(0, len(alike), at_once):
+            done = _attempt(alike[start : start + at_once], cache, at_once) and done
+    if done and flags.FLAGS.prepare:
         print(f"prepared; original, Retrain and attackers in {cache}")
-    return 0
+    return 0 if done else 1
 
 
-def _at_once(config: Config, *, streamed: bool) -> int:
+def _at_once(config: Config, source: Any) -> int:
     """How many models a program; images that stay on the host are fetched for one model at a time."""
     import jax
 
-    if streamed:
-        return 1
-    return config.at_once or (1 if jax.default_backend() == "cpu" else 4)
+    from ltu_jax.data.devices import agreed
+    from ltu_jax.data.sources import num_fitting
+
+    if source.streamed or jax.default_backend() == "cpu":
+        return 1 if source.streamed else config.at_once or 1
+    return config.at_once or max(1, min(4, config.num_seeds, agreed(lambda: num_fitting(source))))
+
+
+def _attempt(jobs: list[tuple[Job, Any]], cache: Path, at_once: int) -> bool:
+    """Whether all of the jobs were done; where one of several diverges, the others are run without it."""
+    from ltu_jax.training.checkpoint import CheckpointError
+    from ltu_jax.unlearning.saving import WrongRunError
+
+    try:
+        _run(jobs, cache, at_once)
+    except (FloatingPointError, CheckpointError, WrongRunError) as error:
+        which = jobs[0][0].workdir if len(jobs) == 1 else f"one of {', '.join(str(job.workdir) for job, _ in jobs)}"
+        print(f"error: {which}: {error}", file=sys.stderr)
+        return len(jobs) > 1 and all([_attempt([job], cache, 1) for job in jobs])
+    return True
 
 
 def _keep_compiled(cache: Path) -> None:
@@ -190,8 +206,7 @@ def _check_workdir(workdir: Path, config: Config) -> None:
             raise ConfigError(
                 f"--workdir: {str(workdir)!r} holds a damaged config.json; allowed: a new folder"
             ) from None
-        if before != to_dict(config):
-            what = ", ".join(_differences(before, to_dict(config))[:3])
+        if what := ", ".join(_differences(asked_for(before), asked_for(to_dict(config)))[:3]):
             raise ConfigError(f"--workdir: {str(workdir)!r} holds another run ({what}); allowed: a new folder")
 
 

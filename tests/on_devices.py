@@ -12,6 +12,7 @@ import numpy as np
 
 from ltu_jax.attackers.bank import init_bank
 from ltu_jax.config import LTU, Training
+from ltu_jax.data.batches import gather
 from ltu_jax.data.devices import device_mesh
 from ltu_jax.methods import build_method
 from ltu_jax.models.build import from_module
@@ -20,7 +21,7 @@ from ltu_jax.models.resnet import ResNet
 from ltu_jax.training.optimizers import SGD
 from ltu_jax.training.predict import eval_forward, predict
 from ltu_jax.training.supervised import train
-from ltu_jax.types import Parts, Splits, make_state
+from ltu_jax.types import Parts, Source, Splits, StoredImages, make_state
 from ltu_jax.unlearning.loop import run_unlearning
 
 
@@ -43,13 +44,34 @@ def main() -> None:
         jax.set_mesh(device_mesh())
     leaves = run(args.steps, args.streamed, jnp.float64 if args.float64 else jnp.float32)
     if jax.process_index() == 0:
-        np.savez(args.out, *map(np.asarray, leaves))
+        images = gather(mlp.toy_source().rows(np.arange(16)), jnp.arange(16)).images
+        here = images.addressable_shards[0].data.shape[0]
+        np.savez(args.out, *map(np.asarray, leaves), share=here / 16, read=sorted(map(str, READ)))
+
+
+READ = set()  # the shapes, without the images' own, in which this process asked for images, by whichever thread
+
+
+class Counted(StoredImages):
+    """Counts what is asked for."""
+
+    def __getitem__(self, index):
+        found = super().__getitem__(index)
+        READ.add(found.shape[:-3])
+        return found
+
+
+class CountedSource(Source):
+    """One whose images are counted."""
+
+    def stored(self, index):
+        return Counted(self.images, index)
 
 
 def run(num_steps: int, streamed: bool, dtype: type) -> list:
     """A model trained for three steps and unlearned for ``num_steps``: parameters, statistics, logits."""
     source = mlp.toy_source(num_rows=96, num_test=20, side=8)
-    source = type(source)(**{**vars(source), "streamed": streamed})
+    source = CountedSource(**{**vars(source), "streamed": streamed})
     rest = np.arange(0)
     splits = Splits(np.arange(16), np.arange(16, 80), rest, np.arange(96, 116), rest, rest)
     spec = from_module(Classifier(ResNet((1,), 4), 4), (8, 8, 3))

@@ -38,7 +38,10 @@ def main() -> None:
     from ltu_jax.unlearning.result import now, provenance
 
     found: dict[str, Any] = {"provenance": provenance(now())}
-    for part in args.parts.split(","):
+    parts = args.parts.split(",")
+    if "steps" in parts and "rate" not in parts:
+        parts.insert(0, "rate")
+    for part in parts:
         start = time.perf_counter()
         found[part] = {"rate": rate, "steps": steps, "seeds": seeds, "run": run}[part](args.tiny, found)
         found[part]["wall_s"] = time.perf_counter() - start
@@ -115,7 +118,7 @@ def run(tiny: bool, found: dict[str, Any]) -> dict[str, Any]:
     )
     none = np.arange(0)
     splits = Splits(np.arange(count // 10), np.arange(count // 10, count), none, none, none, none)
-    spec = build_model(Model("resnet18", width=width, dtype="bfloat16"), 10, (32, 32, 3))
+    spec = build_model(Model("resnet8" if tiny else "resnet18", width=width, dtype="bfloat16"), 10, (32, 32, 3))
     params, model_state = spec.init(jax.random.key(0))
     recipe = Training(epochs=epochs, batch_size=batch)
     rows = source.rows(splits.remain)

@@ -2,6 +2,7 @@
 
 python experiments/benchmarks/shadows.py                              ResNet-8 and ViT-Micro on this device
 python experiments/benchmarks/shadows.py --models resnet18 --width 64 --rows 5000 --at_once 1,2,4,8
+JAX_NUM_CPU_DEVICES=2 python experiments/benchmarks/shadows.py --at_once 1             each batch on two devices
 
 On a CPU convolutions of stacked weights become grouped ones, which run on a slow path; matrix products do not.
 Each row is a whole program of so many plain steps and LTU steps of as many models, compiled beforehand, best of the
@@ -16,6 +17,7 @@ import jax
 
 from ltu_jax.attackers.bank import init_bank
 from ltu_jax.config import LTU, Model, Training
+from ltu_jax.data.devices import device_mesh
 from ltu_jax.methods import build_method
 from ltu_jax.models.build import build_model
 from ltu_jax.training.dispatch import compile_steps, stack_trees
@@ -39,8 +41,10 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     args = parser.parse_args()
 
-    device = jax.devices()[0]
-    print(f"{device.device_kind} ({device.platform}), jax {jax.__version__}; batch {args.batch}, {args.side} pixels")
+    device, count = jax.devices()[0], jax.device_count()
+    if count > 1:
+        jax.set_mesh(device_mesh())
+    print(f"{count} x {device.device_kind}, jax {jax.__version__}; batch {args.batch}, {args.side} pixels")
     print(f"{'model':12}{'step':>8}{'at once':>9}{'ms a model and step':>22}{'models a minute*':>18}{'x one':>8}")
     for name in args.models.split(","):
         for kind in ("plain", "ltu"):

@@ -94,8 +94,8 @@ def meta_grad(
       tune_weight: weight of L_tune in the outer sum, f32[]; 1 is the paper's.
       save_memory: takes the query sets one after another instead of by ``vmap``, and passes the support
         again for the product with H instead of keeping its passes: the peak is that of a Hessian
-        product, for one more gradient. The sets' BatchNorm statistics are separate in both; ``"naive"``
-        ignores it.
+        product, for one more gradient. The sets' BatchNorm statistics are separate in both. Orders without
+        that product pass the query sets one after another, no more; ``"naive"`` ignores it.
 
     Returns:
       ``MetaGrad``.

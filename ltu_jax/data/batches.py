@@ -32,17 +32,17 @@ def epoch_rows(key: jax.Array, step: jax.Array, num_rows: int, batch_size: int) 
 
 
 def gather(rows: Rows, index: jax.Array) -> Batch:
-    """The rows at ``index`` as float images in [0, 1], the last axis of ``index`` spread over the devices.
+    """The rows at ``index`` as float images in [0, 1], their batch axis spread over the devices.
 
     Args:
       rows: images on the device, or on the host where this is called outside of jit.
-      index: i32[...].
+      index: i32[...], whose last axis is the batch; or a slice.
 
     Returns:
       ``Batch(f32[...,H,W,3], i32[...])``.
     """
-    images = spread(jnp.asarray(rows.images[index]), index.ndim - 1)
-    return Batch(images.astype(jnp.float32) / 255, rows.labels[index])
+    images = jnp.asarray(rows.images[index])
+    return Batch(spread(images, images.ndim - 4).astype(jnp.float32) / 255, rows.labels[index])
 
 
 def augmented(key: jax.Array, batch: Batch, kind: str) -> Batch:

@@ -5,7 +5,7 @@ mesh, in all processes, what nobody places. Where none is set, as on one device,
 """
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -14,6 +14,8 @@ from jax.experimental import multihost_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from ltu_jax.types import ArrayTree
+
+Made = TypeVar("Made")
 
 BATCH = "batch"
 """The only axis of the mesh."""
@@ -64,18 +66,21 @@ def _along(axis: int) -> PartitionSpec:
     return PartitionSpec(*[None] * axis, BATCH)
 
 
-def read_spread(shape: tuple[int, ...], axis: int, read: Callable[[slice], np.ndarray]) -> jax.Array:
+def read_spread(
+    shape: tuple[int, ...], axis: int, sharding: NamedSharding | None, read: Callable[[slice], np.ndarray]
+) -> jax.Array:
     """An array spread along ``axis``, of which this process reads only what its own devices hold.
 
     Args:
       shape: its shape.
       axis: its batch axis.
+      sharding: what ``spread_sharding`` said; the mesh is that of a thread, and other threads may read.
       read: ``read(slice of that axis)`` gives that part.
 
     Returns:
-      The array; read whole, where no mesh is set or the axis does not divide by the devices.
+      The array; read whole, where it is not spread.
     """
-    if (sharding := spread_sharding(shape, axis)) is None:
+    if sharding is None:
         return jnp.asarray(read(slice(None)))
 
     def share(index: Any) -> np.ndarray:
@@ -89,8 +94,18 @@ def writes_files() -> bool:
     return jax.process_index() == 0
 
 
-def agreed(value: bool) -> bool:
-    """What the first process says, in all of them: for what decides which programs run next."""
+def agreed(ask: Callable[[], int]) -> int:
+    """What the first process answers, in all of them: for what decides which programs run next.
+
+    The others do not ask: a file system may remember that a file was not there.
+    """
     if jax.process_count() == 1:
-        return value
-    return bool(multihost_utils.broadcast_one_to_all(np.int32(value)))
+        return ask()
+    return int(multihost_utils.broadcast_one_to_all(np.int32(ask() if writes_files() else 0)))
+
+
+def first_alone(make: Callable[[], Made]) -> Made:
+    """``make()`` in the first process, and once it is done there in all others: they find what it wrote."""
+    made = make() if writes_files() else None
+    agreed(lambda: True)
+    return make() if made is None else made

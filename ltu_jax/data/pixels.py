@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import uuid
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol
@@ -72,7 +73,7 @@ def memory_mapped(
     Of several processes the first one makes it.
 
     Args:
-      directory: made if needed.
+      directory: made if needed; all processes see it.
       made_of: JSON-ready values: all that the images are a function of.
       make: adds the images to ``Pixels`` and returns ``(stacked images, columns)``.
 
@@ -80,25 +81,34 @@ def memory_mapped(
       The same, the images read from the file when they are asked for.
     """
     folder = directory / f"images-{digest(made_of)[:20]}"
-    if not agreed(folder.exists()):
+    if not agreed(folder.exists):
         if writes_files():
             _write(folder, made_of, make)
-        agreed(True)  # the others wait until it is there
+        agreed(lambda: True)  # the others wait until it is there
     columns = dict(np.load(folder / "columns.npz"))
     images = np.memmap(folder / "images.u8", np.uint8, "r", shape=tuple(columns.pop("shape")))
     return images, columns
 
 
-def files_fingerprint(path: Path) -> list[Any]:
-    """Name, size and time of change of every file under ``path``: other contents give another one."""
-    files = sorted(p for p in path.rglob("*") if p.is_file())
+def files_fingerprint(path: Path, without: Path) -> list[Any]:
+    """Name, size and time of change of every file under ``path``: other contents give another one.
+
+    Args:
+      path: a folder.
+      without: a folder that may lie in it and is left out.
+
+    Returns:
+      JSON-ready.
+    """
+    left_out = without.resolve()
+    files = sorted(p for p in path.rglob("*") if p.is_file() and left_out not in p.resolve().parents)
     stats = [(p, p.stat()) for p in files]
     return [[str(p.relative_to(path)), s.st_size, s.st_mtime_ns] for p, s in stats]
 
 
 def _write(folder: Path, made_of: Any, make: Callable[[Pixels], tuple[np.ndarray, Columns]]) -> None:
     """Whole or not at all: under another name until it is done."""
-    partial = folder.with_name(f"{folder.name}.partial{os.getpid()}")
+    partial = folder.with_name(f"{folder.name}.partial-{uuid.uuid4().hex[:8]}")
     partial.mkdir(parents=True)
     pixels = _InFile(partial / "images.u8")
     try:
@@ -106,8 +116,11 @@ def _write(folder: Path, made_of: Any, make: Callable[[Pixels], tuple[np.ndarray
         every: dict[str, Any] = {"shape": np.array(images.shape), **columns}
         np.savez(partial / "columns.npz", **every)
         (partial / "made_of.json").write_text(json.dumps(made_of))
-        if not folder.exists():  # another run may have been faster
+        try:
             partial.rename(folder)
+        except OSError:
+            if not folder.exists():  # else another run was faster
+                raise
     finally:
         pixels.close()
         shutil.rmtree(partial, ignore_errors=True)

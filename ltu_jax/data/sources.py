@@ -9,6 +9,7 @@ import jax
 import numpy as np
 
 from ltu_jax.config import Data
+from ltu_jax.data.devices import agreed, first_alone
 from ltu_jax.data.pixels import InMemory, Pixels, files_fingerprint, memory_mapped
 from ltu_jax.data.records import Records, decode
 from ltu_jax.setting import ConfigError, allowed_names
@@ -18,7 +19,7 @@ BUILT_IN = ("cifar10", "cifar100", "digits", "folder", "tiny_imagenet")
 """Names that need no data set prepared beforehand by TFDS."""
 
 _REPORT_EVERY = 500
-_COLUMNS = ("labels", "ids", "num_classes", "num_train", "coarse")
+_COLUMNS = ("labels", "ids", "num_classes", "num_train", "coarse", "pixels_sha256")
 
 
 def load_source(data: Data, progress: Progress = silent) -> Source:
@@ -41,32 +42,34 @@ def load_source(data: Data, progress: Progress = silent) -> Source:
         several sizes without ``image_size``, or ``classes`` that do not exist.
     """
     if data.memory_map is None:
-        source = _assemble(data, _open(data, progress), progress, InMemory())
+        source = _assemble(data, first_alone(lambda: _open(data, progress)), progress, InMemory())
     else:
         source = _mapped(data, progress)
-    return dataclasses.replace(source, streamed=_streams(data, source.images.nbytes))
+    streamed = data.stream == "host" or data.stream == "auto" and not agreed(lambda: num_fitting(source))
+    return dataclasses.replace(source, streamed=streamed)
 
 
-def _streams(data: Data, num_bytes: int) -> bool:
-    """Whether images stay on the host: where all of them would take more than a quarter of the device's memory."""
-    if data.stream != "auto":
-        return data.stream == "host"
+def num_fitting(source: Source) -> int:
+    """How many times all images fit into a quarter of the device's memory."""
     stats = jax.local_devices()[0].memory_stats() or {}
     memory = stats.get("bytes_limit") or os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    return num_bytes > memory / 4
+    return memory // 4 // source.images.nbytes
 
 
 def _mapped(data: Data, progress: Progress) -> Source:
-    records = _open(data, progress)  # fetches what is not there yet: its files are part of what images are made of
+    directory = Path(data.memory_map or "")
+    # Fetches what is not there yet: its files are part of what images are made of.
+    records = first_alone(lambda: _open(data, progress))
     root = data_root(data) / ("" if data.name == "folder" else data.name)
     fields = (data.name, data.image_size, data.classes, data.superclasses)
-    made_of = [*fields, files_fingerprint(root) if root.is_dir() else []]
+    made_of = [*fields, files_fingerprint(root, directory) if root.is_dir() else []]
 
     def make(pixels: Pixels) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-        source = vars(_assemble(data, records, progress, pixels))
-        return source["images"], {name: np.asarray(source[name]) for name in _COLUMNS if source[name] is not None}
+        source = _assemble(data, records, progress, pixels)
+        columns = {**vars(source), "pixels_sha256": source.hashed_pixels()}
+        return source.images, {name: np.asarray(columns[name]) for name in _COLUMNS if columns[name] is not None}
 
-    images, columns = memory_mapped(Path(data.memory_map or ""), made_of, make)
+    images, columns = memory_mapped(directory, made_of, make)
     numbers: dict[str, Any] = {name: column.item() if column.ndim == 0 else column for name, column in columns.items()}
     return Source(name=data.name, images=images, **numbers)
 

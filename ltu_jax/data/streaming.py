@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ltu_jax.data.devices import read_spread
+from ltu_jax.data.devices import read_spread, spread_sharding
 from ltu_jax.types import ArrayTree, StoredImages
 
 THREADS, STEPS_AHEAD = 4, 4
@@ -89,18 +89,21 @@ def fetched(asked: Asked, stored: Sequence[StoredImages], num_steps: int) -> Ite
     """
     import grain
 
-    wanted = [(stored[stand_in.number], np.asarray(index)) for stand_in, index in asked]
+    wanted = []
+    for stand_in, index in asked:
+        images, index = stored[stand_in.number], np.asarray(index)
+        shape, axis = (*index.shape[1:], *images.shape[1:]), index.ndim - 2
+        wanted.append((images, index, shape, axis, spread_sharding(shape, axis)))
 
-    def block(images: StoredImages, index: np.ndarray) -> jax.Array:
-        shape = (*index.shape, *images.shape[1:])
-        return read_spread(shape, index.ndim - 1, lambda part: images[index[..., part] if index.ndim else index])
+    def block(images: StoredImages, index: np.ndarray, shape: tuple[int, ...], axis: int, sharding: Any) -> jax.Array:
+        return read_spread(shape, axis, sharding, lambda part: images[index[..., part] if index.ndim else index])
 
     class Steps:
         def __len__(self) -> int:
             return num_steps
 
         def __getitem__(self, index: int) -> tuple[jax.Array, ...]:
-            return tuple(block(images, rows[index]) for images, rows in wanted)
+            return tuple(block(images, rows[index], *where) for images, rows, *where in wanted)
 
     options = grain.ReadOptions(THREADS, prefetch_buffer_size=STEPS_AHEAD)
     yield from grain.MapDataset.source(Steps()).to_iter_dataset(options)

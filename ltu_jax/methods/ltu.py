@@ -185,8 +185,9 @@ def build(settings: config.LTU, parts: Parts) -> Method:
     def cost(visible: Visible) -> MethodCost:
         num_forget, num_remain = (len(rows.labels) for rows in visible)
         size, queries = min(settings.batch_size, num_forget), settings.num_queries * settings.query_size
-        # The support's gradient, and its Hessian product; the double backward makes the gradient once more.
-        tune = {"second": 3, "naive": 4, "first": 1, "none": 1}[settings.order] * size
+        # The support's gradient, and its Hessian product; the double backward and save_memory make it once more.
+        again = int(settings.save_memory)
+        tune = {"second": 3 + again, "naive": 4, "first": 1, "none": 1}[settings.order] * size
         passed = settings.remember * (tune + queries) + settings.forget * (tune + size)
         features = Cost(num_forget + num_remain, 0, num_remain, num_forget)
         return MethodCost(features, Cost(passed, passed, settings.remember * queries, size))

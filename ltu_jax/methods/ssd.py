@@ -33,7 +33,7 @@ def build(settings: config.SSD, parts: Parts) -> Method:
     def init(key, state, visible):
         del key
         of_forget = importance(state, visible.forget)
-        of_all = importance(state, Rows(*(jnp.concatenate(parts) for parts in zip(*visible, strict=True))))
+        of_all = importance(state, visible.all)
         params = jax.tree.map(dampened, state.params, of_forget, of_all)
         return state.replace(params=params), ()
 

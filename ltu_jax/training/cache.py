@@ -40,7 +40,7 @@ def cached(directory: Path | None, kind: str, key: Any, make: Callable[[], Array
       CheckpointError: if the entry is damaged.
     """
     path = None if directory is None else _path(directory, kind, key)
-    if path is not None and agreed(path.exists()):
+    if path is not None and agreed(path.exists):
         value, metadata = load(path)
         return Cached(value, metadata["seconds"], True)
     start = time.perf_counter()
@@ -54,7 +54,7 @@ def cached(directory: Path | None, kind: str, key: Any, make: Callable[[], Array
 
 def is_cached(directory: Path, kind: str, key: Any) -> bool:
     """Whether ``cached`` would find the value."""
-    return agreed(_path(directory, kind, key).exists())
+    return bool(agreed(_path(directory, kind, key).exists))
 
 
 def cached_numbers(directory: Path | None, kind: str, key: Any, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
@@ -64,7 +64,7 @@ def cached_numbers(directory: Path | None, kind: str, key: Any, make: Callable[[
       CheckpointError: if the entry is damaged.
     """
     path = None if directory is None else _path(directory, kind, key).with_suffix(".json")
-    if path is not None and agreed(path.exists()):
+    if path is not None and agreed(path.exists):
         try:
             entry = json.loads(path.read_text())
             value = entry["value"]

@@ -30,7 +30,10 @@ Steps = Callable[[UnlearnState, Any, Any], tuple[UnlearnState, Metrics]]
 
 
 @functools.lru_cache(maxsize=64)
-def _compile(fn: Callable, donate: tuple[int, ...], treedef: Any, leaves: tuple[jax.ShapeDtypeStruct, ...]) -> Callable:
+def _compile(
+    fn: Callable, donate: tuple[int, ...], treedef: Any, leaves: tuple[jax.ShapeDtypeStruct, ...], mesh: Any
+) -> Callable:
+    del mesh  # the program depends on it
     return jax.jit(fn, donate_argnums=donate).lower(*treedef.unflatten(leaves)).compile()
 
 
@@ -46,7 +49,7 @@ def compiled(fn: Callable, *args: Any, donate: tuple[int, ...] = ()) -> Any:
       The executable (``jax.stages.Compiled``), called like ``fn``.
     """
     leaves, treedef = jax.tree.flatten(args)
-    return _compile(fn, donate, treedef, tuple(map(_described, leaves)))
+    return _compile(fn, donate, treedef, tuple(map(_described, leaves)), jax.sharding.get_mesh())
 
 
 def _described(x: Any) -> jax.ShapeDtypeStruct:

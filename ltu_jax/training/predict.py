@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 
-from ltu_jax.data.devices import everywhere, num_devices, read_spread, spread
+from ltu_jax.data.devices import everywhere, num_devices, read_spread, spread, spread_sharding
 from ltu_jax.training.dispatch import compiled
 from ltu_jax.types import ApplyFn, ArrayTree, StoredImages
 
@@ -64,6 +64,9 @@ def predict(
         if isinstance(images, jax.Array):
             batch = spread(images[index], 0)
         else:
-            batch = read_spread((batch_size, *images.shape[1:]), 0, lambda part: images[index[part]])  # noqa: B023
+            shape = (batch_size, *images.shape[1:])
+            batch = read_spread(shape, 0, spread_sharding(shape, 0), lambda part: images[index[part]])  # noqa: B023
         out.append(compiled(fn, params, model_state, batch)(params, model_state, batch))
+        if len(out) > 2:  # the device keeps two: one is computed while the other is fetched
+            out[-3] = np.asarray(out[-3])
     return np.concatenate([np.asarray(x) for x in out])[: len(images)]

@@ -74,7 +74,8 @@ def estimate(config: Config, loaded: Loaded) -> dict[str, Any]:
     flops["train_step"] = plain
     images = _shape((size, *image_shape), jnp.float32)
     logits, _ = jax.eval_shape(lambda *args: spec.apply_fn(*args, train=False), params, model_state, images)
-    held = {"visible": visible, "state": begun, "context": context, "draw": draw}
+    on_device = [rows.labels for rows in visible] if source.streamed else visible
+    held = {"visible": on_device, "state": begun, "context": context, "draw": draw}
     sizes = {name: len(getattr(splits, name)) for name in ("forget", "remain", "validation", "test", "reserve")}
     return {
         "rows": sizes | {"visible_remain": num_remain},

@@ -141,12 +141,15 @@ def run_together(
         runs = [record.resume(run) for record, run in zip(records, runs, strict=True)]
         advance = stack.enter_context(progress("unlearning", num_steps * len(runs)))
         advance(sum(run.step for run in runs))
+        reads: dict[tuple[int, ...], Any] = {}  # of the runs that step together now
         while (step := min(run.step for run in runs)) < num_steps:
-            now = [i for i, run in enumerate(runs) if run.step == step]
+            now = tuple(i for i, run in enumerate(runs) if run.step == step)
+            if now not in reads:
+                reads = {now: _as_one([(contexts[i], visible[i]) for i in now])}
             ends = [num_steps, step + MAX_STEPS_PER_CALL, *(run.step for run in runs if run.step > step)]
             periods = [eval_every, *(start.saving.every for start in starts if start.saving)]
             count = min([*ends, *(step + p - step % p for p in periods if p)]) - step
-            taken = _take_steps([runs[i] for i in now], method, [(contexts[i], visible[i]) for i in now], count)
+            taken = _take_steps([runs[i] for i in now], method, reads[now], count)
             for i, rows in zip(now, taken, strict=True):
                 run, monitor = runs[i], monitors[i]
                 if monitor is not None and eval_every and (run.step % eval_every == 0 or run.step == num_steps):
@@ -193,14 +196,17 @@ def _start(start: Start, visible: Visible, *, keeps_best: bool) -> tuple[Run, An
     return Run(begun, jax.tree.map(jnp.copy, begun) if keeps_best else None, history), context
 
 
+def _as_one(trees: Sequence[Any]) -> Any:
+    """Of one run itself, of several their stack."""
+    return trees[0] if len(trees) == 1 else stack_trees(trees)
+
+
 def _take_steps(
-    runs: list[Run], method: Method, reads: list[tuple[Any, Visible]], count: int
+    runs: list[Run], method: Method, reads: tuple[Any, Visible], count: int
 ) -> list[list[dict[str, float]]]:
     """Takes ``count`` steps in each run, all of them at the same step; a row of metrics for each step of each run."""
     start, first, together = time.perf_counter(), runs[0].step, len(runs)
-    state, (context, visible) = runs[0].state, reads[0]
-    if together > 1:
-        state, (context, visible) = stack_trees([run.state for run in runs]), stack_trees(reads)
+    state, (context, visible) = _as_one([run.state for run in runs]), reads
     steps = compile_steps(method.sample, method.step, state, context, visible, count, stacked=together > 1)
     compiled = time.perf_counter()
     state, metrics = jax.block_until_ready(steps(state, context, visible))
@@ -213,7 +219,7 @@ def _take_steps(
         run.history.steps_s += (ran - compiled) / together
     bad = sorted(name for name, values in metrics.items() if not np.isfinite(values).all())
     if bad:
-        saved = runs[0].history.saved_step
+        saved = min((run.history.saved_step for run in runs if run.history.saved_step is not None), default=None)
         raise FloatingPointError(
             f"{', '.join(bad[:3])} not finite in steps {first + 1}..{first + count};"
             f" {'no checkpoint was saved' if saved is None else f'the last checkpoint is of step {saved}'};"

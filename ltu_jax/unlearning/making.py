@@ -194,12 +194,14 @@ def train_missing(makers: Sequence[tuple[Maker, Splits]], at_once: int) -> None:
       makers: the makers of problems that differ in seeds alone, with their splits.
       at_once: how many models a program.
     """
-    missing: dict[int, list[tuple[Maker, Wanted]]] = {}
+    missing: dict[str, tuple[Maker, Wanted]] = {}  # runs may want the same model
     for make, splits in makers:
         for wanted in make.wanted(splits):
-            if make.cache is None or not is_cached(make.cache, wanted.kind, make.key(wanted)):
-                missing.setdefault(len(wanted.rows), []).append((make, wanted))
-    for models in missing.values():
+            key = make.key(wanted)
+            if make.cache is not None and not is_cached(make.cache, wanted.kind, key):
+                missing[digest(key)] = make, wanted
+    for size in sorted({len(wanted.rows) for _, wanted in missing.values()}):
+        models = [model for model in missing.values() if len(model[1].rows) == size]
         for start in range(0, len(models), at_once):
             _train_chunk(models[start : start + at_once])
 

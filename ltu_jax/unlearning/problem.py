@@ -10,7 +10,7 @@ import numpy as np
 
 from ltu_jax.attackers.bank import Bank
 from ltu_jax.attackers.fit import Outputs, asked_outputs, attacker_auc
-from ltu_jax.config import Config
+from ltu_jax.config import Config, asked_for
 from ltu_jax.data.sources import load_source
 from ltu_jax.data.splits import make_splits
 from ltu_jax.models.build import ModelSpec, build_model
@@ -124,7 +124,7 @@ def load(config: Config, progress: Progress = silent, *, source: Source | None =
 
 def request_sha256(config: Config, source: Source, splits: Splits) -> str:
     """Hash of the settings, the data and the rows to be forgotten: two runs with the same one have the same answer."""
-    return digest(to_dict(config), splits.sha256(), source.sha256())
+    return digest(asked_for(to_dict(config)), splits.sha256(), source.sha256())
 
 
 def prepare(

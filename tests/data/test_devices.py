@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ltu_jax.data.devices import agreed, everywhere, num_devices, read_spread, spread, writes_files
+from ltu_jax.data.devices import agreed, everywhere, first_alone, num_devices, read_spread, spread, writes_files
 
 SCRIPT = pathlib.Path(__file__).parent.parent / "on_devices.py"
 
@@ -24,12 +24,14 @@ def start(out, *words):
 
 
 def finish(process, out):
+    """The numbers that a run left, the share of a batch that one device held, and what was read from the host."""
     _, err = process.communicate(timeout=300)
     assert process.returncode == 0, err
     if out is None:
         return None
     with np.load(out) as found:
-        return [found[name] for name in found.files]
+        numbers = [found[name] for name in found.files if name.startswith("arr")]
+        return numbers, float(found["share"]), set(found["read"].tolist())
 
 
 def run(folder, name, *words):
@@ -48,6 +50,7 @@ def run_two_processes(folder, *words):
 
 
 def assert_close(found, wanted, relative):
+    assert len(found) == len(wanted) > 10
     for x, y in zip(found, wanted, strict=True):
         np.testing.assert_allclose(x, y, rtol=0, atol=relative * max(np.abs(y).max(), 1e-3))
 
@@ -59,24 +62,30 @@ def one_step(tmp_path_factory):
 
 
 def test_one_step_on_eight_devices_is_that_on_one(one_step):
-    folder, wanted = one_step
-    assert_close(run(folder, "eight", "--devices", 8), wanted, 1e-5)
+    folder, (wanted, whole, _) = one_step
+    found, share, _ = run(folder, "eight", "--devices", 8)
+    assert (whole, share) == (1, 1 / 8)
+    assert_close(found, wanted, 1e-5)
 
 
 def test_one_step_on_two_processes_that_each_read_their_share_is_that_on_one(one_step):
-    folder, wanted = one_step
-    assert_close(run_two_processes(folder, "--streamed"), wanted, 1e-5)
+    folder, (wanted, _, _) = one_step
+    found, share, read = run_two_processes(folder, "--streamed")
+    assert share == 1 / 2
+    # Batches of 32 to train, of 16 to forget, 3 x 16 queries; features of 64 and 16; 8 at a time to predict.
+    assert read == {"(16,)", "(8,)", "(3, 8)", "(32,)", "(4,)"}
+    assert_close(found, wanted, 1e-5)
 
 
 def test_twenty_steps_in_float64_on_eight_devices_are_those_on_one(tmp_path):
     long = ("--steps", 20, "--float64")
-    assert_close(run(tmp_path, "eight", "--devices", 8, *long), run(tmp_path, "one", *long), 1e-8)
+    assert_close(run(tmp_path, "eight", "--devices", 8, *long)[0], run(tmp_path, "one", *long)[0], 1e-8)
 
 
 def test_without_a_mesh_nothing_is_done():
     x = jnp.arange(6.0).reshape(2, 3)
     assert num_devices() == 1 and spread(x, 0) is x and everywhere(x) is x
-    chex.assert_trees_all_equal(read_spread((2, 3), 1, lambda part: np.asarray(x)[:, part]), x)
-    assert writes_files() and agreed(True) and not agreed(False)
+    chex.assert_trees_all_equal(read_spread((2, 3), 1, None, lambda part: np.asarray(x)[:, part]), x)
+    assert writes_files() and agreed(lambda: 3) == 3 and first_alone(lambda: "made") == "made"
     text = jax.jit(lambda x: everywhere(spread(x, 0))).lower(x).as_text()
     assert "sharding" not in text

@@ -1,6 +1,7 @@
 """What the rest of the package relies on, whatever the architecture."""
 
 import dataclasses
+import re
 import sys
 import types
 
@@ -8,6 +9,7 @@ import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 from ltu_jax.config import Model
@@ -52,6 +54,27 @@ def test_logits_and_features_stay_float32_for_half_precision_weights(name):
 
 
 @pytest.mark.smoke
+@pytest.mark.parametrize("name", SMALL)
+def test_in_bfloat16_only_the_passes_are_and_they_stay_near(name):
+    exact, half = (build_model(Model(name, width=4, dtype=dtype), 5, SHAPE) for dtype in ("float32", "bfloat16"))
+    params, model_state = exact.init(jax.random.key(0))
+    chex.assert_trees_all_equal(half.init(jax.random.key(0)), (params, model_state))
+
+    def loss(spec, params):
+        logits, after = spec.apply_fn(params, model_state, images(), True)
+        return (logits**2).sum(), (logits, after)
+
+    grads, (logits, after) = jax.grad(lambda p: loss(half, p), has_aux=True)(params)
+    assert {x.dtype for x in jax.tree.leaves((grads, logits, after))} == {jnp.dtype("float32")}
+    text = str(jax.make_jaxpr(lambda p: loss(half, p)[0])(params))
+    products = re.findall(r":(\w+)\[[\d,]+\] = (?:conv_general_dilated|dot_general)\[", text)
+    assert set(products[:-1]) == {"bf16"} and len(products) > 5  # the head, last, is float32
+    wanted, (exact_logits, _) = jax.grad(lambda p: loss(exact, p), has_aux=True)(params)
+    assert jnp.linalg.norm(logits - exact_logits) < 0.05 * jnp.linalg.norm(exact_logits)
+    cosine = optax.tree.vdot(grads, wanted) / optax.tree.norm(grads) / optax.tree.norm(wanted)
+    assert cosine > 0.98
+
+
 @pytest.mark.parametrize("name", SMALL)
 def test_the_head_of_the_features_is_the_evaluation_logits(name):
     spec = small(name)

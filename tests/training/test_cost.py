@@ -102,7 +102,10 @@ def test_the_account_of_a_step_is_xlas_count_of_the_compiled_one_within_five_per
     np.testing.assert_allclose(account, xla_flops(step, *args), rtol=0.05)
 
 
-@pytest.mark.parametrize("changes", [{"order": "first"}, {"order": "none"}, {"remember": False}, {"forget": False}])
+VARIANTS = [{"order": "first"}, {"order": "none"}, {"save_memory": True}, {"remember": False}, {"forget": False}]
+
+
+@pytest.mark.parametrize("changes", VARIANTS)
 def test_the_account_of_the_ablations_is_xlas_count_of_the_traced_step(model, changes):
     step, args, account = step_and_account("ltu", model, **changes)
     traced = jax.jit(step).lower(*args).cost_analysis()["flops"]  # seconds less than compiling each

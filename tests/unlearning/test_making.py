@@ -30,7 +30,7 @@ def together(tmp_path_factory):
 
 def test_models_of_one_program_are_those_made_one_by_one(together, problem):
     (first, second), labels, _ = together
-    # Two originals, four Retrain models and four shadows of 80, 64 and ... rows, two at a time; nothing after.
+    # Two originals, four Retrain models and four shadows, two of one kind at a time; nothing after.
     assert labels == ["2 models"] * 5
     chex.assert_trees_all_close(first.original.params, problem.original.params, rtol=1e-4, atol=1e-5)
     chex.assert_trees_all_close(first.retrains[1].params, problem.retrains[1].params, rtol=1e-4, atol=1e-5)
@@ -38,6 +38,19 @@ def test_models_of_one_program_are_those_made_one_by_one(together, problem):
     alone = prepare(small_config(seed=1))
     chex.assert_trees_all_close(second.original.params, alone.original.params, rtol=1e-4, atol=1e-5)
     assert second.splits.sha256() == alone.splits.sha256()
+
+
+def test_a_model_that_two_runs_want_is_trained_once(tmp_path):
+    labels = []
+
+    @contextlib.contextmanager
+    def progress(label, total):
+        labels.append(label)
+        yield lambda n: None
+
+    same_models = [small_config(seed=seed, seeds=config.Seeds(train=0, split=0)) for seed in (0, 1)]
+    prepare_together(same_models, [load(one) for one in same_models], cache=tmp_path, at_once=4, progress=progress)
+    assert sorted(labels) == ["2 models", "2 models", "original"]  # Retrain models, shadows
 
 
 def test_attackers_cost_what_their_shadows_took_also_when_these_were_found(together):

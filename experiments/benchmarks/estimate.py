@@ -6,7 +6,7 @@ python experiments/benchmarks/estimate.py --device_flops 312e12 --devices 64 --b
 Nothing is run: the model is traced for its shapes and flops. Assumed, and printed: the share of the devices'
 peak rate that a step reaches; a float32 master copy of the weights with momentum; activations as XLA's
 float32 plan of a plain step would hold them, halved by bfloat16; the factors of our LTU step (29/3 plain gradients of
-a batch; 5.5 plain steps of activations, 2.2 and 12 with save_memory), measured on a ResNet (``step.py``).
+a batch; 5.3 plain steps of activations; 11.3 and 2.2 with save_memory), measured on a ResNet (``step.py``).
 """
 
 import argparse
@@ -19,7 +19,7 @@ from ltu_jax.models.build import build_model
 from ltu_jax.training.cost import image_flops
 
 TRAIN, CLASSES, SIDE, PATCH = 1_281_167, 1000, 224, 16
-STEP_COST, SAVING_COST, STEP_MEMORY, SAVING_MEMORY = 29 / 3, 12.0, 5.5, 2.2
+STEP_COST, SAVING_COST, STEP_MEMORY, SAVING_MEMORY = 29 / 3, 11.3, 5.3, 2.2
 
 
 def main() -> None:
@@ -60,7 +60,7 @@ def main() -> None:
         "  of them features, once": f"{features:.3g} flops",
         "  with save_memory": f"{(ltu - features) * SAVING_COST / STEP_COST + features:.3g} flops",
         "Retrain / LTU": f"{retrain / ltu:.1f}",
-        "images that LTU reads": f"{(num_forget + args.rho * num_remain) * images / 1e9:.1f} GB as uint8 pixels",
+        "different images that LTU reads": f"{(num_forget + args.rho * num_remain) * images / 1e9:.1f} GB as uint8 pixels",
         "  a step, over all devices": f"{4 * args.batch * images / 1e6:.0f} MB",
         "  a second, while it runs": f"{a_second / 1e9:.2f} GB",
         "weights, momentum and gradients": f"{(2 + 4) * 4 * size / 1e9:.1f} GB a device",

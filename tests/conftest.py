@@ -1,4 +1,4 @@
-"""Settings for the whole suite: rank promotion is an error, and machine code is made quickly, also in other processes."""
+"""Settings for the whole suite: rank promotion is an error, and machine code is made quickly."""
 
 import os
 

@@ -52,6 +52,7 @@ def main() -> None:
     activations = _activations(spec, params, model_state) * per_device
     a_second = 4 * images * rate / (STEP_COST * gradient)
     neighbours = 2 * num_forget * args.rho * num_remain * _width(spec, params, model_state)
+    different = (num_forget + args.rho * num_remain) * images
     lines = {
         "parameters": f"{size / 1e6:.1f} million",
         "flops of a gradient, one image": f"{gradient / 1e9:.1f} G",
@@ -60,7 +61,7 @@ def main() -> None:
         "  of them features, once": f"{features:.3g} flops",
         "  with save_memory": f"{(ltu - features) * SAVING_COST / STEP_COST + features:.3g} flops",
         "Retrain / LTU": f"{retrain / ltu:.1f}",
-        "different images that LTU reads": f"{(num_forget + args.rho * num_remain) * images / 1e9:.1f} GB as uint8 pixels",
+        "different images that LTU reads": f"{different / 1e9:.1f} GB as uint8 pixels",
         "  a step, over all devices": f"{4 * args.batch * images / 1e6:.0f} MB",
         "  a second, while it runs": f"{a_second / 1e9:.2f} GB",
         "weights, momentum and gradients": f"{(2 + 4) * 4 * size / 1e9:.1f} GB a device",

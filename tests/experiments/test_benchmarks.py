@@ -18,14 +18,11 @@ def test_gpu_measures_every_part_and_writes_it_with_its_provenance(tmp_path):
     run("gpu.py", "--backend", "cpu", "--tiny", "--out", tmp_path / "gpu.json")
     found = json.loads((tmp_path / "gpu.json").read_text())
     assert set(found) == {"provenance", "rate", "steps", "seeds", "run"} and found["provenance"]["device"]
-    assert [(row["kind"], row["dtype"], row["save_memory"]) for row in found["steps"]["rows"]] == [
-        (kind, dtype, memory)
-        for dtype in ("bfloat16", "float32")
-        for kind, memory in (("plain", False), ("ltu", False), ("ltu", True))
-    ]
+    cases = [(row["kind"], row["save_memory"]) for row in found["steps"]["rows"]]
+    assert cases == [("plain", False), ("ltu", False), ("ltu", True)]
     for row in found["steps"]["rows"]:
         assert 0 < row["share_of_rate"] < 2 and row["s"] > 0
-    assert [row["at_once"] for row in found["seeds"]["rows"]] == [1, 2, 1, 2]
+    assert [(row["kind"], row["at_once"]) for row in found["seeds"]["rows"]] == [("plain", 2), ("ltu", 2)]
     assert found["run"]["ltu_steps"] == 1 and found["run"]["ltu_s"] > 0
 
 

@@ -126,7 +126,7 @@ def _tell(error: Exception) -> int:
         return 2
     reason = str(error).strip().partition("\n")[0][:200]
     if not re.search(LOST, reason):
-        traceback.print_exc()
+        traceback.print_exception(error)
         return 1
     print(
         f"error: process {jax.process_index()} of {jax.process_count()} lost another one ({reason});"

@@ -98,9 +98,11 @@ def _at_once(config: Config, source: Any) -> int:
     from ltu_jax.data.devices import agreed
     from ltu_jax.data.sources import num_fitting
 
-    if source.streamed or jax.default_backend() == "cpu":
-        return 1 if source.streamed else config.at_once or 1
-    return config.at_once or max(1, min(4, config.num_seeds, agreed(lambda: num_fitting(source))))
+    if source.streamed:
+        return 1
+    if config.at_once or jax.default_backend() == "cpu":
+        return config.at_once or 1
+    return max(1, min(4, config.num_seeds, agreed(lambda: num_fitting(source))))
 
 
 def _attempt(jobs: list[tuple[Job, Any]], cache: Path, at_once: int) -> bool:

@@ -8,6 +8,9 @@ import time
 import pytest
 from test_end_to_end import CONFIG, LONG, run, start
 
+from ltu_jax import processes
+from ltu_jax.setting import ConfigError
+
 TWO = ["--config.training.batch_size=20", "--config.data.stream=host", *LONG]
 
 
@@ -76,3 +79,18 @@ def test_half_an_answer_to_where_the_others_are_is_refused(folder, words, line):
     code, _, err = run(folder, "--workdir", "refused", *words)
     assert code == 2 and line in err and len(err.splitlines()) == 1
     assert not (folder / "refused").exists()
+
+
+@pytest.mark.parametrize(
+    "error, status, said",
+    [
+        (ValueError("UNKNOWN: Gloo AllGather failed: Connection closed by peer"), 1, "lost another one"),
+        (RuntimeError("INTERNAL: Barrier failed because a task is set to ERROR"), 1, "lost another one"),
+        (RuntimeError("RESOURCE_EXHAUSTED: out of memory"), 1, "RuntimeError: RESOURCE_EXHAUSTED"),
+        (ConfigError("config.seed: -1; allowed: >= 0"), 2, "error: config.seed: -1"),
+    ],
+)
+def test_only_a_lost_process_is_told_as_one(error, status, said, capsys):
+    assert processes._tell(error) == status
+    err = capsys.readouterr().err
+    assert said in err and ("lost" in err) == ("lost" in said)

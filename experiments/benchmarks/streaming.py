@@ -3,7 +3,8 @@
 python experiments/benchmarks/streaming.py                       100,000 images of 64x64, 1.2 GB in a mapped file
 python experiments/benchmarks/streaming.py --rows 20000 --method random_label
 
-Each row is a process of its own that maps the file, takes the first step of a method on all rows, and then ten more.
+Each row is a process of its own that maps the file, runs a method on all rows for one step, init and all, and then anew
+for eleven, whose seconds a step are the third column.
 Anonymous memory is what the process itself holds; resident memory adds the pages of the mapped file that it has
 touched, which the system takes back when it needs them. On a CPU the device's memory is the process's own.
 """

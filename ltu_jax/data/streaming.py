@@ -89,21 +89,24 @@ def fetched(asked: Asked, stored: Sequence[StoredImages], num_steps: int) -> Ite
     """
     import grain
 
-    wanted = []
-    for stand_in, index in asked:
-        images, index = stored[stand_in.number], np.asarray(index)
+    def reader(images: StoredImages, index: np.ndarray) -> Callable[[int], jax.Array]:
         shape, axis = (*index.shape[1:], *images.shape[1:]), index.ndim - 2
-        wanted.append((images, index, shape, axis, spread_sharding(shape, axis)))
+        sharding = spread_sharding(shape, axis)  # here: a mesh is that of one thread, and others read
 
-    def block(images: StoredImages, index: np.ndarray, shape: tuple[int, ...], axis: int, sharding: Any) -> jax.Array:
-        return read_spread(shape, axis, sharding, lambda part: images[index[..., part] if index.ndim else index])
+        def read(step: int) -> jax.Array:
+            rows = index[step]
+            return read_spread(shape, axis, sharding, lambda part: images[rows[..., part] if rows.ndim else rows])
+
+        return read
+
+    readers = [reader(stored[stand_in.number], np.asarray(index)) for stand_in, index in asked]
 
     class Steps:
         def __len__(self) -> int:
             return num_steps
 
         def __getitem__(self, index: int) -> tuple[jax.Array, ...]:
-            return tuple(block(images, rows[index], *where) for images, rows, *where in wanted)
+            return tuple(read(index) for read in readers)
 
     options = grain.ReadOptions(THREADS, prefetch_buffer_size=STEPS_AHEAD)
     yield from grain.MapDataset.source(Steps()).to_iter_dataset(options)

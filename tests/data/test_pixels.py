@@ -6,8 +6,10 @@ from PIL import Image
 
 from ltu_jax.config import Data
 from ltu_jax.data import sources
+from ltu_jax.data.pixels import files_fingerprint
 from ltu_jax.data.sources import load_source
 from ltu_jax.setting import ConfigError
+from ltu_jax.types import Source
 
 pytestmark = pytest.mark.smoke
 
@@ -44,9 +46,10 @@ def test_mapped_images_are_those_in_memory(folder, tmp_path):
     np.testing.assert_array_equal(load_source(in_file).coarse, load_source(coarse).coarse)
 
 
-def test_a_second_start_decodes_nothing(folder, tmp_path, monkeypatch):
+def test_a_second_start_decodes_and_hashes_nothing(folder, tmp_path, monkeypatch):
     first = source_of(folder, tmp_path / "kept")
     monkeypatch.setattr(sources, "decode", None)
+    monkeypatch.setattr(Source, "hashed_pixels", None)
     assert_same_source(source_of(folder, tmp_path / "kept"), first)
 
 
@@ -57,6 +60,13 @@ def test_another_image_or_setting_is_another_file(folder, tmp_path):
     assert_same_source(source_of(folder, kept), source_of(folder))
     small = Data("folder", data_dir=str(folder), memory_map=str(kept), image_size=4)
     assert load_source(small).images.shape == (8, 4, 4, 3)
+
+
+def test_a_folder_of_mapped_images_is_no_part_of_what_they_are_made_of(folder):
+    before = files_fingerprint(folder, folder / "kept")
+    (folder / "kept" / "images-0").mkdir(parents=True)
+    (folder / "kept" / "images-0" / "images.u8").write_bytes(b"pixels")
+    assert files_fingerprint(folder, folder / "kept") == before != files_fingerprint(folder, folder / "other")
 
 
 def test_images_that_cannot_be_decoded_leave_nothing_behind(folder, tmp_path):

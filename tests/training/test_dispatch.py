@@ -7,6 +7,7 @@ import numpy as np
 import optax
 import pytest
 
+from ltu_jax.data.devices import device_mesh
 from ltu_jax.training.dispatch import compile_steps, compiled
 from ltu_jax.types import make_state
 
@@ -62,6 +63,17 @@ def test_equal_shapes_of_the_same_function_compile_once():
     compiled(fn, {"a": jnp.ones(4)}, jnp.ones(4))
     compiled(fn, {"a": jnp.ones(4, jnp.int32)}, jnp.ones(4, jnp.int32))
     assert traces == [(3,), (4,), (4,)]
+
+
+def test_a_program_belongs_to_the_mesh_that_it_was_compiled_under():
+    def double(x):
+        return 2 * x
+
+    x = jnp.ones(3)
+    alone = compiled(double, x)
+    with jax.set_mesh(device_mesh()):
+        assert compiled(double, x) is not alone
+    assert compiled(double, x) is alone
 
 
 def test_only_what_is_donated_is_consumed():

@@ -123,7 +123,11 @@ def _keep_compiled(cache: Path) -> None:
     import jax
 
     jax.config.update("jax_compilation_cache_dir", str((cache / "compiled").absolute()))
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 1.0)
+    # Small programs too, some hundreds, so that a second start compiles nothing.
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+    jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+    # XLA's own caches below this folder would put its path into every key: a moved folder would not be read.
+    jax.config.update("jax_persistent_cache_enable_xla_caches", "none")
 
 
 def _run(jobs: list[tuple[Job, Any]], cache: Path, at_once: int) -> None:

@@ -3,6 +3,7 @@
 import json
 import os
 import pathlib
+import shutil
 import signal
 import subprocess
 import sys
@@ -102,6 +103,16 @@ def test_the_same_command_again_says_that_it_is_done(folder, whole):
     code, out, err = run(folder, "--workdir", "whole", *LONG)
     assert code == 0 and "already done" in out and "original" not in err and "unlearning" not in err
     assert (folder / "whole" / "result.json").stat().st_mtime_ns == before
+
+
+def test_a_second_start_compiles_nothing_wherever_the_programs_were_moved(folder, whole):
+    programs = folder / "moved" / "compiled"
+    shutil.copytree(folder / "cache" / "compiled", programs)
+    before = {path.name for path in programs.iterdir()}
+    code, _, err = run(folder, "--workdir", "second", "--cache", "moved", *LONG, "--show_images")
+    assert code == 0 and "original" in err and len(before) > 100, err
+    assert {path.name for path in programs.iterdir()} == before
+    assert result_of(folder, "second") == result_of(folder, "whole")
 
 
 def test_another_run_in_the_same_folder_is_refused(folder, whole):

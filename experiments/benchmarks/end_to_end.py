@@ -2,13 +2,13 @@
 
 export TFDS_DATA_DIR=...
 python experiments/benchmarks/end_to_end.py --out runs/end-to-end
-python experiments/benchmarks/end_to_end.py --out runs/end-to-end --recipes 182:multistep,12,12@0.2 --seeds 0,1
+python experiments/benchmarks/end_to_end.py --out runs/end-to-end --recipes 182:multistep,12,12x25@0.2 --seeds 0,1
 
 LTU runs by its own command, with what ``--set`` changes; Retrain models are trained on the same remaining
-rows by the same trainer, one for each recipe, ``EPOCHS[:SCHEDULE][@RATE]``: the paper's 182 epochs, whose rate is
-divided by ten after a half and three quarters of them, and shorter ones, cosine unless they say otherwise. A slow
-Retrain makes any ratio look good, so the last lines name the cheapest recipe whose test accuracy is within half
-a point of the longest one's. Seconds are those of steps, compiled beforehand, one process at a time; flops are the
+rows by the same trainer, one for each recipe, ``EPOCHS[xBATCH][:SCHEDULE][@RATE]``: the paper's 182 epochs, whose
+rate is divided by ten after a half and three quarters of them, and shorter ones, cosine unless they say otherwise.
+A slow Retrain makes any ratio look good, so the last lines name the cheapest recipe whose test accuracy is within
+half a point of the longest one's. Seconds are those of steps, compiled beforehand, one process at a time; flops are the
 package's own account. The attackers' flops are those of their shadows, trained and asked; their own fit is in their
 seconds alone. Start-up is the wall time of commands. A finished model is not trained again.
 """
@@ -18,6 +18,7 @@ import dataclasses
 import functools
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -25,7 +26,7 @@ from pathlib import Path
 from typing import Any
 
 DEFAULT = "experiments/configs/cifar10_jpeg_small.py"
-RECIPES = "182:multistep,60,40,20,16,12,10,8,6,12@0.2,10@0.2,8@0.2,6@0.2,20:multistep,12:multistep"
+RECIPES = "182:multistep,60,30,20,12,60x25,30x25,20x25,20x10,15x10,12x10,12@0.2"
 
 
 def main() -> None:
@@ -104,12 +105,14 @@ def run_retrain(config: str, seed: int, recipe: str, path: Path) -> dict[str, An
 
 
 def parse_recipe(recipe: str, base: Any) -> Any:
-    """``EPOCHS[:SCHEDULE][@RATE]`` as training settings; ``multistep`` steps after a half and three quarters."""
+    """``EPOCHS[xBATCH][:SCHEDULE][@RATE]`` as settings; ``multistep`` steps after a half and three quarters."""
     words, _, rate = recipe.partition("@")
-    epochs, _, schedule = words.partition(":")
+    amount, _, schedule = words.partition(":")
+    epochs, _, batch_size = amount.partition("x")
     return dataclasses.replace(
         base,
         epochs=int(epochs),
+        batch_size=int(batch_size or base.batch_size),
         schedule=schedule or "cosine",
         milestones=(int(epochs) // 2, 3 * int(epochs) // 4),
         learning_rate=float(rate) if rate else base.learning_rate,
@@ -158,22 +161,27 @@ def _print_ratios(rows: list[dict[str, Any]]) -> None:
         long, *others = [row for row in rows if row["seed"] == seed]
         good = [row for row in others if row["ta"] >= long["ta"] - 0.5]
         best = min([long, *good], key=lambda row: row["retrain_flops"])
-        ratio = best["retrain_flops"] / best["ltu_flops"]
-        print(f"seed {seed}: the cheapest good Retrain is {best['recipe']}, {ratio:.2f} times LTU's flops")
+        ratios = [f"{best[f'retrain_{of}'] / best[f'ltu_{of}']:.2f}" for of in ("flops", "s")]
+        print(f"seed {seed}: the cheapest good Retrain is {best['recipe']}, LTU's flops x {ratios[0]}, s x {ratios[1]}")
     print(f"LTU at commit {rows[0]['commit']}")
 
 
 def _print_start_up(config: str, out: Path) -> None:
-    """Wall time of commands, the second and third with an empty and a filled compilation cache."""
+    """Wall time of commands: with nothing in the cache, with the compiled programs alone, with all of it."""
     module = [sys.executable, "-m", "ltu_jax.unlearn"]
-    digits = [*module, "--config", "experiments/configs/digits.py", "--cache", str(out / f"start-up-{os.getpid()}")]
+    digits = [*module, "--config", "experiments/configs/digits.py"]
+    scratch = out / f"start-up-{os.getpid()}"
+    in_folders = lambda run, cache: ["--workdir", str(scratch / run), "--cache", str(scratch / cache)]  # noqa: E731
     commands = {
         "--help": [*module, "--help"],
         "--dry_run": [*module, "--config", config, "--dry_run"],
-        "digits, all anew": [*digits, "--workdir", str(out / f"first-{os.getpid()}")],
-        "digits, again": [*digits, "--workdir", str(out / f"second-{os.getpid()}")],
+        "digits, all anew": [*digits, *in_folders("anew", "cache")],
+        "digits, compiled": [*digits, *in_folders("compiled", "compiled-alone")],
+        "digits, prepared": [*digits, *in_folders("prepared", "cache")],
     }
     for name, command in commands.items():
+        if name == "digits, compiled":
+            shutil.copytree(scratch / "cache" / "compiled", scratch / "compiled-alone" / "compiled")
         start = time.perf_counter()
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         print(f"start-up: {name:20}{time.perf_counter() - start:8.1f} s")

@@ -31,8 +31,7 @@ class Method(NamedTuple):
     """
 
     init: InitFn
-    """``init(key, state, visible) -> (state, context)``; pure, for the loop calls it twice to leave
-    compilation out of UT; must copy what it keeps of ``state``."""
+    """``init(key, state, visible) -> (state, context)``; pure; must copy what it keeps of ``state``."""
     sample: SampleFn
     """``sample(key, step, context, visible) -> draw``; key is ``fold_in(state.rng, step)``."""
     step: StepFn

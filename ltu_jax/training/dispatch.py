@@ -5,9 +5,10 @@ the host calls one compiled step after another; on an accelerator a scan takes m
 Images that stay on the host are fetched ahead, step by step, on either.
 """
 
+import contextlib
 import functools
 import operator
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import jax
@@ -56,6 +57,41 @@ def _described(x: Any) -> jax.ShapeDtypeStruct:
     """Shape and type; and where it lies, if that is more than one device."""
     sharding = getattr(x, "sharding", None)
     return jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding if isinstance(sharding, NamedSharding) else None)
+
+
+class CompileClock:
+    """Adds up the time in which JAX traced, lowered and compiled, or read from its compilation cache."""
+
+    def __init__(self) -> None:
+        self._spans: list[tuple[float, float]] = []
+
+    def __call__(self, event: str, start_time: float, end_time: float, **_: Any) -> None:
+        """A listener of ``jax.monitoring``."""
+        if event.startswith("/jax/core/compile/"):
+            self._spans.append((start_time, end_time))
+
+    @property
+    def seconds(self) -> float:
+        """Of all the spans together: what is traced within another trace counts once.
+
+        What the device computes meanwhile is in them too, so that the rest is a little less than it would take alone.
+        """
+        total, until = 0.0, 0.0
+        for start, end in sorted(self._spans):
+            total += max(0.0, end - max(start, until))
+            until = max(until, end)
+        return total
+
+
+@contextlib.contextmanager
+def compile_clock() -> Iterator[CompileClock]:
+    """Listens to JAX compiling, for as long as it is open."""
+    clock = CompileClock()
+    jax.monitoring.register_event_time_span_listener(clock)
+    try:
+        yield clock
+    finally:
+        jax.monitoring.unregister_event_time_span_listener(clock)
 
 
 def stack_trees(trees: Sequence[ArrayTree]) -> ArrayTree:

@@ -34,7 +34,7 @@ class History:
 
     rows: list[dict[str, float]] = dataclasses.field(default_factory=list)  # a row a logged step
     steps: int = 0  # steps taken
-    init_s: float = 0.0  # the method's init, compiled beforehand
+    init_s: float = 0.0  # the method's init, without what JAX spent on compiling it
     steps_s: float = 0.0  # its steps; with images on the host, waiting for these too
     compile_s: float = 0.0
     saved_step: int | None = None

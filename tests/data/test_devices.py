@@ -15,6 +15,7 @@ import pytest
 from ltu_jax.data.devices import agreed, everywhere, first_alone, num_devices, read_spread, spread, writes_files
 
 SCRIPT = pathlib.Path(__file__).parent.parent / "on_devices.py"
+LONG = ("--steps", 20, "--float64")
 
 
 def start(out, *words):
@@ -77,9 +78,20 @@ def test_one_step_on_two_processes_that_each_read_their_share_is_that_on_one(one
     assert_close(found, wanted, 1e-5)
 
 
-def test_twenty_steps_in_float64_on_eight_devices_are_those_on_one(tmp_path):
-    long = ("--steps", 20, "--float64")
-    assert_close(run(tmp_path, "eight", "--devices", 8, *long)[0], run(tmp_path, "one", *long)[0], 1e-8)
+@pytest.fixture(scope="module")
+def twenty_steps(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("twenty")
+    return folder, run(folder, "one", *LONG)[0]
+
+
+def test_twenty_steps_in_float64_on_eight_devices_are_those_on_one(twenty_steps):
+    folder, wanted = twenty_steps
+    assert_close(run(folder, "eight", "--devices", 8, *LONG)[0], wanted, 1e-8)
+
+
+def test_twenty_steps_in_float64_on_two_processes_are_those_on_one(twenty_steps):
+    folder, wanted = twenty_steps
+    assert_close(run_two_processes(folder, *LONG)[0], wanted, 1e-8)
 
 
 def test_without_a_mesh_nothing_is_done():

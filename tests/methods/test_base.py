@@ -1,6 +1,7 @@
 """Every method by its name, a user's own among them: built from its settings, run by one loop, its cost counted."""
 
 import dataclasses
+import time
 
 import by_hand
 import chex
@@ -13,7 +14,7 @@ import pytest
 from ltu_jax.attackers.bank import init_bank
 from ltu_jax.config import LTU, METHOD_CONFIGS, Training
 from ltu_jax.methods import METHODS, build_method
-from ltu_jax.methods.base import Method
+from ltu_jax.methods.base import Method, one_shot
 from ltu_jax.setting import ConfigError
 from ltu_jax.training.dispatch import compile_steps
 from ltu_jax.training.optimizers import SGD
@@ -40,6 +41,26 @@ def test_a_one_shot_method_of_ones_own_runs_in_the_loop():
     state, history = run_unlearning(method, original, splits, source)
     np.testing.assert_array_equal(state.params["w1"], 0.5 * jnp.asarray(original.params["w1"]))
     assert history.rows == [] and history.init_s > 0 and int(state.step) == 0
+
+
+def test_ut_has_what_init_runs_and_not_what_it_compiles():
+    def wait(x):
+        time.sleep(0.2)
+        return x
+
+    def half(x):
+        time.sleep(1.5)  # while it is traced
+        return jax.pure_callback(wait, x, x) / 2
+
+    def init(key, state, visible):
+        return state.replace(params=jax.jit(lambda params: jax.tree.map(half, params))(state.params)), ()
+
+    original = make_state(SPEC.apply_fn, {"w": jnp.ones(3)}, {}, SGD, jax.random.key(0))
+    source, empty = mlp.toy_source(), np.arange(0)
+    splits = Splits(np.arange(10), np.arange(10, 50), *[empty] * 4)
+    _, history = run_unlearning(one_shot(init), original, splits, source)
+    assert history.init_s >= 0.2 and history.compile_s >= 1.5
+    assert history.ut_minutes * 60 == history.init_s < 1.5
 
 
 def test_what_cannot_be_imported_is_named():

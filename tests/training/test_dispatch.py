@@ -1,5 +1,7 @@
 """Compiled steps: as many programs as shapes, and the same numbers however many go to the device at a time."""
 
+import time
+
 import chex
 import jax
 import jax.numpy as jnp
@@ -8,7 +10,7 @@ import optax
 import pytest
 
 from ltu_jax.data.devices import device_mesh
-from ltu_jax.training.dispatch import compile_steps, compiled
+from ltu_jax.training.dispatch import CompileClock, compile_clock, compile_steps, compiled
 from ltu_jax.types import make_state
 
 pytestmark = pytest.mark.smoke
@@ -144,3 +146,33 @@ def test_the_same_steps_are_compiled_once(backend):
     once = len(traces)  # its shapes are asked for too
     compile_steps(counted, step, *problem(), 4)
     assert len(traces) == once
+
+
+def test_the_compile_clock_counts_overlapping_spans_once():
+    clock = CompileClock()
+    for start, end in [(5.0, 6.0), (1.0, 4.0), (2.0, 3.0), (3.5, 4.5), (5.25, 5.5)]:
+        clock("/jax/core/compile/any", start, end, fun_name="f")
+    clock("/jax/something/else", 0.0, 100.0)
+    assert clock.seconds == 3.5 + 1.0
+
+
+def test_the_compile_clock_counts_tracing_and_not_running():
+    def wait(x):
+        time.sleep(0.2)
+        return x
+
+    @jax.jit
+    def fn(x):
+        time.sleep(0.3)  # while it is traced
+        return jax.pure_callback(wait, x, x)
+
+    start = time.perf_counter()
+    with compile_clock() as clock:
+        jax.block_until_ready(fn(jnp.ones(())))
+    assert clock.seconds >= 0.3 and time.perf_counter() - start - clock.seconds >= 0.2
+    before = clock.seconds
+    jax.jit(lambda x: 2 * x)(jnp.ones(()))
+    assert clock.seconds == before, "it still listens"
+    with compile_clock() as again:
+        fn(jnp.ones(()))
+    assert again.seconds == 0

@@ -76,6 +76,9 @@ class Data:
     remain_fraction: float = setting(0.3, "rho: fraction of the remaining rows that a method may see", above=0, high=1)
 
 
+CIFAR10_MEAN, CIFAR10_STD = (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)
+
+
 @dataclasses.dataclass
 class Model:
     """The classifier."""
@@ -87,12 +90,21 @@ class Model:
         custom=True,
     )
     width: int = setting(16, "channels of the first ResNet stage; the paper's ResNet-18 has 64", low=1)
+    stem: str = setting(
+        "cifar",
+        "of a ResNet: a 3x3 convolution, or ImageNet's 7x7 and a pooling, that quarter the image",
+        choices=("cifar", "imagenet"),
+    )
     patch_size: int = setting(4, "side of a ViT patch in pixels; must divide the image size", low=1)
     dtype: str = setting(
         "float32",
         "numbers that the passes are computed in; parameters, statistics, logits and losses are float32 in any case",
         choices=("float32", "bfloat16"),
     )
+    mean: tuple[float, ...] = setting(
+        CIFAR10_MEAN, "of red, green and blue in [0,1]: what is taken from the images beforehand", low=0, high=1
+    )
+    std: tuple[float, ...] = setting(CIFAR10_STD, "what they are divided by then", above=0)
 
 
 @dataclasses.dataclass
@@ -328,6 +340,11 @@ class Config:
     seeds: Seeds = dataclasses.field(default_factory=Seeds)
     data: Data = dataclasses.field(default_factory=Data)
     model: Model = dataclasses.field(default_factory=Model)
+    weights: Optional[str] = setting(
+        None,
+        "file with the original's trained weights, of which the unlearned ones are written back alike: .safetensors,"
+        " .pth, .pt or .bin by torch.save, .msgpack by flax.serialization; unset trains it on the training rows",
+    )
     training: Training = dataclasses.field(default_factory=Training)
     attackers: Attackers = dataclasses.field(default_factory=Attackers)
     method: Any = dataclasses.field(default_factory=LTU)
@@ -393,6 +410,9 @@ def resolve(config: Config) -> Config:
     for name, value, field in settings(config):
         if field.metadata and value is not None:
             check(name, value, field)
+    for name, value in (("mean", config.model.mean), ("std", config.model.std)):
+        if len(value) != 3:
+            raise ConfigError(f"config.model.{name}: {value!r} has {len(value)} numbers; allowed: three")
     name = config.method.name
     if ":" not in name and name not in METHOD_CONFIGS:
         raise ConfigError(f"config.method.name: {name!r} is unknown; {allowed_names(name, METHOD_CONFIGS)}")

@@ -78,7 +78,7 @@ def _main(jobs: list[Job], cache: Path) -> int:
         outcome = json.loads((job.workdir / "result.json").read_text())
         if outcome.get("request_sha256") != request_sha256(job.config, one.source, one.splits):
             where = str(job.workdir)
-            raise ConfigError(f"--workdir: {where!r} holds a run on other data or ids; allowed: a new folder")
+            raise ConfigError(f"--workdir: {where!r} holds a run on other data, ids or weights; allowed: a new folder")
         _show(outcome, job.workdir, "already done; result in")
     at_once = _at_once(jobs[0].config, source)
     done = True
@@ -175,6 +175,7 @@ def _run(jobs: list[tuple[Job, Any]], cache: Path, at_once: int) -> None:
 
 def _write(workdir: Path, prepared: Any, state: Any, history: Any, outcome: dict[str, Any]) -> None:
     from ltu_jax.data.devices import writes_files
+    from ltu_jax.interop.weights import save_weights
     from ltu_jax.reporting.page import render
     from ltu_jax.training.checkpoint import save
     from ltu_jax.unlearning.evidence import changed_most, forget_confidence
@@ -185,6 +186,10 @@ def _write(workdir: Path, prepared: Any, state: Any, history: Any, outcome: dict
     save(workdir / "model", {"params": state.params, "model_state": state.model_state}, described)
     if not writes_files():
         return
+    if prepared.config.weights is not None:
+        given = Path(prepared.config.weights)
+        (workdir / "weights").mkdir(exist_ok=True)
+        save_weights(given, workdir / "weights" / given.name, {"params": state.params, **state.model_state})
     (workdir / "report.html").write_text(render(outcome, history.rows, confidence, changed), encoding="utf-8")
     # Last and whole: a folder with a result is done.
     partial = workdir / "result.json.partial"
@@ -196,7 +201,8 @@ def _show(outcome: dict[str, Any], workdir: Path, words: str) -> None:
     from ltu_jax.reporting.terminal import print_result
 
     print_result(outcome)
-    print(f"{words} {workdir}: result.json, report.html, metrics.jsonl, model/, checkpoints/")
+    weights = ", weights/" if (workdir / "weights").exists() else ""
+    print(f"{words} {workdir}: result.json, report.html, metrics.jsonl, model/, checkpoints/{weights}")
 
 
 def _check_workdir(workdir: Path, config: Config) -> None:

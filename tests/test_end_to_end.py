@@ -92,7 +92,7 @@ def test_the_unlearned_weights_are_those_that_were_scored(folder, whole):
 
     weights, _ = load(folder / "whole" / "model")
     settings = config.Config(data=config.Data(train_size=100, forget_fraction=0.2), model=config.Model("mlp:build"))
-    source, splits, spec = load_problem(config.resolve(settings))
+    source, splits, spec, _ = load_problem(config.resolve(settings))
     logits, _ = spec.apply_fn(weights["params"], {}, source.images[splits.forget] / np.float32(255), False)
     wrong = 100 * np.mean(np.asarray(logits).argmax(1) != source.labels[splits.forget])
     assert np.isclose(result_of(folder, "whole")["scores"]["ua"], wrong)
@@ -115,6 +115,37 @@ def test_a_second_start_compiles_nothing_wherever_the_programs_were_moved(folder
     assert result_of(folder, "second") == result_of(folder, "whole")
 
 
+def test_given_weights_are_what_is_unlearned_and_come_back_in_their_form(folder, whole):
+    import flax.serialization
+    import numpy as np
+
+    from ltu_jax.training.checkpoint import load
+
+    trained, _ = load(next((folder / "cache").glob("original-*")))  # the weights that another run trained
+    given = {"params": trained["params"]}
+    (folder / "mine.msgpack").write_bytes(flax.serialization.msgpack_serialize(flax.serialization.to_state_dict(given)))
+    words = ["--workdir", "given", "--cache", "cache", "--config.weights=mine.msgpack", *LONG]
+    code, out, err = run(folder, *words)
+    assert code == 0 and "original:" not in err and "weights/" in out, err
+    found, wanted = result_of(folder, "given"), result_of(folder, "whole")
+    for scores in ("scores", "original", "retrain"):
+        assert found[scores] == wanted[scores]
+    back = flax.serialization.msgpack_restore((folder / "given" / "weights" / "mine.msgpack").read_bytes())
+    unlearned, _ = load(folder / "given" / "model")
+    for name, value in unlearned["params"].items():
+        np.testing.assert_array_equal(back["params"][name], value)
+    assert not np.array_equal(back["params"]["w1"], given["params"]["w1"])
+
+    (folder / "mine.msgpack").write_bytes(flax.serialization.msgpack_serialize(back))
+    code, _, err = run(folder, *words)
+    assert code == 2 and "holds a run on other data, ids or weights" in err
+    (folder / "mine.msgpack").write_bytes(b"no weights")
+    code, _, err = run(folder, "--workdir", "none", "--config.weights=mine.msgpack")
+    assert code == 2 and "error: config.weights: 'mine.msgpack' cannot be read" in err.splitlines()[-1]
+    assert "Traceback" not in err
+    assert not (folder / "none").exists()
+
+
 def test_another_run_in_the_same_folder_is_refused(folder, whole):
     code, _, err = run(folder, "--workdir", "whole", *LONG, "--config.method.learning_rate=0.5")
     assert code == 2 and "config.method.learning_rate was 0.01, is 0.5" in err and len(err.splitlines()) == 1
@@ -130,7 +161,7 @@ def test_the_same_command_with_other_ids_is_no_longer_done(folder):
     assert json.loads((folder / "ids" / "result.json").read_text())["forget"]["count"] == 5
     ids.write_text("\n".join(train[:6]))
     code, _, err = run(folder, "--workdir", "ids", *request)
-    assert code == 2 and "holds a run on other data or ids" in err
+    assert code == 2 and "holds a run on other data, ids or weights" in err
 
 
 def trained_ids():
@@ -138,7 +169,7 @@ def trained_ids():
     from ltu_jax.unlearning.problem import load as load_problem
 
     settings = config.Config(data=config.Data(train_size=100, forget_fraction=0.2), model=config.Model("mlp:build"))
-    source, splits, _ = load_problem(config.resolve(settings))
+    source, splits, *_ = load_problem(config.resolve(settings))
     return list(source.ids[splits.train])
 
 

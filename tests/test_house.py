@@ -18,7 +18,7 @@ FILES = sorted(ROOT.rglob("*.py"))
 LEVELS = [
     {"types", "setting"},
     {"config"},
-    {"core", "models", "data"},
+    {"core", "models", "interop", "data"},
     {"training"},
     {"attackers"},
     {"methods", "evaluation"},

@@ -90,7 +90,7 @@ def run_retrain(config: str, seed: int, recipe: str, path: Path) -> dict[str, An
     from ltu_jax.training.supervised import num_train_steps, train
     from ltu_jax.types import make_state
 
-    settings, (source, splits, spec), image = _loaded(config, seed, [])
+    settings, (source, splits, spec, _), image = _loaded(config, seed, [])
     training = parse_recipe(recipe, settings.training)
     init_key, train_key = jax.random.split(jax.random.key(seed))
     params, model_state = spec.init(init_key)

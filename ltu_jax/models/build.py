@@ -77,13 +77,13 @@ def _build(settings: tuple, num_classes: int, image_shape: tuple[int, int, int])
                 " allowed: a function (model, num_classes, image_shape) that returns a ModelSpec"
             )
         return spec
-    return from_module(Classifier(_backbone(model, image_shape), num_classes), image_shape)
+    return from_module(Classifier(_backbone(model, image_shape), num_classes, model.mean, model.std), image_shape)
 
 
 def _backbone(model: config.Model, image_shape: tuple[int, int, int]) -> nn.Module:
     dtype = jnp.bfloat16 if model.dtype == "bfloat16" else None
     if model.name in STAGE_SIZES:
-        return ResNet(STAGE_SIZES[model.name], model.width, dtype)
+        return ResNet(STAGE_SIZES[model.name], model.width, dtype, model.stem)
     if model.name not in VIT_SIZES:
         allowed = setting.allowed_names(model.name, [*STAGE_SIZES, *VIT_SIZES])
         raise setting.ConfigError(f"config.model.name: {model.name!r} is unknown; {allowed}")

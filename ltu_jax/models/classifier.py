@@ -7,10 +7,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from ltu_jax.config import CIFAR10_MEAN, CIFAR10_STD
 from ltu_jax.models import initializers
-
-CIFAR10_MEAN = (0.4914, 0.4822, 0.4465)
-CIFAR10_STD = (0.2470, 0.2435, 0.2616)
 
 
 class Classifier(nn.Module):

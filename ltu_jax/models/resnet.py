@@ -1,4 +1,4 @@
-"""ResNet of basic blocks with the CIFAR stem (He et al. 2016), with torchvision's semantics."""
+"""ResNet of basic blocks (He et al. 2016) with the stem for CIFAR or for ImageNet, with torchvision's semantics."""
 
 from functools import partial
 
@@ -17,6 +17,7 @@ _conv3x3 = partial(
     use_bias=False,
     kernel_init=initializers.he_normal,
 )
+_conv7x7 = partial(_conv3x3, kernel_size=(7, 7), padding=3)
 _conv1x1 = partial(_conv3x3, kernel_size=(1, 1), padding=0)
 # Flax counts momentum from the other end: this is PyTorch's 0.1.
 _norm = partial(nn.BatchNorm, momentum=0.9, epsilon=1e-5)
@@ -50,17 +51,23 @@ class ResNet(nn.Module):
       stage_sizes: blocks in each stage.
       width: channels of the first stage; the features have ``width * 2 ** (stages - 1)``.
       dtype: what is computed in; None takes the type of images and parameters.
+      stem: ``cifar``, a 3x3 convolution, or ``imagenet``, one of 7x7 and a pooling that quarter the image.
     """
 
     stage_sizes: tuple[int, ...]
     width: int
     dtype: DTypeLike | None = None
+    stem: str = "cifar"
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
         """Normalised images f32[B,H,W,3] -> features [B,D]."""
-        x = _conv3x3(self.width, dtype=self.dtype, name="conv1")(x)
+        conv = partial(_conv7x7, strides=2) if self.stem == "imagenet" else _conv3x3
+        x = conv(self.width, dtype=self.dtype, name="conv1")(x)
         x = nn.relu(_norm(use_running_average=not train, dtype=self.dtype, name="bn1")(x))
+        if self.stem == "imagenet":
+            # Behind a ReLU a border of zeros is as good as one of minus infinity.
+            x = nn.max_pool(jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0))), (3, 3), (2, 2))
         for stage, size in enumerate(self.stage_sizes):
             for block in range(size):
                 stride = 2 if stage > 0 and block == 0 else 1

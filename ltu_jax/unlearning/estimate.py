@@ -31,7 +31,7 @@ def estimate(config: Config, loaded: Loaded) -> dict[str, Any]:
       ``parameters``, ``steps``, ``flops`` of each part of the run, ``held_bytes`` of what
       the device holds all the time (activations come on top).
     """
-    source, splits, spec = loaded
+    source, splits, spec, _ = loaded
     image_shape = source.images.shape[1:]
     key = jax.random.key(0)
 
@@ -63,7 +63,7 @@ def estimate(config: Config, loaded: Loaded) -> dict[str, Any]:
     image = image_flops(spec.apply_fn, params, model_state, image_shape, size)
     plain = size * (image.forward + image.backward)
     steps |= {
-        "original": num_train_steps(config.training, len(splits.train)),
+        "original": num_train_steps(config.training, len(splits.train)) if config.weights is None else 0,
         "retrain": config.evaluation.num_retrain * num_train_steps(config.training, len(splits.remain)),
         "shadows": config.attackers.num_shadows * num_train_steps(config.training, len(splits.reserve) // 2),
     }

@@ -58,6 +58,7 @@ class Maker:
     spec: ModelSpec
     cache: Path | None
     progress: Progress
+    weights: ArrayTree | None = None  # the original's, where they were given
 
     @functools.cached_property
     def model_code(self) -> str | None:
@@ -75,7 +76,8 @@ class Maker:
 
     def wanted(self, splits: Splits) -> list[Wanted]:
         """All models of a problem that are trained without recording."""
-        originals = [Wanted("original", splits.train, ORIGINAL, 0)] if self.recorded_epochs is None else []
+        trained = self.recorded_epochs is None and self.weights is None
+        originals = [Wanted("original", splits.train, ORIGINAL, 0)] if trained else []
         shadows = range(self.config.attackers.num_shadows) if getattr(self.config.method, "needs_bank", True) else ()
         return [*originals, *self.retrains(splits), *(self.shadow(splits.reserve, i)[0] for i in shadows)]
 
@@ -112,7 +114,11 @@ class Maker:
         return trainer(self.spec.apply_fn, *start, rows, training, key, **more)
 
     def original(self, splits: Splits) -> Cached:
-        """The original; where its last epochs are recorded the forget set is part of what made it."""
+        """The original, as given or trained; recorded, the forget set is part of what made it."""
+        if self.weights is not None:
+            model_state = {name: tree for name, tree in self.weights.items() if name != "params"}
+            given = {"params": self.weights["params"], "model_state": model_state, "seconds": jnp.zeros(())}
+            return Cached(given, 0.0, True)
         wanted = Wanted("original", splits.train, ORIGINAL, 0)
         if self.recorded_epochs is None:
             return self.model(wanted)

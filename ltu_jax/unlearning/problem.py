@@ -1,6 +1,7 @@
 """``prepare(config) -> Problem``: data, splits, original, Retrain and attackers, made once and cached."""
 
 import dataclasses
+import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,6 +14,7 @@ from ltu_jax.attackers.fit import Outputs, asked_outputs, attacker_auc
 from ltu_jax.config import Config, asked_for
 from ltu_jax.data.sources import load_source
 from ltu_jax.data.splits import make_splits
+from ltu_jax.interop.weights import load_weights
 from ltu_jax.models.build import ModelSpec, build_model
 from ltu_jax.setting import ConfigError, digest, import_reference, to_dict
 from ltu_jax.training.checkpoint import tree_sha256
@@ -85,15 +87,16 @@ class Problem:
 
 
 class Loaded(NamedTuple):
-    """The data, how they are cut, and the model that fits them: nothing is trained yet."""
+    """The data, how they are cut, the model that fits them, and its weights if given: nothing is trained yet."""
 
     source: Source
     splits: Splits
     spec: ModelSpec
+    weights: ArrayTree | None = None  # of the original, where they were given
 
 
 def load(config: Config, progress: Progress = silent, *, source: Source | None = None) -> Loaded:
-    """Data, splits and model alone: everything that can be wrong with a configuration is found here.
+    """Data, splits, model and given weights alone: everything that can be wrong with a configuration is found here.
 
     Args:
       config: resolved settings.
@@ -104,7 +107,7 @@ def load(config: Config, progress: Progress = silent, *, source: Source | None =
       ``Loaded``; for ``forget_kind`` subclass the labels are the coarse ones.
 
     Raises:
-      ConfigError: if the data, the model or what is to be forgotten is not there.
+      ConfigError: if the data, the model, its weights or what is to be forgotten is not there or does not fit.
     """
     source = load_source(config.data, progress) if source is None else source
     splits = make_splits(source, config.data, config.seeds.split or 0)
@@ -119,12 +122,24 @@ def load(config: Config, progress: Progress = silent, *, source: Source | None =
         )
     if ":" in config.method.name:
         import_reference(config.method.name, "config.method.name")
-    return Loaded(source, splits, build_model(config.model, source.num_classes, source.images.shape[1:]))
+    spec = build_model(config.model, source.num_classes, source.images.shape[1:])
+    if config.weights is None:
+        return Loaded(source, splits, spec)
+    if getattr(config.method, "recorded_epochs", None) is not None:
+        raise ConfigError(
+            f"config.weights: {config.weights!r} is trained, and {config.method.name} needs what is recorded in"
+            " training; allowed: unset, or another method"
+        )
+    params, model_state = jax.eval_shape(spec.init, jax.random.key(0))
+    return Loaded(source, splits, spec, load_weights(Path(config.weights), {"params": params, **model_state}))
 
 
 def request_sha256(config: Config, source: Source, splits: Splits) -> str:
-    """Hash of the settings, the data and the rows to be forgotten: two runs with the same one have the same answer."""
-    return digest(asked_for(to_dict(config)), splits.sha256(), source.sha256())
+    """Hash of settings, data, given weights and rows to be forgotten: two runs with the same one have one answer."""
+    parts = [asked_for(to_dict(config)), splits.sha256(), source.sha256()]
+    if config.weights is not None:
+        parts.append(hashlib.sha256(Path(config.weights).read_bytes()).hexdigest())
+    return digest(*parts)
 
 
 def prepare(
@@ -150,8 +165,8 @@ def prepare(
       FloatingPointError: if a training diverges.
       CheckpointError: if a cache entry is damaged.
     """
-    source, splits, spec = loaded or load(config, progress)
-    make = Maker(config, source, spec, cache, progress)
+    source, splits, spec, weights = loaded or load(config, progress)
+    make = Maker(config, source, spec, cache, progress, weights)
     original = make.original(splits)
     retrains = [make.model(wanted) for wanted in make.retrains(splits)]
     seconds = {"original_s": float(original.value["seconds"]), "attackers_s": 0.0}
@@ -201,8 +216,8 @@ def prepare_together(
     """
     if at_once > 1:
         makers = [
-            (Maker(config, source, spec, cache, progress), splits)
-            for config, (source, splits, spec) in zip(configs, loaded, strict=True)
+            (Maker(config, one.source, one.spec, cache, progress, one.weights), one.splits)
+            for config, one in zip(configs, loaded, strict=True)
         ]
         train_missing(makers, at_once)
     return [

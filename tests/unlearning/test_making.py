@@ -55,14 +55,14 @@ def test_a_model_that_two_runs_want_is_trained_once(tmp_path):
 
 def test_attackers_cost_what_their_shadows_took_also_when_these_were_found(together):
     (first, _), _, folder = together
-    source, splits, spec = load(small_config())
+    source, splits, spec, _ = load(small_config())
     make = Maker(small_config(), source, spec, folder, silent)
     shadows = sum(float(make.model(make.shadow(splits.reserve, i)[0]).value["seconds"]) for i in range(2))
     assert first.seconds["attackers_s"] > shadows > 0
 
 
 def test_what_a_problem_needs_is_told_by_its_method():
-    source, splits, spec = load(small_config())
+    source, splits, spec, _ = load(small_config())
     kinds = lambda method: [  # noqa: E731
         wanted.kind for wanted in Maker(small_config(method=method), source, spec, None, silent).wanted(splits)
     ]
@@ -74,7 +74,7 @@ def test_what_a_problem_needs_is_told_by_its_method():
 def test_the_key_of_a_model_is_what_it_is_a_function_of():
     def keys(**changes):
         settings = small_config(**changes)
-        source, splits, spec = load(settings)
+        source, splits, spec, _ = load(settings)
         make = Maker(settings, source, spec, None, silent)
         return [str(make.key(wanted)) for wanted in make.wanted(splits)]
 

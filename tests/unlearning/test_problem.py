@@ -88,7 +88,7 @@ def test_subclasses_are_forgotten_of_a_model_of_the_coarse_classes(monkeypatch):
     coarse = dataclasses.replace(source, coarse=(source.labels // 2).astype(np.int32))
     monkeypatch.setattr(module, "load_source", lambda data, progress: coarse)
     data = dataclasses.replace(small_config().data, forget_kind="subclass", forget_class=3)
-    found, splits, _ = load(small_config(data=data))
+    found, splits, *_ = load(small_config(data=data))
     assert found.num_classes == 5
     assert set(found.labels[splits.forget]) == {1} and set(source.labels[splits.forget]) == {3}
     assert set(source.labels[splits.test_forgotten]) == {3} and 3 not in source.labels[splits.test]

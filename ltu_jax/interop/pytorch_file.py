@@ -1,0 +1,185 @@
+"""Reads and rewrites what ``torch.save`` wrote, without PyTorch and without running what is in the file.
+
+Such a file is a zip of one pickle, which says which tensors there are, and the bytes of their storages. A pickle may
+name any function to be called; here it may name only those that make dictionaries and tensors, and they are ours.
+A file is rewritten by replacing the bytes of storages: names, types, order and everything else stay as they were.
+"""
+
+import collections
+import io
+import pickle
+import zipfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+
+from ltu_jax.setting import ConfigError
+
+_DTYPES = {
+    "DoubleStorage": np.float64,
+    "FloatStorage": np.float32,
+    "HalfStorage": np.float16,
+    "BFloat16Storage": jnp.bfloat16,
+    "LongStorage": np.int64,
+    "IntStorage": np.int32,
+    "ShortStorage": np.int16,
+    "CharStorage": np.int8,
+    "ByteStorage": np.uint8,
+    "BoolStorage": np.bool_,
+}
+
+SUFFIXES = (".pth", ".pt", ".bin")
+
+STATE_DICTS = ("state_dict", "model_state_dict", "model")
+"""Where training code keeps the weights, if not on top."""
+
+
+class Stored(NamedTuple):
+    """A tensor as the pickle describes it: a view of a storage, its strides in elements."""
+
+    storage: str
+    dtype: Any
+    offset: int
+    shape: tuple[int, ...]
+    strides: tuple[int, ...]
+
+    def view(self, raw: bytes | bytearray) -> np.ndarray:
+        """The tensor within the bytes of its storage."""
+        flat = np.frombuffer(raw, self.dtype)
+        last = self.offset + sum((size - 1) * stride for size, stride in zip(self.shape, self.strides, strict=True))
+        if min((self.offset, *self.shape, *self.strides), default=0) < 0 or (0 not in self.shape and last >= flat.size):
+            raise ValueError(f"a tensor of shape {self.shape} reaches out of its {flat.size} numbers")
+        steps = [stride * flat.itemsize for stride in self.strides]
+        return np.lib.stride_tricks.as_strided(flat[self.offset :], self.shape, steps)
+
+
+def read(path: Path, field: str) -> dict[str, np.ndarray]:
+    """The tensors of a state dict, by name.
+
+    Args:
+      path: what ``torch.save`` wrote since PyTorch 1.6: the state dict itself, or a dictionary that holds it under
+        one of ``STATE_DICTS``.
+      field: the setting, for messages.
+
+    Returns:
+      Arrays of the types that were saved.
+
+    Raises:
+      ConfigError: if it is no such file, holds anything but numbers, strings and tensors, or tensors elsewhere.
+    """
+    with _opened(path, field) as (archive, root):
+        described, raw = _state_dict(archive, root, path, field), {}
+        try:
+            for tensor in described.values():
+                if tensor.storage not in raw:
+                    raw[tensor.storage] = archive.read(f"{root}/data/{tensor.storage}")
+            return {name: tensor.view(raw[tensor.storage]).copy() for name, tensor in described.items()}
+        except (KeyError, ValueError, OSError, zipfile.BadZipFile) as error:
+            raise _refused(path, field, str(error)) from error
+
+
+def rewrite(path: Path, target: Path, tensors: Mapping[str, np.ndarray], field: str) -> None:
+    """Writes the file at ``path`` anew to ``target``, with other numbers in the tensors named.
+
+    Args:
+      path: a file that ``read`` has read.
+      target: the file to be written.
+      tensors: by name; shapes as in the file, cast to the types in it.
+      field: the setting, for messages.
+    """
+    with _opened(path, field) as (archive, root):
+        described = _state_dict(archive, root, path, field)
+        used = {described[name].storage for name in tensors}
+        raw = {storage: bytearray(archive.read(f"{root}/data/{storage}")) for storage in used}
+        for name, value in tensors.items():
+            tensor = described[name]
+            tensor.view(raw[tensor.storage])[...] = value.astype(tensor.dtype)
+        with zipfile.ZipFile(target, "w", zipfile.ZIP_STORED) as out:
+            for entry in archive.infolist():
+                storage = entry.filename.removeprefix(f"{root}/data/")
+                out.writestr(entry, bytes(raw[storage]) if storage in raw else archive.read(entry))
+
+
+class _opened:  # noqa: N801, a context manager
+    """The zip archive at a path, and the name of the folder that all its entries lie in."""
+
+    def __init__(self, path: Path, field: str) -> None:
+        self._path, self._field = path, field
+
+    def __enter__(self) -> tuple[zipfile.ZipFile, str]:
+        try:
+            self._archive = zipfile.ZipFile(self._path)
+            (pickled,) = [name for name in self._archive.namelist() if name.endswith("/data.pkl")]
+            if any(entry.compress_type != zipfile.ZIP_STORED for entry in self._archive.infolist()):
+                raise ValueError("it is compressed")
+        except (OSError, ValueError, zipfile.BadZipFile) as error:
+            raise _refused(self._path, self._field, str(error)) from error
+        return self._archive, pickled.removesuffix("/data.pkl")
+
+    def __exit__(self, *_: object) -> None:
+        self._archive.close()
+
+
+def _state_dict(archive: zipfile.ZipFile, root: str, path: Path, field: str) -> dict[str, Stored]:
+    try:
+        if f"{root}/byteorder" in archive.namelist() and archive.read(f"{root}/byteorder") != b"little":
+            raise ValueError("its numbers are big-endian")
+        top = _Reader(io.BytesIO(archive.read(f"{root}/data.pkl"))).load()
+    except Exception as error:  # a pickle that is not what it should be may raise anything
+        raise _refused(path, field, f"{type(error).__name__}: {error}") from error
+    within = next((top[key] for key in STATE_DICTS if isinstance(top, dict) and isinstance(top.get(key), dict)), top)
+    if not isinstance(within, dict) or not all(isinstance(value, Stored) for value in within.values()) or not within:
+        raise _refused(path, field, "no dictionary of tensors")
+    # What is not rewritten would still know the forgotten: optimizer moments, averaged weights.
+    if others := len(list(_tensors(top))) - len(within):
+        raise _refused(path, field, f"{others} tensors outside of the state dict, which would stay as they are")
+    return dict(within)
+
+
+def _tensors(value: Any) -> Iterator[Stored]:
+    if isinstance(value, Stored):
+        yield value
+    elif isinstance(value, (list, tuple, set)):
+        for item in value:
+            yield from _tensors(item)
+    elif isinstance(value, dict):
+        for item in value.values():
+            yield from _tensors(item)
+
+
+def _refused(path: Path, field: str, why: str) -> ConfigError:
+    why = why.strip().splitlines()[0][:200] if why.strip() else "not a zip file"
+    return ConfigError(
+        f"{field}: {str(path)!r} holds {why}; allowed: torch.save(model.state_dict(), PATH), PyTorch >= 1.6"
+    )
+
+
+def _rebuilt(storage: tuple[str, Any], offset: int, size: Any, stride: Any, *_: Any) -> Stored:
+    return Stored(*storage, int(offset), tuple(map(int, size)), tuple(map(int, stride)))
+
+
+class _Reader(pickle.Unpickler):
+    """Calls nothing but what is named here."""
+
+    _ALLOWED = {
+        ("collections", "OrderedDict"): collections.OrderedDict,
+        ("torch._utils", "_rebuild_tensor_v2"): _rebuilt,
+        ("torch._utils", "_rebuild_parameter"): lambda data, *_: data,
+        ("torch", "Size"): tuple,
+    }
+
+    def find_class(self, module_name: str, global_name: str, /) -> Any:
+        if module_name == "torch" and global_name in _DTYPES:
+            return _DTYPES[global_name]
+        if (module_name, global_name) not in self._ALLOWED:
+            raise pickle.UnpicklingError(f"it asks for {module_name}.{global_name}, which is not run")
+        return self._ALLOWED[module_name, global_name]
+
+    def persistent_load(self, pid: Any, /) -> tuple[str, Any]:
+        kind, dtype, key, *_ = pid
+        if kind != "storage":
+            raise pickle.UnpicklingError(f"a {kind}")
+        return str(key), dtype

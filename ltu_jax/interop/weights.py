@@ -1,0 +1,151 @@
+"""Trained weights from a file, and unlearned ones back into the form they came in.
+
+The server that loaded the old file is to load the new one: same names, same types, same everything but the numbers.
+A file in PyTorch's names is one of torchvision's ResNet or timm's ViT; any other names its tensors as the model's
+own tree does, ``params.backbone.conv1.kernel``.
+"""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import flax.serialization
+import flax.traverse_util
+import jax.numpy as jnp
+import numpy as np
+
+from ltu_jax.interop import pytorch_file
+from ltu_jax.interop.names import NOT_WEIGHTS, Place, canonical, own_place, pytorch_place
+from ltu_jax.setting import ConfigError
+from ltu_jax.types import ArrayTree
+
+SUFFIXES = (".safetensors", *pytorch_file.SUFFIXES, ".msgpack")
+SHOWN = 5
+_SAFETENSORS = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16", "BOOL": "bool"}
+_SAFETENSORS |= {f"{kind[0].upper()}{bits}": f"{kind}{bits}" for kind in ("int", "uint") for bits in (8, 16, 32, 64)}
+
+
+def load_weights(path: Path, template: ArrayTree, field: str = "config.weights") -> ArrayTree:
+    """The weights in a file, in the structure of a model; no code in it is run.
+
+    Args:
+      path: ``.safetensors``, ``.pth``, ``.pt`` or ``.bin`` (``torch.save``), or ``.msgpack`` (``flax.serialization``).
+      template: ``{"params": ..., **model_state}`` of arrays or their shapes.
+      field: the setting, for messages.
+
+    Returns:
+      The tree, in float32.
+
+    Raises:
+      ConfigError: if the file cannot be read, or holds other tensors than the model has, or of other shapes.
+    """
+    tensors = _read(path, field)
+    shapes: dict[tuple[str, ...], Any] = flax.traverse_util.flatten_dict(template)
+    leaves, wrong = {}, []
+    for place in _places(path, template, tensors, field):
+        tensor, shape = tensors[place.name], tuple(shapes[place.path].shape)
+        wanted = place.laid_out(np.broadcast_to(np.float32(0), shape)).shape
+        found = place.within(tensor)
+        if found.shape != wanted or (place.third is not None and len(tensor) != 3 * wanted[0]):
+            whole = wanted if place.third is None else (3 * wanted[0], *wanted[1:])
+            wrong.append(f"{place.name} of {list(tensor.shape)}, the model {list(whole)}")
+            continue
+        leaves[place.path] = jnp.asarray(place.leaf(found, shape), jnp.float32)
+    if wrong:
+        raise ConfigError(f"{field}: {str(path)!r} holds {_first(wrong, '; ')}; allowed: the shapes of config.model")
+    return flax.traverse_util.unflatten_dict(leaves)
+
+
+def save_weights(path: Path, target: Path, weights: ArrayTree, field: str = "config.weights") -> None:
+    """Writes a file like the one that weights came from, with new numbers.
+
+    Args:
+      path: the file that ``load_weights`` read.
+      target: the file to be written, of the same suffix.
+      weights: the tree as ``load_weights`` gave it; a file in float16 or bfloat16 keeps its rounding.
+      field: the setting, for messages.
+    """
+    tensors, leaves = _read(path, field), flax.traverse_util.flatten_dict(weights)
+    for place in _places(path, weights, tensors, field):
+        part = place.within(tensors[place.name])
+        part[...] = place.laid_out(np.asarray(leaves[place.path])).astype(part.dtype)
+    if path.suffix == ".msgpack":
+        nested = flax.traverse_util.unflatten_dict(tensors, sep=".")
+        target.write_bytes(flax.serialization.msgpack_serialize(nested))
+    elif path.suffix == ".safetensors":
+        _write_safetensors(path, target, tensors)
+    else:
+        pytorch_file.rewrite(path, target, tensors, field)
+
+
+def _places(path: Path, template: ArrayTree, tensors: Mapping[str, Any], field: str) -> list[Place]:
+    """Where each leaf of the model lies in the file; all of the file is accounted for."""
+    leaves = flax.traverse_util.flatten_dict(template)
+    own = [own_place(leaf) for leaf in leaves]
+    if any(place.name in tensors for place in own):
+        places, called = own, {name: name for name in tensors}
+    else:
+        called = canonical(tensors)
+        places = [place for leaf in leaves if (place := pytorch_place(leaf))]
+        if len(places) < len(leaves):
+            example = own[0].name
+            raise ConfigError(f"{field}: {str(path)!r} names no tensor of the model; allowed: names like {example!r}")
+    if missing := [place.name for place in places if place.name not in called]:
+        raise ConfigError(f"{field}: {str(path)!r} lacks {_first(missing)}; allowed: all of config.model's tensors")
+    known = {place.name for place in places}
+    if more := [name for known_as, name in called.items() if known_as not in known and not name.endswith(NOT_WEIGHTS)]:
+        raise ConfigError(f"{field}: {str(path)!r} holds {_first(more)}; allowed: config.model's tensors and no others")
+    return [place._replace(name=called[place.name]) for place in places]
+
+
+def _first(items: list[str], separator: str = ", ") -> str:
+    """How many there are, where it is not one, and the first of them."""
+    items = list(dict.fromkeys(items))
+    shown = separator.join(items[:SHOWN]) + (" ..." if len(items) > SHOWN else "")
+    return shown if len(items) == 1 else f"{len(items)} tensors ({shown})"
+
+
+def _read(path: Path, field: str) -> dict[str, np.ndarray]:
+    """The tensors of a file by name; they can be written to."""
+    if path.suffix not in SUFFIXES:
+        raise ConfigError(f"{field}: {str(path)!r} is of no known kind; allowed: {', '.join(SUFFIXES)}")
+    if not path.is_file():
+        raise ConfigError(f"{field}: {str(path)!r} is not there; allowed: a file")
+    if path.suffix in pytorch_file.SUFFIXES:
+        return pytorch_file.read(path, field)
+    try:
+        return _read_msgpack(path) if path.suffix == ".msgpack" else _read_safetensors(path)
+    except Exception as error:  # either library raises its own
+        why = str(error).strip().splitlines()[:1]
+        raise ConfigError(
+            f"{field}: {str(path)!r} cannot be read ({type(error).__name__}: {''.join(why)[:160]});"
+            f" allowed: a whole {path.suffix} file"
+        ) from error
+
+
+def _read_msgpack(path: Path) -> dict[str, np.ndarray]:
+    nested = flax.serialization.msgpack_restore(path.read_bytes())
+    flat = flax.traverse_util.flatten_dict(nested, sep=".")
+    return {name: np.array(value) for name, value in flat.items()}
+
+
+def _read_safetensors(path: Path) -> dict[str, np.ndarray]:
+    import safetensors
+
+    out = {}
+    for name, tensor in safetensors.deserialize(path.read_bytes()):
+        dtype = jnp.dtype(_SAFETENSORS[tensor["dtype"]])
+        out[name] = np.frombuffer(bytearray(tensor["data"]), dtype).reshape(tensor["shape"])
+    return out
+
+
+def _write_safetensors(path: Path, target: Path, tensors: Mapping[str, np.ndarray]) -> None:
+    """The file with other numbers in it: what its header says of names, types and places stays true."""
+    raw = bytearray(path.read_bytes())
+    start = 8 + int.from_bytes(raw[:8], "little")
+    for name, described in json.loads(raw[8:start]).items():
+        if name != "__metadata__":
+            first, last = described["data_offsets"]
+            raw[start + first : start + last] = np.ascontiguousarray(tensors[name]).tobytes()
+    target.write_bytes(raw)

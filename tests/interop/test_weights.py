@@ -1,0 +1,175 @@
+"""Weights from outside: torchvision's and timm's logits (make_pytorch_fixtures.py), and back bit by bit."""
+
+import pathlib
+
+import chex
+import flax.serialization
+import flax.traverse_util
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import safetensors
+import safetensors.flax
+import safetensors.numpy
+from made_weights import made, pixels
+
+from ltu_jax.config import Model
+from ltu_jax.interop.weights import load_weights, save_weights
+from ltu_jax.models.build import build_model
+from ltu_jax.setting import ConfigError
+
+HERE = pathlib.Path(__file__).parent
+IMAGENET = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
+MODELS = {
+    "resnet18_cifar": (Model("resnet18", width=64, **IMAGENET), 32),
+    "resnet18_imagenet": (Model("resnet18", width=64, stem="imagenet", **IMAGENET), 64),
+    "vit_tiny": (Model("vit_tiny", patch_size=8, **IMAGENET), 32),
+}
+SMALL = build_model(Model("resnet8", width=4), 10, (8, 8, 3))
+
+
+def described(name):
+    """The tensors that PyTorch's model has, and its logits."""
+    with np.load(HERE / "logits.npz") as stored:
+        shapes = [tuple(map(int, filter(None, shape.split(",")))) for shape in stored[f"{name}/shapes"]]
+        names = dict(zip(stored[f"{name}/names"].tolist(), shapes, strict=True))
+        return names, stored[f"{name}/logits"]
+
+
+def tensors_of(names):
+    counts = "num_batches_tracked"
+    return {n: np.array(7, np.int64) if n.endswith(counts) else np.asarray(made(n, s)) for n, s in names.items()}
+
+
+def template(spec):
+    params, model_state = jax.eval_shape(spec.init, jax.random.key(0))
+    return {"params": params, **model_state}
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_logits_are_pytorchs_and_the_way_back_is_bit_by_bit(tmp_path, name):
+    names, wanted = described(name)
+    tensors, path = tensors_of(names), tmp_path / "model.safetensors"
+    safetensors.numpy.save_file(tensors, path, {"format": "pt"})
+    model, side = MODELS[name]
+    spec = build_model(model, 10, (side, side, 3))
+    weights = load_weights(path, template(spec))
+    params = weights.pop("params")
+    logits, _ = jax.jit(spec.apply_fn, static_argnums=3)(params, weights, pixels(4, side) / np.float32(255), False)
+    np.testing.assert_allclose(logits, wanted, atol=1e-4)
+    save_weights(path, tmp_path / "back.safetensors", {"params": params, **weights})
+    assert (tmp_path / "back.safetensors").read_bytes() == path.read_bytes()
+    doubled = jax.tree.map(lambda x: 2 * x, {"params": params, **weights})
+    save_weights(path, tmp_path / "new.safetensors", doubled)
+    found = safetensors.numpy.load_file(tmp_path / "new.safetensors")
+    wanted = {n: x if n.endswith("num_batches_tracked") else 2 * x for n, x in tensors.items()}
+    chex.assert_trees_all_equal(found, wanted)
+
+
+def small_tensors():
+    """torchvision's names for a ResNet-8, from those of ResNet-18: its first three stages of one block."""
+    leaves = flax.traverse_util.flatten_dict(template(SMALL))
+    shapes = {".".join(path): leaf.shape for path, leaf in leaves.items()}
+    return {name: made(name, shape) for name, shape in shapes.items()}
+
+
+def own(path):
+    """A file in the model's own names."""
+    tensors = small_tensors()
+    if path.suffix == ".safetensors":
+        safetensors.numpy.save_file(tensors, path)
+    else:
+        nested = flax.traverse_util.unflatten_dict(tensors, sep=".")
+        path.write_bytes(flax.serialization.msgpack_serialize(nested))
+    return path
+
+
+@pytest.mark.smoke
+@pytest.mark.parametrize("suffix", [".safetensors", ".msgpack"])
+def test_the_models_own_names_are_read_and_written_back(tmp_path, suffix):
+    path = own(tmp_path / f"model{suffix}")
+    weights = load_weights(path, template(SMALL))
+    np.testing.assert_array_equal(weights["params"]["head"]["kernel"], made("params.head.kernel", (16, 10)))
+    doubled = jax.tree.map(lambda x: 2 * x, weights)
+    save_weights(path, tmp_path / f"new{suffix}", doubled)
+    chex.assert_trees_all_equal(load_weights(tmp_path / f"new{suffix}", template(SMALL)), doubled)
+
+
+@pytest.mark.parametrize("wrapped", ["", "module."])
+def test_the_names_that_training_code_changes_are_known(tmp_path, wrapped):
+    names, _ = described("resnet18_cifar")
+    tensors = tensors_of(names)
+    renamed = {wrapped + n.replace("downsample", "shortcut").replace("fc.", "linear."): x for n, x in tensors.items()}
+    spec = build_model(MODELS["resnet18_cifar"][0], 10, (32, 32, 3))
+    for file, content in (("a", tensors), ("b", renamed)):
+        safetensors.numpy.save_file(content, tmp_path / f"{file}.safetensors")
+    found = [load_weights(tmp_path / f"{file}.safetensors", template(spec)) for file in "ab"]
+    chex.assert_trees_all_equal(*found)
+
+
+def test_half_precision_is_computed_with_in_float32_and_kept_in_the_file(tmp_path):
+    half = {name: jnp.asarray(x, jnp.bfloat16) for name, x in small_tensors().items()}
+    safetensors.flax.save_file(half, tmp_path / "half.safetensors")
+    weights = load_weights(tmp_path / "half.safetensors", template(SMALL))
+    assert {x.dtype.name for x in jax.tree.leaves(weights)} == {"float32"}
+    save_weights(tmp_path / "half.safetensors", tmp_path / "back.safetensors", weights)
+    assert (tmp_path / "back.safetensors").read_bytes() == (tmp_path / "half.safetensors").read_bytes()
+
+
+def changed(**changes):
+    tensors = small_tensors()
+    for name, value in changes.items():
+        name = name.replace("__", ".")
+        tensors.pop(name, None) if value is None else tensors.update({name: value})
+    return tensors
+
+
+@pytest.mark.parametrize(
+    "tensors, words",
+    [
+        (changed(params__head__bias=None), r"lacks params.head.bias; allowed: all of config.model's"),
+        (changed(averaged=np.zeros(2)), r"holds averaged; allowed: config.model's tensors and no others"),
+        (
+            changed(params__head__kernel=np.zeros((16, 100)), params__head__bias=np.zeros(100)),
+            r"holds 2 tensors \(params.head.bias of \[100\], the model \[10\]; params.head.kernel",
+        ),
+        ({"encoder.layer.0": np.zeros(2)}, r"lacks \d+ tensors \(bn1.bias, bn1.weight, "),
+    ],
+)
+def test_what_does_not_fit_the_model_is_named(tmp_path, tensors, words):
+    path = tmp_path / "model.safetensors"
+    safetensors.numpy.save_file({n: np.asarray(x, np.float32) for n, x in tensors.items()}, path)
+    with pytest.raises(ConfigError, match=words) as caught:
+        load_weights(path, template(SMALL))
+    assert str(caught.value).startswith("config.weights: ") and "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("suffix", [".safetensors", ".msgpack", ".pth"])
+def test_half_a_file_is_refused_in_one_line(tmp_path, suffix):
+    path = tmp_path / f"model{suffix}"
+    whole = (HERE / "views.pth").read_bytes() if suffix == ".pth" else own(path).read_bytes()
+    path.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(ConfigError, match="config.weights: ") as caught:
+        load_weights(path, template(SMALL))
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name, words", [("model.onnx", "of no known kind"), ("gone.pth", "is not there")])
+def test_no_file_is_named(tmp_path, name, words):
+    with pytest.raises(ConfigError, match=words):
+        load_weights(tmp_path / name, template(SMALL))
+
+
+def test_a_stem_for_imagenet_quarters_the_image_and_has_second_derivatives():
+    spec = build_model(Model("resnet8", width=4, stem="imagenet"), 3, (32, 32, 3))
+    params, model_state = spec.init(jax.random.key(0))
+    images = jax.random.uniform(jax.random.key(1), (4, 32, 32, 3))
+
+    def loss(params):
+        return jnp.sum(spec.apply_fn(params, model_state, images, True)[0] ** 2)
+
+    direction = jax.tree.map(jnp.ones_like, params)
+    forward = jax.jvp(jax.grad(loss), (params,), (direction,))[1]
+    reverse = jax.grad(lambda p: sum(map(jnp.vdot, jax.tree.leaves(jax.grad(loss)(p)), jax.tree.leaves(direction))))
+    chex.assert_trees_all_close(forward, reverse(params), rtol=1e-3, atol=1e-2)

@@ -10,9 +10,26 @@ the defaults themselves are the embedded digits problem, which needs no download
 """
 
 import dataclasses
-from collections.abc import Callable
-from typing import Any, ClassVar, Optional
+from typing import Any, Optional
 
+from ltu_jax.method_settings import (  # noqa: F401, what a configuration file may name
+    LTU,
+    METHOD_CONFIGS,
+    SSD,
+    Amnesiac,
+    BadTeacher,
+    Descent,
+    Finetune,
+    Fisher,
+    GradientAscent,
+    NegGradPlus,
+    PartialRetrain,
+    RandomLabel,
+    Retrain,
+    SalUn,
+    Scrub,
+    method_config,
+)
 from ltu_jax.setting import ConfigError, allowed_names, check, setting, settings
 
 
@@ -92,7 +109,7 @@ class Model:
     width: int = setting(16, "channels of the first ResNet stage; the paper's ResNet-18 has 64", low=1)
     stem: str = setting(
         "cifar",
-        "of a ResNet: a 3x3 convolution, or ImageNet's 7x7 and a pooling, that quarter the image",
+        "of a ResNet: a 3x3 convolution; or ImageNet's of 7x7 and a pooling, which together quarter height and width",
         choices=("cifar", "imagenet"),
     )
     patch_size: int = setting(4, "side of a ViT patch in pixels; must divide the image size", low=1)
@@ -102,9 +119,13 @@ class Model:
         choices=("float32", "bfloat16"),
     )
     mean: tuple[float, ...] = setting(
-        CIFAR10_MEAN, "of red, green and blue in [0,1]: what is taken from the images beforehand", low=0, high=1
+        CIFAR10_MEAN,
+        "of red, green and blue in [0,1]: what is taken from the images beforehand",
+        low=0,
+        high=1,
+        length=3,
     )
-    std: tuple[float, ...] = setting(CIFAR10_STD, "what they are divided by then", above=0)
+    std: tuple[float, ...] = setting(CIFAR10_STD, "what they are divided by then", above=0, length=3)
 
 
 @dataclasses.dataclass
@@ -142,185 +163,6 @@ class Attackers:
 
 
 @dataclasses.dataclass
-class LTU:
-    """LTU, sec. 3 of the paper; the defaults are what first experiments found, ``paper`` is Eq. 4 as it stands."""
-
-    needs_bank: ClassVar[bool] = True
-    name: str = setting("ltu", "the method; chosen by --config FILE.py:NAME")
-    epochs: float = setting(7.0, "passes over the forget set", above=0)
-    batch_size: int = setting(50, "forget samples a step", low=1)
-    query_size: int = setting(50, "k: samples in each query set", low=1)
-    num_queries: int = setting(3, "N: query sets; the samplers are taken in turn", low=1, high=64)
-    samplers: tuple[str, ...] = setting(
-        ("nearest_feature", "nearest_label", "uniform"),
-        "z1, z2, z3 of Eqs. 8-10",
-        choices=("nearest_feature", "nearest_label", "uniform"),
-    )
-    num_neighbours: int = setting(10, "z1 draws among this many nearest rows of each anchor", low=1)
-    label_vectors: str = setting(
-        "class_mean", "I of Eq. 9: class mean of the features, or one-hot", choices=("class_mean", "one_hot")
-    )
-    learning_rate: float = setting(0.01, "beta of Eq. 5: rate of the meta-update", above=0)
-    momentum: float = setting(0.9, "momentum of the meta-update; 0 is Eq. 5", low=0, high=0.9999)
-    schedule: str = setting("cosine", "learning rate over the run", choices=("cosine", "constant"))
-    inner_learning_rate: float = setting(0.01, "alpha of Eq. 2, in both halves", low=0)
-    tune_weight: float = setting(0.03, "weight of L_tune in Eq. 4, remember half only; 1 is the paper's", low=0)
-    forget_weight: float = setting(1.0, "factor on g_f before harmonization", low=0)
-    order: str = setting(
-        "second",
-        "exact second order, the naive double backward, first order, or no meta-optimization (Table 3)",
-        choices=("second", "naive", "first", "none"),
-    )
-    combine: str = setting(
-        "harmonize", "Eq. 12, or what Table 4 compares it with", choices=("harmonize", "add", "alternate")
-    )
-    remember: bool = setting(True, "the remembering feedback g_r (Table 3)")
-    forget: bool = setting(True, "the forgetting feedback g_f (Table 3)")
-    relabel: str = setting("step", "random labels of Eq. 6 drawn at each step, or once", choices=("step", "once"))
-    allow_true: bool = setting(True, "whether a random label may be the true one")
-    augment: bool = setting(True, "apply config.data.augment while unlearning")
-    save_memory: bool = setting(
-        False, "query sets one after another, and the support passed anew for each Hessian product: two more gradients"
-    )
-
-
-@dataclasses.dataclass
-class Retrain:
-    """Retraining from scratch on all remaining rows by ``config.training``: the gold model."""
-
-    needs_bank: ClassVar[bool] = False
-    name: str = setting("retrain", "the method; chosen by --config FILE.py:NAME")
-
-
-@dataclasses.dataclass
-class PartialRetrain:
-    """Retrain's recipe squeezed into a budget: at which cost does plain retraining catch up?"""
-
-    needs_bank: ClassVar[bool] = False
-    name: str = setting("partial_retrain", "the method; chosen by --config FILE.py:NAME")
-    flops: float = setting(1e12, "flops it may spend; warm-up and decay fit into what they buy", above=0)
-
-
-@dataclasses.dataclass
-class Descent:
-    """What the methods share that train on batches; the defaults are SalUn's published protocol."""
-
-    needs_bank: ClassVar[bool] = False
-    name: str = setting("", "the method; chosen by --config FILE.py:NAME")
-    epochs: float = setting(10.0, "passes over the rows that the method trains on", above=0)
-    batch_size: int = setting(256, "images a step", low=1)
-    optimizer: str = setting("sgd", "optimizer", choices=("sgd", "adam"))
-    learning_rate: float = setting(0.01, "peak learning rate", above=0)
-    momentum: float = setting(0.9, "SGD momentum, Adam's first beta", low=0, high=0.9999)
-    weight_decay: float = setting(5e-4, "L2 coefficient, added to the gradient of every parameter", low=0)
-    schedule: str = setting("constant", "learning rate over the run", choices=("cosine", "constant"))
-    augment: bool = setting(True, "apply config.data.augment while unlearning")
-    remain_per_forget: Optional[float] = setting(
-        None,
-        "remaining images an epoch (NegGrad+: a step) for each forget image, the rho subset repeated or cut as needed;"
-        " unset: each row of the subset once, the published protocol; GA sees none",
-        above=0,
-    )
-
-
-@dataclasses.dataclass
-class Finetune(Descent):
-    """FT: training goes on, on remaining rows alone."""
-
-
-@dataclasses.dataclass
-class GradientAscent(Descent):
-    """GA: up the loss of the forget rows; epochs over the forget set."""
-
-
-@dataclasses.dataclass
-class RandomLabel(Descent):
-    """RandL: forget rows with random labels, and remaining rows with their own."""
-
-    relabel_when: str = setting("batch", "when random labels are drawn", choices=("once", "epoch", "batch"))
-    allow_true: bool = setting(True, "whether a random label may be the true one")
-    order: str = setting(
-        "sequential",
-        "each epoch first the forget, then the remaining rows; or all shuffled",
-        choices=("sequential", "mixed"),
-    )
-
-
-@dataclasses.dataclass
-class SalUn(RandomLabel):
-    """SalUn: random label on the weights alone that matter most to the forget rows."""
-
-    keep_fraction: float = setting(0.5, "fraction of all weights that may move", above=0, high=1)
-
-
-@dataclasses.dataclass
-class BadTeacher(Descent):
-    """BadT: distils an untrained teacher on forget rows, the original on remaining ones."""
-
-    temperature: float = setting(1.0, "softens both teachers and the student", above=0)
-
-
-@dataclasses.dataclass
-class NegGradPlus(Descent):
-    """NegGrad+: down the loss of remaining rows and up that of forget rows at once; epochs over the remaining ones."""
-
-    remain_weight: float = setting(
-        0.95, "weight of the remaining rows' loss; the forget rows' is 1 minus it", above=0, high=1
-    )
-
-
-@dataclasses.dataclass
-class Scrub(Descent):
-    """SCRUB: away from the original on forget rows, towards it on remaining ones, in turn."""
-
-    max_epochs: float = setting(2.0, "epochs that begin with a pass away from the original", above=0)
-    temperature: float = setting(4.0, "softens teacher and student", above=0)
-    distil_weight: float = setting(0.001, "alpha: weight of the distillation on remaining rows", low=0)
-    label_weight: float = setting(0.99, "gamma: weight of their cross-entropy", low=0)
-
-
-@dataclasses.dataclass
-class Amnesiac(Descent):
-    """Amnesiac unlearning: takes back the recorded updates of the batches that held a forget row."""
-
-    recorded_epochs: float = setting(1.0, "last epochs of the original's training that are recorded", above=0)
-    epochs: float = setting(0.0, "passes over the remaining rows afterwards, to heal", low=0)
-
-
-@dataclasses.dataclass
-class Fisher:
-    """Fisher forgetting: noise where the remaining rows do not hold the weights."""
-
-    needs_bank: ClassVar[bool] = False
-    name: str = setting("fisher", "the method; chosen by --config FILE.py:NAME")
-    alpha: float = setting(1e-10, "size of the noise", above=0)
-    scaling: str = setting(
-        "paper",
-        "deviation (alpha / F)^(1/4), or the public code's (alpha / F)^(1/2) with its caps",
-        choices=("paper", "code"),
-    )
-    estimator: str = setting(
-        "example", "squared gradients of single rows, or SalUn's of whole batches", choices=("example", "batch")
-    )
-    batch_size: int = setting(
-        4, "rows at a time: memory is theirs x classes x the parameters; of estimator=batch what is squared", low=1
-    )
-
-
-@dataclasses.dataclass
-class SSD:
-    """SSD: selective synaptic dampening of weights that matter more to forget rows than to all."""
-
-    needs_bank: ClassVar[bool] = False
-    name: str = setting("ssd", "the method; chosen by --config FILE.py:NAME")
-    alpha: float = setting(
-        10.0, "a weight is dampened where its forget importance exceeds alpha times the other", above=0
-    )
-    dampening: float = setting(1.0, "lambda: dampened to lambda times the ratio of importances, at most to 1", above=0)
-    batch_size: int = setting(128, "rows whose mean gradient is squared", low=1)
-
-
-@dataclasses.dataclass
 class Evaluation:
     """What the result is compared with, and how it is scored."""
 
@@ -354,51 +196,6 @@ class Config:
     eval_every: int = setting(0, "steps between two scorings during the run, the best is kept; 0: none", low=0)
 
 
-METHOD_CONFIGS: dict[str, Callable[[], Any]] = {
-    "ltu": LTU,
-    "paper": lambda: LTU(tune_weight=1.0, forget_weight=1.0, momentum=0.0, schedule="constant", epochs=7.0),
-    "retrain": Retrain,
-    "partial_retrain": PartialRetrain,
-    "finetune": lambda: Finetune("finetune"),
-    "random_label": lambda: RandomLabel("random_label"),
-    "gradient_ascent": lambda: GradientAscent("gradient_ascent", epochs=5.0, learning_rate=5e-4),
-    "amnesiac": lambda: Amnesiac("amnesiac"),
-    "amnesiac_relabel": lambda: RandomLabel(
-        "amnesiac_relabel",
-        epochs=3.0,
-        batch_size=128,
-        optimizer="adam",
-        learning_rate=1e-4,
-        weight_decay=0.0,
-        augment=False,
-        relabel_when="once",
-        allow_true=False,
-        order="mixed",
-    ),
-    "fisher": Fisher,
-    "fisher_salun_compat": lambda: Fisher(alpha=1e-9, scaling="code", estimator="batch", batch_size=32),
-    "ssd": SSD,
-    "bad_teacher": lambda: BadTeacher(
-        "bad_teacher", epochs=1.0, optimizer="adam", learning_rate=1e-4, weight_decay=0.0, augment=False
-    ),
-    "salun": lambda: SalUn("salun", learning_rate=0.013),
-    "neggrad_plus": lambda: NegGradPlus("neggrad_plus"),
-    "scrub": lambda: Scrub("scrub", learning_rate=5e-4, optimizer="adam"),
-}
-"""What may stand after the colon of ``--config FILE.py:NAME``."""
-
-
-def method_config(name: str) -> Any:
-    """The settings of a method by name, for ``get_config`` of a configuration file.
-
-    Raises:
-      ConfigError: if there is no such method.
-    """
-    if name not in METHOD_CONFIGS:
-        raise ConfigError(f"method: {name!r} is unknown; {allowed_names(name, METHOD_CONFIGS)}")
-    return METHOD_CONFIGS[name]()
-
-
 def resolve(config: Config) -> Config:
     """Checks every field and fills the seeds; what comes out is what a run is a function of.
 
@@ -410,9 +207,6 @@ def resolve(config: Config) -> Config:
     for name, value, field in settings(config):
         if field.metadata and value is not None:
             check(name, value, field)
-    for name, value in (("mean", config.model.mean), ("std", config.model.std)):
-        if len(value) != 3:
-            raise ConfigError(f"config.model.{name}: {value!r} has {len(value)} numbers; allowed: three")
     name = config.method.name
     if ":" not in name and name not in METHOD_CONFIGS:
         raise ConfigError(f"config.method.name: {name!r} is unknown; {allowed_names(name, METHOD_CONFIGS)}")

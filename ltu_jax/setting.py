@@ -26,6 +26,7 @@ def setting(
     above: float | None = None,
     choices: tuple[str, ...] = (),
     custom: bool = False,
+    length: int | None = None,
 ) -> Any:
     """A dataclass field with its meaning and what is allowed.
 
@@ -37,11 +38,20 @@ def setting(
       above: an open lower bound; the value must be strictly larger.
       choices: the values allowed, for strings (each element, for tuples).
       custom: whether ``module:attribute`` is allowed beside ``choices``.
+      length: how many elements a tuple has; None is any number.
 
     Returns:
       The ``dataclasses.field`` that carries all this as metadata.
     """
-    meta = {"doc": doc, "low": low, "high": high, "above": above, "choices": choices, "custom": custom}
+    meta = {
+        "doc": doc,
+        "low": low,
+        "high": high,
+        "above": above,
+        "choices": choices,
+        "custom": custom,
+        "length": length,
+    }
     return dataclasses.field(default=default, metadata=meta)
 
 
@@ -63,7 +73,7 @@ def describe(field: dataclasses.Field) -> str:
 
 
 def _allowed(meta: Any) -> str:
-    bounds = []
+    bounds = [f"{meta['length']} numbers"] if meta["length"] is not None else []
     if meta["above"] is not None:
         bounds.append(f"> {meta['above']:g}")
     if meta["low"] is not None:
@@ -80,6 +90,8 @@ def check(name: str, value: Any, field: dataclasses.Field) -> None:
       ConfigError: the field by its dotted ``name``, the value, what is allowed.
     """
     meta = field.metadata
+    if meta["length"] is not None and len(value) != meta["length"]:
+        raise ConfigError(f"{name}: {value!r} has {len(value)} numbers; allowed: {_allowed(meta)}")
     for item in value if isinstance(value, tuple) else (value,):
         if isinstance(item, str) and meta["choices"] and item not in meta["choices"]:
             if not (meta["custom"] and ":" in item):

@@ -76,7 +76,7 @@ def _main(jobs: list[Job], cache: Path) -> int:
             todo.append((job, one))
             continue
         outcome = json.loads((job.workdir / "result.json").read_text())
-        if outcome.get("request_sha256") != request_sha256(job.config, one.source, one.splits):
+        if outcome.get("request_sha256") != request_sha256(job.config, one):
             where = str(job.workdir)
             raise ConfigError(f"--workdir: {where!r} holds a run on other data, ids or weights; allowed: a new folder")
         _show(outcome, job.workdir, "already done; result in")

@@ -41,6 +41,12 @@ def test_the_defaults_are_in_their_own_ranges():
         ("method.name", "retrain", "config.method.name: 'retrain' has settings of its own"),
         ("model.name", "resnet19", "config.model.name: 'resnet19' is unknown; .* did you mean 'resnet18'"),
         ("attackers.names", ("sorted",), "config.attackers.names: .* leaves no pair; allowed: two or more"),
+        (
+            "model.mean",
+            (0.5, 0.5),
+            r"config.model.mean: \(0.5, 0.5\) has 2 numbers; allowed: 3 numbers and >= 0 and <= 1",
+        ),
+        ("model.std", (0.2, 0.2, 0.0), "config.model.std: 0.0 is out of range; allowed: 3 numbers and > 0"),
         ("data.forget_kind", "ids", "config.data.forget_ids: None; allowed: a file with one id a line"),
     ],
 )
@@ -56,12 +62,6 @@ def test_a_mistake_is_one_line_with_field_value_and_what_is_allowed(path, value,
 def test_seeds_follow_the_one_seed_unless_given():
     seeds = resolve(Config(seed=5, seeds=config.Seeds(split=2))).seeds
     assert dataclasses.astuple(seeds) == (5, 2, 5)
-
-
-def test_the_paper_preset_is_eq_4_and_eq_5_as_they_stand():
-    paper = config.method_config("paper")
-    assert (paper.tune_weight, paper.forget_weight, paper.momentum, paper.schedule) == (1.0, 1.0, 0.0, "constant")
-    assert paper.name == "ltu" and (paper.order, paper.combine) == ("second", "harmonize")
 
 
 def test_settings_import_no_jax():

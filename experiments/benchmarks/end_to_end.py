@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any
 
 DEFAULT = "experiments/configs/cifar10_jpeg_small.py"
-RECIPES = "182:multistep,60,30,20,12,60x25,30x25,20x25,20x10,15x10,12x10,12@0.2"
+RECIPES = "182:multistep,60,30,20,12,8,24x16@0.05,30x25,24x25,20x16@0.05,20x25,20x10@0.02,15x10,12x10"  # results/speed
 
 
 def main() -> None:

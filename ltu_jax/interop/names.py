@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-Path = tuple[str, ...]
+LeafPath = tuple[str, ...]
 """Where a leaf lies: ``("params", "backbone", "conv1", "kernel")``."""
 
 _RENAMED = [  # the first that fits
@@ -39,7 +39,7 @@ NOT_WEIGHTS = ("num_batches_tracked",)
 class Place(NamedTuple):
     """Where a file keeps one of our leaves, and how."""
 
-    path: Path
+    path: LeafPath
     name: str
     third: int | None = None  # of the tensor's first axis; None is all of it
     pytorch: bool = True  # whether it is laid out as PyTorch does
@@ -69,12 +69,12 @@ class Place(NamedTuple):
         return laid_out.reshape(shape)
 
 
-def own_place(path: Path) -> Place:
+def own_place(path: LeafPath) -> Place:
     """A leaf under its own name, as it is: ``params.backbone.conv1.kernel``."""
     return Place(path, ".".join(path), pytorch=False)
 
 
-def pytorch_place(path: Path) -> Place | None:
+def pytorch_place(path: LeafPath) -> Place | None:
     """Where torchvision or timm keeps a leaf; None for a leaf that no ResNet and no ViT of ours has."""
     rooms = list(path[1:])
     leaf = rooms.pop() if rooms[-1] in _LEAVES else None

@@ -6,6 +6,7 @@ A file is rewritten by replacing the bytes of storages: names, types, order and 
 """
 
 import collections
+import contextlib
 import io
 import pickle
 import zipfile
@@ -103,24 +104,18 @@ def rewrite(path: Path, target: Path, tensors: Mapping[str, np.ndarray], field: 
                 out.writestr(entry, bytes(raw[storage]) if storage in raw else archive.read(entry))
 
 
-class _opened:  # noqa: N801, a context manager
+@contextlib.contextmanager
+def _opened(path: Path, field: str) -> Iterator[tuple[zipfile.ZipFile, str]]:
     """The zip archive at a path, and the name of the folder that all its entries lie in."""
-
-    def __init__(self, path: Path, field: str) -> None:
-        self._path, self._field = path, field
-
-    def __enter__(self) -> tuple[zipfile.ZipFile, str]:
-        try:
-            self._archive = zipfile.ZipFile(self._path)
-            (pickled,) = [name for name in self._archive.namelist() if name.endswith("/data.pkl")]
-            if any(entry.compress_type != zipfile.ZIP_STORED for entry in self._archive.infolist()):
-                raise ValueError("it is compressed")
-        except (OSError, ValueError, zipfile.BadZipFile) as error:
-            raise _refused(self._path, self._field, str(error)) from error
-        return self._archive, pickled.removesuffix("/data.pkl")
-
-    def __exit__(self, *_: object) -> None:
-        self._archive.close()
+    try:
+        archive = zipfile.ZipFile(path)
+        (pickled,) = [name for name in archive.namelist() if name.endswith("/data.pkl")]
+        if any(entry.compress_type != zipfile.ZIP_STORED for entry in archive.infolist()):
+            raise ValueError("compressed numbers")
+    except (OSError, ValueError, zipfile.BadZipFile) as error:
+        raise _refused(path, field, str(error)) from error
+    with archive:
+        yield archive, pickled.removesuffix("/data.pkl")
 
 
 def _state_dict(archive: zipfile.ZipFile, root: str, path: Path, field: str) -> dict[str, Stored]:

@@ -35,7 +35,7 @@ def load_weights(path: Path, template: ArrayTree, field: str = "config.weights")
       field: the setting, for messages.
 
     Returns:
-      The tree, in float32.
+      The tree, NumPy arrays in float32.
 
     Raises:
       ConfigError: if the file cannot be read, or holds other tensors than the model has, or of other shapes.
@@ -46,14 +46,14 @@ def load_weights(path: Path, template: ArrayTree, field: str = "config.weights")
     for place in _places(path, template, tensors, field):
         tensor, shape = tensors[place.name], tuple(shapes[place.path].shape)
         wanted = place.laid_out(np.broadcast_to(np.float32(0), shape)).shape
-        found = place.within(tensor)
-        if found.shape != wanted or (place.third is not None and len(tensor) != 3 * wanted[0]):
-            whole = wanted if place.third is None else (3 * wanted[0], *wanted[1:])
-            wrong.append(f"{place.name} of {list(tensor.shape)}, the model {list(whole)}")
-            continue
-        leaves[place.path] = jnp.asarray(place.leaf(found, shape), jnp.float32)
+        whole = wanted if place.third is None else (3 * wanted[0], *wanted[1:])
+        if tensor.shape != whole or not jnp.issubdtype(tensor.dtype, jnp.floating):
+            wrong.append(f"{place.name} of {tensor.dtype.name} {list(tensor.shape)}, the model {list(whole)}")
+        else:
+            leaves[place.path] = np.array(place.leaf(place.within(tensor), shape), np.float32, order="C")
     if wrong:
-        raise ConfigError(f"{field}: {str(path)!r} holds {_first(wrong, '; ')}; allowed: the shapes of config.model")
+        allowed = "floating point in the shapes of config.model"
+        raise ConfigError(f"{field}: {str(path)!r} holds {_first(wrong, '; ')}; allowed: {allowed}")
     return flax.traverse_util.unflatten_dict(leaves)
 
 
@@ -71,8 +71,9 @@ def save_weights(path: Path, target: Path, weights: ArrayTree, field: str = "con
         part = place.within(tensors[place.name])
         part[...] = place.laid_out(np.asarray(leaves[place.path])).astype(part.dtype)
     if path.suffix == ".msgpack":
-        nested = flax.traverse_util.unflatten_dict(tensors, sep=".")
-        target.write_bytes(flax.serialization.msgpack_serialize(nested))
+        nested = flax.serialization.msgpack_restore(path.read_bytes())
+        flat = flax.traverse_util.flatten_dict(nested, keep_empty_nodes=True, sep=".") | tensors
+        target.write_bytes(flax.serialization.msgpack_serialize(flax.traverse_util.unflatten_dict(flat, sep=".")))
     elif path.suffix == ".safetensors":
         _write_safetensors(path, target, tensors)
     else:
@@ -147,5 +148,5 @@ def _write_safetensors(path: Path, target: Path, tensors: Mapping[str, np.ndarra
     for name, described in json.loads(raw[8:start]).items():
         if name != "__metadata__":
             first, last = described["data_offsets"]
-            raw[start + first : start + last] = np.ascontiguousarray(tensors[name]).tobytes()
+            raw[start + first : start + last] = tensors[name].tobytes()
     target.write_bytes(raw)

@@ -116,9 +116,9 @@ class Maker:
     def original(self, splits: Splits) -> Cached:
         """The original, as given or trained; recorded, the forget set is part of what made it."""
         if self.weights is not None:
-            model_state = {name: tree for name, tree in self.weights.items() if name != "params"}
-            given = {"params": self.weights["params"], "model_state": model_state, "seconds": jnp.zeros(())}
-            return Cached(given, 0.0, True)
+            given = jax.tree.map(jnp.asarray, dict(self.weights))  # onto the device
+            params = given.pop("params")
+            return Cached({"params": params, "model_state": given, "seconds": jnp.zeros(())}, 0.0, True)
         wanted = Wanted("original", splits.train, ORIGINAL, 0)
         if self.recorded_epochs is None:
             return self.model(wanted)

@@ -1,7 +1,6 @@
 """``prepare(config) -> Problem``: data, splits, original, Retrain and attackers, made once and cached."""
 
 import dataclasses
-import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -54,10 +53,17 @@ class Problem:
         )
 
     @property
+    def request_sha256(self) -> str:
+        """Hash of what was asked for: see the function of this name."""
+        original = {"params": self.original.params, **self.original.model_state}
+        given = original if self.config.weights is not None else None
+        return request_sha256(self.config, Loaded(self.source, self.splits, self.spec, given))
+
+    @property
     def identity(self) -> str:
         """Hash of everything that an unlearning run on this problem is a function of."""
         models = [self.original.params, self.original.model_state, self.bank and self.bank.params, self.updates]
-        return digest(request_sha256(self.config, self.source, self.splits), tree_sha256(models))
+        return digest(self.request_sha256, tree_sha256(models))
 
     def score(self, state: UnlearnState) -> Scores:
         """The paper's measures of a state on this problem."""
@@ -134,12 +140,10 @@ def load(config: Config, progress: Progress = silent, *, source: Source | None =
     return Loaded(source, splits, spec, load_weights(Path(config.weights), {"params": params, **model_state}))
 
 
-def request_sha256(config: Config, source: Source, splits: Splits) -> str:
+def request_sha256(config: Config, loaded: Loaded) -> str:
     """Hash of settings, data, given weights and rows to be forgotten: two runs with the same one have one answer."""
-    parts = [asked_for(to_dict(config)), splits.sha256(), source.sha256()]
-    if config.weights is not None:
-        parts.append(hashlib.sha256(Path(config.weights).read_bytes()).hexdigest())
-    return digest(*parts)
+    given = [] if loaded.weights is None else [tree_sha256(loaded.weights)]
+    return digest(asked_for(to_dict(config)), loaded.splits.sha256(), loaded.source.sha256(), *given)
 
 
 def prepare(

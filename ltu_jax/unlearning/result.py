@@ -16,7 +16,7 @@ from ltu_jax.evaluation.scores import gap, mean_scores, spread
 from ltu_jax.setting import digest, to_dict
 from ltu_jax.training.cost import Cost, image_flops
 from ltu_jax.types import Scores, UnlearnState
-from ltu_jax.unlearning.problem import Problem, request_sha256
+from ltu_jax.unlearning.problem import Problem
 from ltu_jax.unlearning.saving import History
 
 SCHEMA_VERSION = 2
@@ -68,7 +68,7 @@ def make_result(problem: Problem, state: UnlearnState, history: History, started
         "cost": _cost(problem, history),
         "time": {"compile_s": history.compile_s, "unlearn_s": history.ut_minutes * 60, **seconds},
         "splits_sha256": splits.sha256(),
-        "request_sha256": request_sha256(config, problem.source, splits),
+        "request_sha256": problem.request_sha256,
         "provenance": {**provenance(started), "config_sha256": digest(to_dict(config))},
     }
 

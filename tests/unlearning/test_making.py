@@ -3,6 +3,7 @@
 import contextlib
 
 import chex
+import numpy as np
 import pytest
 from small import small_config
 
@@ -69,6 +70,11 @@ def test_what_a_problem_needs_is_told_by_its_method():
     assert kinds(config.LTU()) == ["original", "retrain", "retrain", "shadow", "shadow"]
     assert kinds(config.Retrain()) == ["original", "retrain", "retrain"]
     assert kinds(config.Amnesiac("amnesiac", recorded_epochs=1.0)) == ["retrain", "retrain"]
+    given = Maker(small_config(method=config.Retrain()), source, spec, None, silent, {"params": {"w": np.ones(2)}})
+    assert [wanted.kind for wanted in given.wanted(splits)] == ["retrain", "retrain"]
+    original = given.original(splits).value
+    np.testing.assert_array_equal(original["params"]["w"], np.ones(2))
+    assert original["model_state"] == {} and original["seconds"] == 0
 
 
 def test_the_key_of_a_model_is_what_it_is_a_function_of():

@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 
 import chex
+import flax.serialization
 import jax
 import numpy as np
 import pytest
@@ -117,6 +118,21 @@ def test_a_model_of_ones_own_is_another_model_once_its_file_is_edited(tmp_path, 
     assert trained(settings, cache)[1] == []
     (tmp_path / "edited_model.py").write_text(code + "# edited\n")
     assert trained(settings, cache)[1][0] == "original"
+
+
+@pytest.mark.smoke
+def test_given_weights_are_part_of_what_was_asked_for_and_need_no_recording(tmp_path):
+    path = tmp_path / "w.msgpack"
+    settings = small_config(weights=str(path))
+    hashes = set()
+    for value in (0.0, 1.0):
+        params = {"w1": np.full((192, 16), value, np.float32), "w2": np.zeros((16, 10), np.float32)}
+        path.write_bytes(flax.serialization.msgpack_serialize({"params": params}))
+        hashes.add(module.request_sha256(settings, load(settings)))
+    hashes.add(module.request_sha256(settings, load(small_config())))
+    assert len(hashes) == 3
+    with pytest.raises(ConfigError, match="config.weights: .* amnesiac needs what is recorded in training; allowed"):
+        load(small_config(weights=str(path), method=config.Amnesiac("amnesiac")))
 
 
 @pytest.mark.smoke

@@ -48,9 +48,21 @@ class Data:
 
     name: str = setting(
         "digits",
-        "'digits' (embedded), 'folder', 'tiny_imagenet', or a TFDS image-classification data set",
+        "'digits' (embedded), 'folder', 'table', 'arrays', 'tiny_imagenet', or a TFDS image-classification data set",
     )
     data_dir: Optional[str] = setting(None, "where the data lies; else TFDS_DATA_DIR, else ~/tensorflow_datasets")
+    table: Optional[str] = setting(
+        None,
+        "of data.name table: CSV or Parquet file with the columns path (within data_dir, else beside the file), label,"
+        " id (else the path) and part (train or test; else all are train)",
+    )
+    class_names: tuple[str, ...] = setting(
+        (), "the model's classes in their order, where the data name them; () takes the names found, sorted"
+    )
+    num_classes: Optional[int] = setting(
+        None, "of data.name table or arrays: labels are 0 to this less one; unset takes the largest label found", low=2
+    )
+    skip_unreadable: bool = setting(False, "leave out images that cannot be decoded, and say how many, else stop")
     memory_map: Optional[str] = setting(
         None, "folder that keeps the decoded images as one file, mapped into memory; unset reads them into memory"
     )
@@ -73,11 +85,19 @@ class Data:
     )
     reserve_size: Optional[int] = setting(
         None,
-        "rows set aside for the attackers' shadows; unset takes 2 x train_size from the spare rows,"
-        " or 10 % of the training part where train_size is unset",
+        "rows set aside for the attackers; unset takes 2 x train_size from the spare rows, or 10 % of the training part"
+        " where train_size is unset, or a third of the test part (held_out test)",
         low=4,
     )
-    test_size: Optional[int] = setting(None, "rows of the test part used; unset takes all", low=1)
+    test_size: Optional[int] = setting(
+        None, "rows of the test part used; unset takes all, or a third (held_out test)", low=1
+    )
+    held_out: str = setting(
+        "auto",
+        "where rows that were never trained on come from: the training part, cut, or the test part, the training part"
+        " being trained on as a whole; auto: test where config.weights are given and there is a test part",
+        choices=("auto", "train", "test"),
+    )
     test_fraction: float = setting(0.2, "test part where the data set has none of its own", above=0, high=0.9)
     augment: str = setting("none", "augmentation in training and unlearning", choices=("none", "flip", "crop_flip"))
     forget_kind: str = setting(
@@ -155,6 +175,12 @@ class Attackers:
         "architectures in the bank, at least two: support and query are different ones",
         choices=("sorted", "labelled", "metrics", "classwise"),
     )
+    fitted_on: str = setting(
+        "auto",
+        "whose outputs the attackers learn from: shadow models of the reserve, or the original itself, the rho subset"
+        " against the reserve, which costs next to nothing; auto: shadows, unless config.weights are given",
+        choices=("auto", "shadows", "original"),
+    )
     num_shadows: int = setting(3, "shadow models; the last is held out to report the attackers' AUC", low=2, high=64)
     draws: int = setting(4, "augmented passes over each shadow's rows that the attackers are fitted on", low=1)
     epochs: int = setting(30, "passes of each attacker's fit over the shadow outputs", low=1)
@@ -168,6 +194,19 @@ class Evaluation:
 
     num_retrain: int = setting(1, "Retrain models to compare with; 0 compares with none", low=0, high=64)
     batch_size: int = setting(500, "images a forward pass", low=1)
+
+
+@dataclasses.dataclass
+class Calibration:
+    """How a request (``--forget``) finds out how hard to forget: there is no Retrain to tell it."""
+
+    trials: int = setting(6, "learning rates tried; 0 takes those of config.method as they are", low=0, high=100)
+    factor: float = setting(10.0, "how far from method.learning_rate they may lie, up and down", above=1)
+    evaluations: int = setting(20, "times that a trial looks how far it is; the best of them is where it stops", low=2)
+    patience: int = setting(6, "looks without a better one after which a trial is given up", low=1)
+    tolerance: float = setting(
+        2.0, "points of accuracy that may be lost beyond noise, on remaining and on held-out rows", low=0, high=100
+    )
 
 
 @dataclasses.dataclass
@@ -191,6 +230,7 @@ class Config:
     attackers: Attackers = dataclasses.field(default_factory=Attackers)
     method: Any = dataclasses.field(default_factory=LTU)
     evaluation: Evaluation = dataclasses.field(default_factory=Evaluation)
+    calibration: Calibration = dataclasses.field(default_factory=Calibration)
     log_every: int = setting(1, "steps between two rows of metrics.jsonl", low=1)
     save_every: int = setting(50, "steps between two checkpoints", low=1)
     eval_every: int = setting(0, "steps between two scorings during the run, the best is kept; 0: none", low=0)
@@ -219,6 +259,9 @@ def resolve(config: Config) -> Config:
         raise ConfigError("config.method.samplers: () draws nothing; allowed: one or more of its names")
     if config.data.forget_kind == "ids" and config.data.forget_ids is None:
         raise ConfigError("config.data.forget_ids: None; allowed: a file with one id a line, with forget_kind=ids")
+    if config.attackers.fitted_on == "auto":
+        fitted_on = "shadows" if config.weights is None else "original"
+        config = dataclasses.replace(config, attackers=dataclasses.replace(config.attackers, fitted_on=fitted_on))
     if config.num_seeds > 1:
         return config
     seeds = {f: s if s is not None else config.seed for f, s in dataclasses.asdict(config.seeds).items()}

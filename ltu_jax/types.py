@@ -171,7 +171,7 @@ class Splits:
     remain: np.ndarray
     validation: np.ndarray  # never trained on; for scores during a run and warnings
     test: np.ndarray
-    reserve: np.ndarray  # the shadows' rows: never seen by the original or by a score
+    reserve: np.ndarray  # the attackers' rows: never seen by the original or by a score
     test_forgotten: np.ndarray  # test rows of a class that is forgotten whole, else empty
 
     @property

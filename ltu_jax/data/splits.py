@@ -29,18 +29,10 @@ def make_splits(source: Source, data: Data, seed: int) -> Splits:
       ConfigError: if there are too few rows, or what is to be forgotten is not in the training rows.
     """
     rng = np.random.default_rng([seed, 0])
-    pool, test = rng.permutation(source.num_train), np.arange(source.num_train, len(source.labels))
-    if not len(test):
-        test, pool = np.split(pool, [round(data.test_fraction * len(pool))])
-    if data.test_size is not None:
-        _enough("test_size", data.test_size, len(test))
-        test = rng.permutation(test)[: data.test_size]
-    num_rows = len(pool)  # the training part
-    validation, pool = np.split(pool, [round(data.validation_fraction * num_rows)])
-    num_reserve, num_train = _sizes(data, len(pool), num_rows)
-    if num_reserve < 4:
-        raise ConfigError(f"config.data.reserve_size: {num_reserve} rows are left for the shadows; allowed: >= 4")
-    train, reserve = np.sort(pool[:num_train]), pool[num_train : num_train + num_reserve]
+    cut = _cut_test_part if data.held_out == "test" else _cut_training_part
+    train, validation, test, reserve = cut(source, data, rng)
+    if len(reserve) < 4:
+        raise ConfigError(f"config.data.reserve_size: {len(reserve)} rows are left for the attackers; allowed: >= 4")
 
     forget = _forget_rows(source, train, data, seed)
     remain = np.setdiff1d(train, forget)
@@ -87,6 +79,43 @@ def read_ids(path: str) -> list[str]:
     if not ids:
         raise ConfigError(f"config.data.forget_ids: {path!r} holds no id; allowed: one id a line")
     return ids
+
+
+def _cut_training_part(source: Source, data: Data, rng: np.random.Generator) -> tuple[np.ndarray, ...]:
+    """Train, validation, test and reserve; validation and reserve are training rows that the original is kept from."""
+    pool, test = rng.permutation(source.num_train), np.arange(source.num_train, len(source.labels))
+    if not len(test):
+        test, pool = np.split(pool, [round(data.test_fraction * len(pool))])
+    if data.test_size is not None:
+        _enough("test_size", data.test_size, len(test))
+        test = rng.permutation(test)[: data.test_size]
+    num_rows = len(pool)  # the training part
+    validation, pool = np.split(pool, [round(data.validation_fraction * num_rows)])
+    num_reserve, num_train = _sizes(data, len(pool), num_rows)
+    return np.sort(pool[:num_train]), validation, test, pool[num_train : num_train + num_reserve]
+
+
+def _cut_test_part(source: Source, data: Data, rng: np.random.Generator) -> tuple[np.ndarray, ...]:
+    """The same for an original that was trained elsewhere, on the training part: the test part is all it never saw.
+
+    A third of it each is for validation, for scores and for the attackers, unless sizes are given.
+    """
+    train, held_out = rng.permutation(source.num_train), np.arange(source.num_train, len(source.labels))
+    if len(held_out) < 6:
+        raise ConfigError(
+            f"config.data.held_out: 'test', but {source.name!r} has {len(held_out)} rows in its test part;"
+            " allowed: 6 or more rows that the model was never trained on, or 'train'"
+        )
+    if data.train_size is not None:
+        _enough("train_size", data.train_size, len(train))
+        train = train[: data.train_size]
+    third = len(held_out) // 3
+    num_reserve = third if data.reserve_size is None else data.reserve_size
+    num_test = third if data.test_size is None else data.test_size
+    _enough("reserve_size", num_reserve, len(held_out) - 2)
+    _enough("test_size", num_test, len(held_out) - num_reserve - 1)
+    reserve, test, validation = np.split(rng.permutation(held_out), [num_reserve, num_reserve + num_test])
+    return np.sort(train), validation, test, reserve
 
 
 def _enough(field: str, wanted: int, there: int) -> None:

@@ -161,7 +161,9 @@ def _attackers(result: Mapping[str, Any]) -> str:
         lines.append(markup.row(escape(str(attacker["name"])), [*aucs, note]))
     caption = (
         "AUC in telling members from non-members: 1 is perfect, 0.5 is a coin. An attacker at "
-        f"{table.NO_GUIDANCE_AUC} or less on held-out shadows cannot guide the forgetting."
+        f"{table.NO_GUIDANCE_AUC} or less on outputs that it was not fitted on cannot guide the forgetting."
     )
-    heads = ("", "held-out shadows", "original", "unlearned", "")
+    if result.get("attackers_fitted_on") == "original":
+        caption += " " + table.FITTED_ON_ORIGINAL
+    heads = ("", "held-out outputs", "original", "unlearned", "")
     return markup.section("Attackers that guided the forgetting", markup.table(heads, lines, caption)) if lines else ""

@@ -15,6 +15,10 @@ MEANINGS = {
     "mi": "forget rows that the held-out attacker calls non-members",
     "ut": "unlearning time in minutes, compilation and evaluation excluded",
 }
+FITTED_ON_ORIGINAL = (
+    "They were fitted on the original itself, the remaining rows given against rows it never saw, not on shadow models:"
+    " do not compare with runs that have them."
+)
 SPREAD = "Between two Retrain models"
 TIMES = {
     "unlearn_s": "unlearning",

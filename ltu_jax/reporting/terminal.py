@@ -49,6 +49,8 @@ def print_result(result: Mapping[str, Any], console: "Console | None" = None) ->
     if result.get("attackers"):
         console.print()
         console.print(_attackers(result["attackers"]))
+        if result.get("attackers_fitted_on") == "original":
+            line(table.FITTED_ON_ORIGINAL, "dim")
     console.print()
     times = [(words, result["time"].get(name)) for name, words in table.TIMES.items()]
     line(f"Time: {', '.join(f'{words} {table.duration(t)}' for words, t in times if t is not None) or '-'}")
@@ -102,7 +104,7 @@ def _attackers(attackers: list[Mapping[str, Any]]) -> Any:
     from rich.text import Text
 
     shown = _table(2)
-    for head in ("\nattacker", "AUC on\nshadows", "\noriginal", "\nunlearned", ""):
+    for head in ("\nattacker", "AUC\nheld out", "\noriginal", "\nunlearned", ""):
         shown.add_column(head, justify="left" if head in ("\nattacker", "") else "right")
     for attacker in attackers:
         aucs = [table.number(attacker.get(f"auc_{on}"), 3) for on in ("shadow", "original", "unlearned")]

@@ -67,7 +67,7 @@ def estimate(config: Config, loaded: Loaded) -> dict[str, Any]:
         "retrain": config.evaluation.num_retrain * num_train_steps(config.training, len(splits.remain)),
         "shadows": config.attackers.num_shadows * num_train_steps(config.training, len(splits.reserve) // 2),
     }
-    if not getattr(config.method, "needs_bank", True):
+    if not getattr(config.method, "needs_bank", True) or config.attackers.fitted_on == "original":
         steps["shadows"] = 0
     flops: dict[str, float | None] = {name: plain * count for name, count in steps.items()}
     flops["unlearning"] = image.of(method.cost(visible).of(steps["unlearning"])) if method.cost else None

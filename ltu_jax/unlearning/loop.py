@@ -17,7 +17,7 @@ from ltu_jax.data.splits import remain_subset
 from ltu_jax.methods.base import Method
 from ltu_jax.training.dispatch import compile_clock, compile_steps, stack_trees, unstack_tree
 from ltu_jax.types import Progress, Source, Splits, UnlearnState, Visible, silent
-from ltu_jax.unlearning.monitor import Monitor, make_monitor
+from ltu_jax.unlearning.monitor import Judge, make_monitor
 from ltu_jax.unlearning.saving import History, Run, Saving, recorder
 
 MAX_STEPS_PER_CALL = 50
@@ -32,6 +32,7 @@ class Start(NamedTuple):
     source: Source
     split_seed: int = 0  # draws the rho subset
     saving: Saving | None = None  # where to save and resume; None keeps nothing
+    judge: Judge | None = None  # what the run scores itself by; None is ``monitor.Monitor``
 
 
 def run_unlearning(
@@ -46,13 +47,14 @@ def run_unlearning(
     log_every: int = 1,
     eval_every: int = 0,
     saving: Saving | None = None,
+    judge: Judge | None = None,
     batch_size: int = 500,
     progress: Progress = silent,
 ) -> tuple[UnlearnState, History]:
     """Makes a trained model forget ``splits.forget``.
 
     With ``eval_every`` the model is scored during the run on the forget rows, the rho subset and the
-    validation rows, and the state of the smallest ``monitor.distance`` is returned.
+    validation rows, and the state of the smallest ``distance`` is returned.
 
     Args:
       method: what to run.
@@ -65,6 +67,7 @@ def run_unlearning(
       log_every: steps between two rows of the history.
       eval_every: steps between two scorings; 0 for none.
       saving: where to save and resume; None keeps nothing.
+      judge: what the run scores itself by, and when it stops early; None is ``monitor.Monitor``.
       batch_size: images a forward pass of the scoring.
       progress: told about every finished step.
 
@@ -78,7 +81,7 @@ def run_unlearning(
       CheckpointError: if the checkpoint to resume from is damaged.
     """
     (one,) = run_together(
-        [Start(method, state, splits, source, split_seed, saving)],
+        [Start(method, state, splits, source, split_seed, saving, judge)],
         num_steps=num_steps,
         remain_fraction=remain_fraction,
         log_every=log_every,
@@ -123,11 +126,11 @@ def run_together(
     """
     method = starts[0].method
     visible = [_cut(start, remain_fraction) for start in starts]
-    monitors = [
-        make_monitor(start.state, start.source, start.splits, rows, batch_size)
+    judges = [
+        start.judge or make_monitor(start.state, start.source, start.splits, rows, batch_size)
         for start, rows in zip(starts, visible, strict=True)
     ]
-    if eval_every and None in monitors:
+    if eval_every and None in judges:
         raise ValueError("eval_every: needs validation rows and a request of single rows; allowed: 0")
     steps = {method.num_steps(rows) for rows in visible} if num_steps is None else {num_steps}
     if len(steps) > 1:
@@ -142,36 +145,40 @@ def run_together(
         advance = stack.enter_context(progress("unlearning", num_steps * len(runs)))
         advance(sum(run.step for run in runs))
         reads: dict[tuple[int, ...], Any] = {}  # of the runs that step together now
-        while (step := min(run.step for run in runs)) < num_steps:
-            now = tuple(i for i, run in enumerate(runs) if run.step == step)
+        while going := [i for i, run in enumerate(runs) if run.step < num_steps and not run.history.stopped_early]:
+            step = min(runs[i].step for i in going)
+            now = tuple(i for i in going if runs[i].step == step)
             if now not in reads:
                 reads = {now: _as_one([(contexts[i], visible[i]) for i in now])}
-            ends = [num_steps, step + MAX_STEPS_PER_CALL, *(run.step for run in runs if run.step > step)]
+            ends = [num_steps, step + MAX_STEPS_PER_CALL, *(runs[i].step for i in going if runs[i].step > step)]
             periods = [eval_every, *(start.saving.every for start in starts if start.saving)]
             count = min([*ends, *(step + p - step % p for p in periods if p)]) - step
             taken = _take_steps([runs[i] for i in now], method, reads[now], count)
             for i, rows in zip(now, taken, strict=True):
-                run, monitor = runs[i], monitors[i]
-                if monitor is not None and eval_every and (run.step % eval_every == 0 or run.step == num_steps):
-                    scores = monitor.score(run.state)
+                run, judge = runs[i], judges[i]
+                if judge is not None and eval_every and (run.step % eval_every == 0 or run.step == num_steps):
+                    scores = judge.score(run.state)
                     rows[-1] |= {f"eval/{name}": value for name, value in scores.items()}
                     _keep_best(run, scores["distance"])
+                    before = [row["eval/distance"] for row in run.history.rows if "eval/distance" in row]
+                    hopeless = judge.is_hopeless([*before, scores["distance"]])
+                    run.history.stopped_early = run.step < num_steps and hopeless
                 logged = [
                     r for r in rows if r["step"] % log_every == 0 or r["step"] == num_steps or "eval/distance" in r
                 ]
-                records[i].record(run, logged, last=run.step == num_steps)
+                records[i].record(run, logged, last=run.step == num_steps or run.history.stopped_early)
                 advance(count)
-    return [_end(*all_of_it) for all_of_it in zip(starts, runs, visible, monitors, strict=True)]
+    return [_end(*all_of_it) for all_of_it in zip(starts, runs, visible, judges, strict=True)]
 
 
-def _end(start: Start, run: Run, visible: Visible, monitor: Monitor | None) -> tuple[UnlearnState, History]:
+def _end(start: Start, run: Run, visible: Visible, judge: Judge | None) -> tuple[UnlearnState, History]:
     history, method = run.history, start.method
     if method.cost is not None:
         history.cost = method.cost(visible).of(run.step)._asdict()
     history.rho = len(visible.remain.labels) / len(start.splits.remain)
     state = run.best if run.best is not None and history.best_step is not None else run.state
-    if monitor is not None and not method.sees_all:
-        history.warnings = monitor.warnings(state)
+    if judge is not None and not method.sees_all:
+        history.warnings = judge.warnings(state)
     return state, history
 
 

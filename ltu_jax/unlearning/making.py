@@ -16,6 +16,7 @@ import numpy as np
 from ltu_jax.attackers.bank import Bank
 from ltu_jax.attackers.fit import Outputs, asked_outputs, attacker_auc, fit_bank
 from ltu_jax.config import Config
+from ltu_jax.data.splits import remain_subset
 from ltu_jax.evaluation.scores import evaluate
 from ltu_jax.models.build import ModelSpec
 from ltu_jax.setting import digest, to_dict
@@ -78,7 +79,9 @@ class Maker:
         """All models of a problem that are trained without recording."""
         trained = self.recorded_epochs is None and self.weights is None
         originals = [Wanted("original", splits.train, ORIGINAL, 0)] if trained else []
-        shadows = range(self.config.attackers.num_shadows) if getattr(self.config.method, "needs_bank", True) else ()
+        settings = self.config.attackers
+        needs_shadows = getattr(self.config.method, "needs_bank", True) and settings.fitted_on != "original"
+        shadows = range(settings.num_shadows) if needs_shadows else ()
         return [*originals, *self.retrains(splits), *(self.shadow(splits.reserve, i)[0] for i in shadows)]
 
     def retrains(self, splits: Splits) -> list[Wanted]:
@@ -139,7 +142,11 @@ class Maker:
 
     def state(self, model: Cached) -> UnlearnState:
         """The state that a run starts from."""
-        params, model_state = model.value["params"], model.value["model_state"]
+        return self.state_of(model.value)
+
+    def state_of(self, model: ArrayTree) -> UnlearnState:
+        """``state`` of a model as it lies in the cache."""
+        params, model_state = model["params"], model["model_state"]
         rng = jax.random.fold_in(jax.random.key(self.config.seeds.unlearn or 0), UNLEARN)
         return make_state(self.spec.apply_fn, params, model_state, SGD, rng)
 
@@ -153,17 +160,38 @@ class Maker:
 
         return Scores(**cached_numbers(self.cache, "scores", key, make))
 
-    def bank(self, splits: Splits) -> tuple[Bank, dict[str, float], float]:
-        """The bank, each attacker's AUC on the shadow held out, and the seconds that it cost."""
+    def bank(self, splits: Splits, original: UnlearnState) -> tuple[Bank, dict[str, float], float]:
+        """The bank, each attacker's AUC on outputs it was not fitted on, and the seconds that it cost."""
         settings = self.config.attackers
         key = [*self.key(Wanted("shadows", splits.reserve, SHADOWS, 0)), dataclasses.asdict(settings)]
-        made = cached(self.cache, "attackers", key, lambda: self.fit_bank(splits.reserve))
+        if settings.fitted_on != "original":
+            made = cached(self.cache, "attackers", key, lambda: self.fit_bank(splits.reserve))
+        else:
+            known = remain_subset(splits, self.config.data.remain_fraction, self.config.seeds.split or 0)
+            key += [digest(known.tolist()), tree_sha256([original.params, original.model_state])]
+            made = cached(self.cache, "attackers", key, lambda: self.fit_bank_on(original, known, splits.reserve))
         auc = {name: float(made.value["auc"][name]) for name in settings.names}
         return Bank(made.value["params"], tuple(settings.names)), auc, float(made.value["seconds"])
+
+    def fit_bank_on(self, original: UnlearnState, known: np.ndarray, held_out: np.ndarray) -> dict[str, ArrayTree]:
+        """``fit_bank`` without shadows: on the original itself, rows it was trained on against rows it never saw.
+
+        A fifth of each is kept to report the attackers' AUC.
+        """
+        settings, seed, start = self.config.attackers, self.config.seeds.train or 0, time.perf_counter()
+        rng = np.random.default_rng([seed, SHADOWS])
+        sides = [np.split(rng.permutation(rows), [max(1, len(rows) // 5)]) for rows in (known, held_out)]
+        keys = jax.random.split(jax.random.fold_in(jax.random.key(seed), ASKING))
+        kept, fitted_on = (
+            self._ask(original, *(side[part] for side in sides), keys[part], draws)
+            for part, draws in enumerate((1, settings.draws))
+        )
+        return self._fitted(fitted_on, kept, start)
 
     def fit_bank(self, reserve: np.ndarray) -> dict[str, ArrayTree]:
         """The fitted attackers, their AUC, and the seconds of the shadows' steps and of everything after."""
         settings, seed = self.config.attackers, jax.random.key(self.config.seeds.train or 0)
+        asking = jax.random.fold_in(seed, ASKING)
         outputs, seconds, start = [], 0.0, time.perf_counter()
         for i in range(settings.num_shadows):
             wanted, inside, outside = self.shadow(reserve, i)
@@ -171,22 +199,29 @@ class Maker:
             shadow = self.model(wanted).value
             # What its steps took, now or when it was made; not how long it took to find it.
             seconds += float(shadow["seconds"]) - (time.perf_counter() - before)
-            outputs.append(
-                asked_outputs(
-                    self.spec.apply_fn,
-                    shadow["params"],
-                    shadow["model_state"],
-                    self.source.rows(inside),
-                    self.source.rows(outside),
-                    jax.random.fold_in(jax.random.fold_in(seed, ASKING), i),
-                    batch_size=self.config.training.batch_size,
-                    augment=self.config.data.augment,
-                    draws=1 if held_out else settings.draws,
-                )
-            )
+            draws = 1 if held_out else settings.draws
+            outputs.append(self._ask(self.state_of(shadow), inside, outside, jax.random.fold_in(asking, i), draws))
         fitted_on = Outputs(*(jnp.concatenate(x) for x in zip(*outputs[:-1], strict=True)))
-        bank = fit_bank(fitted_on, settings, self.source.num_classes, jax.random.fold_in(seed, FIT))
-        auc = {name: jnp.float32(value) for name, value in attacker_auc(bank, outputs[-1]).items()}
+        return self._fitted(fitted_on, outputs[-1], start, seconds)
+
+    def _ask(self, state: UnlearnState, members: np.ndarray, others: np.ndarray, key: jax.Array, draws: int) -> Outputs:
+        return asked_outputs(
+            self.spec.apply_fn,
+            state.params,
+            state.model_state,
+            self.source.rows(members),
+            self.source.rows(others),
+            key,
+            batch_size=self.config.training.batch_size,
+            augment=self.config.data.augment,
+            draws=draws,
+        )
+
+    def _fitted(self, outputs: Outputs, kept: Outputs, start: float, seconds: float = 0.0) -> dict[str, ArrayTree]:
+        """Attackers fitted on outputs, their AUC on those kept, and the seconds since ``start`` with those before."""
+        key = jax.random.fold_in(jax.random.key(self.config.seeds.train or 0), FIT)
+        bank = fit_bank(outputs, self.config.attackers, self.source.num_classes, key)
+        auc = {name: jnp.float32(value) for name, value in attacker_auc(bank, kept).items()}
         seconds += time.perf_counter() - start
         return {"params": bank.params, "auc": auc, "seconds": jnp.float32(seconds)}
 

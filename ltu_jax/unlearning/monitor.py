@@ -5,13 +5,30 @@ the original did. Both can be seen on the forget rows, the rho subset and a vali
 """
 
 import math
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
 from ltu_jax.evaluation.scores import accuracy
 from ltu_jax.training.predict import eval_forward, predict
 from ltu_jax.types import Rows, Source, Splits, UnlearnState, Visible
+
+
+class Judge(Protocol):
+    """What a run scores itself by."""
+
+    def score(self, state: UnlearnState) -> dict[str, float]:
+        """Measures of a state, and among them ``distance``: the state of the smallest one is kept."""
+        ...
+
+    def is_hopeless(self, distances: Sequence[float]) -> bool:
+        """Whether a run that scored so until now may stop here."""
+        ...
+
+    def warnings(self, state: UnlearnState) -> list[str]:
+        """What is visibly wrong with a finished run, a line each."""
+        ...
 
 
 class Monitor(NamedTuple):
@@ -26,6 +43,10 @@ class Monitor(NamedTuple):
         """Accuracy of a state on each set, and its ``distance`` to the ideal, in points."""
         now = _accuracies(state, self.images, self.labels, self.batch_size)
         return {**now, "distance": distance(now, self.original)}
+
+    def is_hopeless(self, distances: Sequence[float]) -> bool:
+        """Never: what is lost in the middle of a run may come back as its rate decays."""
+        return False
 
     def warnings(self, state: UnlearnState) -> list[str]:
         """What is visibly wrong with a finished run, and the field to turn; see ``verdict``."""

@@ -35,7 +35,7 @@ class Problem:
     updates: ArrayTree | None  # recorded while the original was trained, for the methods that need them
     original_scores: Scores
     retrain_scores: tuple[Scores, ...]
-    attackers: tuple[dict[str, Any], ...]  # name, auc_shadow, auc_original
+    attackers: tuple[dict[str, Any], ...]  # name, auc_shadow (on outputs they were not fitted on), auc_original
     seconds: dict[str, float]  # original_s, retrain_s (one model), attackers_s: what each cost, now or once
 
     @property
@@ -116,7 +116,12 @@ def load(config: Config, progress: Progress = silent, *, source: Source | None =
       ConfigError: if the data, the model, its weights or what is to be forgotten is not there or does not fit.
     """
     source = load_source(config.data, progress) if source is None else source
-    splits = make_splits(source, config.data, config.seeds.split or 0)
+    data = config.data
+    if data.held_out == "auto":
+        has_test_part = source.num_train < len(source.labels)
+        held_out = "test" if config.weights is not None and has_test_part else "train"
+        data = dataclasses.replace(data, held_out=held_out)
+    splits = make_splits(source, data, config.seeds.split or 0)
     if config.data.forget_kind == "subclass" and source.coarse is not None:
         source = dataclasses.replace(
             source, labels=source.coarse, coarse=None, num_classes=int(source.coarse.max()) + 1
@@ -193,7 +198,7 @@ def prepare(
     )
     if not getattr(config.method, "needs_bank", True):
         return problem
-    bank, shadow_auc, seconds["attackers_s"] = make.bank(splits)
+    bank, shadow_auc, seconds["attackers_s"] = make.bank(splits, problem.original)
     problem = dataclasses.replace(problem, bank=bank)
     on_original = problem.attackers_on(problem.original)
     rows = [{"name": n, "auc_shadow": shadow_auc[n], "auc_original": on_original.get(n)} for n in bank.names]

@@ -61,6 +61,7 @@ def make_result(problem: Problem, state: UnlearnState, history: History, started
         "retrain_spread": spread(retrains),
         "gap": None if reference is None else gap(scores, reference),
         "original_gap": None if reference is None else gap(original, reference),
+        "attackers_fitted_on": config.attackers.fitted_on if problem.attackers else None,
         "attackers": [{**row, "auc_unlearned": auc.get(row["name"])} for row in problem.attackers],
         "warnings": history.warnings + _blind(problem),
         "steps": {"taken": history.steps, "best": history.best_step},
@@ -124,7 +125,7 @@ def _blind(problem: Problem) -> list[str]:
     blind = [row["name"] for row in problem.attackers if row["auc_shadow"] <= NO_GUIDANCE_AUC]
     if not blind:
         return []
-    known = f"attackers that know next to nothing (AUC <= {NO_GUIDANCE_AUC:g} on a held-out shadow)"
+    known = f"attackers that know next to nothing (AUC <= {NO_GUIDANCE_AUC:g} on outputs they were not fitted on)"
     return [f"{known} give no guidance: {', '.join(blind)}"]
 
 

@@ -40,6 +40,7 @@ class History:
     saved_step: int | None = None
     best_step: int | None = None  # the step whose state eval_every kept
     best_distance: float | None = None
+    stopped_early: bool = False  # where its judge saw no hope
     warnings: list[str] = dataclasses.field(default_factory=list)
     rho: float | None = None  # the fraction of the remaining rows that the method saw
     cost: dict[str, float] | None = None  # a training.cost.Cost, where the method states one

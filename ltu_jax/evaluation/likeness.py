@@ -1,0 +1,107 @@
+"""How much the rows that were to be forgotten look like rows that the model never saw: no Retrain is needed for that.
+
+A model that never saw the forget rows would treat them as it treats held-out rows of the same classes. Every measure
+here is of two sides: known better than held-out rows and known worse are both differences (and both leaks).
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from ltu_jax.evaluation.svc_mia import confidence
+
+
+class Answers(NamedTuple):
+    """What a model says of labelled rows."""
+
+    labels: np.ndarray  # i32[M]
+    correct: np.ndarray  # bool[M]
+    confidence: np.ndarray  # f64[M], probability of the true label
+    margin: np.ndarray  # f64[M], log-odds of the true label: what attackers threshold
+
+    def at(self, index: np.ndarray) -> "Answers":
+        """Of the rows at ``index``."""
+        return Answers(*(x[index] for x in self))
+
+
+class Likeness(NamedTuple):
+    """Forget rows beside held-out rows of the same classes; zero everywhere, AUC 0.5, where they look alike."""
+
+    accuracy: float  # forget less held-out, points
+    ks: float  # Kolmogorov-Smirnov distance of the margins, points: what the best threshold gains on guessing
+    confidence: float  # |difference| of the mean confidence by class, averaged over the forget rows, points
+    auc: float  # of the margin in telling forget rows (members) from held-out ones
+
+    @property
+    def distance(self) -> float:
+        """How unlike they are: the mean of the three differences, points."""
+        return (abs(self.accuracy) + self.ks + self.confidence) / 3
+
+
+def answers(logits: np.ndarray, labels: np.ndarray) -> Answers:
+    """What logits f32[M, C] say of rows with labels i32[M]."""
+    z, rows = logits.astype(np.float64), np.arange(len(labels))
+    others = z.copy()
+    others[rows, labels] = -np.inf
+    largest = others.max(axis=1)
+    margin = z[rows, labels] - largest - np.log(np.exp(others - largest[:, None]).sum(axis=1))
+    return Answers(labels, logits.argmax(axis=1) == labels, confidence(logits, labels), margin)
+
+
+def matched_weights(held_out: np.ndarray, forget: np.ndarray) -> np.ndarray:
+    """Weights under which held-out rows have the classes of the forget rows; a request is often of few classes.
+
+    Args:
+      held_out: labels, i32[V].
+      forget: labels, i32[F].
+
+    Returns:
+      f64[V], of sum 1. A class without a held-out row has no say; where none is left, all rows count alike.
+    """
+    size = 1 + max(held_out.max(), forget.max())
+    wanted, there = np.bincount(forget, minlength=size), np.bincount(held_out, minlength=size)
+    weights = (wanted / np.maximum(there, 1))[held_out]
+    return weights / weights.sum() if weights.sum() else np.full(len(held_out), 1 / len(held_out))
+
+
+def likeness(forget: Answers, held_out: Answers) -> Likeness:
+    """Compares what a model says of forget rows and of held-out rows.
+
+    Args:
+      forget: of the rows that were to be forgotten.
+      held_out: of rows that the model never saw; weighted so that their classes are as often as the forget rows'.
+
+    Returns:
+      ``Likeness``.
+    """
+    weights = matched_weights(held_out.labels, forget.labels)
+    above, ties = _shares(forget.margin, held_out.margin, weights)
+    apart = 0.0
+    for label, count in zip(*np.unique(forget.labels, return_counts=True), strict=True):
+        here = held_out.labels == label
+        if here.any():
+            means = forget.confidence[forget.labels == label].mean(), held_out.confidence[here].mean()
+            apart += count / len(forget.labels) * abs(means[0] - means[1])
+    return Likeness(
+        accuracy=float(100 * (forget.correct.mean() - weights @ held_out.correct)),
+        ks=float(100 * _ks(forget.margin, held_out.margin, weights)),
+        confidence=float(100 * apart),
+        auc=float(np.mean(above + ties / 2)),
+    )
+
+
+def _shares(forget: np.ndarray, held_out: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The weight of held-out rows below each forget row, and of those equal to it."""
+    order = np.argsort(held_out, kind="stable")
+    below = np.concatenate([[0.0], np.cumsum(weights[order])])
+    left, right = (below[np.searchsorted(held_out[order], forget, side)] for side in ("left", "right"))
+    return left, right - left
+
+
+def _ks(forget: np.ndarray, held_out: np.ndarray, weights: np.ndarray) -> float:
+    """The largest distance between the two distribution functions; the second one is weighted."""
+    order = np.argsort(held_out, kind="stable")
+    places = np.concatenate([forget, held_out])
+    below = np.concatenate([[0.0], np.cumsum(weights[order])])
+    ours = np.searchsorted(np.sort(forget), places, "right") / len(forget)
+    return float(np.max(np.abs(ours - below[np.searchsorted(held_out[order], places, "right")])))

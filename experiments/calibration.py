@@ -1,7 +1,7 @@
 """How near calibration without Retrain comes to the settings that one would choose knowing it.
 
 export TFDS_DATA_DIR=...
-python experiments/calibration.py --config experiments/configs/cifar10_jpeg_small.py --seeds 0,1,2 --out runs/calibration
+python experiments/calibration.py --seeds 0,1,2 --out runs/calibration
 
 Every problem is a deployer's: the attackers are fitted on the original itself and on ``--held_out`` rows that it never
 saw, and the method sees rho of the remaining rows. ``requests.calibration`` searches as for a request; at each look the

@@ -10,6 +10,7 @@ the defaults themselves are the embedded digits problem, which needs no download
 """
 
 import dataclasses
+import types
 from typing import Any, Optional
 
 from ltu_jax.method_settings import (  # noqa: F401, what a configuration file may name
@@ -202,8 +203,8 @@ class Calibration:
 
     trials: int = setting(6, "learning rates tried; 0 takes those of config.method as they are", low=0, high=100)
     factor: float = setting(10.0, "how far from method.learning_rate they may lie, up and down", above=1)
-    evaluations: int = setting(20, "times that a trial looks how far it is; the best of them is where it stops", low=2)
-    patience: int = setting(6, "looks without a better one after which a trial is given up", low=1)
+    evaluations: int = setting(10, "times that a trial looks how far it is; the best of them is where it stops", low=2)
+    patience: int = setting(4, "looks without a better one after which a trial is given up", low=1)
     tolerance: float = setting(
         2.0, "points of accuracy that may be lost beyond noise, on remaining and on held-out rows", low=0, high=100
     )
@@ -266,6 +267,33 @@ def resolve(config: Config) -> Config:
         return config
     seeds = {f: s if s is not None else config.seed for f, s in dataclasses.asdict(config.seeds).items()}
     return dataclasses.replace(config, seeds=Seeds(**seeds))
+
+
+def from_dict(told: dict[str, Any]) -> Config:
+    """The configuration that ``setting.to_dict`` told of, such as a ``config.json``.
+
+    Settings of a method of one's own come back as a plain namespace: enough to look at, not to run it.
+
+    Raises:
+      ConfigError: if a field is missing or unknown.
+    """
+    config = Config()
+    name = told.get("method", {}).get("name", "")
+    config.method = METHOD_CONFIGS[name]() if name in METHOD_CONFIGS else types.SimpleNamespace(**told["method"])
+    _fill(config, told, "config")
+    return config
+
+
+def _fill(config: Any, told: dict[str, Any], name: str) -> None:
+    known = vars(config)
+    if set(known) != set(told):
+        field = sorted(set(known) ^ set(told))[0]
+        raise ConfigError(f"{name}.{field}: no such field on one side; allowed: the same version of ltu_jax")
+    for field, value in told.items():
+        if isinstance(value, dict):
+            _fill(known[field], value, f"{name}.{field}")
+        else:
+            setattr(config, field, tuple(value) if isinstance(value, list) else value)
 
 
 def asked_for(settings: dict[str, Any]) -> dict[str, Any]:

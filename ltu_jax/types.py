@@ -133,6 +133,8 @@ class Source:
     coarse: np.ndarray | None = None  # i32[M], super-classes where there are any
     streamed: bool = False  # whether images stay on the host until a batch is drawn
     pixels_sha256: str | None = None  # of the images, where it is known
+    class_names: tuple[str, ...] | None = None  # of each label, where the data name them
+    unreadable: tuple[str, ...] = ()  # ids of images that were left out: they could not be decoded
 
     def stored(self, index: np.ndarray) -> StoredImages:
         """The images at ``index``, read when they are asked for."""

@@ -14,9 +14,11 @@ from ltu_jax.setting import ConfigError, to_dict
 
 USAGE = """
 python -m ltu_jax.unlearn [--config FILE.py[:METHOD]] [--config.FIELD=VALUE ...] [--workdir DIR]
+python -m ltu_jax.unlearn --config FILE.py --forget IDS.txt --workdir DIR [--sign KEY.pem]
 
 Trains (or finds in the cache) an original model, Retrain and the attackers, unlearns, and reports
 UA, RA, TA, MI and UT beside Retrain. Without --config: LTU on the embedded digits, no download.
+With --forget it carries out a deletion request: no Retrain, a receipt; docs/forget-my-data.md.
 """
 
 
@@ -24,10 +26,16 @@ def define_flags() -> None:
     """The flags of this command."""
     flags.DEFINE_string("workdir", None, "folder of this run; unset: runs/DATASET-METHOD-SEED, or FIRST-to-LAST seed")
     flags.DEFINE_string("cache", None, "folder of originals, Retrain models and attackers; unset: beside the workdir")
+    flags.DEFINE_string("forget", None, "a deletion request: file with one id a line; workdir holds all of a model's")
+    flags.DEFINE_string("sign", None, "of --forget: Ed25519 private key (PEM) that signs the receipt")
     flags.DEFINE_bool("prepare", False, "train and cache original, Retrain and attackers; unlearn nothing")
     flags.DEFINE_bool("dry_run", False, "print the resolved configuration, shapes and the cost; train nothing")
     flags.DEFINE_bool("show_images", False, "put the twelve forget images that changed most into report.html")
     processes.define_flags()
+
+
+HOME = ("ledger.jsonl", "salt", "ledger.partial")
+"""What a folder of requests holds beside them."""
 
 
 class Job(NamedTuple):
@@ -41,7 +49,11 @@ def main(config: Config) -> int:
     """Runs the command on a resolved configuration; the exit status."""
     if flags.FLAGS.prepare and flags.FLAGS.dry_run:
         raise ConfigError("--prepare: it trains and --dry_run trains nothing; allowed: one of the two")
+    if flags.FLAGS.sign and not flags.FLAGS.forget:
+        raise ConfigError("--sign: it signs the receipt of a request; allowed: with --forget")
     processes.check_flags()
+    if flags.FLAGS.forget:
+        return _main_request(config)
     seeds = f"{config.seed}" if config.num_seeds == 1 else f"{config.seed}-to-{config.seed + config.num_seeds - 1}"
     workdir = Path(flags.FLAGS.workdir or f"runs/{config.data.name}-{_word(config.method.name)}-{seeds}")
     cache = Path(flags.FLAGS.cache or workdir.parent / "cache")
@@ -54,6 +66,57 @@ def main(config: Config) -> int:
     logging.set_verbosity(logging.ERROR)
     processes.use_devices(config)
     return processes.stop_if_one_is_lost(lambda: _main(jobs, cache))
+
+
+def _main_request(config: Config) -> int:
+    if config.num_seeds > 1 or flags.FLAGS.prepare or flags.FLAGS.distributed:
+        raise ConfigError("--forget: a request is one run; allowed: without num_seeds, --prepare and --distributed")
+    workdir = Path(flags.FLAGS.workdir or f"runs/{config.data.name}-requests")
+    _check_writable("--workdir", workdir)
+    _check_writable("--cache", cache := Path(flags.FLAGS.cache or workdir.parent / "cache"))
+    others = [path.name for path in workdir.iterdir()] if workdir.exists() else []
+    if strange := [name for name in others if name not in HOME and not name.startswith("request-")]:
+        raise ConfigError(
+            f"--workdir: {str(workdir)!r} holds {strange[0]!r}, no request; allowed: a folder of requests"
+        )
+    logging.set_verbosity(logging.ERROR)
+    processes.use_devices(config)
+
+    from ltu_jax.training.checkpoint import CheckpointError
+
+    try:
+        return _request(config, workdir, cache)
+    except (FloatingPointError, CheckpointError) as error:
+        print(f"error: {workdir}: {error}", file=sys.stderr)
+        return 1
+
+
+def _request(config: Config, workdir: Path, cache: Path) -> int:
+    from ltu_jax.data.sources import load_source
+    from ltu_jax.data.splits import read_ids
+    from ltu_jax.reporting.terminal import print_request
+    from ltu_jax.requests.fulfil import Fulfilled, Request, fulfil, plan, request_config
+    from ltu_jax.unlearning.estimate import estimate
+    from ltu_jax.unlearning.problem import Loaded, load_model
+
+    progress, key = processes.progress(), flags.FLAGS.sign
+    config = request_config(config)
+    ids = read_ids(flags.FLAGS.forget, "--forget")
+    request = Request(config, ids, workdir, Path(key) if key else None, flags.FLAGS.show_images)
+    source = load_source(config.data, progress)
+    spec, weights = load_model(config, source)
+    todo = plan(request, source)
+    if flags.FLAGS.dry_run:
+        if isinstance(todo, Fulfilled):
+            print(json.dumps({"config": to_dict(config), "request": todo.number, "is_new": False}, indent=2))
+            return 0
+        told = estimate(config, Loaded(source, todo.splits, spec, weights))
+        print(json.dumps({"config": to_dict(config), "request": todo.number, **told}, indent=2))
+        return 0
+    _keep_compiled(cache)
+    done = fulfil(request, source, spec, weights, cache=cache, progress=progress)
+    print_request(done.receipt, done.folder, done.is_new)
+    return 0
 
 
 def _main(jobs: list[Job], cache: Path) -> int:

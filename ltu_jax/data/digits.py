@@ -19,4 +19,4 @@ def read() -> Records:
         Example(image, int(label), f"digits_{row:04d}")
         for row, (image, label) in enumerate(zip(images, labels, strict=True))
     )
-    return Records(examples, num_classes=10, num_train=len(labels), num_test=0)
+    return Records(examples, num_classes=10, num_train=len(labels), num_test=0, class_names=tuple("0123456789"))

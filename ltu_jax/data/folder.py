@@ -1,9 +1,9 @@
 """Images by class: one folder a class, or such folders within ``train/`` and ``test/``."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from ltu_jax.data.records import Example, Records
+from ltu_jax.data.records import Example, Records, first_five, refuse
 from ltu_jax.setting import ConfigError
 
 SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".webp")
@@ -11,22 +11,25 @@ SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".webp")
 _ALLOWED = "allowed: a folder with CLASS/*.png (bmp, jpg, jpeg, webp), or train/CLASS/*.png and test/CLASS/*.png"
 
 
-def read(data_dir: str | None) -> Records:
+def read(data_dir: str | None, class_names: Sequence[str] = ()) -> Records:
     """Lists the images; each is read when its turn comes.
 
-    Classes are the sorted names of the folders that hold at least one training image; an id is the
-    path relative to ``data_dir``, with forward slashes. Files of other kinds, and names that begin with
-    a dot, are passed over.
+    Classes are ``class_names``, else the sorted names of the folders that hold at least one training
+    image: a sample that lacks a class would shift the labels of those behind it. An id is the path relative
+    to ``data_dir``, with forward slashes. Files of other kinds, and names that begin with a dot, are
+    passed over.
 
     Args:
       data_dir: ``data_dir/CLASS/*.png``, or ``data_dir/train/CLASS/*.png`` and, if there is a test
         part, ``data_dir/test/CLASS/*.png``.
+      class_names: of all the model's classes in their order; there need not be images of each.
 
     Returns:
       The records, sorted by part, class and file name.
 
     Raises:
-      ConfigError: if there is no such folder, no image in it, or a test class without training images.
+      ConfigError: if there is no such folder, no image in it, a folder that is none of ``class_names``, or,
+        without them, a test class without training images.
     """
     if not data_dir:
         raise ConfigError(f"config.data.data_dir: {data_dir!r}; {_ALLOWED}")
@@ -36,15 +39,21 @@ def read(data_dir: str | None) -> Records:
     test = _images_by_class(root / "test") if has_parts else {}
     if not train:
         raise ConfigError(f"config.data.data_dir: {data_dir!r} holds no images by class; {_ALLOWED}")
-    if unknown := sorted(set(test) - set(train)):
+    if class_names:
+        found = sorted({*train, *test})
+        unknown = [repr(name) for name in found if name not in class_names]
+        what = "folders are not in config.data.class_names"
+        refuse(f"config.data.data_dir: {data_dir!r}", unknown, len(found), what, first_five(class_names))
+    elif unknown := sorted(set(test) - set(train)):
         raise ConfigError(
             f"config.data.data_dir: {data_dir!r} has test images of {unknown[0]!r} and no training images;"
-            f" allowed: {', '.join(sorted(train))}"
+            f" allowed: {', '.join(sorted(train))}, or all of the model's classes in config.data.class_names"
         )
-    labels = {name: label for label, name in enumerate(sorted(train))}
+    names = tuple(class_names) or tuple(sorted(train))
+    labels = {name: label for label, name in enumerate(names)}
     files = [(path, labels[name]) for part in (train, test) for name in sorted(part) for path in part[name]]
     num_train = sum(map(len, train.values()))
-    return Records(_examples(root, files), len(labels), num_train, len(files) - num_train)
+    return Records(_examples(root, files), len(names), num_train, len(files) - num_train, names)
 
 
 def _images_by_class(folder: Path) -> dict[str, list[Path]]:
@@ -62,4 +71,4 @@ def _is_image(path: Path) -> bool:
 
 def _examples(root: Path, files: list[tuple[Path, int]]) -> Iterator[Example]:
     for path, label in files:
-        yield Example(path.read_bytes(), label, path.relative_to(root).as_posix())
+        yield Example(path, label, path.relative_to(root).as_posix())

@@ -1,4 +1,4 @@
-"""What every reader yields: examples that are still encoded, and the one way they become pixels.
+"""What every reader yields: examples that are still encoded, the one way they become pixels, and what is refused.
 
 Encoded, because a class that is not kept need never be decoded, and because one decoder (Pillow)
 makes the pixels of a data set, and with them its hash, the same on every machine.
@@ -6,16 +6,26 @@ makes the pixels of a data set, and with them its hash, the same on every machin
 
 import dataclasses
 import io
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+
+from ltu_jax.setting import ConfigError
+
+MAX_PIXELS = 64_000_000
+"""Of one image: a file of a few kilobytes can claim more than the memory holds."""
+
+_MOST_CLASSES = 100_000
+"""Where nobody says how many there are: a label far beyond is a mistake, and a model of that size would be one too."""
 
 
 class Example(NamedTuple):
     """One labelled image as it is stored."""
 
-    image: bytes | np.ndarray  # an image file, or pixels u8[H,W] or u8[H,W,3]
+    image: bytes | Path | np.ndarray  # an image file, where it lies, or pixels u8[H,W] or u8[H,W,3]
     label: int
     id: str
     coarse: int | None = None
@@ -29,13 +39,15 @@ class Records:
     num_classes: int
     num_train: int
     num_test: int
+    class_names: tuple[str, ...] | None = None  # of each label, where the data name them
+    files: tuple[Path, ...] | None = None  # all that is read, where that is less than the whole of data_dir
 
 
-def decode(image: bytes | np.ndarray, image_size: int | None) -> np.ndarray:
+def decode(image: bytes | Path | np.ndarray, image_size: int | None) -> np.ndarray:
     """Decodes to RGB; grey is repeated three times, transparency dropped.
 
     Args:
-      image: an image file of any kind that Pillow reads, or pixels u8[H,W] or u8[H,W,3].
+      image: an image file of any kind that Pillow reads, the path of one, or pixels u8[H,W] or u8[H,W,3].
       image_size: height and width to resize to (Pillow's antialiased bilinear filter, the aspect
         ratio not kept); None keeps the size.
 
@@ -43,14 +55,84 @@ def decode(image: bytes | np.ndarray, image_size: int | None) -> np.ndarray:
       u8[H,W,3].
 
     Raises:
-      ValueError: if a channel has more than 8 bits, which Pillow would clip; Pillow raises others.
+      ValueError: if a channel has more than 8 bits, which Pillow would clip, or the image more than
+        ``MAX_PIXELS``; Pillow raises others.
     """
     from PIL import Image
 
+    if isinstance(image, Path):
+        image = image.read_bytes()
     picture = Image.open(io.BytesIO(image)) if isinstance(image, bytes) else Image.fromarray(image)
+    if picture.size[0] * picture.size[1] > MAX_PIXELS:  # nothing is decoded yet but the header
+        raise ValueError(f"{picture.size[0]}x{picture.size[1]} pixels, more than {MAX_PIXELS}")
     if picture.mode.startswith(("I", "F")):
         raise ValueError(f"pixels of mode {picture.mode}, not 8 bits a channel")
     picture = picture.convert("RGB")
     if image_size is not None and picture.size != (image_size, image_size):
         picture = picture.resize((image_size, image_size), Image.Resampling.BILINEAR)
     return np.asarray(picture)
+
+
+def first_five(items: Sequence[str]) -> str:
+    """``a, b, c, d, e, ...``: what a message names of many."""
+    return ", ".join(items[:5]) + (", ..." if len(items) > 5 else "")
+
+
+def repeated(ids: Iterable[str]) -> list[str]:
+    """Those that occur more than once, each once, in the order of their first."""
+    return [i for i, count in Counter(ids).items() if count > 1]
+
+
+def refuse(where: str, offenders: Sequence[str], total: int, what: str, allowed: str) -> None:
+    """Stops where there are offenders.
+
+    Args:
+      where: the field and its value.
+      offenders: names of what is wrong.
+      total: how many there are, right ones too.
+      what: a plural, and what is wrong with it.
+      allowed: what would be right.
+
+    Raises:
+      ConfigError: ``where, 7 of 9 what: a, b, c, d, e, ...; allowed: allowed``.
+    """
+    if offenders:
+        raise ConfigError(f"{where}, {len(offenders)} of {total} {what}: {first_five(offenders)}; allowed: {allowed}")
+
+
+def check_ids(where: str, ids: Sequence[str], rows: Sequence[str]) -> None:
+    """Refuses empty ids and repeated ones before anything is decoded.
+
+    Args:
+      where: the field and its value.
+      ids: of all rows.
+      rows: how a message names each of them.
+
+    Raises:
+      ConfigError: how many, and the first five.
+    """
+    empty = [row for row, name in zip(rows, ids, strict=True) if not name]
+    refuse(where, empty, len(ids), "ids are empty", "an id for each image")
+    refuse(where, [repr(i) for i in repeated(ids)], len(set(ids)), "ids occur more than once", "unique ids")
+
+
+def count_classes(where: str, labels: Sequence[int], rows: Sequence[str], num_classes: int | None) -> int:
+    """How many classes there are where labels are numbers.
+
+    Args:
+      where: the field and its value.
+      labels: of all rows, at least one.
+      rows: how a message names the label of each.
+      num_classes: ``config.data.num_classes``; None takes the largest label and one.
+
+    Returns:
+      The number of classes.
+
+    Raises:
+      ConfigError: if labels are negative or too large; how many, and the first five.
+    """
+    limit = _MOST_CLASSES if num_classes is None else num_classes
+    outside = [row for row, label in zip(rows, labels, strict=True) if not 0 <= label < limit]
+    allowed = "whole numbers from 0, and config.data.num_classes above all of them"
+    refuse(where, outside, len(labels), f"labels are not in 0..{limit - 1}", allowed)
+    return max(labels) + 1 if num_classes is None else num_classes

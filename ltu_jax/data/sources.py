@@ -11,15 +11,17 @@ import numpy as np
 from ltu_jax.config import Data
 from ltu_jax.data.devices import agreed, first_alone
 from ltu_jax.data.pixels import InMemory, Pixels, files_fingerprint, memory_mapped
-from ltu_jax.data.records import Records, decode
+from ltu_jax.data.records import MAX_PIXELS, Records, decode, refuse, repeated
 from ltu_jax.setting import ConfigError, allowed_names
 from ltu_jax.types import Progress, Source, silent
 
-BUILT_IN = ("cifar10", "cifar100", "digits", "folder", "tiny_imagenet")
+BUILT_IN = ("arrays", "cifar10", "cifar100", "digits", "folder", "table", "tiny_imagenet")
 """Names that need no data set prepared beforehand by TFDS."""
 
 _REPORT_EVERY = 500
 _COLUMNS = ("labels", "ids", "num_classes", "num_train", "coarse", "pixels_sha256")
+_TUPLES = ("class_names", "unreadable")
+_ONLY_OF = {"table": ("table",), "num_classes": ("arrays", "table"), "class_names": ("folder", "table")}
 
 
 def load_source(data: Data, progress: Progress = silent) -> Source:
@@ -27,8 +29,9 @@ def load_source(data: Data, progress: Progress = silent) -> Source:
 
     ``cifar10`` and ``cifar100`` are downloaded and prepared on first use, ``tiny_imagenet`` is prepared
     on first use from its standard folder, into ``data_root(data)``; any other name is a data set that
-    TFDS prepared there. Nothing is read that says how it is cut: ``name``, ``data_dir``, ``image_size``,
-    ``classes``, ``superclasses``, ``memory_map`` and ``stream`` alone.
+    TFDS prepared there. Nothing is read that says how it is cut: ``name``, ``data_dir``, ``table``,
+    ``class_names``, ``num_classes``, ``skip_unreadable``, ``image_size``, ``classes``, ``superclasses``,
+    ``memory_map`` and ``stream`` alone.
 
     Args:
       data: what to read.
@@ -38,9 +41,10 @@ def load_source(data: Data, progress: Progress = silent) -> Source:
       The source; its test part is TFDS's ``test`` split, else ``validation``, else empty.
 
     Raises:
-      ConfigError: an unknown name, data that are missing or cannot be fetched or decoded, images of
-        several sizes without ``image_size``, or ``classes`` that do not exist.
+      ConfigError: an unknown name, a field that is not of this data set, data that are missing or cannot
+        be fetched or decoded, images of several sizes without ``image_size``, or ``classes`` that do not exist.
     """
+    _check_fields(data)
     if data.memory_map is None:
         source = _assemble(data, first_alone(lambda: _open(data, progress)), progress, InMemory())
     else:
@@ -60,18 +64,28 @@ def _mapped(data: Data, progress: Progress) -> Source:
     directory = Path(data.memory_map or "")
     # Fetches what is not there yet: its files are part of what images are made of.
     records = first_alone(lambda: _open(data, progress))
-    root = data_root(data) / ("" if data.name == "folder" else data.name)
     fields = (data.name, data.image_size, data.classes, data.superclasses)
-    made_of = [*fields, files_fingerprint(root, directory) if root.is_dir() else []]
+    own = (data.table, data.class_names, data.num_classes, data.skip_unreadable)
+    made_of = [*fields, *own, _fingerprint(data, records, directory)]
 
     def make(pixels: Pixels) -> tuple[np.ndarray, dict[str, np.ndarray]]:
         source = _assemble(data, records, progress, pixels)
         columns = {**vars(source), "pixels_sha256": source.hashed_pixels()}
-        return source.images, {name: np.asarray(columns[name]) for name in _COLUMNS if columns[name] is not None}
+        kept = {name: np.asarray(columns[name]) for name in _COLUMNS if columns[name] is not None}
+        return source.images, kept | {name: np.asarray(columns[name], np.str_) for name in _TUPLES if columns[name]}
 
     images, columns = memory_mapped(directory, made_of, make)
+    tuples: dict[str, Any] = {name: tuple(columns.pop(name).tolist()) for name in _TUPLES if name in columns}
     numbers: dict[str, Any] = {name: column.item() if column.ndim == 0 else column for name, column in columns.items()}
-    return Source(name=data.name, images=images, **numbers)
+    return Source(name=data.name, images=images, **numbers, **tuples)
+
+
+def _fingerprint(data: Data, records: Records, directory: Path) -> list[Any]:
+    if records.files is not None:  # what else lies beside a table changes with every run that is kept there
+        stats = [(path.name, path.stat()) for path in records.files]
+        return [[name, stat.st_size, stat.st_mtime_ns] for name, stat in stats]
+    root = data_root(data) / ("" if data.name == "folder" else data.name)
+    return files_fingerprint(root, directory) if root.is_dir() else []
 
 
 def data_root(data: Data) -> Path:
@@ -79,15 +93,35 @@ def data_root(data: Data) -> Path:
     return Path(data.data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets").expanduser()
 
 
+def _check_fields(data: Data) -> None:
+    for field, names in _ONLY_OF.items():
+        value = getattr(data, field)
+        if value not in (None, ()) and data.name not in names:
+            raise ConfigError(
+                f"config.data.{field}: {value!r}, but config.data.name is {data.name!r};"
+                f" allowed: with config.data.name {' or '.join(names)}"
+            )
+    names = data.class_names
+    if names and (len(names) < 2 or len(set(names)) < len(names)):
+        raise ConfigError(
+            f"config.data.class_names: {len(names)} names, {len(set(names))} different;"
+            " allowed: two or more, all different"
+        )
+
+
 def _open(data: Data, progress: Progress) -> Records:
     # Readers are imported here: scikit-learn and TFDS take a second that only their own data sets need.
-    from ltu_jax.data import digits, folder, tfds
+    from ltu_jax.data import arrays, digits, folder, table, tfds
 
     root = data_root(data)
     if data.name == "digits":
         return digits.read()
     if data.name == "folder":
-        return folder.read(data.data_dir)
+        return folder.read(data.data_dir, data.class_names)
+    if data.name == "table":
+        return table.read(data.table, data.data_dir, data.class_names, data.num_classes)
+    if data.name == "arrays":
+        return arrays.read(data.data_dir, data.num_classes)
     version = tfds.find(root, data.name)
     if version is None and data.name in ("cifar10", "cifar100"):
         from ltu_jax.data import cifar
@@ -162,15 +196,15 @@ def _assemble(data: Data, records: Records, progress: Progress, pixels: Pixels) 
             ids.append(example.id)
             coarse.append(example.coarse)
             num_train += row < records.num_train
-    for bad, what in ((broken, "cannot be decoded"), (unlabelled, "have no label")):
-        if bad:
-            raise ConfigError(
-                f"config.data.name: {data.name!r}, {len(bad)} of {total} images {what}: {', '.join(bad[:5])}"
-                f"{', ...' if len(bad) > 5 else ''}; allowed: labelled images of 8 bits a channel that Pillow reads"
-            )
+    where = f"config.data.name: {data.name!r}"
+    if not data.skip_unreadable or not num_train:  # nothing to train on is no data set
+        readable = f"images of 8 bits a channel and up to {MAX_PIXELS // 10**6} million pixels that Pillow reads"
+        instead = "" if data.skip_unreadable else ", or config.data.skip_unreadable=True to leave them out"
+        refuse(where, broken, total, "images cannot be decoded", readable + instead)
+    refuse(where, unlabelled, total, "images have no label", "a label for each image")
     _check_same_size(sizes)
-    if len(set(ids)) != len(ids):
-        raise ConfigError(f"config.data.name: {data.name!r} has {len(ids) - len(set(ids))} ids twice; allowed: unique")
+    seen = [*ids, *broken]
+    refuse(where, repeated(seen), len(set(seen)), "ids occur more than once", "unique ids")
     if data.superclasses:
         coarse = [_superclasses(data.superclasses, len(renumbered))[label] for label in labels]
     return Source(
@@ -181,6 +215,8 @@ def _assemble(data: Data, records: Records, progress: Progress, pixels: Pixels) 
         num_classes=len(renumbered),
         num_train=num_train,
         coarse=None if None in coarse else np.asarray(coarse, np.int32),
+        class_names=records.class_names and tuple(records.class_names[label] for label in renumbered),
+        unreadable=tuple(broken),
     )
 
 

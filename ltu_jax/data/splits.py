@@ -13,14 +13,17 @@ from ltu_jax.config import Data
 from ltu_jax.setting import ConfigError
 from ltu_jax.types import Source, Splits
 
+FORGET_IDS = "config.data.forget_ids"
 
-def make_splits(source: Source, data: Data, seed: int) -> Splits:
+
+def make_splits(source: Source, data: Data, seed: int, ids: Sequence[str] | None = None) -> Splits:
     """Cuts a source by ``data`` and ``seed``.
 
     Args:
       source: the data set.
       data: sizes, fractions and what is to be forgotten.
       seed: the split seed.
+      ids: what is to be forgotten, where it is not ``data`` that says so.
 
     Returns:
       Disjoint sorted index sets.
@@ -34,7 +37,7 @@ def make_splits(source: Source, data: Data, seed: int) -> Splits:
     if len(reserve) < 4:
         raise ConfigError(f"config.data.reserve_size: {len(reserve)} rows are left for the attackers; allowed: >= 4")
 
-    forget = _forget_rows(source, train, data, seed)
+    forget = _forget_rows(source, train, data, seed) if ids is None else rows_of_ids(source, train, ids, "--forget")
     remain = np.setdiff1d(train, forget)
     if not len(remain):
         raise ConfigError("config.data: all training rows are to be forgotten; allowed: at least one that remains")
@@ -62,8 +65,8 @@ def remain_subset(splits: Splits, fraction: float, seed: int) -> np.ndarray:
     return np.sort(np.random.default_rng([seed, 2]).choice(splits.remain, size, replace=False))
 
 
-def read_ids(path: str) -> list[str]:
-    """The ids of a file, one a line; blank lines are skipped.
+def read_ids(path: str, field: str = FORGET_IDS) -> list[str]:
+    """The ids of a file, one a line; blank lines are skipped. ``field`` is named in messages.
 
     Raises:
       ConfigError: if the file cannot be read or holds no id.
@@ -73,11 +76,9 @@ def read_ids(path: str) -> list[str]:
             ids = [line.strip() for line in file if line.strip()]
     except (OSError, UnicodeDecodeError) as error:
         reason = os.strerror(error.errno) if isinstance(error, OSError) and error.errno else "it is not UTF-8 text"
-        raise ConfigError(
-            f"config.data.forget_ids: {path!r} cannot be read ({reason}); allowed: a text file"
-        ) from error
+        raise ConfigError(f"{field}: {path!r} cannot be read ({reason}); allowed: a text file") from error
     if not ids:
-        raise ConfigError(f"config.data.forget_ids: {path!r} holds no id; allowed: one id a line")
+        raise ConfigError(f"{field}: {path!r} holds no id; allowed: one id a line")
     return ids
 
 
@@ -158,7 +159,7 @@ def _forget_rows(source: Source, train: np.ndarray, data: Data, seed: int) -> np
     return rows
 
 
-def rows_of_ids(source: Source, train: np.ndarray, ids: Sequence[str]) -> np.ndarray:
+def rows_of_ids(source: Source, train: np.ndarray, ids: Sequence[str], field: str = FORGET_IDS) -> np.ndarray:
     """The training rows that ids name.
 
     Unlearning a row that the model was never trained on would report a success that means nothing,
@@ -168,6 +169,7 @@ def rows_of_ids(source: Source, train: np.ndarray, ids: Sequence[str]) -> np.nda
       source: the data set.
       train: indices of the rows that the model was trained on.
       ids: what is to be forgotten; a repeated id counts once.
+      field: where they come from, for messages.
 
     Returns:
       Indices into the source.
@@ -178,10 +180,10 @@ def rows_of_ids(source: Source, train: np.ndarray, ids: Sequence[str]) -> np.nda
     row_of = dict(zip(source.ids[train].tolist(), train.tolist(), strict=True))
     strangers = [i for i in dict.fromkeys(ids) if i not in row_of]
     if strangers:
-        known = set(source.ids.tolist())
-        named = ", ".join(f"{i!r} ({'held out' if i in known else 'unknown'})" for i in strangers[:5])
+        why = {**dict.fromkeys(source.unreadable, "unreadable"), **dict.fromkeys(source.ids.tolist(), "held out")}
+        named = ", ".join(f"{i!r} ({why.get(i, 'unknown')})" for i in strangers[:5])
         raise ConfigError(
-            f"config.data.forget_ids: {len(strangers)} of {len(set(ids))} ids are not in the training set: {named};"
+            f"{field}: {len(strangers)} of {len(set(ids))} ids are not in the training set: {named};"
             f" allowed: ids of the {len(train)} rows that the model was trained on"
         )
     return np.array(sorted({row_of[i] for i in ids}), np.int64)

@@ -121,7 +121,7 @@ def read(version: Path) -> Records:
             " allowed: prepared with file_format='array_record'"
         ) from error
     sizes = [len(part) for part in parts.values()]
-    return Records(_examples(parts), num_classes, sizes[0], sum(sizes[1:]))
+    return Records(_examples(parts), num_classes, sizes[0], sum(sizes[1:]), tuple(features["label"].names))
 
 
 def _examples(parts: dict[str, Any]) -> Iterator[Example]:

@@ -24,7 +24,7 @@ from ltu_jax.evaluation.likeness import Answers, answers, likeness
 from ltu_jax.methods import build_method
 from ltu_jax.setting import ConfigError, digest
 from ltu_jax.training.predict import eval_forward, predict
-from ltu_jax.types import Progress, Rows, UnlearnState, Visible, silent
+from ltu_jax.types import Progress, Rows, Splits, UnlearnState, Visible, silent
 from ltu_jax.unlearning.loop import run_unlearning
 from ltu_jax.unlearning.monitor import Judge
 from ltu_jax.unlearning.problem import Problem
@@ -76,18 +76,27 @@ class Calibrator(NamedTuple):
         return out
 
 
-def make_calibrator(problem: Problem) -> Calibrator:
-    """The judge of the runs of a request.
+def check_calibration(config: Config, splits: Splits) -> None:
+    """Refuses a problem that cannot be calibrated.
 
     Raises:
-      ConfigError: if there are no validation rows to look at.
+      ConfigError: if the method has no learning rate to look for, or there are no validation rows to look at.
     """
-    config, splits, source = problem.config, problem.splits, problem.source
+    if not isinstance(getattr(config.method, "learning_rate", None), float):
+        raise ConfigError(
+            f"config.calibration.trials: {config.calibration.trials}, but {config.method.name} has no learning rate"
+            " to look for; allowed: 0"
+        )
     if not len(splits.validation):
         raise ConfigError(
             "config.data.validation_fraction: 0 leaves no held-out rows to calibrate by; allowed: > 0, or"
             " config.calibration.trials=0"
         )
+
+
+def make_calibrator(problem: Problem) -> Calibrator:
+    """The judge of the runs of a request."""
+    config, splits, source = problem.config, problem.splits, problem.source
     known = remain_subset(splits, config.data.remain_fraction, config.seeds.split or 0)
     rows = {"forget": splits.forget, "remain": known, "validation": splits.validation}
     sets = {name: (source.stored(index), source.labels[index]) for name, index in rows.items()}
@@ -167,8 +176,8 @@ def calibrate(
 ) -> Calibrated:
     """Searches learning rate and steps of the problem's method, and keeps the model of the best.
 
-    The search (Optuna's TPE over the rate, on a log scale, the configured one first) is a function of the problem: killed
-    and started again it goes through the same trials, of which those that are done cost nothing.
+    The search (Optuna's TPE over the rate, on a log scale, after the configured one and larger ones) is a function of
+    the problem: killed and started again it goes through the same trials, of which those that are done cost nothing.
 
     Args:
       problem: its method must have a ``learning_rate``.
@@ -185,9 +194,10 @@ def calibrate(
     """
     import optuna
 
+    check_calibration(problem.config, problem.splits)
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     settings, seed = problem.config.calibration, problem.config.seeds.unlearn or 0
-    calibrator, rate = make_calibrator(problem), _learning_rate(problem.config)
+    calibrator, rate = make_calibrator(problem), problem.config.method.learning_rate
     study = optuna.create_study(sampler=optuna.samplers.TPESampler(seed=seed, n_startup_trials=3))  # those enqueued
     # Larger rates first: those that are too large are given up soon, and so cost little.
     for times in (1.0, math.sqrt(settings.factor), settings.factor):
@@ -213,16 +223,6 @@ def calibrate(
     _, chosen, state, history = best
     original = {name: 100 * float(before.correct.mean()) for name, before in calibrator.original.items()}
     return Calibrated(state, history, trials, chosen, original, settings.tolerance)
-
-
-def _learning_rate(config: Config) -> float:
-    rate = getattr(config.method, "learning_rate", None)
-    if not isinstance(rate, float):
-        raise ConfigError(
-            f"config.calibration.trials: {config.calibration.trials}, but {config.method.name} has no learning rate"
-            " to look for; allowed: 0"
-        )
-    return rate
 
 
 def _run(

@@ -135,6 +135,13 @@ class Maker:
         key = [*self.key(wanted), digest(splits.forget.tolist()), self.recorded_epochs]
         return cached(self.cache, "recorded", key, make)
 
+    def found_original(self, splits: Splits) -> ArrayTree | None:
+        """The original where it was trained before and lies in the cache; None otherwise."""
+        wanted = Wanted("original", splits.train, ORIGINAL, 0)
+        if self.cache is None or not is_cached(self.cache, wanted.kind, self.key(wanted)):
+            return None
+        return self.model(wanted).value
+
     def model(self, wanted: Wanted) -> Cached:
         """A model, trained or found."""
         make = lambda: _kept(*self.train(train, wanted, wanted.label))  # noqa: E731
@@ -180,10 +187,10 @@ class Maker:
         """
         settings, seed, start = self.config.attackers, self.config.seeds.train or 0, time.perf_counter()
         rng = np.random.default_rng([seed, SHADOWS])
-        sides = [np.split(rng.permutation(rows), [max(1, len(rows) // 5)]) for rows in (known, held_out)]
+        members, others = (np.split(rng.permutation(rows), [max(1, len(rows) // 5)]) for rows in (known, held_out))
         keys = jax.random.split(jax.random.fold_in(jax.random.key(seed), ASKING))
         kept, fitted_on = (
-            self._ask(original, *(side[part] for side in sides), keys[part], draws)
+            self._ask(original, members[part], others[part], keys[part], draws)
             for part, draws in enumerate((1, settings.draws))
         )
         return self._fitted(fitted_on, kept, start)

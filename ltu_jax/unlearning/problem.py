@@ -116,12 +116,7 @@ def load(config: Config, progress: Progress = silent, *, source: Source | None =
       ConfigError: if the data, the model, its weights or what is to be forgotten is not there or does not fit.
     """
     source = load_source(config.data, progress) if source is None else source
-    data = config.data
-    if data.held_out == "auto":
-        has_test_part = source.num_train < len(source.labels)
-        held_out = "test" if config.weights is not None and has_test_part else "train"
-        data = dataclasses.replace(data, held_out=held_out)
-    splits = make_splits(source, data, config.seeds.split or 0)
+    splits = cut(config, source)
     if config.data.forget_kind == "subclass" and source.coarse is not None:
         source = dataclasses.replace(
             source, labels=source.coarse, coarse=None, num_classes=int(source.coarse.max()) + 1
@@ -131,18 +126,41 @@ def load(config: Config, progress: Progress = silent, *, source: Source | None =
             f"config.eval_every: {config.eval_every} needs validation rows and a request of single rows;"
             " allowed: 0, or data.validation_fraction > 0 and data.forget_kind random or ids"
         )
+    return Loaded(source, splits, *load_model(config, source))
+
+
+def load_model(config: Config, source: Source) -> tuple[ModelSpec, ArrayTree | None]:
+    """The model that fits a source, and its weights if given.
+
+    Raises:
+      ConfigError: if the model or its weights are not there or do not fit.
+    """
     if ":" in config.method.name:
         import_reference(config.method.name, "config.method.name")
     spec = build_model(config.model, source.num_classes, source.images.shape[1:])
     if config.weights is None:
-        return Loaded(source, splits, spec)
+        return spec, None
     if getattr(config.method, "recorded_epochs", None) is not None:
         raise ConfigError(
             f"config.weights: {config.weights!r} is trained, and {config.method.name} needs what is recorded in"
             " training; allowed: unset, or another method"
         )
     params, model_state = jax.eval_shape(spec.init, jax.random.key(0))
-    return Loaded(source, splits, spec, load_weights(Path(config.weights), {"params": params, **model_state}))
+    return spec, load_weights(Path(config.weights), {"params": params, **model_state})
+
+
+def cut(config: Config, source: Source, ids: Sequence[str] | None = None) -> Splits:
+    """The splits of a source, ``ids`` to be forgotten where they are given; ``held_out`` auto is decided here.
+
+    Raises:
+      ConfigError: as ``make_splits``.
+    """
+    data = config.data
+    if data.held_out == "auto":
+        has_test_part = source.num_train < len(source.labels)
+        held_out = "test" if config.weights is not None and has_test_part else "train"
+        data = dataclasses.replace(data, held_out=held_out)
+    return make_splits(source, data, config.seeds.split or 0, ids)
 
 
 def request_sha256(config: Config, loaded: Loaded) -> str:

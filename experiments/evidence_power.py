@@ -1,0 +1,195 @@
+"""How often ``verify --evidence`` is wrong: genuine unlearnings that it refuses, and fakes that it accepts.
+
+python experiments/evidence_power.py --out runs/evidence-power
+
+On the embedded digits (300 training rows, 90 to forget), ten seeds. Genuine, ten a seed: two Retrain models, and the
+methods below, calibrated as a request is, at several settings. Fakes, ten a seed: nothing done (and weights moved by
+too little to matter), only the head changed, noise added, other rows forgotten, over-forgotten. The limits of
+``requests.evidence`` were chosen on seeds 100 and up (``--seeds 100,101,102,103``), never on those of the table. A file a
+model; what is there is not made again.
+"""
+
+import argparse
+import dataclasses
+import functools
+import itertools
+import json
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+DEFAULT = "experiments/configs/digits.py"
+SMALL = {"method.batch_size": 32, "method.epochs": 10.0}
+CALIBRATED: dict[str, tuple[str, dict[str, Any]]] = {  # how each is called, method, settings
+    "LTU": ("ltu", {}),
+    "LTU, other randomness": ("ltu", {"seeds.unlearn": 1000}),
+    "LTU, rho 0.6": ("ltu", {"data.remain_fraction": 0.6}),
+    "LTU, no reserve": ("ltu", {"attackers.fitted_on": "original", "data.reserve_size": 100}),
+    "RandL": ("random_label", SMALL | {"data.remain_fraction": 1.0}),
+    "NegGrad+": ("neggrad_plus", SMALL | {"data.remain_fraction": 1.0}),
+    "SCRUB": ("scrub", SMALL | {"data.remain_fraction": 1.0}),
+    "BadT": ("bad_teacher", SMALL | {"data.remain_fraction": 1.0, "method.learning_rate": 1e-3}),
+}
+
+
+def main() -> None:
+    """Parses the arguments, makes what is missing, prints the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--seeds", default="0,1,2,3,4,5,6,7,8,9")
+    args = parser.parse_args()
+
+    import jax
+
+    jax.config.update("jax_compilation_cache_dir", str((args.out / "compiled").absolute()))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+    told = [row for seed in args.seeds.split(",") for row in judged(int(seed), args.out)]
+    print_table(told)
+
+
+def judged(seed: int, out: Path) -> list[dict[str, Any]]:
+    """A row for each model of a seed: its kind, whether it is genuine, and what is said of it."""
+    from ltu_jax.requests.claim import judge, moved_share
+    from ltu_jax.requests.evidence import measure
+    from ltu_jax.training.checkpoint import load, save
+
+    base = problem_of(seed, out, "ltu", {"evaluation.num_retrain": 2})
+    measured = functools.partial(measure, base.config, base.source, base.splits)
+    before, rows = measured(base.original), []
+    for genuine, kind, make in itertools.chain(genuine_models(seed, out, base), fakes(seed, out, base)):
+        path = out / "models" / f"{seed}-{kind.replace(' ', '_').replace(',', '')}"
+        if not path.exists():
+            state = make()
+            save(path, {"params": state.params, "model_state": state.model_state}, {})
+        tree, _ = load(path)
+        state = base.original.replace(params=tree["params"], model_state=tree["model_state"])
+        found = judge(before, measured(state), moved_share(base.original.params, state.params))
+        rows.append({"seed": seed, "kind": kind, "genuine": genuine, "accepted": not found.findings, **found.numbers})
+        print(json.dumps(rows[-1] | {"findings": found.findings}), flush=True)
+    return rows
+
+
+def problem_of(seed: int, out: Path, method: str, fields: dict[str, Any]) -> Any:
+    """The problem of a seed with other settings."""
+    from sweeping.configuring import configure
+
+    from ltu_jax.reporting.terminal import progress_for
+    from ltu_jax.unlearning.problem import prepare
+
+    settings = {"seed": seed, "evaluation.num_retrain": 0} | fields
+    config = configure(DEFAULT, method, settings)
+    return prepare(config, cache=out / "cache", progress=progress_for())
+
+
+def genuine_models(seed: int, out: Path, base: Any) -> Iterator[tuple[bool, str, Callable[[], Any]]]:
+    """What should be accepted."""
+    for i, retrain in enumerate(base.retrains):
+        yield True, f"Retrain {i + 1}", lambda: retrain  # noqa: B023, made at once
+    for kind, (method, fields) in CALIBRATED.items():
+        yield True, kind, lambda: calibrated(problem_of(seed, out, method, fields))  # noqa: B023
+
+
+def fakes(seed: int, out: Path, base: Any) -> Iterator[tuple[bool, str, Callable[[], Any]]]:
+    """What should be refused."""
+    yield False, "nothing done", lambda: base.original
+    yield False, "nothing done, last digits", lambda: noisy(base.original, 1e-4, seed)
+    for method in ("random_label", "neggrad_plus"):
+        fields = SMALL | {"method.name": f"evidence_power:head_{method}", "data.remain_fraction": 1.0}
+        yield False, f"head only, {method}", lambda: calibrated(problem_of(seed, out, method, fields))  # noqa: B023
+    for scale in (0.1, 0.3):
+        yield False, f"noise {scale:g}", lambda: noisy(base.original, scale, seed)  # noqa: B023
+    for kind, method, fields in (("LTU", "ltu", {}), ("RandL", "random_label", CALIBRATED["RandL"][1])):
+        yield (
+            False,
+            f"wrong ids, {kind}",
+            lambda: calibrated(others_instead(problem_of(seed, out, method, fields))),  # noqa: B023
+        )
+    yield False, "over-forgotten, LTU", lambda: unstopped(problem_of(seed, out, "ltu", {"method.learning_rate": 0.03}))
+    ascent = {"method.learning_rate": 0.003, "method.batch_size": 32, "method.epochs": 10.0}
+    yield False, "over-forgotten, GA", lambda: unstopped(problem_of(seed, out, "gradient_ascent", ascent))
+
+
+def calibrated(problem: Any) -> Any:
+    """As a request is."""
+    from ltu_jax.requests.calibration import calibrate
+
+    settings = dataclasses.replace(problem.config.calibration, trials=4)
+    return calibrate(
+        dataclasses.replace(problem, config=dataclasses.replace(problem.config, calibration=settings))
+    ).state
+
+
+def unstopped(problem: Any) -> Any:
+    """To the end, whatever comes."""
+    from ltu_jax.methods import build_method
+    from ltu_jax.unlearning.loop import run_unlearning
+
+    fraction = problem.config.data.remain_fraction
+    method = build_method(problem.config.method, problem.parts)
+    return run_unlearning(
+        method,
+        problem.original,
+        problem.splits,
+        problem.source,
+        remain_fraction=fraction,
+        split_seed=problem.config.seed,
+    )[0]
+
+
+def noisy(state: Any, scale: float, seed: int) -> Any:
+    """Normal noise on every weight, in deviations of its tensor."""
+    import jax
+    import jax.numpy as jnp
+
+    leaves, treedef = jax.tree.flatten(state.params)
+    keys = jax.random.split(jax.random.key(seed), len(leaves))
+    moved = [x + scale * (jnp.std(x) + 1e-3) * jax.random.normal(k, x.shape) for x, k in zip(leaves, keys, strict=True)]
+    return state.replace(params=treedef.unflatten(moved))
+
+
+def others_instead(problem: Any) -> Any:
+    """The same problem with as many other training rows to forget."""
+    import numpy as np
+
+    splits = problem.splits
+    others = np.random.default_rng(problem.config.seed).choice(splits.remain, len(splits.forget), replace=False)
+    splits = dataclasses.replace(splits, forget=np.sort(others), remain=np.setdiff1d(splits.train, others))
+    return dataclasses.replace(problem, splits=splits)
+
+
+def _head_only(settings: Any, parts: Any) -> Any:
+    """A method that may move nothing but the head."""
+    from ltu_jax.methods import METHODS
+
+    method = METHODS[settings.name.partition(":head_")[2]](settings, parts)
+
+    def step(state, context, draw):
+        after, metrics = method.step(state, context, draw)
+        kept = {name: after.params[name] if name == "head" else part for name, part in state.params.items()}
+        return after.replace(params=kept, model_state=state.model_state), metrics
+
+    return method._replace(step=step)
+
+
+head_random_label = head_neggrad_plus = _head_only
+
+
+def print_table(rows: list[dict[str, Any]]) -> None:
+    """Refused of all, by kind, and the two rates."""
+    kinds = dict.fromkeys((row["genuine"], row["kind"]) for row in rows)
+    total, refused = Counter(), Counter()
+    for row in rows:
+        for group in ((row["genuine"], row["kind"]), row["genuine"]):
+            total[group] += 1
+            refused[group] += not row["accepted"]
+    for genuine in (True, False):
+        word = "genuine" if genuine else "fakes"
+        print(f"\n{word + ', refused of all':40} {refused[genuine]:4} of {total[genuine]}")
+        for group in kinds:
+            if group[0] == genuine:
+                print(f"  {group[1]:38} {refused[group]:4} of {total[group]}")
+
+
+if __name__ == "__main__":
+    main()

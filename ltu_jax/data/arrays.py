@@ -1,0 +1,84 @@
+"""Images as NumPy arrays: ``train.npz`` and, if there is a test part, ``test.npz``."""
+
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from ltu_jax.data.records import Example, Records, check_ids, count_classes
+from ltu_jax.setting import ConfigError
+
+_ALLOWED = (
+    "allowed: what np.savez writes of images (uint8 [M,H,W], [M,H,W,1] or [M,H,W,3]), labels (integers [M])"
+    " and, if wanted, ids (strings or integers [M])"
+)
+
+
+class _Part(NamedTuple):
+    images: np.ndarray  # u8[M,H,W] or u8[M,H,W,3]
+    labels: list[int]  # M
+    ids: list[str]  # M
+
+
+def read(data_dir: str | None, num_classes: int | None = None) -> Records:
+    """Reads both files.
+
+    Args:
+      data_dir: holds ``train.npz`` and, if there is a test part, ``test.npz``. Without ``ids`` a row has the
+        id ``train_000042``.
+      num_classes: labels are 0 to this less one; None takes the largest label found.
+
+    Returns:
+      The records, in the order of the files.
+
+    Raises:
+      ConfigError: if a file cannot be read, an array is missing or of another type or shape, or rows are
+        not what they should be; all rows of the first problem are counted and the first five named.
+    """
+    folder = Path(data_dir or "").expanduser()
+    files = [path for path in (folder / "train.npz", folder / "test.npz") if data_dir and path.is_file()]
+    if not files or files[0].name != "train.npz":
+        what = f" holds no train.npz; {_ALLOWED}" if data_dir else "; allowed: a folder with train.npz and test.npz"
+        raise ConfigError(f"config.data.data_dir: {data_dir!r}{what}")
+    parts = [_read_part(path) for path in files]
+    if not parts[0].labels:
+        raise ConfigError(f"config.data.data_dir: '{files[0]}' has no images; {_ALLOWED}")
+    where = f"config.data.data_dir: {data_dir!r}"
+    rows = [f"row {row} of {path.name}" for path, part in zip(files, parts, strict=True) for row in range(len(part[1]))]
+    ids, labels = [name for part in parts for name in part.ids], [label for part in parts for label in part.labels]
+    check_ids(where, ids, rows)
+    named = [f"{label} of {row}" for label, row in zip(labels, rows, strict=True)]
+    num_classes = count_classes(where, labels, named, num_classes)
+    images = (image for part in parts for image in part.images)
+    examples = (Example(*row) for row in zip(images, labels, ids, strict=True))
+    num_train = len(parts[0].labels)
+    return Records(examples, num_classes, num_train, len(rows) - num_train, files=tuple(files))
+
+
+def _read_part(path: Path) -> _Part:
+    field = f"config.data.data_dir: '{path}'"
+    try:
+        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
+            found = list(file.files)
+            arrays = {name: file[name] for name in ("images", "labels", "ids") if name in found}
+    except Exception as error:  # NumPy, zipfile and zlib raise a dozen kinds for a file that is damaged
+        raise ConfigError(f"{field} cannot be read ({' '.join(str(error).split())[:300]}); {_ALLOWED}") from error
+    missing = [name for name in ("images", "labels") if name not in arrays]
+    if missing:
+        raise ConfigError(f"{field} lacks {' and '.join(missing)}, and has {', '.join(found) or 'nothing'}; {_ALLOWED}")
+    images, labels = arrays["images"], arrays["labels"]
+    ids = arrays.get("ids", np.array([f"{path.stem}_{row:06d}" for row in range(len(labels) if labels.ndim else 0)]))
+    fits = images.ndim == 3 or images.ndim == 4 and images.shape[-1] in (1, 3)
+    for name, array, fit in (
+        ("images", images, images.dtype == np.uint8 and fits and min(images.shape[1:]) > 0),
+        ("labels", labels, labels.dtype.kind in "iu" and labels.ndim == 1),
+        ("ids", ids, ids.dtype.kind in "Uiu" or not ids.size),
+    ):
+        if not fit:
+            raise ConfigError(f"{field}, {name} are {array.dtype}{list(array.shape)}; {_ALLOWED}")
+    if not len(images) == len(labels) == len(ids) or ids.ndim != 1:
+        sizes = f"{len(images)} images, {len(labels)} labels and ids {list(ids.shape)}"
+        raise ConfigError(f"{field} has {sizes}; {_ALLOWED}")
+    if images.shape[-1] == 1 and images.ndim == 4:
+        images = images[..., 0]
+    return _Part(images, labels.tolist(), [str(name).strip() for name in ids.tolist()])

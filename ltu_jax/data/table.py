@@ -1,0 +1,141 @@
+"""Images that a table names: CSV or Parquet with the columns path, label and, if wanted, id and part."""
+
+import os
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from ltu_jax.data.records import Example, Records, check_ids, count_classes, first_five, refuse
+from ltu_jax.setting import ConfigError
+
+COLUMNS = ("path", "label", "id", "part")
+
+_NEEDED = ("path", "label")
+_ALLOWED = "allowed: a .csv or .parquet file with the columns path, label and, if wanted, id and part"
+_WHOLE = re.compile(r"([+-]?[0-9]{1,18})(\.0*)?")  # 3.0 is what is left of 3 where a column once had a gap
+
+
+def read(
+    table: str | None, data_dir: str | None, class_names: Sequence[str] = (), num_classes: int | None = None
+) -> Records:
+    """Reads the table and finds its images; each is read when its turn comes.
+
+    Labels are names where ``class_names`` are given or none of them is a number, else whole numbers. Values
+    are text, so that an id 007 stays one, without the blanks around them; only a path keeps its own.
+
+    Args:
+      table: a ``.csv`` or ``.parquet`` file. Its columns are ``path``, ``label``, ``id`` (else the path) and
+        ``part``, ``train`` or ``test`` (else all are train); others are passed over.
+      data_dir: the folder that paths are relative to and cannot leave; None takes the table's own.
+      class_names: of all the model's classes in their order; () takes the names found, sorted.
+      num_classes: labels are 0 to this less one; None takes the largest label found.
+
+    Returns:
+      The records: the training rows in the order of the table, then the test rows.
+
+    Raises:
+      ConfigError: if the table cannot be read, or has rows that are not what they should be; all rows of the
+        first problem are counted and the first five named.
+    """
+    columns = _columns(table)
+    where, paths = f"config.data.table: {table!r}", columns["path"]
+    rows = [repr(path) for path in paths]
+    if not rows:
+        raise ConfigError(f"{where} has no rows; {_ALLOWED}")
+    ids = [name.strip() for name in columns.get("id", paths)]
+    check_ids(where, ids, rows)
+    labels, names, num_classes = _labels(where, columns["label"], rows, tuple(class_names), num_classes)
+    parts = [part.strip() for part in columns.get("part", ["train"] * len(rows))]
+    strange = [f"{part!r} of {row}" for part, row in zip(parts, rows, strict=True) if part not in ("train", "test")]
+    refuse(where, strange, len(rows), "parts are neither train nor test", "train, test, or no column part at all")
+    if "train" not in parts:
+        raise ConfigError(f"{where} has test rows only; allowed: rows with part train")
+    root = Path(data_dir or Path(str(table)).parent).expanduser()
+    files = _files(where, root, paths)
+    order = sorted(range(len(rows)), key=lambda row: parts[row] == "test")  # stable: the table's order within a part
+    examples = (Example(files[row], labels[row], ids[row]) for row in order)
+    num_train = parts.count("train")
+    every = (Path(str(table)).expanduser(), *files)
+    return Records(examples, num_classes, num_train, len(rows) - num_train, names, every)
+
+
+def _columns(table: str | None) -> dict[str, list[str]]:
+    """Those of ``COLUMNS`` that there are, as text; what is missing in them is empty."""
+    import pyarrow as pa
+    from pyarrow import csv, parquet
+
+    if not table:
+        raise ConfigError(f"config.data.table: {table!r}; {_ALLOWED}")
+    path = Path(table).expanduser()
+    if path.suffix.lower() not in (".csv", ".parquet"):
+        raise ConfigError(f"config.data.table: {table!r} ends in {path.suffix!r}; {_ALLOWED}")
+    try:
+        if path.suffix.lower() == ".csv":
+            as_text = csv.ConvertOptions(column_types={name: pa.string() for name in COLUMNS})
+            lines = csv.ParseOptions(newlines_in_values=True)
+            found = csv.read_csv(path, parse_options=lines, convert_options=as_text)
+            names = found.column_names
+        else:
+            with parquet.ParquetFile(path) as file:  # images may lie in other columns of it
+                names = file.schema_arrow.names
+                found = file.read(columns=[name for name in COLUMNS if name in names])
+        columns = {name: found.column(name).cast(pa.string()) for name in COLUMNS if names.count(name) == 1}
+    except (pa.ArrowException, OSError) as error:
+        reason = " ".join(str(error).split())[:300]
+        raise ConfigError(f"config.data.table: {table!r} cannot be read ({reason}); {_ALLOWED}") from error
+    wrong = [name for name in COLUMNS if names.count(name) > 1 or name in _NEEDED and name not in names]
+    if wrong:
+        raise ConfigError(
+            f"config.data.table: {table!r} has not one column {' and '.join(wrong)}, but {', '.join(map(repr, names))};"
+            f" {_ALLOWED}"
+        )
+    return {name: ["" if value is None else value for value in column.to_pylist()] for name, column in columns.items()}
+
+
+def _labels(
+    where: str, values: list[str], rows: list[str], class_names: tuple[str, ...], num_classes: int | None
+) -> tuple[list[int], tuple[str, ...] | None, int]:
+    """The label of each row, the names of the classes where they have any, and how many classes there are."""
+    values = [value.strip() for value in values]
+    empty = [row for value, row in zip(values, rows, strict=True) if not value]
+    refuse(where, empty, len(rows), "labels are empty", "a label for each image")
+    named = [f"{value!r} of {row}" for value, row in zip(values, rows, strict=True)]
+    if class_names and num_classes not in (None, len(class_names)):
+        raise ConfigError(
+            f"config.data.num_classes: {num_classes}, but config.data.class_names has {len(class_names)};"
+            " allowed: one of the two"
+        )
+    numbers = [_whole_number(value) for value in values]
+    no_number = [name for name, number in zip(named, numbers, strict=True) if number is None]
+    if class_names or num_classes is None and len(no_number) == len(rows):
+        names = class_names or tuple(sorted(set(values)))
+        label_of = {name: label for label, name in enumerate(names)}
+        unknown = [name for name, value in zip(named, values, strict=True) if value not in label_of]
+        refuse(where, unknown, len(rows), "labels are not in config.data.class_names", first_five(names))
+        return [label_of[value] for value in values], names, len(names)
+    if num_classes is None:
+        # Taken as names, as NA in a column of numbers would be, 10 would come before 2 and every label be another.
+        allowed = "whole numbers, or names alone, or all names in config.data.class_names"
+        refuse(where, no_number, len(rows), "labels are not whole numbers like the others", allowed)
+    labels = [-1 if number is None else number for number in numbers]
+    return labels, None, count_classes(where, labels, named, num_classes)
+
+
+def _whole_number(value: str) -> int | None:
+    match = _WHOLE.fullmatch(value)
+    return int(match[1]) if match else None
+
+
+def _files(where: str, root: Path, paths: list[str]) -> list[Path]:
+    """Where each image lies, within ``root`` also when links are followed."""
+    inside = os.path.join(os.path.realpath(root), "")
+    real = ["" if "\0" in path else os.path.realpath(root / path) for path in paths]  # a NUL is in no file's name
+    leaving = [
+        repr(path)
+        for path, place in zip(paths, real, strict=True)
+        if os.path.isabs(path) or place and not os.path.join(place, "").startswith(inside)
+    ]
+    refuse(where, leaving, len(paths), f"paths leave {root}", "paths within config.data.data_dir, relative to it")
+    missing = [repr(path) for path, place in zip(paths, real, strict=True) if not os.path.isfile(place)]
+    refuse(where, missing, len(paths), f"files are not in {root}", "paths of files, relative to config.data.data_dir")
+    return [root / path for path in paths]

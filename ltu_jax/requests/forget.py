@@ -1,0 +1,86 @@
+"""``ltu_jax.forget``: a deletion request as one call, for use inside a pipeline. The same as the command does."""
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from ltu_jax.config import Config, resolve
+from ltu_jax.models.build import ModelSpec
+from ltu_jax.requests.fulfil import Request, fulfil, request_config
+from ltu_jax.training.checkpoint import load
+from ltu_jax.types import ApplyFn, ArrayTree, Progress, Source, silent
+
+
+class Forgotten(NamedTuple):
+    """A model after a request."""
+
+    params: ArrayTree
+    model_state: ArrayTree
+    receipt: dict[str, Any]  # what ``folder/receipt.json`` holds
+    folder: Path
+    is_new: bool  # False where earlier requests had forgotten all of these ids: nothing was done
+
+
+def forget(
+    model: ModelSpec | ApplyFn,
+    params: ArrayTree,
+    source: Source,
+    ids: Sequence[str],
+    *,
+    workdir: Path | str,
+    model_state: ArrayTree | None = None,
+    config: Config | None = None,
+    sign: Path | str | None = None,
+    progress: Progress = silent,
+) -> Forgotten:
+    """Makes a trained model forget training rows, and leaves a receipt.
+
+    Args:
+      model: ``apply_fn(params, model_state, images f32[B,H,W,3] in [0,1], train) -> (logits, model_state)``, or a
+        ``ModelSpec`` that also has the features by which near rows are found (else the logits are taken).
+      params: its trained parameters, nested dicts of arrays; not consumed. A later request starts from the model that
+        the last one left in ``workdir``, whatever is given here.
+      source: the rows to forget and a sample of those that stay (training part), and rows that the model was never
+        trained on (test part).
+      ids: what is to be forgotten, as ``source.ids`` names it.
+      workdir: folder of all requests on this model: ledger, salt and ``request-N/``.
+      model_state: BatchNorm statistics; None is ``{}``.
+      config: method, calibration and batch sizes; where data and weights lie is not read from it. None is LTU.
+      sign: Ed25519 private key (PEM) that signs the receipt.
+      progress: told about every finished step.
+
+    Returns:
+      ``Forgotten``.
+
+    Raises:
+      ConfigError: if an id is not in the training part, or anything else does not fit; nothing is written then.
+      LedgerError: if ledger or salt were altered.
+      FloatingPointError: if every trial diverged.
+    """
+    config = request_config(resolve(config or Config()))
+    has_test_part = source.num_train < len(source.labels)
+    data = dataclasses.replace(config.data, name=source.name, held_out="test" if has_test_part else "train")
+    attackers = dataclasses.replace(config.attackers, fitted_on="original")
+    config = dataclasses.replace(config, data=data, attackers=attackers, weights=None)
+    original = {"params": params, **(model_state or {})}
+    spec = model if isinstance(model, ModelSpec) else _spec(model, original)
+    request = Request(config, list(ids), Path(workdir), None if sign is None else Path(sign))
+    done = fulfil(request, source, spec, original, progress=progress)
+    tree, _ = load(done.folder / "model")
+    return Forgotten(tree["params"], tree["model_state"], done.receipt, done.folder, done.is_new)
+
+
+def _spec(apply_fn: ApplyFn, original: ArrayTree) -> ModelSpec:
+    def init(key: jax.Array) -> tuple[ArrayTree, ArrayTree]:
+        """The same shapes: nothing is trained from scratch for a request."""
+        rest = jax.tree.map(jnp.zeros_like, dict(original))
+        return rest.pop("params"), rest
+
+    def logits(params: ArrayTree, model_state: ArrayTree, images: jax.Array) -> jax.Array:
+        return apply_fn(params, model_state, images, train=False)[0]
+
+    return ModelSpec(init, apply_fn, logits)

@@ -1,0 +1,121 @@
+"""``ledger.jsonl``: the requests on one model in their order, each line sealed by the hash of the one before it.
+
+Ids stand in it as HMACs under a salt that lies beside it: whoever has the salt and an id can tell whether it was
+forgotten, and whoever has not can tell nothing, not even by trying all ids there are. Keep ``salt`` apart from what you
+hand out.
+"""
+
+import hashlib
+import hmac
+import json
+import os
+import secrets
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from ltu_jax.setting import digest
+
+LEDGER, SALT = "ledger.jsonl", "salt"
+SALT_BYTES = 32
+START = "0" * 64
+"""What stands for the line before the first."""
+
+
+class LedgerError(RuntimeError):
+    """A ledger or salt that is damaged or was altered, told in one line."""
+
+
+class Entry(NamedTuple):
+    """One request that was carried out."""
+
+    number: int  # from 1
+    time: str  # when it was done, ISO 8601
+    ids: tuple[str, ...]  # salted, sorted
+    receipt_sha256: str
+    model_sha256: str  # of the unlearned weights
+    previous: str  # seal of the line before
+
+    @property
+    def seal(self) -> str:
+        """Hash of the line, that of the one before it included."""
+        return digest(list(self))
+
+
+def salted(salt: bytes, ids: Iterable[str]) -> list[str]:
+    """HMAC-SHA256 of each id, hex."""
+    return [hmac.new(salt, name.encode(), hashlib.sha256).hexdigest() for name in ids]
+
+
+def read_salt(home: Path) -> bytes | None:
+    """The salt of a folder of requests; None where there is none yet.
+
+    Raises:
+      LedgerError: if it is no salt.
+    """
+    path = home / SALT
+    if not path.exists():
+        return None
+    try:
+        salt = bytes.fromhex(path.read_text().strip())
+    except ValueError:
+        salt = b""
+    if len(salt) != SALT_BYTES:
+        raise LedgerError(f"{path} is no salt of {SALT_BYTES} bytes in hex: without it no earlier id is recognised")
+    return salt
+
+
+def make_salt(home: Path) -> bytes:
+    """A new salt, readable by its owner alone."""
+    salt = secrets.token_bytes(SALT_BYTES)
+    with open(os.open(home / SALT, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+        file.write(salt.hex() + "\n")
+    return salt
+
+
+def read_ledger(home: Path) -> list[Entry]:
+    """All requests that were carried out, in their order.
+
+    Lines cut off at the end leave an intact chain: that is seen by the receipts, which are not in it then.
+
+    Raises:
+      LedgerError: if a line was altered, or one is missing before the last.
+    """
+    path, entries, previous = home / LEDGER, [], START
+    if not path.exists():
+        return []
+    for number, line in enumerate(path.read_text().splitlines(), 1):
+        try:
+            told = json.loads(line)
+            entry = Entry(**{**told["request"], "ids": tuple(told["request"]["ids"])})
+        except (ValueError, TypeError, KeyError) as error:
+            raise LedgerError(f"{path}: line {number} cannot be read") from error
+        if told.get("seal") != entry.seal or entry.previous != previous or entry.number != number:
+            raise LedgerError(f"{path}: line {number} does not fit its seal or the line before: the ledger was altered")
+        entries.append(entry)
+        previous = entry.seal
+    return entries
+
+
+def append(home: Path, entry: Entry) -> None:
+    """Adds a line; the file is whole before and after."""
+    path = home / LEDGER
+    before = path.read_text() if path.exists() else ""
+    partial = path.with_suffix(".partial")
+    partial.write_text(before + json.dumps({"request": entry._asdict(), "seal": entry.seal}) + "\n")
+    os.replace(partial, path)
+
+
+def forgotten(entries: Iterable[Entry]) -> dict[str, int]:
+    """Salted id -> number of the request that forgot it."""
+    return {name: entry.number for entry in entries for name in entry.ids}
+
+
+def ids_sha256(salted_ids: Iterable[str]) -> str:
+    """One hash for a request's salted ids, whatever their order: what a receipt names them by."""
+    return digest(sorted(salted_ids))
+
+
+def describe(entries: list[Entry]) -> list[dict[str, Any]]:
+    """Number, time and count of each request, JSON-ready."""
+    return [{"number": e.number, "time": e.time, "count": len(e.ids)} for e in entries]

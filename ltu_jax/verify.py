@@ -1,0 +1,106 @@
+"""Checks the receipt of a deletion request: ``python -m ltu_jax.verify``."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from ltu_jax.command import fail
+from ltu_jax.setting import ConfigError, allowed_names
+
+USAGE = """
+Recomputes every hash that a receipt tells of, and its evidence, and says "verified" (status 0) or what differs (status
+1). With --evidence it also tests the claim, on both sides: forgotten rows that the model still knows too well are
+refused, and so are rows that it knows worse than any stranger. Status 2: what was asked cannot be checked at all.
+"""
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Checks the receipt that the command line names.
+
+    Returns:
+      The exit status: 0 verified, 1 something differs.
+
+    Raises:
+      ConfigError: if the command line, the receipt or a key is not what it should be.
+    """
+    given = _parse(arguments)
+    from ltu_jax.data.splits import read_ids
+    from ltu_jax.requests.ledger import LedgerError
+    from ltu_jax.requests.receipt import public_key
+    from ltu_jax.requests.verification import check_hashes, open_home
+
+    public = None if given.public_key is None else public_key(given.public_key)
+    ids = None if given.forget is None else read_ids(given.forget, "--forget")
+    try:
+        home = open_home(given.receipt, given.model)
+        found = check_hashes(home, public=public, ids=ids)
+        if not found and not given.hashes:
+            found = _evidence(home, given)
+    except LedgerError as error:
+        found = [str(error)]
+    for line in found:
+        print(line)
+    told = home.told if not found else None
+    if told is None:
+        print(f"NOT verified: {len(found)} finding{'s' if len(found) > 1 else ''}")
+        return 1
+    signed = "" if told["signature"] is None else f", signed by {told['signature']['public_key'][:16]}..."
+    what = "hashes" if given.hashes else "hashes, evidence and claim" if given.evidence else "hashes and evidence"
+    print(f"verified: {what} of request {told['request']['number']}, {told['request']['count']} rows{signed}")
+    return 0
+
+
+def _evidence(home: Any, given: argparse.Namespace) -> list[str]:
+    """What differs in the evidence computed anew, and why the claim is refused, if that is asked."""
+    import json
+
+    from ltu_jax import config, processes
+    from ltu_jax.data.sources import load_source
+    from ltu_jax.requests.verification import before_weights, check_evidence
+    from ltu_jax.unlearning.problem import load_model
+
+    settings = config.from_dict(json.loads((home.folder / "config.json").read_text()))
+    cache = given.cache or home.folder.parent.parent / "cache"
+    source = load_source(settings.data, processes.progress())
+    spec, weights = load_model(settings, source)
+    before = before_weights(home, settings, source, spec, weights, cache)
+    if before is None:
+        print("the model before is not there: what the receipt says of it was not computed anew", file=sys.stderr)
+    return check_evidence(home, settings, source, spec, before, claim=given.evidence)
+
+
+def _parse(arguments: Sequence[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        "python -m ltu_jax.verify", description=USAGE, allow_abbrev=False, exit_on_error=False
+    )
+    parser.add_argument("receipt", nargs="?", type=Path, metavar="RECEIPT.json")
+    parser.add_argument(
+        "--model", type=Path, metavar="DIR", help="folder of the request, or of all; unset: the receipt's"
+    )
+    parser.add_argument("--forget", metavar="IDS.txt", help="also check that these ids are those forgotten")
+    parser.add_argument("--public_key", type=Path, metavar="KEY.pem", help="whose signature the receipt must bear")
+    parser.add_argument("--cache", type=Path, metavar="DIR", help="where an original that was trained here lies")
+    parser.add_argument("--evidence", action="store_true", help="also test the claim itself")
+    parser.add_argument("--hashes", action="store_true", help="check hashes alone: no data are needed")
+    try:
+        given, rest = parser.parse_known_intermixed_args(arguments)
+    except argparse.ArgumentError as error:
+        raise ConfigError(f"{error.argument_name}: {error.message}; allowed: see --help") from None
+    if rest:
+        flag = rest[0].partition("=")[0].lstrip("-")
+        known = ["model", "forget", "public_key", "cache", "evidence", "hashes", "help"]
+        raise ConfigError(f"--{flag}: no such flag; {allowed_names(flag, known)}")
+    if given.receipt is None:
+        raise ConfigError("receipt: none given; allowed: the receipt.json of a request")
+    if given.evidence and given.hashes:
+        raise ConfigError("--hashes: it leaves out what --evidence tests; allowed: one of the two")
+    return given
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main(sys.argv[1:]))
+    except ConfigError as mistake:
+        fail(mistake)

@@ -5,8 +5,8 @@ python experiments/evidence_power.py --out runs/evidence-power
 On the embedded digits (300 training rows, 90 to forget), ten seeds. Genuine, ten a seed: two Retrain models, and the
 methods below, calibrated as a request is, at several settings. Fakes, ten a seed: nothing done (and weights moved by
 too little to matter), only the head changed, noise added, other rows forgotten, over-forgotten. The limits of
-``requests.evidence`` were chosen on seeds 100 and up (``--seeds 100,101,102,103``), never on those of the table. A file a
-model; what is there is not made again.
+``requests.claim`` were chosen on seed 100, never on those of the table. A folder a model; what is there is not made
+again.
 """
 
 import argparse

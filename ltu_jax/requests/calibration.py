@@ -116,7 +116,7 @@ def accuracy_lost(before: np.ndarray, after: np.ndarray) -> float:
       Points, >= 0.
     """
     change = before.astype(float) - after
-    return max(0.0, 100 * (change.mean() - 2 * change.std() / math.sqrt(len(change))))
+    return max(0.0, float(100 * (change.mean() - 2 * change.std() / math.sqrt(len(change)))))
 
 
 class Trial(NamedTuple):

@@ -204,7 +204,7 @@ class Calibration:
     trials: int = setting(6, "learning rates tried; 0 takes those of config.method as they are", low=0, high=100)
     factor: float = setting(10.0, "how far from method.learning_rate they may lie, up and down", above=1)
     evaluations: int = setting(10, "times that a trial looks how far it is; the best of them is where it stops", low=2)
-    patience: int = setting(4, "looks without a better one after which a trial is given up", low=1)
+    patience: int = setting(3, "looks in a row, clearly worse than one before, after which a trial is given up", low=1)
     tolerance: float = setting(
         2.0, "points of accuracy that may be lost beyond noise, on remaining and on held-out rows", low=0, high=100
     )

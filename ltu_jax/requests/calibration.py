@@ -33,6 +33,9 @@ from ltu_jax.unlearning.saving import History, Saving
 BEYOND = 10.0
 """Points of distance for each point lost beyond the tolerance: utility comes first."""
 
+CLEARLY = 2.0
+"""Points of distance that are more than the noise between two looks."""
+
 
 class Calibrator(NamedTuple):
     """A ``monitor.Judge`` that looks at likeness and at what is lost."""
@@ -61,8 +64,12 @@ class Calibrator(NamedTuple):
         }
 
     def is_hopeless(self, distances: Sequence[float]) -> bool:
-        """Whether the last looks, as many as its patience, were no better than one before them."""
-        return len(distances) - 1 - int(np.argmin(distances)) >= self.patience
+        """Whether the last looks, as many as its patience, were all clearly worse than one before them.
+
+        Clearly: before forgetting takes hold a run stands still, and that is no reason to give up.
+        """
+        last = distances[-self.patience :]
+        return len(distances) > self.patience and min(last) > min(distances) + CLEARLY
 
     def warnings(self, state: UnlearnState) -> list[str]:
         """What the calibrated model still lacks."""

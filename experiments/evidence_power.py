@@ -51,7 +51,7 @@ def main() -> None:
 def judged(seed: int, out: Path) -> list[dict[str, Any]]:
     """A row for each model of a seed: its kind, whether it is genuine, and what is said of it."""
     from ltu_jax.requests.claim import judge, moved_share
-    from ltu_jax.requests.evidence import measure
+    from ltu_jax.requests.measures import measure
     from ltu_jax.training.checkpoint import load, save
 
     base = problem_of(seed, out, "ltu", {"evaluation.num_retrain": 2})

@@ -4,6 +4,7 @@ A model that never saw the forget rows would treat them as it treats held-out ro
 here is of two sides: known better than held-out rows and known worse are both differences (and both leaks).
 """
 
+import math
 from typing import NamedTuple
 
 import numpy as np
@@ -88,6 +89,20 @@ def likeness(forget: Answers, held_out: Answers) -> Likeness:
         confidence=float(100 * apart),
         auc=float(np.mean(above + ties / 2)),
     )
+
+
+def ks_noise(forget: np.ndarray, held_out: np.ndarray) -> float:
+    """What ``ks`` exceeds once in twenty where nothing but chance tells the rows apart, points.
+
+    Args:
+      forget: labels of the forget rows, i32[F].
+      held_out: labels of the held-out rows, i32[V]; weighted as in ``likeness``.
+
+    Returns:
+      The critical value of the two-sample Kolmogorov-Smirnov test at 5 %, with the effective size of a weighted sample.
+    """
+    weights = matched_weights(held_out, forget)
+    return 100 * 1.36 * math.sqrt(1 / len(forget) + float(np.sum(weights**2)))
 
 
 def _shares(forget: np.ndarray, held_out: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -20,7 +20,7 @@ import numpy as np
 from ltu_jax.config import Config
 from ltu_jax.data.devices import writes_files
 from ltu_jax.data.splits import remain_subset
-from ltu_jax.evaluation.likeness import Answers, answers, likeness
+from ltu_jax.evaluation.likeness import Answers, answers, ks_noise, likeness
 from ltu_jax.methods import build_method
 from ltu_jax.setting import ConfigError, digest
 from ltu_jax.training.predict import eval_forward, predict
@@ -72,13 +72,19 @@ class Calibrator(NamedTuple):
         return len(distances) > self.patience and min(last) > min(distances) + CLEARLY
 
     def warnings(self, state: UnlearnState) -> list[str]:
-        """What the calibrated model still lacks."""
-        now = self.score(state)
-        out = []
+        """What the calibrated model still lacks, and the field to turn."""
+        now, out = self.score(state), []
+        noise = ks_noise(self.sets["forget"][1], self.sets["validation"][1])
+        if now["ks"] > noise:
+            side, turn = ("better", "raise") if now["auc"] > 0.5 else ("worse", "lower")
+            out.append(
+                f"the forget rows are known {side} than held-out rows: {now['ks']:.1f} points apart (noise"
+                f" {noise:.1f}); {turn} config.method.epochs or config.method.learning_rate"
+            )
         if now["lost"] > self.tolerance:
             out.append(
-                f"{now['lost']:.1f} points of accuracy are lost, config.calibration.tolerance is {self.tolerance:g}:"
-                " no setting tried keeps it; raise config.data.remain_fraction or the tolerance"
+                f"{now['lost']:.1f} points of accuracy are lost and config.calibration.tolerance is {self.tolerance:g}:"
+                " nothing that was tried keeps it; raise config.data.remain_fraction or the tolerance"
             )
         return out
 
@@ -242,9 +248,9 @@ def _run(
     done = None if where is None else where / "trial.json"
     if done is not None and done.exists():
         told = json.loads(done.read_text())
-        trial = Trial(rate, told["num_steps"], told["looks"], told["best"])
-        if told["identity"] == identity and (not trial.looks or to_beat is not None and trial.distance >= to_beat):
-            return trial, None
+        was_beaten = not (done.parent / "checkpoints").exists()
+        if told["identity"] == identity and (was_beaten or not told["looks"]):
+            return Trial(rate, told["num_steps"], told["looks"], told["best"]), None
     known = remain_subset(problem.splits, config.data.remain_fraction, config.seeds.split or 0)
     labels = problem.source.labels
     num_steps = method.num_steps(Visible(*(Rows(None, labels[rows]) for rows in (problem.splits.forget, known))))

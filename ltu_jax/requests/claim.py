@@ -5,22 +5,19 @@ fake that moves nothing, the head alone, or ruins the model as a whole is refuse
 costs. How often the test is wrong was counted (docs/forget-my-data.md); it is no proof of forgetting.
 """
 
-import math
 from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
 import numpy as np
 
-from ltu_jax.evaluation.likeness import Answers, likeness, matched_weights
+from ltu_jax.evaluation.likeness import ks_noise, likeness
 from ltu_jax.requests.calibration import accuracy_lost
-from ltu_jax.requests.evidence import Measured
+from ltu_jax.requests.measures import Measured
 from ltu_jax.types import ArrayTree
 
 MARGIN = 5.0
 """Points of Kolmogorov-Smirnov distance, beyond noise, that approximate unlearning may leave."""
-NOISE = 1.36
-"""Of the two-sample Kolmogorov-Smirnov test at 5 %."""
 LOSS = 5.0
 """Points of accuracy, beyond noise, that forgetting may cost on remaining and on held-out rows."""
 SHARE = 0.5
@@ -49,7 +46,7 @@ def judge(before: Measured, after: Measured, moved: float) -> Claim:
       ``Claim``.
     """
     alike = likeness(after["forget"], after["held_out"])
-    limit = MARGIN + ks_noise(after["forget"], after["held_out"])
+    limit = MARGIN + ks_noise(after["forget"].labels, after["held_out"].labels)
     drop, low = auc_drop(before, after)
     knew = likeness(before["forget"], before["held_out"]).auc - 0.5
     lost = {name: accuracy_lost(before[name].correct, after[name].correct) for name in ("remain", "held_out")}
@@ -82,12 +79,6 @@ def judge(before: Measured, after: Measured, moved: float) -> Claim:
     if moved < MOVED:
         found.append(f"only {100 * moved:.1f} % of the weights changed, at least {100 * MOVED:g} % must")
     return Claim(numbers, found)
-
-
-def ks_noise(forget: Answers, held_out: Answers) -> float:
-    """What the Kolmogorov-Smirnov distance of two samples of these sizes exceeds once in twenty by chance, points."""
-    weights = matched_weights(held_out.labels, forget.labels)
-    return 100 * NOISE * math.sqrt(1 / len(forget.labels) + float(np.sum(weights**2)))
 
 
 def auc_drop(before: Measured, after: Measured) -> tuple[float, float]:

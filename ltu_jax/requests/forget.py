@@ -61,11 +61,11 @@ def forget(
       LedgerError: if ledger or salt were altered.
       FloatingPointError: if every trial diverged.
     """
-    config = request_config(resolve(config or Config()))
-    has_test_part = source.num_train < len(source.labels)
-    data = dataclasses.replace(config.data, name=source.name, held_out="test" if has_test_part else "train")
+    config, has_test_part = config or Config(), source.num_train < len(source.labels)
+    held_out = "test" if has_test_part else "train"
+    data = dataclasses.replace(config.data, name=source.name, forget_kind="random", held_out=held_out)
     attackers = dataclasses.replace(config.attackers, fitted_on="original")
-    config = dataclasses.replace(config, data=data, attackers=attackers, weights=None)
+    config = request_config(resolve(dataclasses.replace(config, data=data, attackers=attackers, weights=None)))
     original = {"params": params, **(model_state or {})}
     spec = model if isinstance(model, ModelSpec) else _spec(model, original)
     request = Request(config, list(ids), Path(workdir), None if sign is None else Path(sign))

@@ -22,8 +22,8 @@ from ltu_jax.models.build import ModelSpec
 from ltu_jax.reporting.page import render
 from ltu_jax.requests import ledger
 from ltu_jax.requests.calibration import Calibrated, calibrate, check_calibration
-from ltu_jax.requests.evidence import evidence, measure
-from ltu_jax.requests.receipt import RECEIPT, SCHEMA, code_sha256, file_sha256, files_sha256, private_key, seal
+from ltu_jax.requests.measures import evidence, measure
+from ltu_jax.requests.receipt import RECEIPT, SCHEMA, WORK, code_sha256, file_sha256, files_sha256, private_key, seal
 from ltu_jax.setting import ConfigError, digest, to_dict
 from ltu_jax.training.checkpoint import load, save, tree_sha256
 from ltu_jax.types import ArrayTree, Progress, Source, Splits, UnlearnState, silent
@@ -33,9 +33,6 @@ from ltu_jax.unlearning.making import Maker
 from ltu_jax.unlearning.problem import Loaded, Problem, cut, prepare
 from ltu_jax.unlearning.result import make_result, now
 from ltu_jax.unlearning.saving import History, Saving
-
-WORK = "work"
-"""Folder of what a request needs only until it is done: checkpoints, trials, attackers."""
 
 
 class Request(NamedTuple):
@@ -87,6 +84,8 @@ def plan(request: Request, source: Source) -> Plan | Fulfilled:
       LedgerError: if the ledger or the salt was altered.
     """
     entries, salt = ledger.read_ledger(request.home), ledger.read_salt(request.home)
+    for entry in entries:  # one that was stopped after its line, before it had cleaned up
+        shutil.rmtree(request.home / f"request-{entry.number}" / WORK, ignore_errors=True)
     if entries and salt is None:
         raise ledger.LedgerError(f"{request.home / ledger.SALT} is missing: without it no earlier id is recognised")
     done = ledger.forgotten(entries)
@@ -174,7 +173,6 @@ def fulfil(
     metrics = "".join(json.dumps(row) + "\n" for row in history.rows)
     (folder / "metrics.jsonl").write_text(metrics)
     _write(folder / "result.json", outcome)
-    shutil.rmtree(work, ignore_errors=True)
     receipt = seal(_receipt(request, todo, problem, state, outcome, shown, calibrated, folder, started), request.key)
     _write(folder / RECEIPT, receipt)
     model = receipt["model"]["after"]["tree_sha256"]
@@ -183,6 +181,7 @@ def fulfil(
     ledger.append(
         home, ledger.Entry(todo.number, receipt["time"]["finished"], ids, receipt["receipt_sha256"], model, previous)
     )
+    shutil.rmtree(work)
     return Fulfilled(todo.number, folder, receipt, outcome, todo.repeated, True)
 
 

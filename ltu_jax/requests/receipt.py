@@ -14,12 +14,15 @@ from ltu_jax.setting import ConfigError, digest
 
 RECEIPT = "receipt.json"
 SCHEMA = 1
+WORK = "work"
+"""Folder of what a request needs only until it is done: checkpoints, trials, attackers. It is no part of the receipt."""
 _AT_ONCE = 1 << 20
 
 
 def files_sha256(folder: Path) -> dict[str, str]:
-    """Hash of every file below a folder but the receipt itself, by path with forward slashes."""
-    files = sorted(path for path in folder.rglob("*") if path.is_file() and path != folder / RECEIPT)
+    """Hash of every file below a folder but the receipt and ``WORK``, by path with forward slashes."""
+    left_out = (folder / RECEIPT, folder / WORK)
+    files = sorted(p for p in folder.rglob("*") if p.is_file() and not {p, *p.parents}.intersection(left_out))
     return {path.relative_to(folder).as_posix(): file_sha256(path) for path in files}
 
 

@@ -1,0 +1,92 @@
+"""Likeness against SciPy, scikit-learn and hand-worked cases."""
+
+import numpy as np
+import pytest
+import scipy.special
+import scipy.stats
+from sklearn.metrics import roc_auc_score
+
+from ltu_jax.evaluation.likeness import Answers, answers, ks_noise, likeness, matched_weights
+
+pytestmark = pytest.mark.smoke
+
+
+def drawn(count, seed, shift=0.0, num_classes=5):
+    rng = np.random.default_rng(seed)
+    labels = rng.integers(0, num_classes, count)
+    logits = rng.normal(0, 2, (count, num_classes)).astype(np.float32)
+    logits[np.arange(count), labels] += shift
+    return answers(logits, labels)
+
+
+def test_answers_are_the_log_odds_confidence_and_correctness_of_the_true_label():
+    rng = np.random.default_rng(0)
+    logits, labels = rng.normal(0, 3, (50, 4)).astype(np.float32), rng.integers(0, 4, 50)
+    told = answers(logits, labels)
+    p = scipy.special.softmax(logits.astype(float), axis=1)[np.arange(50), labels]
+    np.testing.assert_allclose(told.confidence, p, rtol=1e-9)
+    np.testing.assert_allclose(told.margin, scipy.special.logit(p), rtol=1e-6)
+    np.testing.assert_array_equal(told.correct, logits.argmax(1) == labels)
+
+
+def test_a_margin_is_finite_where_the_probability_is_one():
+    told = answers(np.array([[90.0, 0.0, 0.0]], np.float32), np.array([0]))
+    assert told.confidence[0] == 1 and np.isclose(told.margin[0], 90 - np.log(2))
+
+
+def test_auc_and_ks_are_those_of_scikit_learn_and_scipy_where_all_classes_weigh_alike():
+    forget, held_out = drawn(80, 1, 1.5), drawn(300, 2, 0.5)
+    one = [x._replace(labels=np.zeros(len(x.labels), int)) for x in (forget, held_out)]  # one class: equal weights
+    found = likeness(*one)
+    is_member = np.repeat([1, 0], [80, 300])
+    margins = np.concatenate([forget.margin, held_out.margin])
+    assert np.isclose(found.auc, roc_auc_score(is_member, margins))
+    assert np.isclose(found.ks, 100 * scipy.stats.ks_2samp(forget.margin, held_out.margin).statistic)
+    assert np.isclose(found.accuracy, 100 * (forget.correct.mean() - held_out.correct.mean()))
+
+
+def test_weights_count_as_if_rows_were_repeated():
+    """Held-out rows of weight 3/n and 1/n are the same as three copies and one, to scikit-learn and to SciPy."""
+    forget, held_out = drawn(40, 3, 1.0), drawn(60, 4)
+    labels = np.repeat([0, 1], 30)
+    forget, held_out = forget._replace(labels=np.repeat([0, 1], [30, 10])), held_out._replace(labels=labels)
+    repeated = np.concatenate([held_out.margin[:30]] * 3 + [held_out.margin[30:]])
+    found = likeness(forget, held_out)
+    margins = np.concatenate([forget.margin, repeated])
+    assert np.isclose(found.auc, roc_auc_score(np.repeat([1, 0], [40, 120]), margins))
+    assert np.isclose(found.ks, 100 * scipy.stats.ks_2samp(forget.margin, repeated).statistic)
+    correct = np.concatenate([held_out.correct[:30]] * 3 + [held_out.correct[30:]])
+    assert np.isclose(found.accuracy, 100 * (forget.correct.mean() - correct.mean()))
+
+
+def test_ties_count_half():
+    one = Answers(np.zeros(2, int), np.ones(2, bool), np.ones(2), np.array([1.0, 2.0]))
+    assert likeness(one, one).auc == 0.5 and likeness(one, one).ks == 0 and likeness(one, one).distance == 0
+
+
+def test_weights_give_held_out_rows_the_classes_of_the_forget_rows():
+    weights = matched_weights(np.array([0, 0, 1, 2]), np.array([0, 1, 1, 1]))
+    np.testing.assert_allclose(weights, [1 / 8, 1 / 8, 3 / 4, 0])
+    # a class that nobody held out has no say; where none is left all count alike
+    np.testing.assert_allclose(matched_weights(np.array([0, 1]), np.array([1, 4, 4])), [0, 1])
+    np.testing.assert_allclose(matched_weights(np.array([0, 1]), np.array([4])), [0.5, 0.5])
+
+
+def test_confidence_differs_by_class_and_does_not_cancel():
+    labels = np.array([0, 0, 1, 1])
+    forget = Answers(labels, np.ones(4, bool), np.array([0.9, 0.7, 0.1, 0.3]), np.zeros(4))
+    held_out = Answers(labels, np.ones(4, bool), np.array([0.5, 0.5, 0.5, 0.5]), np.zeros(4))
+    found = likeness(forget, held_out)
+    assert np.isclose(found.confidence, 30.0)  # +30 points in one class, -30 in the other
+    assert np.isclose(found.distance, (0 + 0 + 30) / 3)
+
+
+def test_the_noise_is_exceeded_about_once_in_twenty_by_samples_of_one_distribution():
+    rng = np.random.default_rng(0)
+    labels = np.zeros(90, int), np.zeros(360, int)
+    limit = ks_noise(*labels) / 100
+    beyond = [scipy.stats.ks_2samp(rng.normal(size=90), rng.normal(size=360)).statistic > limit for _ in range(2000)]
+    assert 0.03 < np.mean(beyond) < 0.07
+    # a weighted sample is worth fewer rows: three quarters of the weight on 30 rows of 60
+    few = ks_noise(np.repeat([0, 1], [30, 10]), np.repeat([0, 1], 30))
+    assert np.isclose(few, 136 * np.sqrt(1 / 40 + 30 * (0.75 / 30) ** 2 + 30 * (0.25 / 30) ** 2))

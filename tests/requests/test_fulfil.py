@@ -1,0 +1,171 @@
+"""Requests one after another: what is left behind, what is not, and how an interrupted one goes on."""
+
+import dataclasses
+import json
+
+import flax.serialization
+import jax
+import numpy as np
+import pytest
+from conftest import request_settings
+
+from ltu_jax.requests import fulfil as module
+from ltu_jax.requests import ledger
+from ltu_jax.requests.fulfil import Fulfilled, Request, fulfil, plan
+from ltu_jax.requests.verification import check_hashes, open_home
+from ltu_jax.setting import ConfigError
+from ltu_jax.training.checkpoint import load, tree_sha256
+
+
+@pytest.fixture(scope="module")
+def ids(source):
+    return [str(name) for name in source.ids]
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory, source, spec, original, ids):
+    """Two requests: rows 0..29, and rows 20..39, of which ten are repeated."""
+    home = tmp_path_factory.mktemp("requests") / "out"
+    for asked in (ids[:30], ids[20:40]):
+        fulfil(Request(request_settings(), asked, home), source, spec, original)
+    return home
+
+
+def test_a_request_leaves_everything_that_is_promised(home):
+    left = {path.name for path in (home / "request-1").iterdir()}
+    assert left == {
+        "receipt.json",
+        "result.json",
+        "report.html",
+        "metrics.jsonl",
+        "calibration.json",
+        "config.json",
+        "model",
+    }
+    assert {path.name for path in home.iterdir()} == {"ledger.jsonl", "salt", "request-1", "request-2"}
+    result = json.loads((home / "request-1" / "result.json").read_text())
+    assert result["retrain"] is None and result["attackers_fitted_on"] == "original"
+    receipt = json.loads((home / "request-1" / "receipt.json").read_text())
+    assert receipt["request"]["count"] == 30 and receipt["evidence"]["rows"]["forget"] == 30
+    assert set(receipt["files"]) >= {"config.json", "result.json", "report.html"}
+    assert check_hashes(open_home(home / "request-1" / "receipt.json")) == []
+
+
+def test_no_file_names_anyone_who_was_forgotten(home, ids):
+    """Ids, their plain hashes, and the index of a row whose place in the data is its name."""
+    for path in home.rglob("*"):
+        if path.is_file():
+            raw = path.read_bytes()
+            for name in ids[:40]:
+                assert name.encode() not in raw, path
+
+
+def test_the_second_request_starts_from_the_first_and_repeats_nothing(home, source, ids):
+    first, second = (json.loads((home / f"request-{n}" / "receipt.json").read_text()) for n in (1, 2))
+    assert second["model"]["before"]["tree_sha256"] == first["model"]["after"]["tree_sha256"]
+    assert second["request"]["count"] == 10 and second["request"]["repeated"] == 10
+    assert second["evidence"]["rows"]["earlier"] == 30
+    tree, _ = load(home / "request-2" / "model")
+    assert tree_sha256(dict(tree)) == second["model"]["after"]["tree_sha256"] != first["model"]["after"]["tree_sha256"]
+    entries = ledger.read_ledger(home)
+    assert [len(entry.ids) for entry in entries] == [30, 10]
+    assert [entry.receipt_sha256 for entry in entries] == [r["receipt_sha256"] for r in (first, second)]
+
+
+def test_rows_of_earlier_requests_stay_out_of_what_remains(home, source, ids):
+    todo = plan(Request(request_settings(), ids[50:60], home), source)
+    assert isinstance(todo, module.Plan)
+    np.testing.assert_array_equal(todo.earlier, np.arange(40))
+    np.testing.assert_array_equal(todo.splits.forget, np.arange(50, 60))
+    assert not np.isin(todo.splits.remain, np.arange(40)).any() and len(todo.splits.remain) == 160 - 50
+
+
+def test_the_same_ids_again_do_nothing(home, source, spec, original, ids):
+    before = {path: path.stat().st_mtime_ns for path in home.rglob("*")}
+    done = fulfil(Request(request_settings(), [*ids[5:35], ids[3]], home), source, spec, original)
+    assert not done.is_new and done.number == 2 and done.repeated == 31
+    assert {path: path.stat().st_mtime_ns for path in home.rglob("*")} == before
+
+
+def test_ids_forgotten_before_need_no_longer_be_in_the_data(home, source, ids):
+    """Who deletes the rows as well, as one should, can repeat a request all the same."""
+    gone = np.arange(len(source.ids)) >= 40
+    smaller = dataclasses.replace(
+        source, images=source.images[gone], labels=source.labels[gone], ids=source.ids[gone], num_train=120
+    )
+    assert isinstance(plan(Request(request_settings(), ids[:40], home), smaller), Fulfilled)
+    todo = plan(Request(request_settings(), [*ids[:3], ids[70]], home), smaller)
+    assert isinstance(todo, module.Plan) and todo.ids == [ids[70]] and not len(todo.earlier)
+
+
+def test_what_is_wrong_is_found_before_anything_is_written(tmp_path, source, spec, original, ids):
+    home, settings = tmp_path / "out", request_settings()
+    (tmp_path / "bad.pem").write_text("no key")
+    for request, said in (
+        (Request(settings, [ids[0], "nobody"], home), "--forget: 1 of 2 ids are not in the training set: 'nobody'"),
+        (Request(settings, [ids[0], ids[165]], home), "'toy_0165' (held out)"),
+        (Request(settings, ids[:160], home), "all training rows are to be forgotten"),
+        (Request(settings, ids[:3], home, key=tmp_path / "bad.pem"), "--sign"),
+        (Request(_without_rate(settings), ids[:3], home), "has no learning rate to look for"),
+    ):
+        with pytest.raises(ConfigError) as caught:
+            fulfil(request, source, spec, original)
+        assert said in str(caught.value)
+        assert not home.exists()
+
+
+def _without_rate(settings):
+    from ltu_jax.config import SSD
+
+    return dataclasses.replace(settings, method=SSD())
+
+
+def test_a_request_that_was_stopped_goes_on_to_the_same_model(tmp_path, source, spec, original, ids, home, monkeypatch):
+    request = Request(request_settings(), ids[:30], tmp_path / "out")
+
+    def stopped(*args, **kwargs):
+        raise InterruptedError
+
+    for step in ("make_result", "_receipt", "seal"):
+        with monkeypatch.context() as patch:
+            patch.setattr(module, step, stopped)
+            with pytest.raises(InterruptedError):
+                fulfil(request, source, spec, original)
+        assert not (request.home / "ledger.jsonl").exists()
+    with pytest.raises(ConfigError, match="holds a request under way with other ids or settings"):
+        fulfil(request._replace(ids=ids[:29]), source, spec, original)
+    done = fulfil(request, source, spec, original)
+    undisturbed = json.loads((home / "request-1" / "receipt.json").read_text())
+    assert done.is_new and done.receipt["model"] == undisturbed["model"]
+    assert done.receipt["evidence"] == undisturbed["evidence"]
+    assert not list(request.home.rglob("work"))
+    # stopped after its line in the ledger: what is left of the work goes with the next command
+    (request.home / "request-1" / "work").mkdir()
+    assert not fulfil(request, source, spec, original).is_new and not list(request.home.rglob("work"))
+
+
+def test_without_calibration_the_methods_own_settings_are_run(tmp_path, source, spec, original, ids):
+    settings = request_settings(trials=0)
+    done = fulfil(Request(settings, ids[:30], tmp_path / "out"), source, spec, original)
+    assert done.receipt["calibration"] is None and done.result["steps"]["taken"] == round(6 * 30 / 8)
+    assert not (done.folder / "calibration.json").exists()
+
+
+def test_given_weights_come_back_in_their_form(tmp_path, source, spec, original, ids):
+    given = tmp_path / "mine.msgpack"
+    given.write_bytes(flax.serialization.msgpack_serialize({"params": jax.tree.map(np.asarray, original["params"])}))
+    settings = dataclasses.replace(request_settings(), weights=str(given))
+    done = fulfil(Request(settings, ids[:30], tmp_path / "out"), source, spec, original)
+    back = flax.serialization.msgpack_restore((done.folder / "weights" / "mine.msgpack").read_bytes())
+    tree, _ = load(done.folder / "model")
+    jax.tree.map(np.testing.assert_array_equal, back["params"], dict(tree["params"]))
+    assert done.receipt["model"]["before"]["file_sha256"] and "weights/mine.msgpack" in done.receipt["files"]
+
+
+def test_a_ledger_without_its_salt_is_refused(home, tmp_path, source, spec, original, ids):
+    import shutil
+
+    shutil.copytree(home, tmp_path / "out")
+    (tmp_path / "out" / "salt").unlink()
+    with pytest.raises(ledger.LedgerError, match="salt is missing"):
+        fulfil(Request(request_settings(), ids[60:70], tmp_path / "out"), source, spec, original)

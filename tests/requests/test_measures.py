@@ -1,0 +1,87 @@
+"""The figures of the evidence, against NumPy."""
+
+import json
+
+import numpy as np
+import pytest
+
+from ltu_jax.evaluation.likeness import Answers, likeness
+from ltu_jax.requests.measures import evidence, figures, measure
+
+pytestmark = pytest.mark.smoke
+
+
+def told(count, right, seed, num_classes=3):
+    rng = np.random.default_rng(seed)
+    labels = rng.integers(0, num_classes, count)
+    return Answers(labels, rng.random(count) < right, rng.random(count), rng.normal(right, 1, count))
+
+
+@pytest.fixture
+def after():
+    return {"forget": told(60, 0.7, 0), "remain": told(150, 0.95, 1), "held_out": told(200, 0.8, 2)}
+
+
+def test_each_figure_stands_with_an_interval_that_binomial_sampling_would_give(after):
+    found = figures(after)
+    for name, count in (("forget", 60), ("remain", 150), ("held_out", 200)):
+        value, low, high = found[f"{name}_accuracy"]
+        assert np.isclose(value, 100 * after[name].correct.mean())
+        p = value / 100
+        assert np.isclose((high - low) / 2, 196 * np.sqrt(p * (1 - p) / count), rtol=0.15)
+        assert low < value < high
+    assert np.isclose(found["attack_auc"][0], likeness(after["forget"], after["held_out"]).auc, atol=1e-6)
+
+
+def test_the_interval_of_the_auc_covers_the_truth_as_often_as_it_says():
+    """Against normal samples whose AUC is known: Phi(shift / sqrt 2)."""
+    from scipy.stats import norm
+
+    hit = 0
+    for seed in range(40):
+        rng = np.random.default_rng(seed)
+        one = [
+            Answers(np.zeros(n, int), np.ones(n, bool), np.ones(n), rng.normal(m, 1, n))
+            for n, m in ((40, 0.5), (80, 0.0))
+        ]
+        _, low, high = figures({"forget": one[0], "held_out": one[1]})["attack_auc"]
+        hit += low <= norm.cdf(0.5 / 2**0.5) <= high
+    assert hit >= 34  # 38 expected
+
+
+def test_evidence_is_the_same_every_time_and_fit_for_json(after):
+    before = {name: told(len(one.labels), 1.0, 9) for name, one in after.items()}
+    one, two = (evidence(before, after, ("cat", "dog", "eel")) for _ in range(2))
+    assert one == two and json.loads(json.dumps(one)) == one
+    assert one["rows"] == {"forget": 60, "remain": 150, "held_out": 200}
+    assert [row["name"] for row in one["classes"]] == ["cat", "dog", "eel"]
+    here = after["held_out"].labels == 1
+    assert np.isclose(one["classes"][1]["held_out"][1], 100 * after["held_out"].correct[here].mean())
+    assert one["classes"][1]["forgotten"] == np.sum(after["forget"].labels == 1)
+
+
+def test_without_the_model_before_its_figures_are_empty(after):
+    found = evidence(None, after)
+    assert found["before"] is None and all(row["remain"][0] is None for row in found["classes"])
+
+
+def test_earlier_requests_are_measured_again(after):
+    found = figures({**after, "earlier": told(30, 0.9, 5)})
+    assert {"earlier_accuracy", "earlier_attack_auc", "earlier_attack_ks"} <= set(found)
+
+
+def test_held_out_rows_are_test_rows_and_remaining_ones_the_rho_subset(source, spec, original, settings):
+    import jax
+
+    from ltu_jax.data.splits import remain_subset
+    from ltu_jax.training.optimizers import SGD
+    from ltu_jax.types import make_state
+    from ltu_jax.unlearning.problem import cut
+
+    splits = cut(settings, source, list(source.ids[:20]))
+    state = make_state(spec.apply_fn, original["params"], {}, SGD, jax.random.key(0))
+    found = measure(settings, source, splits, state, np.array([150, 151]))
+    np.testing.assert_array_equal(found["held_out"].labels, source.labels[splits.test])
+    np.testing.assert_array_equal(found["remain"].labels, source.labels[remain_subset(splits, 0.8, 0)])
+    np.testing.assert_array_equal(found["earlier"].labels, source.labels[150:152])
+    assert "earlier" not in measure(settings, source, splits, state, np.zeros(0, int))

@@ -1,9 +1,13 @@
 """The pieces of HTML that every page is put together from: one file, no script, nothing fetched."""
 
+import base64
 import importlib.resources
+import io
 from collections.abc import Iterable, Sequence
 from html import escape
 from typing import Any
+
+import numpy as np
 
 
 def document(title: str, body: Iterable[str], kind: str = "") -> str:
@@ -35,6 +39,25 @@ def figure(picture: str, caption: str, kind: str = "") -> str:
     """A picture (``<svg>`` or ``<img>``) over its caption, both HTML."""
     box = f"<div class='scroll'>{picture}</div>"
     return f"<figure class='{kind}'>\n{box}\n<figcaption>{caption}</figcaption>\n</figure>"
+
+
+def image(pixels: np.ndarray, words: str = "") -> str:
+    """An image u8[H,W,3] with what is read out in its place; plain text, escaped here."""
+    from PIL import Image
+
+    buffer = io.BytesIO()
+    Image.fromarray(np.asarray(pixels, np.uint8)).save(buffer, "PNG")
+    png = base64.b64encode(buffer.getvalue()).decode()
+    return f"<img alt='{escape(words)}' src='data:image/png;base64,{png}'>"
+
+
+def facts(lines: Iterable[tuple[str, str, str]]) -> str:
+    """The numbers that a reader looks for first: name, value and a note each; plain text, escaped here."""
+    told = (
+        f"<div><dt>{escape(name)}</dt><dd class='big'>{escape(value)}</dd><dd class='soft'>{escape(note)}</dd></div>"
+        for name, value, note in lines
+    )
+    return f"<dl class='facts'>\n{chr(10).join(told)}\n</dl>"
 
 
 def definitions(kind: str, pairs: Iterable[tuple[str, Any]]) -> str:

@@ -1,7 +1,5 @@
 """A result as one page of HTML that needs no network and no script."""
 
-import base64
-import io
 from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
@@ -68,11 +66,7 @@ def _facts(result: Mapping[str, Any]) -> str:
         facts.append(("Between two Retrain models", table.number(spread.get("mean")), "a gap within this is noise"))
     ut = result["scores"].get("ut_minutes")
     facts.append(("Time to unlearn", table.duration(None if ut is None else ut * 60), table.speed(result) or ""))
-    lines = (
-        f"<div><dt>{name}</dt><dd class='big'>{value}</dd><dd class='soft'>{escape(note)}</dd></div>"
-        for name, value, note in facts
-    )
-    return f"<dl class='facts'>\n{chr(10).join(lines)}\n</dl>"
+    return markup.facts(facts)
 
 
 def _scores(result: Mapping[str, Any]) -> str:
@@ -121,7 +115,7 @@ def _confidence(confidence: Mapping[str, np.ndarray]) -> str:
 def _changed(changed: Sequence[tuple[str, np.ndarray, Any, float, float]]) -> str:
     figures = [
         markup.figure(
-            f"<img alt='' src='data:image/png;base64,{_png(image)}'>",
+            markup.image(image),
             f"<code>{escape(str(name))}</code><br>label {escape(str(label))}<br>"
             f"{table.number(before)} &rarr; {table.number(after)}",
         )
@@ -130,14 +124,6 @@ def _changed(changed: Sequence[tuple[str, np.ndarray, Any, float, float]]) -> st
     note = "Probability of the true label before and after unlearning. These are samples that were to be forgotten."
     images = f"<div class='images'>\n{chr(10).join(figures)}\n</div>"
     return markup.section("Forget images that changed most", f"<p class='soft'>{note}</p>", images) if figures else ""
-
-
-def _png(image: np.ndarray) -> str:
-    from PIL import Image
-
-    buffer = io.BytesIO()
-    Image.fromarray(np.asarray(image, np.uint8)).save(buffer, "PNG")
-    return base64.b64encode(buffer.getvalue()).decode()
 
 
 def _curves(history: Sequence[Mapping[str, Any]]) -> str:

@@ -19,7 +19,7 @@ from ltu_jax.config import Config
 from ltu_jax.interop.weights import save_weights
 from ltu_jax.methods import build_method
 from ltu_jax.models.build import ModelSpec
-from ltu_jax.reporting.page import render
+from ltu_jax.reporting.notice import render_notice
 from ltu_jax.requests import ledger
 from ltu_jax.requests.calibration import Calibrated, calibrate, check_calibration
 from ltu_jax.requests.measures import evidence, measure
@@ -27,7 +27,7 @@ from ltu_jax.requests.receipt import RECEIPT, SCHEMA, WORK, code_sha256, file_sh
 from ltu_jax.setting import ConfigError, digest, to_dict
 from ltu_jax.training.checkpoint import load, save, tree_sha256
 from ltu_jax.types import ArrayTree, Progress, Source, Splits, UnlearnState, silent
-from ltu_jax.unlearning.evidence import changed_most, forget_confidence
+from ltu_jax.unlearning.evidence import changed_most
 from ltu_jax.unlearning.loop import run_unlearning
 from ltu_jax.unlearning.making import Maker
 from ltu_jax.unlearning.problem import Loaded, Problem, cut, prepare
@@ -156,31 +156,8 @@ def fulfil(
     work = folder / WORK
     problem = prepare(config, loaded=Loaded(source, todo.splits, spec, original), cache=work, progress=progress)
     calibrated, state, history = _forget(problem, work, progress)
-
-    save(folder / "model", {"params": state.params, "model_state": state.model_state}, {"method": config.method.name})
-    if config.weights is not None:
-        given = Path(config.weights)
-        (folder / "weights").mkdir(exist_ok=True)
-        save_weights(given, folder / "weights" / given.name, {"params": state.params, **state.model_state})
-    outcome = _result(problem, state, history, started, todo)
-    told = [measure(config, source, todo.splits, one, todo.earlier) for one in (problem.original, state)]
-    shown = evidence(*told, class_names=getattr(source, "class_names", None))
-    if calibrated is not None:
-        _write(folder / "calibration.json", calibrated.as_json())
-    confidence = forget_confidence(problem, state)
-    changed = changed_most(problem, confidence) if request.show_images else None
-    (folder / "report.html").write_text(render(outcome, history.rows, confidence, changed), encoding="utf-8")
-    metrics = "".join(json.dumps(row) + "\n" for row in history.rows)
-    (folder / "metrics.jsonl").write_text(metrics)
-    _write(folder / "result.json", outcome)
-    receipt = seal(_receipt(request, todo, problem, state, outcome, shown, calibrated, folder, started), request.key)
-    _write(folder / RECEIPT, receipt)
-    model = receipt["model"]["after"]["tree_sha256"]
-    previous = entries[-1].seal if (entries := ledger.read_ledger(home)) else ledger.START
-    ids = tuple(sorted(todo.salted))
-    ledger.append(
-        home, ledger.Entry(todo.number, receipt["time"]["finished"], ids, receipt["receipt_sha256"], model, previous)
-    )
+    receipt, outcome = _leave(request, todo, problem, state, history, calibrated, folder, started)
+    ledger.append(home, _entry(todo, receipt, ledger.read_ledger(home)))
     shutil.rmtree(work)
     return Fulfilled(todo.number, folder, receipt, outcome, todo.repeated, True)
 
@@ -227,6 +204,53 @@ def _forget(problem: Problem, work: Path, progress: Progress) -> tuple[Calibrate
     return None, state, history
 
 
+def _leave(
+    request: Request,
+    todo: Plan,
+    problem: Problem,
+    state: UnlearnState,
+    history: History,
+    calibrated: Calibrated | None,
+    folder: Path,
+    started: str,
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Writes all files of a request, the receipt last; what is in it and in ``result.json``."""
+    config, source = request.config, problem.source
+    save(folder / "model", {"params": state.params, "model_state": state.model_state}, {"method": config.method.name})
+    if config.weights is not None:
+        given = Path(config.weights)
+        (folder / "weights").mkdir(exist_ok=True)
+        save_weights(given, folder / "weights" / given.name, {"params": state.params, **state.model_state})
+    curve = None if calibrated is None else calibrated.as_json()
+    if curve is not None:
+        _write(folder / "calibration.json", curve)
+    (folder / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in history.rows))
+    outcome = _result(problem, state, history, started, todo)
+    _write(folder / "result.json", outcome)
+
+    before, after = (measure(config, source, todo.splits, one, todo.earlier) for one in (problem.original, state))
+    shown = evidence(before, after, source.class_names)
+    receipt = _receipt(request, todo, problem, state, outcome, shown, curve, started)
+    sure = {"before": before["forget"], "after": after["forget"], "held out": after["held_out"]}
+    confidence = {name: told.confidence for name, told in sure.items()}
+    changed = changed_most(problem, confidence) if request.show_images else None
+    (folder / "report.html").write_text(render_notice(receipt, curve, confidence, changed), encoding="utf-8")
+    receipt = seal({**receipt, "files": files_sha256(folder)}, request.key)
+    _write(folder / RECEIPT, receipt)
+    return receipt, outcome
+
+
+def _entry(todo: Plan, receipt: dict[str, Any], before: list[ledger.Entry]) -> ledger.Entry:
+    return ledger.Entry(
+        todo.number,
+        receipt["time"]["finished"],
+        tuple(sorted(todo.salted)),
+        receipt["receipt_sha256"],
+        receipt["model"]["after"]["tree_sha256"],
+        before[-1].seal if before else ledger.START,
+    )
+
+
 def _result(problem: Problem, state: UnlearnState, history: History, started: str, todo: Plan) -> dict[str, Any]:
     """``make_result`` without hashes that whoever has the data could try ids on."""
     outcome = make_result(problem, state, history, started)
@@ -243,8 +267,7 @@ def _receipt(
     state: UnlearnState,
     outcome: dict[str, Any],
     shown: dict[str, Any],
-    calibrated: Calibrated | None,
-    folder: Path,
+    curve: dict[str, Any] | None,
     started: str,
 ) -> dict[str, Any]:
     config, original = request.config, problem.original
@@ -265,14 +288,13 @@ def _receipt(
             "after": {"tree_sha256": tree_sha256({"params": state.params, "model_state": state.model_state})},
         },
         "method": config.method.name,
-        "calibration": None if calibrated is None else calibrated.why,
+        "calibration": curve and curve["why"],
         "guidance": outcome["attackers_fitted_on"],
         "evidence": shown,
         "warnings": outcome["warnings"],
         "config_sha256": digest(to_dict(config)),
         "code": {"sha256": code_sha256(), **{n: outcome["provenance"][n] for n in ("commit", "versions", "device")}},
         "time": {"started": started, "finished": now(), "unlearn_s": outcome["time"]["unlearn_s"]},
-        "files": files_sha256(folder),
     }
 
 

@@ -15,7 +15,7 @@ from ltu_jax.setting import ConfigError, digest
 RECEIPT = "receipt.json"
 SCHEMA = 1
 WORK = "work"
-"""Folder of what a request needs only until it is done: checkpoints, trials, attackers. It is no part of the receipt."""
+"""Folder of what a request needs only until it is done: checkpoints, trials, attackers. No part of the receipt."""
 _AT_ONCE = 1 << 20
 
 

@@ -1,5 +1,6 @@
 """The pieces of a page."""
 
+import numpy as np
 from html_reader import Reader
 
 from ltu_jax.reporting import markup
@@ -8,10 +9,13 @@ EVIL = "<script>'\"&</script>"
 
 
 def test_plain_text_is_escaped():
-    text = markup.document(EVIL, [markup.definitions("k", [(EVIL, EVIL)]), markup.warnings([EVIL])])
+    image = markup.image(np.zeros((2, 2, 3)), EVIL)
+    lists = [markup.definitions("k", [(EVIL, EVIL)]), markup.facts([(EVIL, EVIL, EVIL)])]
+    text = markup.document(EVIL, [*lists, markup.warnings([EVIL]), image])
     reader = Reader(text)
     assert "script" not in [tag for tag, _ in reader.tags]
-    assert "".join(reader.words).count(EVIL) == 4
+    assert "".join(reader.words).count(EVIL) == 7
+    assert [attributes["alt"] for tag, attributes in reader.tags if tag == "img"] == [EVIL]
 
 
 def test_empty_pieces_leave_nothing_behind():

@@ -1,0 +1,123 @@
+"""Figures of a notice, for readers who know none of the field's words; narrow, so that a phone shows them whole."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from ltu_jax.reporting.plots import BLUE, GREY, ORANGE, SERIES, finite, house_figure, inline_svg
+
+GROUPS = {
+    "before": ("images to be forgotten, before", GREY),
+    "after": ("images to be forgotten, after", BLUE),
+    "held out": ("images never shown, after", SERIES[2]),
+}
+WIDTH = 4
+"""Inches."""
+LINES = tuple(colour for colour in SERIES if colour != ORANGE)  # that of the point chosen
+
+
+def points_lost(look: Mapping[str, Any], original: Mapping[str, float]) -> float:
+    """The larger loss of accuracy, on images that stay and on images never shown, points; below zero is a gain."""
+    return float(np.max(finite(original[name] - look[name] for name in ("remain", "validation"))))
+
+
+def tries_curve(calibration: Mapping[str, Any]) -> str | None:
+    """What was tried: how unlike the forgotten images are against what that costs, a line for each try.
+
+    Args:
+      calibration: ``Calibrated.as_json()``.
+
+    Returns:
+      SVG, or None where nothing was looked at.
+    """
+    original, chosen, tolerance = (calibration[name] for name in ("original", "chosen", "tolerance"))
+    tries = [(number, trial) for number, trial in enumerate(calibration["trials"]) if trial["looks"]]
+    if not tries:
+        return None
+    with house_figure(WIDTH, 3.3) as figure:
+        axes = figure.subplots()
+        axes.grid(visible=True, axis="both")
+        for number, trial in tries:
+            cost = np.array([points_lost(look, original) for look in trial["looks"]])
+            unlike = finite(look["unlike"] for look in trial["looks"])
+            kept = finite(look["lost"] for look in trial["looks"]) <= tolerance
+            look: dict[str, Any] = {"color": LINES[number % len(LINES)], "clip_on": False}
+            axes.plot(cost, unlike, linewidth=0.8, alpha=0.6, **look)
+            axes.plot(cost[kept], unlike[kept], "o", markersize=4.5, label=f"try {number + 1}", **look)
+            axes.plot(cost[~kept], unlike[~kept], "o", markersize=4.5, markerfacecolor="white", **look)
+            if number == chosen:
+                best = trial["best"]
+                axes.plot(
+                    cost[best], unlike[best], "o", markersize=13, fillstyle="none", color=ORANGE, markeredgewidth=2
+                )
+                # Below it nothing is drawn, unless it lies on the ground.
+                below = unlike[best] > 0.2 * axes.get_ylim()[1]
+                words: dict[str, Any] = {
+                    "textcoords": "offset points",
+                    "color": ORANGE,
+                    "fontweight": "bold",
+                    "ha": "center",
+                }
+                axes.annotate("chosen", (cost[best], unlike[best]), (0, -18 if below else 11), **words)
+        axes.set_ylim(bottom=0)
+        axes.margins(x=0.08)
+        axes.set_xlabel("accuracy lost, in points (to the left is better)")
+        axes.set_ylabel("how unlike images never shown\n(lower is better)")
+        if len(tries) <= len(LINES):
+            figure.legend(loc="outside upper left", ncols=4, columnspacing=1, handletextpad=0)
+        return inline_svg(figure, f"Forgetting against its cost in {len(tries)} tries; the point chosen is ringed")
+
+
+def sureness_histograms(confidence: Mapping[str, np.ndarray]) -> str | None:
+    """How sure the model is of the right answer: one histogram under the other.
+
+    Args:
+      confidence: ``before``, ``after`` and ``held out``, or some of them, to f[.]: the probability of the true label.
+
+    Returns:
+      SVG, or None of nothing.
+    """
+    shown = [(*GROUPS.get(name, (name, LINES[3])), finite(values)) for name, values in confidence.items()]
+    shown = [(words, colour, 100 * values[np.isfinite(values)]) for words, colour, values in shown]
+    shown = [one for one in shown if len(one[2])]
+    if not shown:
+        return None
+    with house_figure(WIDTH, 0.6 + 1.1 * len(shown)) as figure:
+        panels = np.atleast_1d(figure.subplots(len(shown), sharex=True, sharey=True))
+        for axes, (words, colour, values) in zip(panels, shown, strict=True):
+            axes.hist(values, np.linspace(0, 100, 21), weights=np.full(len(values), 100 / len(values)), color=colour)
+            axes.set_title(f"{words}: half are above {np.median(values):.0f} %")
+            axes.set_ylim(bottom=0)
+        panels[-1].set_xlim(0, 100)
+        panels[-1].set_xlabel("how sure the model is of the right answer, in %")
+        figure.supylabel("share of the images, in %", fontsize=9)
+        told = "; ".join(f"{words}: half are above {np.median(values):.0f} percent" for words, _, values in shown)
+        return inline_svg(figure, f"How sure the model is of the right answer. {told}")
+
+
+def hits_ranges(rows: Sequence[tuple[str, Sequence[float]]]) -> str:
+    """In how many of a hundred cases an attacker is right, with its range, beside the line of guessing.
+
+    Args:
+      rows: words and ``[value, low, high]``, from above to below.
+
+    Returns:
+      SVG.
+    """
+    with house_figure(WIDTH, 0.8 + 0.38 * len(rows)) as figure:
+        axes = figure.subplots()
+        axes.grid(visible=False, axis="y")
+        axes.grid(visible=True, axis="x")
+        axes.axvline(50, color=ORANGE, linewidth=1.5)
+        for place, (words, (value, low, high)) in enumerate(rows):
+            colour = GREY if "before" in words else BLUE
+            axes.plot((low, high), (place, place), color=colour, linewidth=3, solid_capstyle="butt")
+            axes.plot(value, place, "o", color=colour, markersize=7)
+        axes.set_yticks(range(len(rows)), [words for words, _ in rows])
+        axes.tick_params(axis="y", length=0)
+        axes.set_ylim(len(rows) - 0.5, -0.5)
+        axes.set_xlim(0, 100)
+        axes.set_xlabel("cases of 100 in which the attacker is right\n(50, the orange line, is guessing)")
+        told = "; ".join(f"{words}: {value:.1f}, {low:.1f} to {high:.1f}" for words, (value, low, high) in rows)
+        return inline_svg(figure, f"The attacker is right in so many cases of 100. {told}")

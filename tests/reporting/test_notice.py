@@ -1,0 +1,345 @@
+"""The notice of a deletion request: what it says is what the receipt holds, and what it does not show is said too."""
+
+import base64
+import io
+import json
+import math
+import re
+
+import numpy as np
+import pytest
+from html_reader import Reader
+from made_notice import CLASSES, made_calibration, made_confidence, made_images, made_receipt
+from PIL import Image
+
+from ltu_jax.methods import METHODS
+from ltu_jax.reporting import notice, notice_plots
+from ltu_jax.reporting.notice import render_notice
+
+
+@pytest.fixture(scope="module", autouse=True)
+def drawn_once():
+    """A figure of the same data is drawn once for all tests: drawing is most of the time."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("tries_curve", "sureness_histograms", "hits_ranges"):
+            patch.setattr(notice_plots, name, remembering(getattr(notice_plots, name)))
+        yield
+
+
+def remembering(draw):
+    known = {}
+
+    def drawn(data):
+        key = repr(data)
+        if key not in known:
+            known[key] = draw(data)
+        return known[key]
+
+    return drawn
+
+
+def words(page):
+    """All that a reader sees of the text, as one line."""
+    body = page[page.index("<main>") : page.index("<footer>")]
+    return " ".join("".join(Reader(body).words).split())
+
+
+def part(page, number):
+    """The text of one numbered section."""
+    (section,) = re.findall(rf"<section>\n<h2>{number}\. .*?</section>", page, re.DOTALL)
+    return " ".join("".join(Reader(section).words).split())
+
+
+def rendered(receipt=None, calibration=None, **changes):
+    receipt = made_receipt() if receipt is None else receipt
+    return render_notice(receipt | changes, calibration or made_calibration(), made_confidence())
+
+
+@pytest.fixture(scope="module")
+def page():
+    return rendered()
+
+
+def test_tags_balance_and_headings_are_in_order(page):
+    reader = Reader(page)
+    names = [tag for tag, _ in reader.tags]
+    for once in ("html", "head", "title", "body", "main", "h1", "footer"):
+        assert names.count(once) == 1
+    assert ("html", {"lang": "en"}) in reader.tags
+    levels = [int(tag[1]) for tag in names if re.fullmatch(r"h\d", tag)]
+    assert levels[0] == 1 and all(after <= before + 1 for before, after in zip(levels, levels[1:], strict=False))
+    numbered = re.findall(r"<h2>(\d)\. ", page)
+    assert numbered == list("1234567")
+    assert names.count("figure") == names.count("figcaption") == 3
+
+
+def test_nothing_runs_and_nothing_is_fetched(page):
+    reader = Reader(page)
+    assert not {"script", "link", "iframe", "img", "object", "a"} & {tag for tag, _ in reader.tags}
+    for _, attributes in reader.tags:
+        assert not any(name.startswith("on") for name in attributes)
+        assert all((attributes.get(name) or "#").startswith("#") for name in ("src", "href", "xlink:href"))
+    assert all(target.startswith("#") for target in re.findall(r"url\([\"']?([^)]*)", page))
+    assert not re.findall(r"https?://(?!www\.w3\.org/(?:2000/svg|1999/xlink)\")", page)
+
+
+def test_pictures_are_told_in_words(page):
+    told = [attributes["aria-label"] for tag, attributes in Reader(page).tags if tag == "svg"]
+    assert len(told) == len(set(told)) == 3
+    assert "before: 73.6, 69.2 to 77.9" in told[2]
+
+
+def test_what_was_asked(page):
+    told = part(page, 1)
+    assert "forget 120 images" in told and "request number 3 on this model" in told
+    assert "4 further ids were named" in told
+    assert "began on 26 November 2026, 08:49 UTC and ended on 26 November 2026, 10:02 UTC" in told
+
+
+def test_one_image_is_one_and_no_id_is_repeated():
+    receipt = made_receipt()
+    receipt["request"] |= {"count": 1, "repeated": 0}
+    receipt["evidence"]["rows"]["forget"] = 1
+    page = rendered(receipt)
+    assert "forget 1 image that" in part(page, 1) and "No image was asked for that an earlier request" in part(page, 1)
+    assert "Only this image was to be forgotten." in part(page, 6)
+    assert "1 images" not in words(page)
+    receipt["request"]["repeated"] = 1
+    assert "1 further id was named" in part(rendered(receipt), 1)
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_every_method_is_told_in_one_sentence(name):
+    told = notice.METHODS[name]
+    assert told.endswith(".") and told.count(". ") == 0
+    assert f"{told} The method is called {name}." in part(rendered(method=name), 2)
+
+
+def test_a_method_of_ones_own_is_told_as_such():
+    told = part(rendered(method="mine.methods:build"), 2)
+    assert notice.OWN_METHOD in told and "called mine.methods:build" in told
+
+
+def test_how_hard_to_forget_has_every_try_and_the_one_chosen(page):
+    calibration = made_calibration()
+    rows = [row for row in Reader(page).rows if row[0].startswith("Try ")]
+    for number, (row, trial) in enumerate(zip(rows, calibration["trials"], strict=True)):
+        best = min(trial["looks"], key=lambda look: look["distance"])
+        change = min(best["remain"] - 99.4, best["validation"] - 83.0)
+        assert row[1:3] == [f"{trial['learning_rate']:.3g}", str(len(trial["looks"]))]
+        assert float(row[3]) == pytest.approx(best["unlike"], abs=0.05)
+        assert float(row[4].replace("−", "-")) == pytest.approx(change, abs=0.05)
+        assert ("chosen" in row[0]) == (number == calibration["chosen"])
+    told = part(page, 2)
+    assert made_receipt()["calibration"] in told and "tried 4 step sizes" in told and "6 min 52 s" in told
+    assert "more than the 2 points allowed" in told
+
+
+def test_a_choice_that_cost_more_than_allowed_says_so(page):
+    calibration = made_calibration()
+    trial = calibration["trials"][calibration["chosen"]]
+    trial["looks"][trial["best"]]["lost"] = 2.1
+    assert "The moment taken lost more than these 2 points" in part(rendered(calibration=calibration), 2)
+    assert "The moment taken lost" not in page
+
+
+def test_a_try_that_diverged_failed():
+    calibration = made_calibration()
+    calibration["trials"][2] |= {"looks": [], "best": 0}
+    calibration["trials"][2].pop("distance")
+    assert Reader(rendered(calibration=calibration)).row("Try 3") == ["0.03", "failed", "-", "-"]
+
+
+def test_without_calibration_it_was_set_by_hand():
+    page = render_notice(made_receipt() | {"calibration": None}, None, made_confidence())
+    assert "set by hand" in part(page, 2) and "<q>" not in page.split("7. How")[0]
+    assert not [row for row in Reader(page).rows if row[0].startswith("Try ")]
+
+
+def cell(figure):
+    value, low, high = figure
+    return f"{value:.1f} %{low:.1f} to {high:.1f}"
+
+
+def test_what_it_cost_and_how_images_look_are_the_figures_of_the_receipt(page):
+    shown, reader = made_receipt()["evidence"], Reader(page)
+    lines = {
+        "Images that stay": "remain_accuracy",
+        "Images never shown": "held_out_accuracy",
+        "To be forgotten: right": "forget_accuracy",
+        "To be forgotten: sure": "forget_confidence",
+        "Never shown: sure": "held_out_confidence",
+    }
+    for name, figure in lines.items():
+        before, after = shown["before"][figure], shown["after"][figure]
+        *cells, change = reader.row(name)
+        assert cells == [cell(before), cell(after)]
+        assert float(change.replace("−", "-")) == pytest.approx(after[0] - before[0], abs=0.0501)
+    assert "1500 images that stay and on 900 images" in part(page, 3)
+
+
+def test_classes_that_lost_most_stand_first_and_are_marked(page):
+    rows = [row for row in Reader(page).rows if re.match("|".join(CLASSES), row[0])]
+    assert [row[0] for row in rows[:3]] == ["catlost 10.0 points", "birdlost 7.8 points", "dog"]
+    # Of 90 images never shown 59 were right before, and 50 after; of 150 that stay 147 and 138.
+    assert rows[0][1:] == ["31", "98.0 → 92.0−6.0", "65.6 → 55.6−10.0"]
+    assert dict((row[0], row[3]) for row in rows)["truck"] == "93.3 → 100.0+6.7"
+    assert page.count("<tr class='worst'>") == 2
+    assert sorted(re.sub("lost.*", "", row[0]) for row in rows) == sorted(CLASSES)
+    assert "about 90 images never shown of a class: one image is about 1.1 points" in part(page, 3)
+
+
+def test_a_class_without_an_image_says_so_and_many_classes_are_folded():
+    receipt = made_receipt()
+    row = receipt["evidence"]["classes"][0] | {"remain": [None, None], "held_out": [80.0, 79.0]}
+    more = [row | {"name": f"kind {i:02d}", "label": 10 + i} for i in range(30)]
+    receipt["evidence"]["classes"] += more
+    page = rendered(receipt)
+    assert Reader(page).row("kind 29") == ["9", "no image", "80.0 → 79.0−1.0"]
+    shown, folded = page.split("<details>")
+    assert len(re.findall("scope='row'>(kind|" + "|".join(CLASSES) + ")", shown)) == notice.AT_FIRST
+    assert len(re.findall("scope='row'>", folded.split("</details>")[0])) == 40 - notice.AT_FIRST
+    assert f"The other {40 - notice.AT_FIRST} classes" in words(page)
+
+
+def test_what_an_attacker_can_tell(page):
+    told = part(page, 5)
+    assert "points at the forgotten one in 50.8 of 100 cases (95 % range: 45.3 to 56.3); 50 is guessing" in told
+    assert "in 73.6 of 100 cases (95 % range: 69.2 to 77.9)" in told
+    assert "not shown to do better or worse than guessing. The range still allows anything from 45.3 to 56.3" in told
+    assert "differ by 9.7 points of 100 (before: 36.8)" in told
+    # The critical value of the two-sample Kolmogorov-Smirnov test at 5 % is 1.36 sqrt((n + m) / (n m)).
+    assert f"chance alone makes more than {136 * math.sqrt((120 + 900) / (120 * 900)):.1f} once in twenty" in told
+    assert "That range holds 50 too" not in told
+
+
+@pytest.mark.parametrize(
+    "auc, says, opposite",
+    [
+        ([0.61, 0.52, 0.68], "does better than guessing", "worse than guessing:"),
+        ([0.31, 0.22, 0.4], "does worse than guessing", "better than guessing:"),
+    ],
+)
+def test_both_directions_are_traces(auc, says, opposite):
+    receipt = made_receipt(earlier=False)
+    receipt["evidence"]["after"]["attack_auc"] = auc
+    page = rendered(receipt)
+    for told in (part(page, 5), page.split("<h2>1.")[0]):
+        assert says in told and opposite not in told and "was not shown to do better" not in told
+    assert ("round is right in 69.0 of 100 cases" in part(page, 5)) == (auc[0] < 0.5)
+
+
+def test_a_model_that_gave_nothing_away_before_shows_little():
+    receipt = made_receipt()
+    receipt["evidence"]["before"]["attack_auc"] = [0.53, 0.48, 0.59]
+    assert "That range holds 50 too" in part(rendered(receipt), 5)
+
+
+def test_earlier_requests_are_told_only_where_there_were_some(page):
+    told = part(page, 5)
+    assert "75 images that earlier requests had forgotten were measured again" in told
+    assert "in 53.4 of 100 cases (95 % range: 46.6 to 60.4), before it in 52.2 of 100" in told
+    assert "arlier requests" not in part(rendered(made_receipt(earlier=False)), 5)
+
+
+@pytest.mark.parametrize("earlier", [True, False])
+def test_without_the_model_before_nothing_is_said_of_it(earlier):
+    confidence = made_confidence(before=False)
+    page = render_notice(made_receipt(earlier, before=False), made_calibration(), confidence)
+    reader = Reader(page)
+    assert reader.row("Images never shown") == ["not measured", "81.9 %79.3 to 84.4", "-"]
+    assert reader.row("cat") == ["31", "92.0", "55.6"]
+    assert [row[0] for row in reader.rows if row[0] in CLASSES] == list(CLASSES)
+    assert "The model before was no longer there" in part(page, 3)
+    assert "in 50.8 of 100 cases" in part(page, 5) and "efore, it was so" not in part(page, 5)
+    assert not re.search(r"\b(None|nan|inf)\b", " ".join(reader.words))
+    assert "images to be forgotten, before" not in page
+
+
+def test_no_image_is_shown_unless_given_and_then_pixel_for_pixel(page):
+    assert "<img" not in page and "This file holds none of the images" in part(page, 4)
+    images = made_images()
+    shown = render_notice(made_receipt(), made_calibration(), made_confidence(), images)
+    assert "This file therefore holds images that were to be forgotten." in part(shown, 4)
+    assert "holds none of the images" not in shown
+    pngs = re.findall(r"data:image/png;base64,([^']*)'", shown)
+    for png, (_, pixels, *_) in zip(pngs, images, strict=True):
+        np.testing.assert_array_equal(np.asarray(Image.open(io.BytesIO(base64.b64decode(png)))), pixels)
+    alts = [attributes["alt"] for tag, attributes in Reader(shown).tags if tag == "img"]
+    assert alts[1] == "user-0001, automobile"
+    assert "user-0001automobile98 % → 32 %" in part(shown, 4)
+
+
+def test_limits_are_told(page):
+    told = part(page, 6)
+    for said in (
+        "no proof",
+        "attacks of part 5",
+        "Backups, logs, caches, the training data",
+        "copies of the old model",
+    ):
+        assert said in told
+    assert "95 of 100 cases" in told and "these 120 images" in told
+    assert "not from separate models trained for the purpose (shadow models)" in told
+    assert "shadow" not in words(rendered(guidance="shadows")) + words(rendered(guidance=None))
+
+
+def test_a_model_trained_anew_is_not_called_approximate(page):
+    assert "This is no proof" in page.split("<h2>1.")[0]
+    told = rendered(method="retrain", guidance=None)
+    assert "no proof" not in words(told) and "approximate" not in words(told)
+
+
+def test_few_images_are_said_to_say_little(page):
+    receipt = made_receipt()
+    receipt["evidence"]["rows"]["forget"] = notice.FEW - 1
+    assert f"So few images ({notice.FEW - 1})" in part(rendered(receipt), 6)
+    assert "So few images" not in page
+
+
+def test_how_to_check_names_command_and_hashes(page):
+    told = part(page, 7)
+    assert "python -m ltu_jax.verify request-3/receipt.json --model request-3" in told
+    for fingerprint in ("5d", "1a", "2b", "3c"):
+        assert fingerprint * 32 in told
+    assert "dc79a5619fd6" in told and "jax 0.10.2" in told and "1 x NVIDIA H100" in told
+
+
+def test_what_is_not_known_is_a_dash():
+    receipt = made_receipt()
+    receipt["model"]["before"]["file_sha256"] = receipt["code"]["commit"] = None
+    for name in ("guidance", "warnings", "calibration"):
+        del receipt[name]
+    page = rendered(receipt)
+    assert "file of the model before</dt><dd>-</dd>" in page and "None" not in words(page)
+
+
+def test_the_sealed_receipt_reads_the_same(page):
+    sealed = json.loads(json.dumps(made_receipt())) | {"receipt_sha256": "77" * 32, "signature": None, "files": {}}
+    assert rendered(sealed) == page
+
+
+def test_warnings_stand_before_all_numbers(page):
+    told = rendered(warnings=["2.3 points of accuracy are lost <b>"])
+    assert 0 < told.index("2.3 points of accuracy are lost &lt;b&gt;") < told.index("In short")
+    assert "<aside" not in page and "in its own words" not in page.split("In short")[0]
+
+
+@pytest.mark.parametrize("evil", ["<script>alert(1)</script>", "\"'><img src=x onerror=alert(1)>", "a & b </style>"])
+def test_what_came_from_outside_is_text(evil):
+    receipt = made_receipt()
+    receipt["request"] |= {"number": evil, "count": 120, "ids_sha256": evil}
+    receipt["model"] = {"before": {"tree_sha256": evil, "file_sha256": evil}, "after": {"tree_sha256": evil}}
+    receipt |= {"method": evil, "calibration": evil, "warnings": [evil], "guidance": evil}
+    receipt["code"] = {"commit": evil, "versions": {evil: evil}, "device": evil}
+    receipt["time"] |= {"started": evil, "finished": evil}
+    receipt["evidence"]["classes"][0]["name"] = receipt["evidence"]["classes"][3]["name"] = evil
+    confidence = made_confidence() | {evil: np.array([0.5])}
+    images = [(evil, np.zeros((4, 4, 3), np.uint8), label, 0.5, None) for label in (0, evil)]
+    reader = Reader(render_notice(receipt, made_calibration(), confidence, images))
+    tags = [tag for tag, _ in reader.tags]
+    assert "script" not in tags and tags.count("img") == 2 and tags.count("style") == 1 + tags.count("svg")
+    assert not any("onerror" in attributes for _, attributes in reader.tags)
+    assert [attributes["alt"] for tag, attributes in reader.tags if tag == "img"] == [f"{evil}, {evil}"] * 2
+    # Title, heading, part 1 (number, times), facts, method, calibration, classes, images (id and class), part 7 ...
+    assert "".join(reader.words).count(evil) >= 25

@@ -1,0 +1,123 @@
+"""docs/forget-my-data.md, command by command: a folder of real images and PyTorch weights to a verified receipt."""
+
+import json
+import os
+import pathlib
+import re
+import shutil
+import subprocess
+import sys
+import time
+
+import jax
+import numpy as np
+import pytest
+
+from ltu_jax import config
+from ltu_jax.data.sources import load_source
+from ltu_jax.interop import pytorch_file
+from ltu_jax.interop.weights import load_weights, save_weights
+from ltu_jax.models.build import build_model
+from ltu_jax.training.supervised import train
+
+HERE = pathlib.Path(__file__).parent
+PAGE = HERE.parent / "docs" / "forget-my-data.md"
+DATA = HERE.parents[1] / "shared" / "tfds"
+CLASSES = {0: "airplane", 1: "automobile", 6: "frog", 8: "ship"}
+SECONDS = 360
+
+
+def commands():
+    """The shell lines of the page, without the nightly job's."""
+    blocks = re.findall(r"```sh\n(.*?)```", PAGE.read_text(), re.S)
+    return [line for block in blocks if "crontab" not in block for line in block.strip().splitlines()]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """photos/, model.pth, ids.txt, more.txt and mine.py, as the page says they are there."""
+    if not DATA.is_dir():
+        pytest.skip("no cifar10_jpeg here")
+    from PIL import Image
+
+    folder = tmp_path_factory.mktemp("walk")
+    source = load_source(config.Data("cifar10_jpeg", data_dir=str(DATA), classes=tuple(CLASSES)))
+    parts = {"train": (np.arange(source.num_train), 200), "test": (np.arange(source.num_train, len(source.ids)), 150)}
+    for part, (rows, count) in parts.items():
+        for label, name in enumerate(CLASSES.values()):
+            (folder / "photos" / part / name).mkdir(parents=True)
+            for row in rows[source.labels[rows] == label][:count]:
+                Image.fromarray(source.images[row]).save(folder / "photos" / part / name / f"{source.ids[row]}.png")
+    [python] = re.findall(r"```python\n(from ltu_jax.config.*?)```", PAGE.read_text(), re.S)
+    (folder / "mine.py").write_text(python)
+
+    photos = load_source(config.Data("folder", data_dir=str(folder / "photos")))
+    model = config.Model("resnet18", width=8, stem="cifar")
+    spec = build_model(model, photos.num_classes, photos.images.shape[1:])
+    params, state = spec.init(jax.random.key(0))
+    recipe = config.Training(epochs=15, batch_size=50, learning_rate=0.1)
+    rows = photos.rows(np.arange(photos.num_train))
+    trained = train(spec.apply_fn, params, state, rows, recipe, jax.random.key(1), augment="flip").state
+    weights = {"params": trained.params, **trained.model_state}
+    save_weights(HERE / "resnet18_width8.pth", folder / "model.pth", weights)
+    ids = photos.ids[np.random.default_rng(0).permutation(photos.num_train)]
+    (folder / "ids.txt").write_text("\n".join(ids[:80]) + "\n")
+    (folder / "more.txt").write_text("\n".join(ids[75:100]) + "\n")
+    return folder
+
+
+def run(folder, line):
+    words = line.split()
+    if words[0] == "openssl" and not shutil.which("openssl"):
+        pytest.skip("no openssl here")
+    words = [sys.executable if word == "python" else word for word in words]
+    env = {**os.environ, "JAX_DISABLE_MOST_OPTIMIZATIONS": "0"}
+    return subprocess.run(words, cwd=folder, env=env, capture_output=True, text=True)
+
+
+@pytest.mark.slow
+def test_the_page_leads_from_pytorch_weights_to_a_verified_receipt(folder):
+    lines, begun = commands(), time.monotonic()
+    assert [line.split()[2] for line in lines if line.startswith("python")] == [
+        "ltu_jax.unlearn",
+        "ltu_jax.unlearn",
+        "ltu_jax.verify",
+        "ltu_jax.unlearn",
+    ]
+    said = []
+    for line in lines:
+        done = run(folder, line)
+        assert done.returncode == 0, f"{line}\n{done.stderr[-2000:]}"
+        said.append(done.stdout)
+        if "--dry_run" in line:
+            assert not (folder / "out").exists()
+    took = time.monotonic() - begun
+    print(f"the walk took {took:.0f} s")
+    assert "verified: hashes and evidence of request 1, 80 rows, signed by" in said[-2]
+    assert took < SECONDS * float(os.environ.get("SLOW_MACHINE", "1"))
+
+    receipt = json.loads((folder / "out" / "request-1" / "receipt.json").read_text())
+    second = json.loads((folder / "out" / "request-2" / "receipt.json").read_text())
+    assert second["request"] == {**second["request"], "number": 2, "count": 20, "repeated": 5}
+    before, after = receipt["evidence"]["before"], receipt["evidence"]["after"]
+    assert after["attack_auc"][0] < before["attack_auc"][0]
+    assert after["forget_accuracy"][0] < before["forget_accuracy"][0]
+
+
+@pytest.mark.slow
+def test_the_unlearned_file_is_one_that_the_old_ones_server_loads(folder):
+    """Same names in the same order, same types and shapes, other numbers; and they are the model that was scored."""
+    if not (folder / "out" / "request-1").exists():
+        pytest.skip("the walk did not get there")
+    from ltu_jax.training.checkpoint import load
+
+    old, new = (
+        pytorch_file.read(path, "x") for path in (folder / "model.pth", folder / "out/request-1/weights/model.pth")
+    )
+    assert list(old) == list(new)
+    assert all((old[n].dtype, old[n].shape) == (new[n].dtype, new[n].shape) for n in old)
+    assert not np.array_equal(old["conv1.weight"], new["conv1.weight"])
+    tree, _ = load(folder / "out" / "request-1" / "model")
+    saved = {"params": tree["params"], **tree["model_state"]}
+    read = load_weights(folder / "out/request-1/weights/model.pth", saved)
+    jax.tree.map(np.testing.assert_array_equal, read, jax.tree.map(np.asarray, saved))

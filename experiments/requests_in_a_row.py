@@ -1,4 +1,4 @@
-"""Ten requests of 1 % one after another, against one request of 10 %: gaps, time, and whether what was forgotten comes back.
+"""Ten requests of 1 % one after another against one of 10 %: gaps, time, and whether what was forgotten comes back.
 
 python experiments/requests_in_a_row.py --out runs/in-a-row
 

@@ -92,7 +92,6 @@ def _main_request(config: Config) -> int:
 
 
 def _request(config: Config, workdir: Path, cache: Path) -> int:
-    from ltu_jax.data.sources import load_source
     from ltu_jax.data.splits import read_ids
     from ltu_jax.reporting.terminal import print_request
     from ltu_jax.requests.fulfil import Fulfilled, Request, fulfil, plan, request_config
@@ -103,7 +102,7 @@ def _request(config: Config, workdir: Path, cache: Path) -> int:
     config = request_config(config)
     ids = read_ids(flags.FLAGS.forget, "--forget")
     request = Request(config, ids, workdir, Path(key) if key else None, flags.FLAGS.show_images)
-    source = load_source(config.data, progress)
+    source = _read(config)
     spec, weights = load_model(config, source)
     todo = plan(request, source)
     if flags.FLAGS.dry_run:
@@ -121,11 +120,10 @@ def _request(config: Config, workdir: Path, cache: Path) -> int:
 
 def _main(jobs: list[Job], cache: Path) -> int:
     from ltu_jax.data.devices import agreed
-    from ltu_jax.data.sources import load_source
     from ltu_jax.unlearning.problem import load, request_sha256
 
     progress = processes.progress()
-    source = load_source(jobs[0].config.data, progress)
+    source = _read(jobs[0].config)
     # Nothing is written before all is known to be right.
     loaded = [load(job.config, progress, source=source) for job in jobs]
     if flags.FLAGS.dry_run:
@@ -152,6 +150,16 @@ def _main(jobs: list[Job], cache: Path) -> int:
     if done and flags.FLAGS.prepare:
         print(f"prepared; original, Retrain and attackers in {cache}")
     return 0 if done else 1
+
+
+def _read(config: Config) -> Any:
+    from ltu_jax.data.sources import load_source
+
+    source = load_source(config.data, processes.progress())
+    if left_out := source.unreadable:
+        first = ", ".join(left_out[:5]) + (", ..." if len(left_out) > 5 else "")
+        print(f"left out, {len(left_out)} images that cannot be decoded: {first}", file=sys.stderr)
+    return source
 
 
 def _at_once(config: Config, source: Any) -> int:

@@ -1,6 +1,7 @@
 """Settings: every field has a meaning and a range, and a mistake is one line that names it."""
 
 import dataclasses
+import json
 import subprocess
 import sys
 import typing
@@ -9,7 +10,7 @@ import pytest
 
 from ltu_jax import config
 from ltu_jax.config import Config, resolve
-from ltu_jax.setting import ConfigError, settings
+from ltu_jax.setting import ConfigError, settings, to_dict
 
 pytestmark = pytest.mark.smoke
 
@@ -67,3 +68,34 @@ def test_seeds_follow_the_one_seed_unless_given():
 def test_settings_import_no_jax():
     code = "import sys, ltu_jax, ltu_jax.config; assert 'jax' not in sys.modules and 'numpy' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_a_configuration_comes_back_from_its_json():
+    for name in config.METHOD_CONFIGS:
+        wanted = resolve(Config(data=config.Data(classes=(3, 1)), method=config.method_config(name), weights="a.pth"))
+        told = json.loads(json.dumps(to_dict(wanted)))
+        found = config.from_dict(told)
+        assert to_dict(found) == told and found.data.classes == (3, 1)
+        # presets share a class, so it is the class and not the preset that comes back
+        assert type(found.method) is type(wanted.method)
+
+
+def test_a_method_of_ones_own_comes_back_as_what_it_said():
+    told = to_dict(resolve(Config(method=config.LTU(name="mine:build", epochs=3.0))))
+    found = vars(config.from_dict(told).method)
+    assert {**found, "samplers": list(found["samplers"])} == told["method"]
+
+
+@pytest.mark.parametrize("change", [lambda told: told.pop("seed"), lambda told: told["data"].update(more=1)])
+def test_a_json_of_another_version_is_refused(change):
+    told = to_dict(resolve(Config()))
+    change(told)
+    with pytest.raises(ConfigError, match=r"config\.(seed|data\.more): no such field on one side"):
+        config.from_dict(told)
+
+
+def test_attackers_learn_from_shadows_unless_the_weights_come_from_outside():
+    assert resolve(Config()).attackers.fitted_on == "shadows"
+    assert resolve(Config(weights="a.pth")).attackers.fitted_on == "original"
+    given = config.Attackers(fitted_on="shadows")
+    assert resolve(Config(weights="a.pth", attackers=given)).attackers.fitted_on == "shadows"

@@ -25,8 +25,9 @@ LEVELS = [
     {"methods", "evaluation"},
     {"unlearning"},
     {"reporting"},
+    {"requests"},
     {"command", "default", "processes"},
-    {"unlearn", "report"},
+    {"unlearn", "report", "verify"},
 ]
 LEVEL = {room: i for i, rooms in enumerate(LEVELS) for room in rooms}
 CORE_MAY_IMPORT = {"jax", "optax", "chex", "collections", "typing", "ltu_jax"}
@@ -85,7 +86,17 @@ def test_the_core_imports_jax_optax_and_chex_only():
 
 
 def test_heavy_packages_are_imported_where_they_are_used():
-    heavy = ("tensorflow_datasets", "matplotlib", "sklearn", "orbax", "rich", "PIL")
+    heavy = (
+        "tensorflow_datasets",
+        "matplotlib",
+        "sklearn",
+        "orbax",
+        "rich",
+        "PIL",
+        "optuna",
+        "cryptography",
+        "pyarrow",
+    )
     builders = {"cifar.py", "tiny_imagenet.py"}  # define TFDS builders; imported only to prepare a data set
     early = []
     for path in FILES:

@@ -111,7 +111,7 @@ def _check_fields(data: Data) -> None:
 
 def _open(data: Data, progress: Progress) -> Records:
     # Readers are imported here: scikit-learn and TFDS take a second that only their own data sets need.
-    from ltu_jax.data import arrays, digits, folder, table, tfds
+    from ltu_jax.data import arrays, digits, folder, tabular, tfds
 
     root = data_root(data)
     if data.name == "digits":
@@ -119,7 +119,7 @@ def _open(data: Data, progress: Progress) -> Records:
     if data.name == "folder":
         return folder.read(data.data_dir, data.class_names)
     if data.name == "table":
-        return table.read(data.table, data.data_dir, data.class_names, data.num_classes)
+        return tabular.read(data.table, data.data_dir, data.class_names, data.num_classes)
     if data.name == "arrays":
         return arrays.read(data.data_dir, data.num_classes)
     version = tfds.find(root, data.name)

@@ -16,4 +16,5 @@ def test_digits_are_scikit_learns_scaled_to_a_byte_and_have_no_test_part():
     np.testing.assert_array_equal(source.labels, bunch.target)
     assert source.labels.dtype == np.int32 and source.num_classes == 10
     assert source.num_train == 1797 and source.coarse is None
+    assert source.class_names == tuple(str(name) for name in bunch.target_names)
     assert source.ids[0] == "digits_0000" and source.ids[-1] == "digits_1796" and len(set(source.ids)) == 1797

@@ -69,6 +69,73 @@ def test_a_test_class_without_training_images_is_refused(tmp_path, write_image):
         load(tmp_path)
 
 
+@pytest.mark.parametrize("present", [("ant", "cat"), ("dog", "ant"), ("ant", "bee", "cat", "dog")])
+def test_class_names_keep_the_labels_where_the_sample_lacks_a_class(tmp_path, write_image, present):
+    names = ("dog", "bee", "ant", "cat")
+    for i, name in enumerate(present):
+        write_image(tmp_path / name / "1.png", seed=i)
+    source = load(tmp_path, class_names=names)
+    assert source.num_classes == 4 and source.class_names == names
+    assert [names[label] for label in source.labels] == [str(i).split("/")[0] for i in source.ids] == sorted(present)
+    assert load(tmp_path).class_names == tuple(sorted(present))
+
+
+def test_a_test_class_without_training_images_is_allowed_where_class_names_has_it(tmp_path, write_image):
+    for name in ("train/a/1.png", "train/b/1.png", "test/c/1.png"):
+        write_image(tmp_path / name)
+    source = load(tmp_path, class_names=("c", "b", "a"))
+    np.testing.assert_array_equal(source.labels, [2, 1, 0])
+    assert source.num_train == 2
+
+
+def test_folders_that_are_no_class_are_counted_and_named(tmp_path, write_image):
+    for name in ("train/a/1.png", "train/x/1.png", "test/y/1.png", "test/x/1.png"):
+        write_image(tmp_path / name)
+    with pytest.raises(ConfigError) as error:
+        load(tmp_path, class_names=("b", "a"))
+    assert str(error.value) == (
+        f"config.data.data_dir: {str(tmp_path)!r}, 2 of 3 folders are not in config.data.class_names: 'x', 'y';"
+        " allowed: b, a"
+    )
+
+
+@pytest.mark.parametrize("kept", [None, "kept"])
+def test_unreadable_images_are_left_out_and_named_where_that_is_asked_for(tmp_path, write_image, kept):
+    good = [write_image(tmp_path / "here" / name, seed=i) for i, name in enumerate(["train/a/2.png", "train/b/1.png"])]
+    tested = write_image(tmp_path / "here" / "test" / "a" / "2.png", seed=5)
+    for name in ("train/a/1.png", "train/b/2.png", "test/a/1.png"):
+        write_image(tmp_path / "here" / name)
+        (tmp_path / "here" / name).write_bytes((tmp_path / "here" / name).read_bytes()[:60])
+    fields = {"memory_map": kept and str(tmp_path / kept)}
+    with pytest.raises(ConfigError, match=r"3 of 6 images .*, or config.data.skip_unreadable=True to leave them out$"):
+        load(tmp_path / "here", **fields)
+    for _ in range(2):  # made, and read again
+        source = load(tmp_path / "here", skip_unreadable=True, **fields)
+        assert source.unreadable == ("train/a/1.png", "train/b/2.png", "test/a/1.png")
+        assert list(source.ids) == ["train/a/2.png", "train/b/1.png", "test/a/2.png"] and source.num_train == 2
+        np.testing.assert_array_equal(source.images, [*good, tested])
+        np.testing.assert_array_equal(source.labels, [0, 1, 0])
+    with pytest.raises(ConfigError, match="3 of 6 images cannot be decoded"):
+        load(tmp_path / "here", **fields)
+
+
+def test_readable_images_are_the_same_whether_others_may_be_left_out(tmp_path, write_image):
+    for name in ("a/1.png", "b/1.png"):
+        write_image(tmp_path / name)
+    source = load(tmp_path, skip_unreadable=True)
+    assert source.unreadable == load(tmp_path).unreadable == () and source.sha256() == load(tmp_path).sha256()
+
+
+def test_training_images_that_are_all_unreadable_are_no_data_set(tmp_path, write_image):
+    for name in ("train/a/1.png", "train/b/1.png", "test/a/1.png"):
+        write_image(tmp_path / name)
+    for name in ("a", "b"):
+        (tmp_path / "train" / name / "1.png").write_bytes(b"no image")
+    with pytest.raises(ConfigError, match="2 of 3 images cannot be decoded: train/a/1.png, train/b/1.png;") as error:
+        load(tmp_path, skip_unreadable=True)
+    assert "skip_unreadable" not in str(error.value)
+
+
 def test_one_class_is_refused(tmp_path, write_image):
     write_image(tmp_path / "only" / "1.png")
     with pytest.raises(ConfigError, match="1 class; allowed: two or more"):

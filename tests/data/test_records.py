@@ -1,13 +1,16 @@
 """decode against NumPy, and against JAX's own antialiased resize."""
 
 import io
+import struct
+import zlib
 
 import jax
 import numpy as np
 import pytest
 from PIL import Image
 
-from ltu_jax.data.records import decode
+from ltu_jax.data.records import count_classes, decode, first_five, refuse, repeated
+from ltu_jax.setting import ConfigError
 
 RNG = np.random.default_rng(0)
 
@@ -45,3 +48,57 @@ def test_resize_is_antialiased_bilinear(image_size):
 def test_sixteen_bits_a_channel_are_refused_and_not_clipped():
     with pytest.raises(ValueError, match="8 bits a channel"):
         decode(encoded(RNG.integers(0, 65536, (7, 5), np.uint16)), None)
+
+
+def test_a_file_is_decoded_as_its_bytes_are(tmp_path):
+    pixels = RNG.integers(0, 256, (7, 5, 3), np.uint8)
+    (tmp_path / "x.png").write_bytes(encoded(pixels))
+    np.testing.assert_array_equal(decode(tmp_path / "x.png", None), pixels)
+
+
+def png_that_claims(width, height):
+    """A PNG of 60 bytes whose header is right and whose pixels are none."""
+
+    def chunk(kind, content):
+        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0))
+    return b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", zlib.compress(b"")) + chunk(b"IEND", b"")
+
+
+@pytest.mark.parametrize("width, height", [(8000, 8001), (64_000_001, 1)])
+def test_an_image_of_more_than_64_million_pixels_is_refused_before_it_is_decoded(width, height, monkeypatch):
+    def convert(*_):
+        raise AssertionError("decoded")
+
+    monkeypatch.setattr(Image.Image, "convert", convert)
+    with pytest.raises(ValueError, match=f"^{width}x{height} pixels, more than 64000000$"):
+        decode(png_that_claims(width, height), None)
+    with pytest.raises(AssertionError, match="decoded"):
+        decode(png_that_claims(8000, 8000), None)
+
+
+def test_the_first_five_are_named():
+    assert first_five("abcde") == "a, b, c, d, e" and first_five("abcdef") == "a, b, c, d, e, ..."
+
+
+def test_offenders_are_counted_and_none_is_no_error():
+    refuse("config.x: 1", [], 9, "rows are odd", "even ones")
+    with pytest.raises(ConfigError, match=r"^config.x: 1, 2 of 9 rows are odd: a, b; allowed: even ones$"):
+        refuse("config.x: 1", ["a", "b"], 9, "rows are odd", "even ones")
+
+
+def test_repeated_ids_are_told_once_in_order():
+    assert repeated(["b", "a", "c", "a", "b", "b"]) == ["b", "a"] and repeated(["a", "b"]) == []
+
+
+def test_classes_are_the_largest_label_and_one_unless_they_are_given():
+    assert count_classes("x", [0, 4, 2], ["", "", ""], None) == 5
+    assert count_classes("x", [0, 4, 2], ["", "", ""], 12) == 12
+
+
+@pytest.mark.parametrize("num_classes, highest, outside", [(3, 2, "b, c, d"), (None, 99999, "b, d")])
+def test_labels_outside_the_classes_are_refused(num_classes, highest, outside):
+    rows, labels = ["a", "b", "c", "d", "e"], [0, -1, 3, 100000, 2]
+    with pytest.raises(ConfigError, match=rf"^x, . of 5 labels are not in 0..{highest}: {outside}; allowed: whole"):
+        count_classes("x", labels, rows, num_classes)

@@ -26,7 +26,8 @@ def made_up(monkeypatch):
             Example(image, int(label), ids[row] if ids else f"row{row}", int(label) // 2)
             for row, (image, label) in enumerate(zip(IMAGES, labels, strict=True))
         )
-        monkeypatch.setattr("ltu_jax.data.digits.read", lambda: Records(examples, 4, NUM_TRAIN, 10 - NUM_TRAIN))
+        records = Records(examples, 4, NUM_TRAIN, 10 - NUM_TRAIN, ("ant", "bee", "cat", "dog"))
+        monkeypatch.setattr("ltu_jax.data.digits.read", lambda: records)
 
     read()
     return read
@@ -40,6 +41,7 @@ def test_classes_keeps_these_labels_renumbered_in_order_and_leaves_coarse(made_u
     np.testing.assert_array_equal(source.coarse, LABELS[kept] // 2)
     assert list(source.ids) == [f"row{row}" for row in kept]
     assert source.num_classes == 2 and source.num_train == np.sum(kept < NUM_TRAIN) < len(kept)
+    assert source.class_names == ("dog", "ant")
 
 
 def test_superclasses_are_the_coarse_labels_of_the_renumbered_classes(made_up):
@@ -59,6 +61,7 @@ def test_all_classes_are_kept_when_none_is_named(made_up):
     np.testing.assert_array_equal(source.labels, LABELS)
     np.testing.assert_array_equal(source.images, IMAGES)
     assert source.num_classes == 4 and source.num_train == NUM_TRAIN
+    assert source.class_names == ("ant", "bee", "cat", "dog")
     assert source.labels.dtype == source.coarse.dtype == np.int32
 
 
@@ -75,9 +78,28 @@ def test_rows_without_a_label_are_refused_and_not_dropped(made_up):
 
 
 def test_ids_must_be_unique(made_up):
-    made_up(ids=["same"] * 3 + list("abcdefg"))
-    with pytest.raises(ConfigError, match="has 2 ids twice"):
+    made_up(ids=["same"] * 3 + list("abcdeef"))
+    with pytest.raises(
+        ConfigError, match="^config.data.name: 'digits', 2 of 7 ids occur more than once: same, e; allow"
+    ):
         load_source(Data("digits"))
+
+
+@pytest.mark.parametrize("field, value, names", [
+    ("table", "x.csv", "table"), ("num_classes", 10, "arrays or table"), ("class_names", ("a", "b"), "folder or table"),
+])  # fmt: skip
+def test_a_field_of_another_data_set_is_refused(field, value, names):
+    with pytest.raises(ConfigError) as error:
+        load_source(Data("digits", **{field: value}))
+    assert str(error.value) == (
+        f"config.data.{field}: {value!r}, but config.data.name is 'digits'; allowed: with config.data.name {names}"
+    )
+
+
+@pytest.mark.parametrize("class_names, count", [(("a",), "1 names, 1"), (("a", "b", "a"), "3 names, 2")])
+def test_class_names_are_two_or_more_different_ones(tmp_path, class_names, count):
+    with pytest.raises(ConfigError, match=f"^config.data.class_names: {count} different; allowed: two or more"):
+        load_source(Data("folder", data_dir=str(tmp_path), class_names=class_names))
 
 
 def test_image_size_resizes_every_image(made_up):
@@ -115,7 +137,7 @@ def test_an_unknown_name_is_answered_in_one_line_with_the_nearest_match(tmp_path
     assert time.perf_counter() - started < 3
     message = str(error.value)
     assert message.startswith(
-        f"config.data.name: {name!r} is unknown; allowed: cifar10, cifar100, digits, folder, my_set,"
+        f"config.data.name: {name!r} is unknown; allowed: arrays, cifar10, cifar100, digits, folder, my_set,"
     )
     assert message.endswith(f"; did you mean {meant!r}?") and "\n" not in message
 

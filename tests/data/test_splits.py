@@ -167,6 +167,14 @@ def test_ids_that_were_not_trained_on_are_refused_and_the_first_five_named(tmp_p
         rows_of_ids(source, np.array([0, 2]), ["image001"])
 
 
+def test_an_unreadable_image_is_told_from_an_unknown_id():
+    source = dataclasses.replace(made_up(), unreadable=("broken", "image999"))
+    with pytest.raises(ConfigError) as error:
+        rows_of_ids(source, np.array([0, 2]), ["image000", "image001", "broken", "other"])
+    assert "3 of 4 ids" in one_line(error)
+    assert "'image001' (held out), 'broken' (unreadable), 'other' (unknown);" in str(error.value)
+
+
 def test_a_file_of_ids_is_read_line_by_line(tmp_path):
     (tmp_path / "ids").write_text("one\n\n  two \r\nthree four\n", encoding="utf-8")
     assert read_ids(str(tmp_path / "ids")) == ["one", "two", "three four"]
@@ -216,3 +224,47 @@ def test_forgetting_every_training_row_is_refused(tmp_path):
     with pytest.raises(ConfigError, match="config.data: all training rows") as error:
         make_splits(made_up(), with_ids(SMALL, tmp_path / "ids.txt", made_up().ids[train]), 0)
     one_line(error)
+
+
+HELD_OUT = Data(held_out="test")
+
+
+def test_a_model_from_outside_was_trained_on_the_whole_training_part():
+    """So nothing of that may count as held out: validation, test and reserve are a third of the test part each."""
+    source = made_up()
+    splits = make_splits(source, HELD_OUT, 0)
+    np.testing.assert_array_equal(splits.train, np.arange(NUM_TRAIN))
+    held_out = [splits.validation, splits.test, splits.reserve]
+    assert [len(part) for part in held_out] == [20, 20, 20]
+    np.testing.assert_array_equal(np.sort(np.concatenate(held_out)), np.arange(NUM_TRAIN, NUM_TRAIN + NUM_TEST))
+    other = make_splits(source, HELD_OUT, 1)
+    assert not np.array_equal(splits.test, other.test)
+
+
+def test_sizes_of_held_out_parts_are_kept():
+    splits = make_splits(made_up(), dataclasses.replace(HELD_OUT, reserve_size=10, test_size=40, train_size=200), 0)
+    assert [len(p) for p in (splits.reserve, splits.test, splits.validation, splits.train)] == [10, 40, 10, 200]
+
+
+@pytest.mark.parametrize(
+    ("data", "source", "message"),
+    [
+        (HELD_OUT, made_up(num_test=0), "config.data.held_out: 'test', but 'made_up' has 0 rows in its test part"),
+        (dataclasses.replace(HELD_OUT, reserve_size=59), made_up(), "config.data.reserve_size: 59 is more than the 58"),
+        (dataclasses.replace(HELD_OUT, test_size=40, reserve_size=20), made_up(), "config.data.test_size: 40 is more"),
+        (dataclasses.replace(HELD_OUT, train_size=301), made_up(), "config.data.train_size: 301 is more"),
+        (HELD_OUT, made_up(num_test=9), "config.data.reserve_size: 3 rows are left for the attackers"),
+    ],
+)
+def test_too_few_held_out_rows_are_refused(data, source, message):
+    with pytest.raises(ConfigError) as error:
+        make_splits(source, data, 0)
+    assert message in one_line(error)
+
+
+def test_ids_may_be_given_as_they_are_and_then_the_command_is_named():
+    source = made_up()
+    splits = make_splits(source, HELD_OUT, 0, ["image007", "image003", "image007"])
+    np.testing.assert_array_equal(splits.forget, [3, 7])
+    with pytest.raises(ConfigError, match="--forget: 1 of 1 ids are not in the training set: 'image300'"):
+        make_splits(source, HELD_OUT, 0, ["image300"])

@@ -161,6 +161,8 @@ def test_the_real_data_sets_have_their_known_sizes(tfds_dir, name, num_classes, 
 def test_real_images_of_two_classes_equal_tfds_own_decoding(tfds_dir):
     source = load_source(Data("tiny_imagenet32", data_dir=str(tfds_dir), classes=(7, 3)))
     assert source.num_train == 1000 and len(source.ids) == 1100
+    names = next((tfds_dir / "tiny_imagenet32").glob("*/label.labels.txt")).read_text().split()
+    assert source.class_names == (names[7], names[3])
     part = tfds.builder_from_directory(reader.find(tfds_dir, "tiny_imagenet32")).as_data_source(split="validation")
     rows = [row for row in part.__getitems__(list(range(len(part)))) if row["label"] in (7, 3)]
     assert [row["id"].decode() for row in rows] == list(source.ids[1000:])

@@ -224,3 +224,47 @@ def test_runs_of_different_lengths_do_not_run_together():
     starts = [starts[0]._replace(method=longer), starts[1]._replace(splits=splits)]
     with pytest.raises(ValueError, match="runs of 50, 60 steps; allowed: of one number of steps"):
         run_together(starts)
+
+
+class Counting:
+    """A judge of distances given beforehand, who gives up at the third look."""
+
+    def __init__(self, distances):
+        self.distances, self.asked = iter(distances), []
+
+    def score(self, state):
+        return {"distance": next(self.distances)}
+
+    def is_hopeless(self, distances):
+        self.asked.append(list(distances))
+        return len(distances) == 3
+
+    def warnings(self, state):
+        return ["as told"]
+
+
+def test_a_judge_of_ones_own_says_which_state_is_kept_and_when_to_stop(tmp_path):
+    judge = Counting([3.0, 1.0, 2.0])
+    state, history = run_unlearning(
+        noisy_ascent(12), original(), SPLITS, SOURCE, eval_every=2, judge=judge, saving=saving(tmp_path, every=5)
+    )
+    assert judge.asked == [[3.0], [3.0, 1.0], [3.0, 1.0, 2.0]]
+    assert (history.steps, history.best_step, history.stopped_early) == (6, 4, True) and int(state.step) == 4
+    assert history.warnings == ["as told"]
+    plain, _ = run_unlearning(noisy_ascent(12), original(), SPLITS, SOURCE, num_steps=4)
+    chex.assert_trees_all_equal(state.params, plain.params)
+    # started again it does not go on, and asks nobody
+    again, after = run_unlearning(
+        noisy_ascent(12), original(), SPLITS, SOURCE, eval_every=2, judge=Counting([]), saving=saving(tmp_path, every=5)
+    )
+    chex.assert_trees_all_equal(again.params, state.params)
+    assert (after.steps, after.stopped_early) == (6, True)
+
+
+def test_of_two_runs_one_may_stop_and_the_other_goes_on():
+    judges = Counting([1.0] * 6), Counting([1.0] * 6)
+    judges[1].is_hopeless = lambda distances: False
+    starts = [start._replace(judge=judge) for start, judge in zip(two_starts(), judges, strict=True)]
+    (_, first), (state, second) = run_together(starts, remain_fraction=0.5, eval_every=2)
+    assert (first.steps, first.stopped_early) == (6, True)
+    assert (second.steps, second.stopped_early) == (7, False)

@@ -1,6 +1,7 @@
 """The models of a problem: several in one program are those made one by one, and lie where prepare finds them."""
 
 import contextlib
+import dataclasses
 
 import chex
 import numpy as np
@@ -8,6 +9,7 @@ import pytest
 from small import small_config
 
 from ltu_jax import config
+from ltu_jax.data.splits import remain_subset
 from ltu_jax.types import silent
 from ltu_jax.unlearning import making
 from ltu_jax.unlearning.making import Maker
@@ -90,3 +92,48 @@ def test_the_key_of_a_model_is_what_it_is_a_function_of():
     assert set(keys(seed=1)).isdisjoint(base)
     assert set(keys(training=config.Training(epochs=6, batch_size=20))).isdisjoint(base)
     assert making.AUDIT == 6  # a stream of keys of its own for each purpose: none may move
+
+
+def test_without_shadows_the_attackers_learn_from_the_original_itself(tmp_path):
+    """The rho subset against the reserve, a fifth of each kept: nothing else is asked, and no shadow is trained."""
+    labels = []
+
+    @contextlib.contextmanager
+    def progress(label, total):
+        labels.append(label)
+        yield lambda n: None
+
+    attackers = config.Attackers(names=("sorted", "metrics"), epochs=2, draws=1, fitted_on="original")
+    settings = small_config(attackers=attackers, training=config.Training(epochs=60, batch_size=20))
+    loaded = load(settings)
+    asked = []
+    rows = loaded.source.rows
+    seen = dataclasses.replace(loaded.source)
+    object.__setattr__(seen, "rows", lambda index: asked.append(np.asarray(index)) or rows(index))
+    make = Maker(settings, seen, loaded.spec, tmp_path, progress)
+    original = make.state(make.original(loaded.splits))
+    asked.clear()
+    bank, auc, _ = make.bank(loaded.splits, original)
+    known = remain_subset(loaded.splits, settings.data.remain_fraction, 0)
+    kept, others, fitted, reserve = asked
+    assert sorted([*kept, *fitted]) == list(known) and len(kept) == len(known) // 5
+    assert sorted([*others, *reserve]) == sorted(loaded.splits.reserve) and len(others) == len(reserve) // 4
+    assert not [label for label in labels if "shadow" in label]
+    assert bank.names == ("sorted", "metrics") and set(auc) == set(bank.names)
+    # another original has other attackers
+    other = original.replace(params={name: value + 0.1 for name, value in original.params.items()})
+    again, _, _ = make.bank(loaded.splits, other)
+    assert not np.array_equal(np.asarray(again.params["sorted"]["params"]["Dense_0"]["kernel"]), _first(bank))
+
+
+def _first(bank):
+    return np.asarray(bank.params["sorted"]["params"]["Dense_0"]["kernel"])
+
+
+def test_an_original_is_found_where_it_was_trained_before(tmp_path):
+    settings = small_config()
+    loaded = load(settings)
+    make = Maker(settings, loaded.source, loaded.spec, tmp_path, silent)
+    assert make.found_original(loaded.splits) is None
+    made = make.original(loaded.splits).value
+    chex.assert_trees_all_equal(make.found_original(loaded.splits), made)

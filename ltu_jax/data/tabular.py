@@ -1,8 +1,9 @@
 """Images that a table names: CSV or Parquet with the columns path, label and, if wanted, id and part."""
 
+import functools
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from ltu_jax.data.records import Example, Records, check_ids, count_classes, first_five, refuse
@@ -128,8 +129,10 @@ def _whole_number(value: str) -> int | None:
 
 def _files(where: str, root: Path, paths: list[str]) -> list[Path]:
     """Where each image lies, within ``root`` also when links are followed."""
-    inside = os.path.join(os.path.realpath(root), "")
-    real = ["" if "\0" in path else os.path.realpath(root / path) for path in paths]  # a NUL is in no file's name
+    top, real_folder = os.path.realpath(root), functools.cache(lambda folder: os.path.realpath(folder))
+    inside = os.path.join(top, "")
+    # A NUL is in no file's name.
+    real = ["" if "\0" in path else _real_path(os.path.join(top, path), real_folder) for path in paths]
     leaving = [
         repr(path)
         for path, place in zip(paths, real, strict=True)
@@ -139,3 +142,10 @@ def _files(where: str, root: Path, paths: list[str]) -> list[Path]:
     missing = [repr(path) for path, place in zip(paths, real, strict=True) if not os.path.isfile(place)]
     refuse(where, missing, len(paths), f"files are not in {root}", "paths of files, relative to config.data.data_dir")
     return [root / path for path in paths]
+
+
+def _real_path(path: str, real_folder: Callable[[str], str]) -> str:
+    """``os.path.realpath``, but a folder is walked to once: a million images lie in few."""
+    folder, name = os.path.split(path)
+    place = os.path.join(real_folder(folder), name)
+    return os.path.realpath(place) if name in ("", ".", "..") or os.path.islink(place) else place

@@ -1,0 +1,161 @@
+"""What can be wrong with a request: each is one line that names it, status 2, and nothing is written."""
+
+import concurrent.futures
+import os
+import pathlib
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+HERE = pathlib.Path(__file__).parent
+CONFIG = """
+from ltu_jax import config
+
+def get_config(method="ltu"):
+    return config.Config(
+        data=config.Data("table", table="rows.csv", num_classes=4),
+        model=config.Model("mlp:build"),
+        weights="mine.msgpack",
+        attackers=config.Attackers(names=("sorted", "metrics"), epochs=1, draws=1),
+        method=config.method_config(method),
+    )
+"""
+FORGET = ["ltu_jax.unlearn", "--config", "mine.py", "--forget", "ids.txt", "--workdir", "out"]
+
+
+def changed(*more, **replaced):
+    """The command with flags replaced, and more of them."""
+    words = list(FORGET)
+    for name, value in replaced.items():
+        words[words.index(f"--{name}") + 1] = value
+    return [*words, *more]
+
+
+BAD = {
+    "no file of ids": (changed(forget="none.txt"), "--forget: 'none.txt' cannot be read"),
+    "an empty file of ids": (changed(forget="empty.txt"), "--forget: 'empty.txt' holds no id"),
+    "ids that are no text": (changed(forget="mine.msgpack"), "--forget: 'mine.msgpack' cannot be read"),
+    "an unknown id": (
+        changed(forget="unknown.txt"),
+        "--forget: 1 of 2 ids are not in the training set: 'nobody' (unknown)",
+    ),
+    "an id never trained on": (
+        changed(forget="test.txt"),
+        "--forget: 1 of 1 ids are not in the training set: 'id70' (held out)",
+    ),
+    "all ids": (changed(forget="all.txt"), "all training rows are to be forgotten"),
+    "no key": (changed("--sign", "none.pem"), "--sign: 'none.pem' cannot be read"),
+    "a key that is none": (changed("--sign", "ids.txt"), "--sign: 'ids.txt' cannot be read"),
+    "a key without a request": (["ltu_jax.unlearn", "--sign", "k.pem"], "--sign: it signs the receipt of a request"),
+    "several seeds": (changed("--config.num_seeds=2"), "--forget: a request is one run"),
+    "only to prepare": (changed("--prepare"), "--forget: a request is one run"),
+    "a folder of something else": (changed(workdir="."), "--workdir: '.' holds"),
+    "a method without a rate": (
+        changed(config="mine.py:ssd"),
+        "config.calibration.trials: 6, but ssd has no learning rate",
+    ),
+    "no weights": (changed("--config.weights=none.msgpack"), "config.weights: 'none.msgpack' is not there"),
+    "weights that are none": (changed("--config.weights=ids.msgpack"), "config.weights: 'ids.msgpack' cannot be read"),
+    "weights of another model": (changed("--config.model.name=resnet8"), "config.weights: 'mine.msgpack' "),
+    "a negative tolerance": (
+        changed("--config.calibration.tolerance=-1"),
+        "config.calibration.tolerance: -1.0 is out of range",
+    ),
+    "a sampler of no name": (changed("--config.method.samplers=near"), "config.method.samplers: 'near' is unknown"),
+    "no held-out rows": (
+        changed("--config.data.table=train.csv", "--config.data.held_out=test"),
+        "has 0 rows in its test part",
+    ),
+    "a table without labels": (changed("--config.data.table=columns.csv"), "config.data.table: 'columns.csv'"),
+    "an id twice": (changed("--config.data.table=twice.csv"), "config.data.table: 'twice.csv'"),
+    "a label outside the range": (changed("--config.data.num_classes=3"), "config.data.table: 'rows.csv'"),
+    "images that are not there": (changed("--config.data.table=missing.csv"), "config.data.table: 'missing.csv'"),
+    "an image outside of its folder": (changed("--config.data.table=outside.csv"), "config.data.table: 'outside.csv'"),
+    "an image that cannot be read": (changed("--config.data.table=broken.csv"), "config.data.skip_unreadable"),
+    "an unreadable image to forget": (
+        changed("--config.data.table=broken.csv", "--config.data.skip_unreadable=True", forget="broken.txt"),
+        "--forget: 1 of 1 ids are not in the training set: 'broken' (unreadable)",
+    ),
+    "no receipt": (["ltu_jax.verify", "none.json"], "receipt: 'none.json' cannot be read"),
+    "a receipt that is none": (["ltu_jax.verify", "ids.txt"], "receipt: 'ids.txt' cannot be read"),
+    "no public key": (
+        ["ltu_jax.verify", "ids.txt", "--public_key", "none.pem"],
+        "--public_key: 'none.pem' cannot be read",
+    ),
+    "a flag that is none": (["ltu_jax.verify", "ids.txt", "--sgin"], "--sgin: no such flag"),
+}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    import flax.serialization
+    import jax
+    import mlp
+    from PIL import Image
+
+    folder = tmp_path_factory.mktemp("inputs")
+    rng = np.random.default_rng(0)
+    (folder / "images").mkdir()
+    for i in range(100):
+        Image.fromarray(rng.integers(0, 256, (8, 8, 3), np.uint8)).save(folder / "images" / f"{i}.png")
+    (folder / "images" / "broken.png").write_bytes(b"no image")
+    head = "path,label,id,part"
+    rows = [f"images/{i}.png,{i % 4},id{i},{'train' if i < 70 else 'test'}" for i in range(100)]
+    tables = {
+        "rows": [head, *rows],
+        "train": [head, *rows[:70]],
+        "columns": ["path,id", "images/1.png,a"],
+        "twice": [head, *rows, rows[5]],
+        "missing": [head, *rows, "images/none.png,1,none,train"],
+        "outside": [head, *rows, "../other.png,1,other,train"],
+        "broken": [head, *rows, "images/broken.png,1,broken,train"],
+    }
+    for name, lines in tables.items():
+        (folder / f"{name}.csv").write_text("\n".join(lines) + "\n")
+    texts = {
+        "ids": ["id3", "id5"],
+        "empty": ["", " "],
+        "unknown": ["id3", "nobody"],
+        "test": ["id70"],
+        "all": [f"id{i}" for i in range(70)],
+        "broken": ["broken"],
+    }
+    for name, lines in texts.items():
+        (folder / f"{name}.txt").write_text("\n".join(lines) + "\n")
+    (folder / "ids.msgpack").write_text("id3\n")
+    params, _ = mlp.build(None, 4, (8, 8, 3)).init(jax.random.key(0))
+    weights = flax.serialization.msgpack_serialize({"params": jax.tree.map(np.asarray, params)})
+    (folder / "mine.msgpack").write_bytes(weights + b"\xff" * 0)
+    (folder / "mine.py").write_text(CONFIG)
+    return folder
+
+
+def run(folder, words):
+    env = {**os.environ, "PYTHONPATH": str(HERE)}
+    return subprocess.run([sys.executable, "-m", *words], cwd=folder, env=env, capture_output=True, text=True)
+
+
+@pytest.fixture(scope="module")
+def said(folder):
+    with concurrent.futures.ThreadPoolExecutor(2) as pool:
+        return dict(zip(BAD, pool.map(lambda case: run(folder, case[0]), BAD.values()), strict=True))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("case", BAD)
+def test_it_is_said_in_one_line_and_nothing_is_written(folder, said, case):
+    done, wanted = said[case], BAD[case][1]
+    lines = [line for line in done.stderr.splitlines() if not line.startswith("reading ")]
+    assert done.returncode == 2, done.stderr[-2000:]
+    assert len(lines) == 1 and lines[0].startswith("error: ") and wanted in lines[0], done.stderr[-2000:]
+    assert not (folder / "out").exists() and not (folder / "cache").exists() and not (folder / "runs").exists()
+
+
+@pytest.mark.slow
+def test_the_command_itself_is_right(folder):
+    """Else all of the above could fail for a reason of its own."""
+    done = run(folder, changed("--dry_run"))
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert '"forget": 2' in done.stdout and not (folder / "out").exists()

@@ -1,0 +1,109 @@
+"""The command that checks receipts, on a receipt made by the command that makes them."""
+
+import json
+import os
+import pathlib
+import subprocess
+import sys
+
+import pytest
+
+from ltu_jax import verify
+from ltu_jax.setting import ConfigError
+
+HERE = pathlib.Path(__file__).parent
+CONFIG = """
+from ltu_jax import config
+
+def get_config(method="ltu"):
+    return config.Config(
+        data=config.Data(train_size=100, forget_fraction=0.2, reserve_size=60),
+        model=config.Model("mlp:build"),
+        training=config.Training(epochs=60, batch_size=20),
+        attackers=config.Attackers(names=("sorted", "metrics"), epochs=2, draws=1, fitted_on="original"),
+        method=config.method_config(method),
+        calibration=config.Calibration(trials=2, evaluations=3),
+    )
+"""
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A request of 20 ids on a model that was trained here."""
+    from ltu_jax import config
+    from ltu_jax.unlearning.problem import load as load_problem
+
+    folder = tmp_path_factory.mktemp("verify")
+    (folder / "mine.py").write_text(CONFIG)
+    settings = config.Config(data=config.Data(train_size=100, reserve_size=60), model=config.Model("mlp:build"))
+    loaded = load_problem(config.resolve(settings))
+    (folder / "ids.txt").write_text("\n".join(loaded.source.ids[loaded.splits.train][:20]))
+    done = run(folder, "unlearn", "--config", "mine.py", "--forget", "ids.txt", "--workdir", "out")
+    assert done.returncode == 0, done.stderr
+    assert "request 1" in done.stdout and "20 rows forgotten by ltu" in done.stdout
+    return folder
+
+
+def run(folder, command, *words):
+    env = {**os.environ, "PYTHONPATH": str(HERE)}
+    line = [sys.executable, "-m", f"ltu_jax.{command}", *words]
+    return subprocess.run(line, cwd=folder, env=env, capture_output=True, text=True)
+
+
+def test_a_request_is_verified_with_hashes_alone_and_with_its_evidence(folder):
+    receipt = "out/request-1/receipt.json"
+    done = run(folder, "verify", receipt, "--model", "out", "--forget", "ids.txt")
+    assert (done.returncode, done.stdout) == (0, "verified: hashes and evidence of request 1, 20 rows\n"), done.stderr
+    done = run(folder, "verify", receipt, "--hashes")
+    assert (done.returncode, done.stdout) == (0, "verified: hashes of request 1, 20 rows\n"), done.stderr
+
+
+def test_the_claim_is_told_with_its_status(folder):
+    done = run(folder, "verify", "out/request-1/receipt.json", "--evidence")
+    lines = done.stdout.splitlines()
+    if done.returncode == 0:
+        assert lines == ["verified: hashes, evidence and claim of request 1, 20 rows"]
+    else:
+        assert done.returncode == 1 and lines[-1].startswith("NOT verified: ")
+        assert all(line.startswith("claim: ") for line in lines[:-1]) and len(lines) > 1
+
+
+def test_what_differs_is_said_with_status_1(folder):
+    config = folder / "out" / "request-1" / "config.json"
+    whole = config.read_text()
+    config.write_text(whole.replace('"seed": 0', '"seed": 1', 1))
+    done = run(folder, "verify", "out/request-1/receipt.json")
+    config.write_text(whole)
+    assert done.returncode == 1
+    assert done.stdout == "config.json: it was altered\nNOT verified: 1 finding\n"
+
+
+def test_without_the_original_the_figures_before_are_passed_over_and_the_claim_is_not_tested(folder):
+    done = run(folder, "verify", "out/request-1/receipt.json", "--cache", "nowhere")
+    assert done.returncode == 0 and "the model before is not there" in done.stderr
+    done = run(folder, "verify", "out/request-1/receipt.json", "--cache", "nowhere", "--evidence")
+    assert done.returncode == 1 and "claim: it cannot be tested without the model before" in done.stdout
+
+
+def test_the_same_request_again_says_when_it_was_done(folder):
+    done = run(folder, "unlearn", "--config", "mine.py", "--forget", "ids.txt", "--workdir", "out")
+    told = json.loads((folder / "out" / "request-1" / "receipt.json").read_text())
+    assert done.returncode == 0 and f"request 1: already done on {told['time']['finished']}" in done.stdout
+    assert not (folder / "out" / "request-2").exists()
+
+
+@pytest.mark.smoke
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ([], "receipt: none given"),
+        (["a.json", "--evidence", "--hashes"], "--hashes: it leaves out what --evidence tests"),
+        (["a.json", "--evidnce"], "--evidnce: no such flag; allowed: .*did you mean 'evidence'"),
+        (["a.json", "--model"], "--model: expected one argument"),
+        (["none.json"], "receipt: 'none.json' cannot be read"),
+    ],
+)
+def test_a_mistake_is_one_line(words, said):
+    with pytest.raises(ConfigError, match=said) as caught:
+        verify.main(words)
+    assert len(str(caught.value).splitlines()) == 1

@@ -2,8 +2,8 @@
 
     python tests/make_walk_fixture.py
 
-Needs torch and torchvision; made once with torch 2.13 and torchvision 0.28 on a CPU. All numbers in it are zero, so that
-it takes no room in the repository: test_walk.py puts trained ones in their place.
+Needs torch and torchvision; made once with torch 2.13 and torchvision 0.28 on a CPU. All numbers in it are zero, so
+that it takes no room in the repository: test_walk.py puts trained ones in their place.
 """
 
 import collections

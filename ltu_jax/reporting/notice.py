@@ -183,7 +183,7 @@ def _chosen(calibration: Mapping[str, Any]) -> str:
                 "Forgetting too little leaves traces. Forgetting too hard damages the model. So the program tried"
                 f" {_count(len(trials), 'step size')} (how far each step moves the weights), stopped now and then"
                 " to look, and kept the moment at which the images to be forgotten looked most like images that the"
-                f" model was never shown. Moments that lost more than {tolerance:g} points of accuracy counted far less.",
+                f" model was never shown. Moments that lost more than {tolerance:g} points of accuracy counted less.",
                 f"The moment taken lost more than these {tolerance:g} points: no better one was found." if over else "",
                 "How unlike they are is told in points: the mean of the differences in how often the model is right,"
                 " in how sure it is, and in how well the best cutoff between the two groups tells them apart. 0 would"

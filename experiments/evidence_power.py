@@ -19,6 +19,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from ltu_jax.methods import METHODS
+
 DEFAULT = "experiments/configs/digits.py"
 SMALL = {"method.batch_size": 32, "method.epochs": 10.0}
 CALIBRATED: dict[str, tuple[str, dict[str, Any]]] = {  # how each is called, method, settings
@@ -160,8 +162,6 @@ def others_instead(problem: Any) -> Any:
 
 def _head_only(settings: Any, parts: Any) -> Any:
     """A method that may move nothing but the head."""
-    from ltu_jax.methods import METHODS
-
     method = METHODS[settings.name.partition(":head_")[2]](settings, parts)
 
     def step(state, context, draw):

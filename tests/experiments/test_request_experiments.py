@@ -1,0 +1,102 @@
+"""The experiments on requests: their fakes are what they say, and their tables count right."""
+
+import json
+import types
+
+import calibration
+import evidence_power
+import jax
+import mlp
+import numpy as np
+import requests_in_a_row
+
+from ltu_jax.config import LTU
+from ltu_jax.methods.base import Method
+from ltu_jax.requests.claim import moved_share
+from ltu_jax.training.optimizers import SGD
+from ltu_jax.types import Splits, make_state
+
+SPEC = mlp.build(None, 4, (4, 4, 3))
+
+
+def state():
+    return make_state(SPEC.apply_fn, *SPEC.init(jax.random.key(0)), SGD, jax.random.key(1))
+
+
+def test_noise_is_in_deviations_of_its_tensor():
+    before = state()
+    after = evidence_power.noisy(before, 0.1, 0)
+    for name, old in before.params.items():
+        moved = np.std(np.asarray(after.params[name]) - np.asarray(old))
+        assert np.isclose(moved, 0.1 * np.std(old), rtol=0.2), name
+    assert moved_share(before.params, evidence_power.noisy(before, 1e-4, 0).params) == 0
+
+
+def test_other_rows_are_forgotten_and_never_the_right_ones():
+    empty = np.arange(0)
+    splits = Splits(np.arange(20), np.arange(20, 80), empty, empty, empty, empty)
+    problem = types.SimpleNamespace(splits=splits, config=types.SimpleNamespace(seed=3))
+    with_others = _replaced(problem)
+    assert len(with_others.forget) == 20 and not np.isin(with_others.forget, splits.forget).any()
+    np.testing.assert_array_equal(np.sort(np.concatenate([with_others.forget, with_others.remain])), np.arange(80))
+
+
+def _replaced(problem):
+    import dataclasses
+
+    @dataclasses.dataclass(frozen=True)
+    class Problem:
+        splits: Splits
+        config: object
+
+    return evidence_power.others_instead(Problem(problem.splits, problem.config)).splits
+
+
+def test_a_head_only_method_moves_nothing_but_the_head(monkeypatch):
+    def build(settings, parts):
+        def step(state, context, draw):
+            return state.replace(params=jax.tree.map(lambda x: x + 1, state.params)), {}
+
+        return Method(None, None, step, lambda visible: 1)  # type: ignore[arg-type]
+
+    monkeypatch.setitem(evidence_power.METHODS, "random_label", build)
+    method = evidence_power.head_random_label(LTU(name="evidence_power:head_random_label"), None)
+    before = types.SimpleNamespace(params={"head": np.zeros(2), "body": np.zeros(2)}, model_state={})
+    before.replace = lambda **new: types.SimpleNamespace(**{**vars(before), **new})
+    after, _ = method.step(before, None, None)
+    np.testing.assert_array_equal(after.params["body"], 0)
+    np.testing.assert_array_equal(after.params["head"], 1)
+
+
+def test_the_table_of_the_power_counts_by_kind(capsys):
+    rows = [
+        {"genuine": genuine, "kind": kind, "accepted": accepted}
+        for genuine, kind, accepted in (
+            (True, "LTU", True),
+            (True, "LTU", False),
+            (True, "Retrain", True),
+            (False, "nothing", False),
+            (False, "noise", True),
+        )
+    ]
+    evidence_power.print_table(rows)
+    lines = [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()]
+    assert "genuine, refused of all 1 of 3" in lines and "LTU 1 of 2" in lines and "Retrain 0 of 1" in lines
+    assert "fakes, refused of all 1 of 2" in lines and "noise 0 of 1" in lines
+
+
+def test_the_columns_of_the_calibration_are_means_over_seeds(capsys):
+    found = [{"seed": s, **{name: {"gap": s + i} for i, name in enumerate(calibration.COLUMNS)}} for s in (0, 2)]
+    calibration.print_table(found)
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[3].split()[1:] == ["1.00", "2.00", "3.00", "4.00"] and lines[4].split()[1] == "1.41"
+
+
+def test_requests_in_a_row_are_averaged_and_added_up(capsys):
+    row = dict.fromkeys(
+        ("gap", "nothing", "ua", "retrain_ua", "ra", "ta", "attack_auc", "earlier_attack_auc", "earlier_error"), 1.0
+    )
+    told = {"in_a_row": [{**row, "seconds": 10.0}] * 10, "at_once": {**row, "earlier_error": None, "seconds": 60.0}}
+    requests_in_a_row.print_table([told, json.loads(json.dumps(told))])
+    out = capsys.readouterr().out
+    assert "all ten took 100 s" in out and "request 10" in out and "60.000" in out.splitlines()[-2]

@@ -92,7 +92,7 @@ def _main_request(config: Config) -> int:
 
 
 def _request(config: Config, workdir: Path, cache: Path) -> int:
-    from ltu_jax.data.splits import read_ids
+    from ltu_jax.data.splits import read_ids, remain_subset
     from ltu_jax.reporting.terminal import print_request
     from ltu_jax.requests.fulfil import Fulfilled, Request, fulfil, plan, request_config
     from ltu_jax.unlearning.estimate import estimate
@@ -113,6 +113,14 @@ def _request(config: Config, workdir: Path, cache: Path) -> int:
         print(json.dumps({"config": to_dict(config), "request": todo.number, **told}, indent=2))
         return 0
     _keep_compiled(cache)
+    if not isinstance(todo, Fulfilled):
+        splits, used = todo.splits, remain_subset(todo.splits, config.data.remain_fraction, config.seeds.split or 0)
+        print(
+            f"request {todo.number}: {len(splits.forget)} rows to forget, {len(used)} of {len(splits.remain)} remaining"
+            f" rows used; held out: {len(splits.reserve)} for the attackers, {len(splits.validation)} to calibrate by,"
+            f" {len(splits.test)} for the evidence",
+            file=sys.stderr,
+        )
     done = fulfil(request, source, spec, weights, cache=cache, progress=progress)
     print_request(done.receipt, done.folder, done.is_new)
     return 0

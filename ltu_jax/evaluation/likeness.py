@@ -76,7 +76,6 @@ def likeness(forget: Answers, held_out: Answers) -> Likeness:
       ``Likeness``.
     """
     weights = matched_weights(held_out.labels, forget.labels)
-    above, ties = _shares(forget.margin, held_out.margin, weights)
     apart = 0.0
     for label, count in zip(*np.unique(forget.labels, return_counts=True), strict=True):
         here = held_out.labels == label
@@ -85,10 +84,33 @@ def likeness(forget: Answers, held_out: Answers) -> Likeness:
             apart += count / len(forget.labels) * abs(means[0] - means[1])
     return Likeness(
         accuracy=float(100 * (forget.correct.mean() - weights @ held_out.correct)),
-        ks=float(100 * _ks(forget.margin, held_out.margin, weights)),
+        ks=ks_distance(forget, held_out),
         confidence=float(100 * apart),
-        auc=float(np.mean(above + ties / 2)),
+        auc=attack_auc(forget, held_out),
     )
+
+
+def attack_auc(forget: Answers, held_out: Answers) -> float:
+    """AUC of the margin in telling forget rows from held-out rows, weighted as in ``likeness``; ties count half."""
+    order, below = _distribution(forget, held_out)
+    left, right = (below[np.searchsorted(held_out.margin[order], forget.margin, side)] for side in ("left", "right"))
+    return float(np.mean(left + right) / 2)
+
+
+def ks_distance(forget: Answers, held_out: Answers) -> float:
+    """Largest distance between the distribution functions of the margins, weighted as in ``likeness``, points."""
+    order, below = _distribution(forget, held_out)
+    places = np.concatenate([forget.margin, held_out.margin])
+    ours = np.searchsorted(np.sort(forget.margin), places, "right") / len(forget.margin)
+    theirs = below[np.searchsorted(held_out.margin[order], places, "right")]
+    return float(100 * np.max(np.abs(ours - theirs)))
+
+
+def _distribution(forget: Answers, held_out: Answers) -> tuple[np.ndarray, np.ndarray]:
+    """The order of the held-out margins, and the weight below each place in it."""
+    order = np.argsort(held_out.margin, kind="stable")
+    weights = matched_weights(held_out.labels, forget.labels)
+    return order, np.concatenate([[0.0], np.cumsum(weights[order])])
 
 
 def ks_noise(forget: np.ndarray, held_out: np.ndarray) -> float:
@@ -103,20 +125,3 @@ def ks_noise(forget: np.ndarray, held_out: np.ndarray) -> float:
     """
     weights = matched_weights(held_out, forget)
     return 100 * 1.36 * math.sqrt(1 / len(forget) + float(np.sum(weights**2)))
-
-
-def _shares(forget: np.ndarray, held_out: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The weight of held-out rows below each forget row, and of those equal to it."""
-    order = np.argsort(held_out, kind="stable")
-    below = np.concatenate([[0.0], np.cumsum(weights[order])])
-    left, right = (below[np.searchsorted(held_out[order], forget, side)] for side in ("left", "right"))
-    return left, right - left
-
-
-def _ks(forget: np.ndarray, held_out: np.ndarray, weights: np.ndarray) -> float:
-    """The largest distance between the two distribution functions; the second one is weighted."""
-    order = np.argsort(held_out, kind="stable")
-    places = np.concatenate([forget, held_out])
-    below = np.concatenate([[0.0], np.cumsum(weights[order])])
-    ours = np.searchsorted(np.sort(forget), places, "right") / len(forget)
-    return float(np.max(np.abs(ours - below[np.searchsorted(held_out[order], places, "right")])))

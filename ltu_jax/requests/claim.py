@@ -5,13 +5,12 @@ fake that moves nothing, the head alone, or ruins the model as a whole is refuse
 costs. How often the test is wrong was counted (docs/forget-my-data.md); it is no proof of forgetting.
 """
 
-from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
 import numpy as np
 
-from ltu_jax.evaluation.likeness import ks_noise, likeness
+from ltu_jax.evaluation.likeness import attack_auc, ks_noise, likeness
 from ltu_jax.requests.calibration import accuracy_lost
 from ltu_jax.requests.measures import Measured
 from ltu_jax.types import ArrayTree
@@ -48,7 +47,7 @@ def judge(before: Measured, after: Measured, moved: float) -> Claim:
     alike = likeness(after["forget"], after["held_out"])
     limit = MARGIN + ks_noise(after["forget"].labels, after["held_out"].labels)
     drop, low = auc_drop(before, after)
-    knew = likeness(before["forget"], before["held_out"]).auc - 0.5
+    knew = attack_auc(before["forget"], before["held_out"]) - 0.5
     lost = {name: accuracy_lost(before[name].correct, after[name].correct) for name in ("remain", "held_out")}
     numbers = {
         "ks": alike.ks,
@@ -87,19 +86,14 @@ def auc_drop(before: Measured, after: Measured) -> tuple[float, float]:
     Rows are resampled together before and after: both models are asked about the same ones.
     """
 
-    def drop(index: Callable[[str], np.ndarray]) -> float:
-        aucs = [
-            likeness(*(told[name].at(index(name)) for name in ("forget", "held_out"))).auc for told in (before, after)
-        ]
+    def drop(drawn: dict[str, np.ndarray]) -> float:
+        aucs = [attack_auc(*(told[name].at(rows) for name, rows in drawn.items())) for told in (before, after)]
         return aucs[0] - aucs[1]
 
     rng = np.random.default_rng(0)
     sizes = {name: len(after[name].labels) for name in ("forget", "held_out")}
-    drops = []
-    for _ in range(RESAMPLES):
-        drawn = {name: rng.integers(0, size, size) for name, size in sizes.items()}
-        drops.append(drop(lambda name: drawn[name]))  # noqa: B023, used at once
-    return drop(lambda name: np.arange(sizes[name])), float(np.percentile(drops, 2.5))
+    drops = [drop({name: rng.integers(0, size, size) for name, size in sizes.items()}) for _ in range(RESAMPLES)]
+    return drop({name: np.arange(size) for name, size in sizes.items()}), float(np.percentile(drops, 2.5))
 
 
 def moved_share(before: ArrayTree, after: ArrayTree, least: float = 1e-3) -> float:

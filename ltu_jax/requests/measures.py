@@ -7,7 +7,7 @@ import numpy as np
 
 from ltu_jax.config import Config
 from ltu_jax.data.splits import remain_subset
-from ltu_jax.evaluation.likeness import Answers, answers, likeness
+from ltu_jax.evaluation.likeness import Answers, answers, attack_auc, ks_distance
 from ltu_jax.training.predict import eval_forward, predict
 from ltu_jax.types import Source, Splits, UnlearnState
 
@@ -78,8 +78,8 @@ def figures(told: Measured) -> dict[str, list[float]]:
         if name in told:
             prefix = "" if name == "forget" else "earlier_"
             both = (told[name], told["held_out"])
-            out[f"{prefix}attack_auc"] = _interval(lambda a, b: likeness(a, b).auc, *both)
-            out[f"{prefix}attack_ks"] = _interval(lambda a, b: likeness(a, b).ks, *both)
+            out[f"{prefix}attack_auc"] = _interval(attack_auc, *both)
+            out[f"{prefix}attack_ks"] = _interval(ks_distance, *both)
     return out
 
 

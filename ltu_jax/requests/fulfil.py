@@ -35,6 +35,10 @@ from ltu_jax.unlearning.result import make_result, now
 from ltu_jax.unlearning.saving import History, Saving
 
 
+MAY_CHANGE = ("data_dir", "table", "memory_map", "stream", "augment", "remain_fraction", "skip_unreadable")
+"""Of ``config.data``, what a later request may say otherwise: all else says which rows the model was trained on."""
+
+
 class Request(NamedTuple):
     """What was asked, and where."""
 
@@ -111,6 +115,10 @@ def plan(request: Request, source: Source) -> Plan | Fulfilled:
         private_key(request.key)
     number = len(entries) + 1
     previous = request.home / f"request-{number - 1}" / "model" if entries else None
+    if previous is not None:
+        if not previous.is_dir():
+            raise ConfigError(f"--workdir: {str(previous)!r} is not there; allowed: a folder with its last model")
+        _check_same_model(request.config, previous.parent)
     return Plan(number, asked, [hashed[name] for name in asked], salt, repeated, splits, earlier, previous)
 
 
@@ -160,6 +168,21 @@ def fulfil(
     ledger.append(home, _entry(todo, receipt, ledger.read_ledger(home)))
     shutil.rmtree(work)
     return Fulfilled(todo.number, folder, receipt, outcome, todo.repeated, True)
+
+
+def _check_same_model(config: Config, previous: Path) -> None:
+    """Refuses a request on another model than the last one left, or that takes rows it learned from for held out."""
+    before, now = json.loads((previous / "config.json").read_text()), to_dict(config)
+    for told in (before, now):
+        told["data"] = {name: value for name, value in told["data"].items() if name not in MAY_CHANGE}
+        told["seeds"] = {"split": told["seeds"]["split"]}
+    for group in ("data", "model", "seeds"):
+        for name, value in now[group].items():
+            if before[group].get(name) != value:
+                raise ConfigError(
+                    f"config.{group}.{name}: {value!r} where {previous} had {before[group].get(name)!r};"
+                    " allowed: the same, for the request starts from the model of the last one"
+                )
 
 
 def _begin(request: Request, todo: Plan, folder: Path) -> Plan:

@@ -169,3 +169,19 @@ def test_a_ledger_without_its_salt_is_refused(home, tmp_path, source, spec, orig
     (tmp_path / "out" / "salt").unlink()
     with pytest.raises(ledger.LedgerError, match="salt is missing"):
         fulfil(Request(request_settings(), ids[60:70], tmp_path / "out"), source, spec, original)
+
+
+def test_a_later_request_is_on_the_same_model_and_the_same_held_out_rows(home, source, spec, original, ids):
+    settings = request_settings()
+    for changed, said in (
+        (dataclasses.replace(settings, seeds=dataclasses.replace(settings.seeds, split=7)), "config.seeds.split: 7"),
+        (
+            dataclasses.replace(settings, data=dataclasses.replace(settings.data, test_size=50)),
+            "config.data.test_size: 50",
+        ),
+        (dataclasses.replace(settings, model=dataclasses.replace(settings.model, width=8)), "config.model.width: 8"),
+    ):
+        with pytest.raises(ConfigError, match=f"{said} where .*request-2 had .*; allowed: the same"):
+            plan(Request(changed, ids[50:60], home), source)
+    moved = dataclasses.replace(settings, data=dataclasses.replace(settings.data, data_dir="new", remain_fraction=0.5))
+    assert isinstance(plan(Request(moved, ids[50:60], home), source), module.Plan)

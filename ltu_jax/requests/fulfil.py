@@ -23,7 +23,7 @@ from ltu_jax.reporting.notice import render_notice
 from ltu_jax.requests import ledger
 from ltu_jax.requests.calibration import Calibrated, calibrate, check_calibration
 from ltu_jax.requests.measures import evidence, measure
-from ltu_jax.requests.receipt import RECEIPT, SCHEMA, WORK, code_sha256, file_sha256, files_sha256, private_key, seal
+from ltu_jax.requests.receipt import RECEIPT, SCHEMA, WORK, code_sha256, files_sha256, path_sha256, private_key, seal
 from ltu_jax.setting import ConfigError, digest, to_dict
 from ltu_jax.training.checkpoint import load, save, tree_sha256
 from ltu_jax.types import ArrayTree, Progress, Source, Splits, UnlearnState, silent
@@ -306,7 +306,7 @@ def _receipt(
         "model": {
             "before": {
                 "tree_sha256": tree_sha256({"params": original.params, "model_state": original.model_state}),
-                "file_sha256": given and file_sha256(given),
+                "file_sha256": given and path_sha256(given),
             },
             "after": {"tree_sha256": tree_sha256({"params": state.params, "model_state": state.model_state})},
         },

@@ -16,7 +16,6 @@ RECEIPT = "receipt.json"
 SCHEMA = 1
 WORK = "work"
 """Folder of what a request needs only until it is done: checkpoints, trials, attackers. No part of the receipt."""
-_AT_ONCE = 1 << 20
 
 
 def files_sha256(folder: Path) -> dict[str, str]:
@@ -28,11 +27,13 @@ def files_sha256(folder: Path) -> dict[str, str]:
 
 def file_sha256(path: Path) -> str:
     """Hash of one file."""
-    digest = hashlib.sha256()
     with path.open("rb") as file:
-        while block := file.read(_AT_ONCE):
-            digest.update(block)
-    return digest.hexdigest()
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def path_sha256(path: Path) -> str:
+    """Hash of a file, or of all files of a folder with their names."""
+    return digest(files_sha256(path)) if path.is_dir() else file_sha256(path)
 
 
 def code_sha256() -> str:

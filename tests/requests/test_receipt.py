@@ -99,9 +99,12 @@ def test_files_are_hashed_and_altered_missing_and_new_ones_are_named(tmp_path):
         "model/weights": hashlib.sha256(b"abc").hexdigest(),
         "result.json": hashlib.sha256(b"{}").hexdigest(),
     }
+    whole = receipt.path_sha256(tmp_path)
+    assert receipt.path_sha256(tmp_path / "result.json") == hashlib.sha256(b"{}").hexdigest()
     (tmp_path / "receipt.json").write_text("{}")  # is not in itself
     assert receipt.files_differ({"files": files}, tmp_path) == []
     (tmp_path / "model" / "weights").write_bytes(b"abd")
+    assert receipt.path_sha256(tmp_path) != whole
     (tmp_path / "result.json").unlink()
     (tmp_path / "more").write_bytes(b"")
     assert receipt.files_differ({"files": files}, tmp_path) == [

@@ -224,8 +224,9 @@ class Config:
     model: Model = dataclasses.field(default_factory=Model)
     weights: Optional[str] = setting(
         None,
-        "file with the original's trained weights, of which the unlearned ones are written back alike: .safetensors,"
-        " .pth, .pt or .bin by torch.save, .msgpack by flax.serialization; unset trains it on the training rows",
+        "file or folder with the original's trained weights, of which the unlearned ones are written back alike:"
+        " .safetensors, .pth, .pt or .bin by torch.save, .msgpack by flax.serialization, a folder by Orbax; unset"
+        " trains it on the training rows",
     )
     training: Training = dataclasses.field(default_factory=Training)
     attackers: Attackers = dataclasses.field(default_factory=Attackers)

@@ -3,11 +3,16 @@
 import pathlib
 import re
 
+import jax
 import numpy as np
+import orbax.checkpoint as ocp
+import pytest
 from small import small_config
 
 from ltu_jax import config
+from ltu_jax.interop.weights import save_weights
 from ltu_jax.methods import METHODS, build_method
+from ltu_jax.models.build import build_model
 from ltu_jax.unlearning.loop import run_unlearning
 from ltu_jax.unlearning.problem import prepare
 
@@ -26,6 +31,32 @@ def test_the_method_of_ones_own_is_about_thirty_lines_and_runs(tmp_path, monkeyp
     )
     assert int(state.step) == 10 and len(history.rows) == 10
     assert np.abs(np.asarray(state.params["w1"]) - np.asarray(found.original.params["w1"])).max() > 0
+
+
+@pytest.mark.parametrize("which", [0, 1, 2], ids=["linen", "nnx", "plain"])
+def test_models_of_ones_own_are_unlearned_and_their_weights_come_back(tmp_path, monkeypatch, which):
+    code = re.findall(r"```python\n(.*?)```", (DOCS / "own_model.md").read_text(), re.S)[which]
+    (tmp_path / f"mine{which}.py").write_text(code)
+    monkeypatch.syspath_prepend(tmp_path)
+    spec = build_model(config.Model(f"mine{which}:build"), 10, (8, 8, 3))
+    params, model_state = spec.init(jax.random.key(0))
+    with ocp.StandardCheckpointer() as checkpointer:
+        checkpointer.save(tmp_path / "trained", {"params": params, **model_state, "step": 3})
+    settings = small_config(
+        model=config.Model(f"mine{which}:build"),
+        weights=str(tmp_path / "trained"),
+        evaluation=config.Evaluation(num_retrain=0),
+    )
+    found = prepare(settings)
+    state, _ = run_unlearning(
+        build_method(settings.method, found.parts), found.original, found.splits, found.source, remain_fraction=0.3
+    )
+    save_weights(tmp_path / "trained", tmp_path / "weights", {"params": state.params, **state.model_state})
+    with ocp.StandardCheckpointer() as checkpointer:
+        old, new = (checkpointer.restore(tmp_path / name) for name in ("trained", "weights"))
+    assert jax.tree.structure(new) == jax.tree.structure(old) and new["step"] == 3
+    moved = jax.tree.map(lambda a, b: np.abs(np.asarray(a) - np.asarray(b)).max() > 0, new["params"], old["params"])
+    assert all(jax.tree.leaves(moved))
 
 
 def test_every_method_has_its_line_and_its_paragraph():

@@ -74,6 +74,33 @@ def own_place(path: LeafPath) -> Place:
     return Place(path, ".".join(path), pytorch=False)
 
 
+def own_places(leaves: Collection[LeafPath], names: Collection[str]) -> list[Place]:
+    """Leaves under their own names, in the arrangement of a tree that knows most of a file's names.
+
+    Those that are common: ``params`` beside ``batch_stats``; the latter below ``model_state``, as this package saves
+    it; parameters alone, or with the statistics in one tree, as ``nnx.state`` has them. Each on top or under one more
+    name, such as ``state``; each with or without the ``value`` that NNX puts at the end.
+    """
+    own = [own_place(leaf) for leaf in leaves]
+    saved_here = [p if p.path[0] == "params" else p._replace(name=f"model_state.{p.name}") for p in own]
+    in_one_tree = [p._replace(name=".".join(p.path[1:])) for p in own]
+    if len({place.name for place in in_one_tree}) < len(own):
+        in_one_tree = own
+    above = ["", *dict.fromkeys(name.partition(".")[0] + "." for name in names)]
+    arrangements = [
+        [place._replace(name=first + place.name + last) for place in places]
+        for places in (own, saved_here, in_one_tree)
+        for last in ("", ".value")
+        for first in above
+    ]
+    return max(arrangements, key=lambda places: num_found(places, names))
+
+
+def num_found(places: Collection[Place], names: Collection[str]) -> int:
+    """How many of the places a file has."""
+    return sum(place.name in names for place in places)
+
+
 def pytorch_place(path: LeafPath) -> Place | None:
     """Where torchvision or timm keeps a leaf; None for a leaf that no ResNet and no ViT of ours has."""
     rooms = list(path[1:])

@@ -1,8 +1,8 @@
-"""Trained weights from a file, and unlearned ones back into the form they came in.
+"""Trained weights from a file or a folder, and unlearned ones back into the form they came in.
 
 The server that loaded the old file is to load the new one: same names, same types, same everything but the numbers.
 A file in PyTorch's names is one of torchvision's ResNet or timm's ViT; any other names its tensors as the model's
-own tree does, ``params.backbone.conv1.kernel``.
+own tree does, ``params.backbone.conv1.kernel``; the arrangements of that tree that are known: ``names.own_places``.
 """
 
 import json
@@ -15,8 +15,8 @@ import flax.traverse_util
 import jax.numpy as jnp
 import numpy as np
 
-from ltu_jax.interop import pytorch_file
-from ltu_jax.interop.names import NOT_WEIGHTS, Place, canonical, own_place, pytorch_place
+from ltu_jax.interop import orbax_folder, pytorch_file
+from ltu_jax.interop.names import NOT_WEIGHTS, Place, canonical, num_found, own_place, own_places, pytorch_place
 from ltu_jax.setting import ConfigError
 from ltu_jax.types import ArrayTree
 
@@ -30,7 +30,8 @@ def load_weights(path: Path, template: ArrayTree, field: str = "config.weights")
     """The weights in a file, in the structure of a model; no code in it is run.
 
     Args:
-      path: ``.safetensors``, ``.pth``, ``.pt`` or ``.bin`` (``torch.save``), or ``.msgpack`` (``flax.serialization``).
+      path: ``.safetensors``, ``.pth``, ``.pt`` or ``.bin`` (``torch.save``), ``.msgpack`` (``flax.serialization``), or
+        a folder (Orbax).
       template: ``{"params": ..., **model_state}`` of arrays or their shapes.
       field: the setting, for messages.
 
@@ -58,44 +59,48 @@ def load_weights(path: Path, template: ArrayTree, field: str = "config.weights")
 
 
 def save_weights(path: Path, target: Path, weights: ArrayTree, field: str = "config.weights") -> None:
-    """Writes a file like the one that weights came from, with new numbers.
+    """Writes a file, or a folder, like the one that weights came from, with new numbers.
 
     Args:
-      path: the file that ``load_weights`` read.
-      target: the file to be written, of the same suffix.
+      path: what ``load_weights`` read.
+      target: what is to be written, of the same suffix.
       weights: the tree as ``load_weights`` gave it; a file in float16 or bfloat16 keeps its rounding.
       field: the setting, for messages.
     """
-    tensors, leaves = _read(path, field), flax.traverse_util.flatten_dict(weights)
+    tensors, leaves, new = _read(path, field), flax.traverse_util.flatten_dict(weights), {}
     for place in _places(path, weights, tensors, field):
-        part = place.within(tensors[place.name])
+        new[place.name] = tensors[place.name]
+        part = place.within(new[place.name])
         part[...] = place.laid_out(np.asarray(leaves[place.path])).astype(part.dtype)
-    if path.suffix == ".msgpack":
+    if path.is_dir():
+        orbax_folder.rewrite(path, target, new, field)
+    elif path.suffix == ".msgpack":
         nested = flax.serialization.msgpack_restore(path.read_bytes())
-        flat = flax.traverse_util.flatten_dict(nested, keep_empty_nodes=True, sep=".") | tensors
+        flat = flax.traverse_util.flatten_dict(nested, keep_empty_nodes=True, sep=".") | new
         target.write_bytes(flax.serialization.msgpack_serialize(flax.traverse_util.unflatten_dict(flat, sep=".")))
     elif path.suffix == ".safetensors":
-        _write_safetensors(path, target, tensors)
+        _write_safetensors(path, target, new)
     else:
-        pytorch_file.rewrite(path, target, tensors, field)
+        pytorch_file.rewrite(path, target, new, field)
 
 
 def _places(path: Path, template: ArrayTree, tensors: Mapping[str, Any], field: str) -> list[Place]:
     """Where each leaf of the model lies in the file; all of the file is accounted for."""
     leaves = flax.traverse_util.flatten_dict(template)
-    own = [own_place(leaf) for leaf in leaves]
-    if any(place.name in tensors for place in own):
-        places, called = own, {name: name for name in tensors}
-    else:
-        called = canonical(tensors)
-        places = [place for leaf in leaves if (place := pytorch_place(leaf))]
-        if len(places) < len(leaves):
-            example = own[0].name
-            raise ConfigError(f"{field}: {str(path)!r} names no tensor of the model; allowed: names like {example!r}")
+    places, called = own_places(leaves, tensors), {name: name for name in tensors}
+    found = num_found(places, called)
+    theirs, canonically = [place for leaf in leaves if (place := pytorch_place(leaf))], canonical(tensors)
+    if len(theirs) == len(leaves) and (not found or num_found(theirs, canonically) > found):
+        places, called = theirs, canonically
+    elif not found:
+        example = own_place(next(iter(leaves))).name
+        raise ConfigError(f"{field}: {str(path)!r} names no tensor of the model; allowed: names like {example!r}")
     if missing := [place.name for place in places if place.name not in called]:
         raise ConfigError(f"{field}: {str(path)!r} lacks {_first(missing)}; allowed: all of config.model's tensors")
+    # What is not rewritten would still know the forgotten: optimizer moments, averaged weights. A step does not.
     known = {place.name for place in places}
-    if more := [name for known_as, name in called.items() if known_as not in known and not name.endswith(NOT_WEIGHTS)]:
+    others = [name for known_as, name in called.items() if known_as not in known and not name.endswith(NOT_WEIGHTS)]
+    if more := [name for name in others if jnp.issubdtype(tensors[name].dtype, jnp.inexact)]:
         raise ConfigError(f"{field}: {str(path)!r} holds {_first(more)}; allowed: config.model's tensors and no others")
     return [place._replace(name=called[place.name]) for place in places]
 
@@ -109,8 +114,11 @@ def _first(items: list[str], separator: str = ", ") -> str:
 
 def _read(path: Path, field: str) -> dict[str, np.ndarray]:
     """The tensors of a file by name; they can be written to."""
+    if path.is_dir():
+        return orbax_folder.read(path, field)
     if path.suffix not in SUFFIXES:
-        raise ConfigError(f"{field}: {str(path)!r} is of no known kind; allowed: {', '.join(SUFFIXES)}")
+        allowed = f"{', '.join(SUFFIXES)}, or a folder by Orbax"
+        raise ConfigError(f"{field}: {str(path)!r} is of no known kind; allowed: {allowed}")
     if not path.is_file():
         raise ConfigError(f"{field}: {str(path)!r} is not there; allowed: a file")
     if path.suffix in pytorch_file.SUFFIXES:
@@ -146,7 +154,7 @@ def _write_safetensors(path: Path, target: Path, tensors: Mapping[str, np.ndarra
     raw = bytearray(path.read_bytes())
     start = 8 + int.from_bytes(raw[:8], "little")
     for name, described in json.loads(raw[8:start]).items():
-        if name != "__metadata__":
+        if name in tensors:
             first, last = described["data_offsets"]
             raw[start + first : start + last] = tensors[name].tobytes()
     target.write_bytes(raw)

@@ -6,7 +6,9 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import chex
+import flax.errors
 import flax.linen as nn
+import flax.traverse_util
 import jax
 import jax.numpy as jnp
 
@@ -29,19 +31,20 @@ VIT_SIZES = {
 class ModelSpec(NamedTuple):
     """A model as the rest of the package knows it.
 
-    ``model_state`` is ``{"batch_stats": ...}``, or ``{}`` for a model without BatchNorm.
+    ``params`` are nested dicts of arrays; ``model_state`` is ``{"batch_stats": ...}`` of the same, or ``{}`` for a
+    model without BatchNorm. ``from_module`` makes one of a Linen module, ``from_nnx`` of an NNX module.
 
     Attributes:
       init: ``init(key) -> (params, model_state)``; may be traced (jit, vmap, eval_shape).
       apply_fn: ``apply_fn(params, model_state, images f32[B,H,W,3] in [0,1], train)
         -> (logits f32[B,C], model_state)``; ``train`` is a Python bool.
       features: ``features(params, model_state, images) -> f32[B,D]``, the penultimate features
-        in evaluation mode: F of Eq. 8.
+        in evaluation mode: F of Eq. 8; None takes the logits.
     """
 
     init: Callable[[jax.Array], tuple[ArrayTree, ArrayTree]]
     apply_fn: ApplyFn
-    features: Callable[[ArrayTree, ArrayTree, jax.Array], jax.Array]
+    features: Callable[[ArrayTree, ArrayTree, jax.Array], jax.Array] | None = None
 
 
 def build_model(model: config.Model, num_classes: int, image_shape: tuple[int, int, int]) -> ModelSpec:
@@ -74,7 +77,8 @@ def _build(settings: tuple, num_classes: int, image_shape: tuple[int, int, int])
         if not isinstance(spec, ModelSpec):
             raise setting.ConfigError(
                 f"config.model.name: {model.name!r} gives {type(spec).__name__};"
-                " allowed: a function (model, num_classes, image_shape) that returns a ModelSpec"
+                " allowed: a function (model, num_classes, image_shape) that returns from_module(linen_module,"
+                " image_shape), from_nnx(make_module, image_shape) or another ModelSpec"
             )
         return spec
     return from_module(Classifier(_backbone(model, image_shape), num_classes, model.mean, model.std), image_shape)
@@ -98,14 +102,15 @@ def _backbone(model: config.Model, image_shape: tuple[int, int, int]) -> nn.Modu
 
 
 def from_module(module: nn.Module, image_shape: tuple[int, int, int]) -> ModelSpec:
-    """The three functions of a Flax module: a ``Classifier`` with another backbone, or one's own.
+    """The three functions of a Linen module: a ``Classifier`` with another backbone, or one's own.
 
     Args:
-      module: the Flax module; ``module(images, train)`` returns logits and features.
+      module: the Linen module; ``module(images, train)`` returns logits, or logits and features.
       image_shape: ``(H, W, 3)``; images of another shape are refused when traced.
 
     Returns:
-      The module's ``ModelSpec``; every call makes new functions, so call it once.
+      The module's ``ModelSpec``; every call makes new functions, so call it once. A pass that draws random numbers, as
+      dropout does, is a ``ConfigError`` when traced.
     """
 
     # One compiled program for all seeds; without jit every layer's initialiser is compiled apart.
@@ -115,18 +120,112 @@ def from_module(module: nn.Module, image_shape: tuple[int, int, int]) -> ModelSp
         return variables.pop("params"), variables
 
     def run(params: Any, model_state: Any, images: jax.Array, train: bool) -> Any:
+        try:
+            return module.apply({"params": params, **model_state}, images, train, mutable=list(model_state))
+        except flax.errors.InvalidRngError as error:
+            raise _random() from error
+
+    return _spec(init, run, image_shape)
+
+
+def from_nnx(make_module: Callable[[Any], Any], image_shape: tuple[int, int, int]) -> ModelSpec:
+    """The three functions of an NNX module.
+
+    Args:
+      make_module: ``make_module(rngs: nnx.Rngs)`` gives the module; ``module(images)`` returns logits, or logits and
+        features. Whether it trains is told by ``module.train()`` and ``module.eval()``, as BatchNorm and Dropout know.
+      image_shape: ``(H, W, 3)``; images of another shape are refused when traced.
+
+    Returns:
+      The module's ``ModelSpec``: ``nnx.Param`` are its parameters, ``nnx.BatchStat`` its ``batch_stats``, by the names
+      of their attributes. Every call makes new functions, so call it once. A pass that draws random numbers, as dropout
+      does, is a ``ConfigError`` when traced.
+
+    Raises:
+      ConfigError: if the module keeps arrays of other kinds.
+    """
+    from flax import nnx  # takes most of a second, and only some need it
+
+    module = nnx.eval_shape(lambda: make_module(nnx.Rngs(0)))  # shapes alone
+    kinds = (nnx.Param, nnx.BatchStat, nnx.RngState)
+    for path, value in nnx.iter_graph(module):
+        # An array that is no variable is one of this trace, or of NumPy's.
+        is_bare = isinstance(value, (jax.Array, jax.ShapeDtypeStruct))
+        if is_bare or isinstance(value, nnx.Variable) and not isinstance(value, kinds):
+            where = f"{type(module).__name__}.{'.'.join(map(str, path))}"
+            raise setting.ConfigError(
+                f"config.model.name: {where} is an array, but neither nnx.Param nor nnx.BatchStat; allowed: these, and"
+                " constants that are no arrays, such as tuples"
+            )
+    graphs = {}
+    for train in (False, True):
+        module.train() if train else module.eval()
+        graphs[train], *wanted = nnx.split(module, *kinds)
+
+    def plain(state: Any) -> ArrayTree:
+        """Its arrays as nested dicts; a place in a list is a number there, and a name here."""
+        flat = {tuple(map(str, path)): variable.get_value() for path, variable in nnx.to_flat_state(state)}
+        return flax.traverse_util.unflatten_dict(flat)
+
+    def filled(state: Any, tree: ArrayTree) -> Any:
+        """A state like this one, with the arrays that ``plain`` gave."""
+        flat = flax.traverse_util.flatten_dict(tree)
+        named = nnx.to_flat_state(state)
+        return nnx.from_flat_state({path: variable.replace(flat[tuple(map(str, path))]) for path, variable in named})
+
+    def model_state_of(module: Any) -> ArrayTree:
+        stats = plain(nnx.state(module, nnx.BatchStat))
+        return {"batch_stats": stats} if stats else {}
+
+    @jax.jit
+    def init(key: jax.Array) -> tuple[ArrayTree, ArrayTree]:
+        module = make_module(nnx.Rngs(key))
+        return plain(nnx.state(module, nnx.Param)), model_state_of(module)
+
+    def run(params: Any, model_state: Any, images: jax.Array, train: bool) -> Any:
+        unused = jax.tree.map(_any_value, wanted[2])
+        before = jax.tree.leaves(unused)
+        arrays = filled(wanted[0], params), filled(wanted[1], model_state.get("batch_stats", {})), unused
+        module = nnx.merge(graphs[train], *arrays)
+        output = module(images)
+        if any(a is not b for a, b in zip(before, jax.tree.leaves(nnx.state(module, nnx.RngState)), strict=True)):
+            raise _random()
+        return output, model_state_of(module)
+
+    return _spec(init, run, image_shape)
+
+
+def _any_value(leaf: Any) -> jax.Array:
+    """A key or a count of this shape."""
+    if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+        return jnp.broadcast_to(jax.random.key(0), leaf.shape)
+    return jnp.zeros(leaf.shape, leaf.dtype)
+
+
+def _random() -> setting.ConfigError:
+    return setting.ConfigError(
+        "config.model.name: the model draws random numbers in a pass, and apply_fn gets no key for them;"
+        " allowed: without dropout, or at a rate of 0"
+    )
+
+
+def _spec(init: Callable[..., Any], run: Callable[..., Any], image_shape: tuple[int, int, int]) -> ModelSpec:
+    """The functions of ``run(params, model_state, images, train) -> (logits or (logits, features), model_state)``."""
+
+    def checked(params: Any, model_state: Any, images: jax.Array, train: bool) -> tuple[jax.Array, jax.Array, Any]:
         chex.assert_shape(images, (None, *image_shape))
         chex.assert_type(images, float)  # uint8 images would be off by a factor of 255, silently
-        return module.apply({"params": params, **model_state}, images, train, mutable=list(model_state))
+        output, model_state = run(params, model_state, images, train)
+        logits, features = output if isinstance(output, tuple) else (output, output)
+        return logits, features, model_state
 
     def apply_fn(
         params: ArrayTree, model_state: ArrayTree, images: jax.Array, train: bool
     ) -> tuple[jax.Array, ArrayTree]:
-        (logits, _), model_state = run(params, model_state, images, train)
+        logits, _, model_state = checked(params, model_state, images, train)
         return logits, model_state
 
     def features(params: ArrayTree, model_state: ArrayTree, images: jax.Array) -> jax.Array:
-        (_, features), _ = run(params, model_state, images, False)
-        return features
+        return checked(params, model_state, images, False)[1]
 
     return ModelSpec(init, apply_fn, features)

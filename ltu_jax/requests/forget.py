@@ -80,7 +80,4 @@ def _spec(apply_fn: ApplyFn, original: ArrayTree) -> ModelSpec:
         rest = jax.tree.map(jnp.zeros_like, dict(original))
         return rest.pop("params"), rest
 
-    def logits(params: ArrayTree, model_state: ArrayTree, images: jax.Array) -> jax.Array:
-        return apply_fn(params, model_state, images, train=False)[0]
-
-    return ModelSpec(init, apply_fn, logits)
+    return ModelSpec(init, apply_fn)

@@ -34,7 +34,6 @@ from ltu_jax.unlearning.problem import Loaded, Problem, cut, prepare
 from ltu_jax.unlearning.result import make_result, now
 from ltu_jax.unlearning.saving import History, Saving
 
-
 MAY_CHANGE = ("data_dir", "table", "memory_map", "stream", "augment", "remain_fraction", "skip_unreadable")
 """Of ``config.data``, what a later request may say otherwise: all else says which rows the model was trained on."""
 

@@ -1,6 +1,5 @@
 """Checkpoints by Orbax, each with a checksum over its leaves: Orbax does not notice flipped bytes."""
 
-import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -8,8 +7,8 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
+from ltu_jax.interop.orbax_folder import tree_sha256
 from ltu_jax.types import ArrayTree
 
 KEPT = 2
@@ -17,18 +16,6 @@ KEPT = 2
 
 class CheckpointError(RuntimeError):
     """A checkpoint that is damaged, told in one line."""
-
-
-def tree_sha256(tree: ArrayTree) -> str:
-    """Hash over path, dtype, shape and bytes of every leaf; PRNG keys count by their data."""
-    digest = hashlib.sha256()
-    for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
-        if isinstance(leaf, jax.Array) and jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
-            leaf = jax.random.key_data(leaf)
-        leaf = np.asarray(leaf)
-        digest.update(f"{jax.tree_util.keystr(path)}{leaf.dtype}{leaf.shape}".encode())
-        digest.update(np.ascontiguousarray(leaf).tobytes())
-    return digest.hexdigest()
 
 
 def save(path: Path, tree: ArrayTree, metadata: dict[str, Any]) -> None:

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from ltu_jax.config import Model
-from ltu_jax.interop.names import canonical, own_place, pytorch_place
+from ltu_jax.interop.names import canonical, num_found, own_place, own_places, pytorch_place
 from ltu_jax.models.build import build_model
 
 pytestmark = pytest.mark.smoke
@@ -70,3 +70,36 @@ def test_names_that_training_code_changes():
     assert found["head.bias"] == "module.linear.bias"
     assert "module.fc" not in canonical(["module.a", "b"])  # not all are wrapped
     assert set(canonical(["module.a", "b"])) == {"module.a", "b"}
+
+
+LEAVES = [("params", "conv", "kernel"), ("params", "bn", "scale"), ("batch_stats", "bn", "mean")]
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ["params.conv.kernel", "params.bn.scale", "batch_stats.bn.mean"],
+        ["state.params.conv.kernel", "state.params.bn.scale", "state.batch_stats.bn.mean"],
+        ["params.conv.kernel", "params.bn.scale", "model_state.batch_stats.bn.mean"],
+        ["conv.kernel", "bn.scale", "bn.mean"],
+        ["model.conv.kernel", "model.bn.scale", "model.bn.mean"],
+        ["conv.kernel.value", "bn.scale.value", "bn.mean.value"],
+        ["net.params.conv.kernel.value", "net.params.bn.scale.value", "net.batch_stats.bn.mean.value"],
+    ],
+)
+def test_leaves_are_found_in_the_arrangements_in_which_trees_are_saved(names):
+    for more in ([], ["step"], ["opt_state.0.mu.conv.kernel", "opt_state.0.mu.bn.scale"]):
+        places = own_places(LEAVES, [*more, *names])
+        assert [place.name for place in places] == names and [place.path for place in places] == LEAVES
+        assert num_found(places, [*more, *names]) == 3
+    some = own_places(LEAVES, names[1:])
+    assert [place.name for place in some] == names
+
+
+def test_one_array_is_not_taken_for_two_leaves():
+    twice = [("params", "bn", "mean"), ("batch_stats", "bn", "mean")]
+    assert num_found(own_places(twice, ["bn.mean"]), ["bn.mean"]) == 0
+
+
+def test_leaves_of_another_model_are_looked_for_under_their_own_names():
+    assert [place.name for place in own_places(LEAVES, ["encoder.0.weight"])] == [".".join(leaf) for leaf in LEAVES]

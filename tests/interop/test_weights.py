@@ -8,10 +8,15 @@ import flax.traverse_util
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
+import orbax.checkpoint as ocp
+import own_models
 import pytest
 import safetensors
 import safetensors.flax
 import safetensors.numpy
+from flax import nnx
+from flax.training.train_state import TrainState
 from made_weights import made, pixels
 
 from ltu_jax.config import Model
@@ -108,9 +113,9 @@ def test_the_names_that_training_code_changes_are_known(tmp_path, wrapped):
     chex.assert_trees_all_equal(*found)
 
 
-def test_a_message_pack_keeps_what_is_empty(tmp_path):
+def test_a_message_pack_keeps_what_is_empty_or_no_weight(tmp_path):
     path = own(tmp_path / "model.msgpack")
-    nested = flax.serialization.msgpack_restore(path.read_bytes()) | {"cache": {}}
+    nested = flax.serialization.msgpack_restore(path.read_bytes()) | {"cache": {}, "step": 3, "by": "me"}
     path.write_bytes(flax.serialization.msgpack_serialize(nested))
     save_weights(path, tmp_path / "back.msgpack", load_weights(path, template(SMALL)))
     assert (tmp_path / "back.msgpack").read_bytes() == path.read_bytes()
@@ -151,6 +156,123 @@ def test_what_does_not_fit_the_model_is_named(tmp_path, tensors, words):
     safetensors.numpy.save_file(tensors, path)
     with pytest.raises(ConfigError, match=words) as caught:
         load_weights(path, template(SMALL))
+    assert str(caught.value).startswith("config.weights: ") and "\n" not in str(caught.value)
+
+
+def written(path, tree):
+    """A tree as other programs write it, in the format that the path's suffix names; none is a folder by Orbax."""
+    if path.suffix == ".safetensors":
+        safetensors.numpy.save_file(flax.traverse_util.flatten_dict(tree, sep="."), path)
+    elif path.suffix == ".msgpack":
+        path.write_bytes(flax.serialization.to_bytes(tree))
+    else:
+        with ocp.StandardCheckpointer() as checkpointer:
+            checkpointer.save(path, tree)
+    return path
+
+
+def read_back(path):
+    """What other programs read."""
+    if path.suffix == ".safetensors":
+        return flax.traverse_util.unflatten_dict(safetensors.numpy.load_file(path), sep=".")
+    return (
+        flax.serialization.msgpack_restore(path.read_bytes())
+        if path.suffix
+        else ocp.StandardCheckpointer().restore(path)
+    )
+
+
+def same_bytes(found, wanted):
+    chex.assert_trees_all_equal_shapes_and_dtypes(found, wanted)
+    for one, other in zip(jax.tree.leaves(found), jax.tree.leaves(wanted), strict=True):
+        assert one.tobytes() == other.tobytes()
+
+
+@pytest.mark.smoke
+@pytest.mark.parametrize("suffix", [".safetensors", ".msgpack", ""])
+@pytest.mark.parametrize("name", own_models.MODELS)
+def test_a_model_of_ones_own_goes_there_and_back_byte_by_byte(tmp_path, name, suffix):
+    old, new = own_models.weights(name), own_models.weights(name, seed=9)
+    path, target = written(tmp_path / f"old{suffix}", old), tmp_path / f"new{suffix}"
+    same_bytes(load_weights(path, own_models.template(name)), old)
+    save_weights(path, target, new)
+    same_bytes(read_back(target), new)
+    same_bytes(read_back(path), old)
+
+
+@pytest.mark.parametrize(
+    "saved_as, suffix",
+    [("variables", ".msgpack"), ("variables", ""), ("state", ""), ("pure dict", ""), ("pure dict", ".msgpack")],
+)
+def test_what_flax_has_of_a_model_gives_the_logits_it_had(tmp_path, saved_as, suffix):
+    images = pixels(3, 6) / np.float32(255)
+    name = "linen" if saved_as == "variables" else "nnx"
+    if saved_as == "variables":
+        tree = own_models.weights(name)
+        wanted = own_models.Linen().apply(tree, images, False)
+    else:
+        module = own_models.Nnx(nnx.Rngs(7))
+        state = nnx.state(module, (nnx.Param, nnx.BatchStat))
+        state = jax.tree.map(lambda x: x + jax.random.uniform(jax.random.key(x.size), x.shape), state)
+        nnx.update(module, state)
+        module.eval()
+        wanted, tree = module(images), state if saved_as == "state" else nnx.to_pure_dict(state)
+    if suffix:  # which has no numbers for names, as places in lists are
+        flat = flax.traverse_util.flatten_dict(tree)
+        tree = flax.traverse_util.unflatten_dict({tuple(map(str, path)): leaf for path, leaf in flat.items()})
+    weights = load_weights(written(tmp_path / f"old{suffix}", tree), own_models.template(name))
+    found, _ = own_models.MODELS[name].apply_fn(weights.pop("params"), weights, images, False)
+    np.testing.assert_allclose(found, wanted, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("suffix", [".msgpack", ""])
+def test_a_training_state_is_read_unless_it_remembers_more_than_the_weights(tmp_path, suffix):
+    params = jax.tree.map(jnp.asarray, own_models.weights("plain")["params"])
+    for momentum in (None, 0.9):
+        state = TrainState.create(apply_fn=lambda: None, params=params, tx=optax.sgd(0.1, momentum=momentum))
+        if suffix:
+            path = tmp_path / f"{momentum}.msgpack"
+            path.write_bytes(flax.serialization.to_bytes(state))
+        else:
+            path = tmp_path / f"{momentum}"
+            ocp.PyTreeCheckpointer().save(path, state)
+        if momentum is None:
+            chex.assert_trees_all_equal(load_weights(path, own_models.template("plain"))["params"], params)
+            continue
+        words = r"holds 2 tensors \(opt_state.0.trace.layer.b, opt_state.0.trace.layer.w\); allowed: config.model's"
+        with pytest.raises(ConfigError, match=words):
+            load_weights(path, own_models.template("plain"))
+
+
+def without(tree, *path):
+    if len(path) == 1:
+        return {name: value for name, value in tree.items() if name != path[0]}
+    return {**tree, path[0]: without(tree[path[0]], *path[1:])}
+
+
+LINEN = own_models.weights("linen")
+OTHER_HEAD = {"kernel": np.ones((5, 9)), "bias": np.ones(9, np.int32)}
+
+
+@pytest.mark.parametrize(
+    "tree, words",
+    [
+        (without(LINEN, "params", "head"), r"lacks 2 tensors \(params.head.bias, params.head.kernel\); allowed: all"),
+        ({"net": without(LINEN, "batch_stats")}, r"lacks 2 tensors \(net.batch_stats.bn.mean, net.batch_stats.bn.v"),
+        (LINEN["params"], r"lacks 2 tensors \(bn.mean, bn.var\)"),
+        ({**LINEN, "ema": np.ones(2, np.float32)}, r"holds ema; allowed: config.model's tensors and no others"),
+        ({"a": LINEN, "b": LINEN}, r"holds 8 tensors \(b.batch_stats.bn.mean, .* \.\.\.\); allowed: config.model's"),
+        (
+            {**LINEN, "params": {**LINEN["params"], "head": OTHER_HEAD}},
+            r"holds 2 tensors \(params.head.bias of int32 \[9\], the model \[4\]; params.head.kernel of float64",
+        ),
+        ({"encoder": {"w": np.ones(2)}}, r"names no tensor of the model; allowed: names like 'params.bn.bias'"),
+    ],
+)
+def test_what_does_not_fit_a_model_of_ones_own_is_named_and_counted(tmp_path, tree, words):
+    path = written(tmp_path / "given", tree)
+    with pytest.raises(ConfigError, match=words) as caught:
+        load_weights(path, own_models.template("linen"))
     assert str(caught.value).startswith("config.weights: ") and "\n" not in str(caught.value)
 
 

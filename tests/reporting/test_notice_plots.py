@@ -88,7 +88,7 @@ def test_odd_values_do_not_crash(odd):
 
 
 def test_histograms_have_one_panel_a_group_with_its_median():
-    svg = plots.sureness_histograms({"before": np.array([0.9, 0.95, 0.99]), "held out": np.array([0.25])})
+    svg = plots.sureness_histograms({"before": np.array([0.5, 0.95, 0.99]), "held out": np.array([0.25])})
     told = texts(svg)
     assert "images to be forgotten, before: half are above 95 %" in told
     assert "images never shown, after: half are above 25 %" in told
@@ -118,6 +118,7 @@ def test_ranges_stand_on_a_scale_of_a_hundred():
     np.testing.assert_allclose(used(svg, f"fill: {GREY}")[0, 0], middle + whole / 4, atol=1e-3)
     np.testing.assert_allclose(used(svg, f"fill: {BLUE}")[0, 0], middle, atol=1e-3)
     assert before[0, 1] < after[0, 1]
+    assert [text for text in texts(svg) if text.isdigit()] == ["0", "20", "40", "60", "80", "100"]
 
 
 def test_figures_are_the_same_bytes_at_every_call_and_share_no_identifier():

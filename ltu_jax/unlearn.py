@@ -82,11 +82,13 @@ def _main_request(config: Config) -> int:
     logging.set_verbosity(logging.ERROR)
     processes.use_devices(config)
 
+    from ltu_jax.requests.ledger import LedgerError
     from ltu_jax.training.checkpoint import CheckpointError
+    from ltu_jax.unlearning.saving import WrongRunError
 
     try:
         return _request(config, workdir, cache)
-    except (FloatingPointError, CheckpointError) as error:
+    except (FloatingPointError, CheckpointError, LedgerError, WrongRunError) as error:
         print(f"error: {workdir}: {error}", file=sys.stderr)
         return 1
 

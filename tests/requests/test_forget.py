@@ -41,6 +41,19 @@ def test_again_it_says_that_it_was_done(forgotten, source, spec, original, ids):
     jax.tree.map(np.testing.assert_array_equal, dict(again.params), dict(forgotten.params))
 
 
+def test_ids_of_an_earlier_request_give_the_last_model_and_not_the_earlier_one(
+    forgotten, tmp_path, source, spec, original, ids
+):
+    import shutil
+
+    home = shutil.copytree(forgotten.folder.parent, tmp_path / "out")
+    more = [str(name) for name in source.ids[30:40]]
+    second = ltu_jax.forget(spec, original["params"], source, more, workdir=home, config=request_settings(trials=0))
+    again = ltu_jax.forget(spec, original["params"], source, ids, workdir=home, config=request_settings(trials=0))
+    assert not again.is_new and again.folder.name == "request-1"
+    jax.tree.map(np.testing.assert_array_equal, dict(again.params), dict(second.params))
+
+
 def test_a_bare_apply_function_will_do(tmp_path, source, spec, original, ids):
     """Without features near rows are found by logits, so the model is another one."""
     found = ltu_jax.forget(

@@ -68,7 +68,7 @@ def rewrite(path: Path, target: Path, tensors: Mapping[str, np.ndarray], field: 
     Args:
       path: a folder that ``read`` has read.
       target: the folder to be written; what was there is lost.
-      tensors: by name; shapes as in the folder, cast to the types in it.
+      tensors: by name; shapes and types as ``read`` gave them.
       field: the setting, for messages.
     """
     from etils import epath
@@ -78,7 +78,7 @@ def rewrite(path: Path, target: Path, tensors: Mapping[str, np.ndarray], field: 
     def new(where: Any, leaf: Any) -> Any:
         if _name(where) not in tensors:
             return leaf
-        value = tensors[_name(where)].astype(leaf.dtype)
+        value = tensors[_name(where)]
         return jnp.asarray(value) if isinstance(leaf, jax.Array) else value
 
     tree = jax.tree_util.tree_map_with_path(new, tree)

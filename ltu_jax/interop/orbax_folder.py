@@ -111,7 +111,7 @@ def _opened(path: Path, field: str) -> Opened:
             f"{field}: {str(path)!r} cannot be read ({type(error).__name__}: {''.join(why)[:160]});"
             " allowed: a whole folder by Orbax"
         ) from error
-    if checksum not in (None, tree_sha256(tree)):
+    if checksum is not None and checksum != tree_sha256(tree):
         raise ConfigError(f"{field}: {str(path)!r} does not match its checksum; allowed: a whole WORKDIR/model")
     return Opened(room, tree, handler)
 

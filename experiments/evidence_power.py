@@ -54,10 +54,12 @@ def judged(seed: int, out: Path) -> list[dict[str, Any]]:
     """A row for each model of a seed: its kind, whether it is genuine, and what is said of it."""
     from ltu_jax.requests.claim import judge, moved_share
     from ltu_jax.requests.measures import measure
+    from ltu_jax.requests.rows import to_measure
     from ltu_jax.training.checkpoint import load, save
 
     base = problem_of(seed, out, "ltu", {"evaluation.num_retrain": 2})
-    measured = functools.partial(measure, base.config, base.source, base.splits)
+    index = to_measure(base.splits, base.splits.forget[:0], base.config.data.remain_fraction, seed)
+    measured = functools.partial(measure, source=base.source, rows=index, batch_size=base.config.evaluation.batch_size)
     before, rows = measured(base.original), []
     for genuine, kind, make in itertools.chain(genuine_models(seed, out, base), fakes(seed, out, base)):
         path = out / "models" / f"{seed}-{kind.replace(' ', '_').replace(',', '')}"

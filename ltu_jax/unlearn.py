@@ -34,7 +34,7 @@ def define_flags() -> None:
     processes.define_flags()
 
 
-HOME = ("ledger.jsonl", "salt", "ledger.partial")
+HOME = ("ledger.jsonl", "salt", "lock", "ledger.partial", "salt.partial")
 """What a folder of requests holds beside them."""
 
 
@@ -96,17 +96,17 @@ def _main_request(config: Config) -> int:
 def _request(config: Config, workdir: Path, cache: Path) -> int:
     from ltu_jax.data.splits import read_ids, remain_subset
     from ltu_jax.reporting.terminal import print_request
-    from ltu_jax.requests.fulfil import Fulfilled, Request, fulfil, plan, request_config
+    from ltu_jax.requests.fulfil import Fulfilled, Request, carry_out, load_given, plan, request_config
     from ltu_jax.unlearning.estimate import estimate
-    from ltu_jax.unlearning.problem import Loaded, load_model
+    from ltu_jax.unlearning.problem import Loaded
 
     progress, key = processes.progress(), flags.FLAGS.sign
     config = request_config(config)
     ids = read_ids(flags.FLAGS.forget, "--forget")
     request = Request(config, ids, workdir, Path(key) if key else None, flags.FLAGS.show_images)
     source = _read(config)
-    spec, weights = load_model(config, source)
-    todo = plan(request, source)
+    spec, weights = load_given(config, source, workdir)
+    todo = plan(request, source, weights)
     if flags.FLAGS.dry_run:
         if isinstance(todo, Fulfilled):
             print(json.dumps({"config": to_dict(config), "request": todo.number, "is_new": False}, indent=2))
@@ -114,16 +114,18 @@ def _request(config: Config, workdir: Path, cache: Path) -> int:
         told = estimate(config, Loaded(source, todo.splits, spec, weights))
         print(json.dumps({"config": to_dict(config), "request": todo.number, **told}, indent=2))
         return 0
+    if isinstance(todo, Fulfilled):
+        print_request(todo.receipt, todo.folder, todo.is_new)
+        return 0
     _keep_compiled(cache)
-    if not isinstance(todo, Fulfilled):
-        splits, used = todo.splits, remain_subset(todo.splits, config.data.remain_fraction, config.seeds.split or 0)
-        print(
-            f"request {todo.number}: {len(splits.forget)} rows to forget, {len(used)} of {len(splits.remain)} remaining"
-            f" rows used; held out: {len(splits.reserve)} for the attackers, {len(splits.validation)} to calibrate by,"
-            f" {len(splits.test)} for the evidence",
-            file=sys.stderr,
-        )
-    done = fulfil(request, source, spec, weights, cache=cache, progress=progress)
+    splits, used = todo.splits, remain_subset(todo.splits, config.data.remain_fraction, config.seeds.split or 0)
+    print(
+        f"request {todo.number}: {len(splits.forget)} rows to forget, {len(used)} of {len(splits.remain)} remaining"
+        f" rows used; held out: {len(splits.reserve)} for the attackers, {len(splits.validation)} to calibrate by,"
+        f" {len(splits.test)} for the evidence",
+        file=sys.stderr,
+    )
+    done = carry_out(request, todo, source, spec, weights, cache=cache, progress=progress)
     print_request(done.receipt, done.folder, done.is_new)
     return 0
 

@@ -30,15 +30,17 @@ def main(arguments: Sequence[str]) -> int:
     from ltu_jax.requests.ledger import LedgerError
     from ltu_jax.requests.receipt import public_key
     from ltu_jax.requests.verification import check_hashes, open_home
+    from ltu_jax.training.checkpoint import CheckpointError
 
     public = None if given.public_key is None else public_key(given.public_key)
     ids = None if given.forget is None else read_ids(given.forget, "--forget")
+    what = "hashes"
     try:
         home = open_home(given.receipt, given.model)
         found = check_hashes(home, public=public, ids=ids)
         if not found and not given.hashes:
-            found = _evidence(home, given)
-    except LedgerError as error:
+            what, found = _evidence(home, given)
+    except (LedgerError, CheckpointError) as error:
         found = [str(error)]
     for line in found:
         print(line)
@@ -47,28 +49,42 @@ def main(arguments: Sequence[str]) -> int:
         print(f"NOT verified: {len(found)} finding{'s' if len(found) > 1 else ''}")
         return 1
     signed = "" if told["signature"] is None else f", signed by {told['signature']['public_key'][:16]}..."
-    what = "hashes" if given.hashes else "hashes, evidence and claim" if given.evidence else "hashes and evidence"
     print(f"verified: {what} of request {told['request']['number']}, {told['request']['count']} rows{signed}")
     return 0
 
 
-def _evidence(home: Any, given: argparse.Namespace) -> list[str]:
-    """What differs in the evidence computed anew, and why the claim is refused, if that is asked."""
-    import json
+def _evidence(home: Any, given: argparse.Namespace) -> tuple[str, list[str]]:
+    """What was checked, and what differs in the evidence computed anew, or why the claim is refused, if that is asked.
 
-    from ltu_jax import config, processes
+    Where files lie now may be said on the command line: a receipt is checked on another machine.
+    """
+    import dataclasses
+
+    from ltu_jax import processes
     from ltu_jax.data.sources import load_source
-    from ltu_jax.requests.verification import before_weights, check_evidence
+    from ltu_jax.requests.receipt import code_sha256, path_sha256
+    from ltu_jax.requests.verification import before_weights, check_evidence, config_of
     from ltu_jax.unlearning.problem import load_model
 
-    settings = config.from_dict(json.loads((home.folder / "config.json").read_text()))
-    cache = given.cache or home.folder.parent.parent / "cache"
+    settings, model = config_of(home), home.told["model"]["before"]
+    data = {name: str(path) for name in ("data_dir", "table") if (path := getattr(given, name)) is not None}
+    file = given.weights or settings.weights
+    if given.weights is not None and not given.weights.exists():
+        raise ConfigError(f"--weights: {str(given.weights)!r} is not there; allowed: the file of the model before")
+    file = str(file) if file is not None and Path(file).exists() and home.told["request"]["number"] == 1 else None
+    settings = dataclasses.replace(settings, weights=file, data=dataclasses.replace(settings.data, **data))
     source = load_source(settings.data, processes.progress())
     spec, weights = load_model(settings, source)
-    before = before_weights(home, settings, source, spec, weights, cache)
+    before = before_weights(home, source, spec, weights, given.cache or home.folder.parent.parent / "cache")
+    if home.told["code"]["sha256"] != code_sha256():
+        print("the receipt was made by another version of this code", file=sys.stderr)
+    if before is not None and file is not None and path_sha256(Path(file)) != model["file_sha256"]:
+        return "", [f"{file}: it is not the file of the receipt"]
     if before is None:
         print("the model before is not there: what the receipt says of it was not computed anew", file=sys.stderr)
-    return check_evidence(home, settings, source, spec, before, claim=given.evidence)
+    evidence = "hashes and evidence" if before is not None else "hashes and evidence (after)"
+    what = "hashes, evidence and claim" if given.evidence else evidence
+    return what, check_evidence(home, source, spec, before, claim=given.evidence)
 
 
 def _parse(arguments: Sequence[str]) -> argparse.Namespace:
@@ -81,6 +97,9 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     )
     parser.add_argument("--forget", metavar="IDS.txt", help="also check that these ids are those forgotten")
     parser.add_argument("--public_key", type=Path, metavar="KEY.pem", help="whose signature the receipt must bear")
+    parser.add_argument("--data_dir", type=Path, metavar="DIR", help="where the data lie now; unset: where they lay")
+    parser.add_argument("--table", type=Path, metavar="FILE", help="where the table of data.name table lies now")
+    parser.add_argument("--weights", type=Path, metavar="FILE", help="where the weights from before request 1 lie now")
     parser.add_argument("--cache", type=Path, metavar="DIR", help="where an original that was trained here lies")
     parser.add_argument("--evidence", action="store_true", help="also test the claim itself")
     parser.add_argument("--hashes", action="store_true", help="check hashes alone: no data are needed")
@@ -90,7 +109,7 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
         raise ConfigError(f"{error.argument_name}: {error.message}; allowed: see --help") from None
     if rest:
         flag = rest[0].partition("=")[0].lstrip("-")
-        known = ["model", "forget", "public_key", "cache", "evidence", "hashes", "help"]
+        known = ["help", *vars(given)]
         raise ConfigError(f"--{flag}: no such flag; {allowed_names(flag, known)}")
     if given.receipt is None:
         raise ConfigError("receipt: none given; allowed: the receipt.json of a request")

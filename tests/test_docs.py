@@ -1,5 +1,6 @@
 """What the pages of docs/ show works as they say."""
 
+import dataclasses
 import pathlib
 import re
 
@@ -45,6 +46,7 @@ def test_models_of_ones_own_are_unlearned_and_their_weights_come_back(tmp_path, 
     settings = small_config(
         model=config.Model(f"mine{which}:build"),
         weights=str(tmp_path / "trained"),
+        data=dataclasses.replace(small_config().data, held_out="train"),
         evaluation=config.Evaluation(num_retrain=0),
     )
     found = prepare(settings)

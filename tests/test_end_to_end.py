@@ -125,7 +125,15 @@ def test_given_weights_are_what_is_unlearned_and_come_back_in_their_form(folder,
     weights, _ = load(folder / "whole" / "model")  # another model than the original that the cache holds
     given = {"params": jax.tree.map(np.asarray, weights["params"])}
     (folder / "mine.msgpack").write_bytes(flax.serialization.msgpack_serialize(given))
-    words = ["--workdir", "given", "--cache", "cache", "--config.weights=mine.msgpack", *LONG]
+    words = [
+        "--workdir",
+        "given",
+        "--cache",
+        "cache",
+        "--config.weights=mine.msgpack",
+        "--config.data.held_out=train",
+        *LONG,
+    ]
     code, out, err = run(folder, *words)
     assert code == 0 and "original:" not in err and "weights/" in out, err
     found, wanted = result_of(folder, "given"), result_of(folder, "whole")
@@ -141,8 +149,10 @@ def test_given_weights_are_what_is_unlearned_and_come_back_in_their_form(folder,
     (folder / "mine.msgpack").write_bytes(flax.serialization.msgpack_serialize(back))
     code, _, err = run(folder, *words)
     assert code == 2 and "holds a run on other data, ids or weights" in err
-    (folder / "mine.msgpack").write_bytes(b"no weights")
     code, _, err = run(folder, "--workdir", "none", "--config.weights=mine.msgpack")
+    assert code == 2 and "nothing says which rows the weights never saw" in err.splitlines()[-1]
+    (folder / "mine.msgpack").write_bytes(b"no weights")
+    code, _, err = run(folder, *words[2:], "--workdir", "none")
     assert code == 2 and "error: config.weights: 'mine.msgpack' cannot be read" in err.splitlines()[-1]
     assert "Traceback" not in err
     assert not (folder / "none").exists()

@@ -93,6 +93,65 @@ def test_the_same_request_again_says_when_it_was_done(folder):
     assert not (folder / "out" / "request-2").exists()
 
 
+def test_a_receipt_is_checked_where_the_files_lie_now(tmp_path, monkeypatch, capsys):
+    """Made in one place with paths from there, checked in another; and the old weights, then the images, are gone."""
+    import flax.serialization
+    import jax
+    import mlp
+    import numpy as np
+
+    from ltu_jax import config
+    from ltu_jax.data.sources import load_source
+    from ltu_jax.requests.fulfil import Request, fulfil, load_given, request_config
+
+    toy, first = mlp.toy_source(num_rows=60, num_test=30), tmp_path / "first"
+    (first / "data").mkdir(parents=True)
+    for name, rows in (("train", slice(0, 60)), ("test", slice(60, 90))):
+        arrays = {"images": toy.images[rows], "labels": toy.labels[rows], "ids": toy.ids[rows]}
+        np.savez(first / "data" / f"{name}.npz", **arrays)
+    params, _ = mlp.build(None, 4, (4, 4, 3)).init(jax.random.key(0))
+    weights = flax.serialization.msgpack_serialize({"params": jax.tree.map(np.asarray, params)})
+    (first / "mine.msgpack").write_bytes(weights)
+    settings = config.Config(
+        data=config.Data("arrays", data_dir="data", remain_fraction=1.0),
+        model=config.Model("mlp:build"),
+        weights="mine.msgpack",
+        attackers=config.Attackers(names=("sorted", "metrics"), epochs=1, draws=1),
+        method=config.LTU(epochs=1, batch_size=5, query_size=5, num_queries=1, order="none"),
+        calibration=config.Calibration(trials=0),
+    )
+    monkeypatch.chdir(first)
+    settings = request_config(config.resolve(settings))
+    source = load_source(settings.data)
+    request = Request(settings, [str(name) for name in toy.ids[:10]], pathlib.Path("out"))
+    fulfil(request, source, *load_given(settings, source, request.home))
+
+    other = (tmp_path / "first").rename(tmp_path / "other")
+    monkeypatch.chdir(tmp_path)
+    receipt = "other/out/request-1/receipt.json"
+    with pytest.raises(ConfigError, match="config.data.data_dir: 'data'"):
+        verify.main([receipt])
+    here = [receipt, "--data_dir", "other/data"]
+    assert verify.main([*here, "--weights", "other/mine.msgpack"]) == 0
+    assert verify.main(here) == 0
+    told = capsys.readouterr()
+    assert told.out.splitlines() == [
+        "verified: hashes and evidence of request 1, 10 rows",
+        "verified: hashes and evidence (after) of request 1, 10 rows",
+    ]
+    assert "the model before is not there" in told.err
+    with pytest.raises(ConfigError, match="--weights: 'none' is not there"):
+        verify.main([*here, "--weights", "none"])
+    (other / "mine.msgpack").write_bytes(weights[:-1] + bytes([weights[-1] ^ 1]))
+    assert verify.main([*here, "--weights", "other/mine.msgpack"]) == 1
+    assert "other/mine.msgpack: it is not the file of the receipt" in capsys.readouterr().out
+    arrays = dict(np.load(other / "data" / "train.npz"))
+    np.savez(other / "data" / "train.npz", **{name: value[10:] for name, value in arrays.items()})
+    with pytest.raises(ConfigError, match="receipt: 10 of the 10 forget rows .* are no longer in the data"):
+        verify.main(here)
+    assert verify.main([receipt, "--hashes"]) == 0
+
+
 @pytest.mark.smoke
 @pytest.mark.parametrize(
     ("words", "said"),

@@ -57,7 +57,7 @@ def matched_weights(held_out: np.ndarray, forget: np.ndarray) -> np.ndarray:
       forget: labels, i32[F].
 
     Returns:
-      f64[V], of sum 1. A class without a held-out row has no say; where none is left, all rows count alike.
+      f64[V], of sum 1. Where no class of theirs has a held-out row, all rows count alike.
     """
     size = 1 + max(held_out.max(), forget.max())
     wanted, there = np.bincount(forget, minlength=size), np.bincount(held_out, minlength=size)
@@ -65,16 +65,23 @@ def matched_weights(held_out: np.ndarray, forget: np.ndarray) -> np.ndarray:
     return weights / weights.sum() if weights.sum() else np.full(len(held_out), 1 / len(held_out))
 
 
+def comparable(forget: Answers, held_out: Answers) -> Answers:
+    """Those of the forget rows whose class has a held-out row to compare them with; where none has, all of them."""
+    there = np.isin(forget.labels, held_out.labels)
+    return forget.at(np.flatnonzero(there)) if there.any() else forget
+
+
 def likeness(forget: Answers, held_out: Answers) -> Likeness:
     """Compares what a model says of forget rows and of held-out rows.
 
     Args:
-      forget: of the rows that were to be forgotten.
+      forget: of the rows that were to be forgotten; those of a class without a held-out row have no say.
       held_out: of rows that the model never saw; weighted so that their classes are as often as the forget rows'.
 
     Returns:
       ``Likeness``.
     """
+    forget = comparable(forget, held_out)
     weights = matched_weights(held_out.labels, forget.labels)
     apart = 0.0
     for label, count in zip(*np.unique(forget.labels, return_counts=True), strict=True):
@@ -92,6 +99,7 @@ def likeness(forget: Answers, held_out: Answers) -> Likeness:
 
 def attack_auc(forget: Answers, held_out: Answers) -> float:
     """AUC of the margin in telling forget rows from held-out rows, weighted as in ``likeness``; ties count half."""
+    forget = comparable(forget, held_out)
     order, below = _distribution(forget, held_out)
     left, right = (below[np.searchsorted(held_out.margin[order], forget.margin, side)] for side in ("left", "right"))
     return float(np.mean(left + right) / 2)
@@ -99,6 +107,7 @@ def attack_auc(forget: Answers, held_out: Answers) -> float:
 
 def ks_distance(forget: Answers, held_out: Answers) -> float:
     """Largest distance between the distribution functions of the margins, weighted as in ``likeness``, points."""
+    forget = comparable(forget, held_out)
     order, below = _distribution(forget, held_out)
     places = np.concatenate([forget.margin, held_out.margin])
     ours = np.searchsorted(np.sort(forget.margin), places, "right") / len(forget.margin)
@@ -123,5 +132,6 @@ def ks_noise(forget: np.ndarray, held_out: np.ndarray) -> float:
     Returns:
       The critical value of the two-sample Kolmogorov-Smirnov test at 5 %, with the effective size of a weighted sample.
     """
-    weights = matched_weights(held_out, forget)
-    return 100 * 1.36 * math.sqrt(1 / len(forget) + float(np.sum(weights**2)))
+    weights, there = matched_weights(held_out, forget), np.isin(forget, held_out)
+    compared = there.sum() or len(forget)
+    return 100 * 1.36 * math.sqrt(1 / compared + float(np.sum(weights**2)))

@@ -45,8 +45,8 @@ AT_FIRST = 20
 """Classes shown before the others are folded."""
 FEW = 100
 """Images below which the reader is warned of the ranges."""
-NOISE = 136.0
-"""Points of the two-sample Kolmogorov-Smirnov test at 5 %, over the square root of 1/n + 1/m."""
+NAMELESS = 20
+"""Images below which how sure the model is of each is not drawn: who has the old model could tell which they are."""
 Figure = Sequence[float]
 """``[value, low, high]``."""
 
@@ -210,8 +210,14 @@ def _cost(shown: Mapping[str, Any]) -> str:
         "3. What it cost",
         _paragraphs(
             f"Of 100 images, how many does the model name rightly? Measured on {_images(rows['remain'])} that stay and"
-            f" on {_images(rows['held_out'])} that it was never shown. The second line is the stricter one: the"
-            " images that stay were in use while the model was made to forget, the others had no part in it.",
+            f" on {_images(rows['held_out'])} that it was never shown. "
+            + (
+                "The second line is the stricter one: the images that stay were in use while the model was made to"
+                " forget, the others had no part in it."
+                if shown["remain_seen"]
+                else "The model had learned from the images that stay, but none of those measured here was in use"
+                " while it was made to forget."
+            ),
             "" if shown["before"] else "The model before was no longer there, so that its figures could not be taken.",
         ),
         _figures(shown, names),
@@ -238,6 +244,8 @@ def _classes(shown: Mapping[str, Any]) -> str:
         caption += (
             f" There are about {each:.0f} images never shown of a class: one image is about {100 / each:.1f} points."
         )
+    if any(row["forgotten"] is None for row in ordered):
+        caption += f" Few: fewer than {shown['fewest']}, or none; the number would nearly say which image it was."
     heads = ("Class", "to be forgotten", "images that stay", "images never shown")
     first = markup.table(heads, lines[:AT_FIRST], caption)
     rest = markup.table(heads, lines[AT_FIRST:], "") if lines[AT_FIRST:] else ""
@@ -259,7 +267,8 @@ def _class_row(row: Mapping[str, Any]) -> str:
     if marked:
         name += f"<span class='note'>lost {-worst:.1f} points</span>"
     cells = [_class_cell(row[which]) for which in ("remain", "held_out")]
-    return markup.row(name, [str(row["forgotten"]), *cells], "worst" if marked else "")
+    forgotten = "few" if row["forgotten"] is None else str(row["forgotten"])
+    return markup.row(name, [forgotten, *cells], "worst" if marked else "")
 
 
 def _class_cell(pair: Sequence[float | None]) -> str:
@@ -282,7 +291,8 @@ def _look(
         "forget_confidence": "To be forgotten: sure",
         "held_out_confidence": "Never shown: sure",
     }
-    svg = notice_plots.sureness_histograms(confidence)
+    many = shown["rows"]["forget"] >= NAMELESS
+    svg = notice_plots.sureness_histograms(confidence) if many else None
     caption = (
         "How sure the model is of the right answer. If it had never seen the images to be forgotten, the picture after"
         " would look like that of the images never shown: neither higher nor lower."
@@ -338,15 +348,20 @@ def _attack(shown: Mapping[str, Any]) -> str:
     ]
     if "earlier_attack_auc" in after:
         bars.append(("earlier requests, after", [100 * x for x in after["earlier_attack_auc"]]))
-    noise = NOISE * math.sqrt(1 / rows["forget"] + 1 / rows["held_out"])
     was = f" (before: {before['attack_ks'][0]:.1f})" if before else ""
     cutoff = (
         f"Even an attacker who is right half of the time may find some images that are known too well and others that"
         " are known too badly. So the two groups were also compared at the cutoff that parts them best: of how sure the"
         " model is, the shares above it differ by"
         f" {after['attack_ks'][0]:.1f} points of 100{was}. 0 would be no difference; with"
-        f" {rows['forget']} and {rows['held_out']} images chance alone makes more than {noise:.1f} once in twenty"
-        " times, and more still where the classes are mixed unevenly. For that reason it has no range."
+        f" {rows['forget']} and {rows['held_out']} images chance alone makes more than {shown['chance_ks']:.1f}"
+        " once in twenty times. For that reason it has no range."
+    )
+    alone = (
+        f"Of {_images(shown['not_compared'])} to be forgotten nothing can be said here: no image never shown is of"
+        " their class."
+        if shown["not_compared"]
+        else ""
     )
     return markup.section(
         "5. What an attacker can still tell",
@@ -362,7 +377,7 @@ def _attack(shown: Mapping[str, Any]) -> str:
             " known worse than images never shown, and that gives them away just as much.",
         ),
         markup.figure(notice_plots.hits_ranges(bars), f"Dots: measured. Bars: {level}.", "single"),
-        _paragraphs(cutoff),
+        _paragraphs(cutoff, alone),
         _earlier(shown, level),
     )
 

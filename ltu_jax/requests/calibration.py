@@ -303,8 +303,11 @@ def _look(row: Mapping[str, float]) -> dict[str, float]:
 
 def _forget_states(trial: Path) -> None:
     """Drops the checkpoints of a trial that was beaten: models take room."""
-    if writes_files():
-        shutil.rmtree(trial / "checkpoints", ignore_errors=True)
+    checkpoints, beaten = trial / "checkpoints", trial / "beaten"
+    if writes_files() and checkpoints.exists():
+        shutil.rmtree(beaten, ignore_errors=True)
+        os.replace(checkpoints, beaten)  # at once: one that is half gone would be taken for a damaged one
+        shutil.rmtree(beaten, ignore_errors=True)
 
 
 def _answers(state: UnlearnState, sets: Mapping[str, tuple[Any, np.ndarray]], batch_size: int) -> dict[str, Answers]:

@@ -44,13 +44,14 @@ def forget(
       model: ``apply_fn(params, model_state, images f32[B,H,W,3] in [0,1], train) -> (logits, model_state)``, or a
         ``ModelSpec`` that also has the features by which near rows are found (else the logits are taken).
       params: its trained parameters, nested dicts of arrays; not consumed. A later request starts from the model that
-        the last one left in ``workdir``, whatever is given here.
+        the last one left in ``workdir``; given here may be that, or the first.
       source: the rows to forget and a sample of those that stay (training part), and rows that the model was never
-        trained on (test part).
+        trained on (test part, six or more).
       ids: what is to be forgotten, as ``source.ids`` names it.
       workdir: folder of all requests on this model: ledger, salt and ``request-N/``.
       model_state: BatchNorm statistics; None is ``{}``.
-      config: method, calibration and batch sizes; where data and weights lie is not read from it. None is LTU.
+      config: method, calibration and batch sizes; where data and weights lie is not read from it. None is LTU, which
+        sees ``data.remain_fraction`` 0.3 of the remaining rows: 1.0 where they are a sample already.
       sign: Ed25519 private key (PEM) that signs the receipt.
       progress: told about every finished step.
 
@@ -62,8 +63,8 @@ def forget(
       LedgerError: if ledger or salt were altered.
       FloatingPointError: if every trial diverged.
     """
-    config, has_test_part = config or Config(), source.num_train < len(source.labels)
-    held_out = "test" if has_test_part else "train"
+    config = config or Config()
+    held_out = "train" if config.data.held_out == "train" else "test"
     data = dataclasses.replace(config.data, name=source.name, forget_kind="random", held_out=held_out)
     attackers = dataclasses.replace(config.attackers, fitted_on="original")
     config = request_config(resolve(dataclasses.replace(config, data=data, attackers=attackers, weights=None)))

@@ -5,22 +5,26 @@ request. The second request starts from the first one's model; rows of earlier r
 The line in the ledger is the last thing written: until then the same command goes on where it was stopped.
 """
 
+import contextlib
 import dataclasses
 import json
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 
 from ltu_jax.config import Config
-from ltu_jax.interop.weights import save_weights
+from ltu_jax.data.splits import remain_subset
+from ltu_jax.interop.weights import load_weights, save_weights
 from ltu_jax.methods import build_method
 from ltu_jax.models.build import ModelSpec
 from ltu_jax.reporting.notice import render_notice
-from ltu_jax.requests import ledger
+from ltu_jax.requests import ledger, rows
 from ltu_jax.requests.calibration import Calibrated, calibrate, check_calibration
 from ltu_jax.requests.measures import evidence, measure
 from ltu_jax.requests.receipt import RECEIPT, SCHEMA, WORK, code_sha256, files_sha256, path_sha256, private_key, seal
@@ -30,10 +34,11 @@ from ltu_jax.types import ArrayTree, Progress, Source, Splits, UnlearnState, sil
 from ltu_jax.unlearning.evidence import changed_most
 from ltu_jax.unlearning.loop import run_unlearning
 from ltu_jax.unlearning.making import Maker
-from ltu_jax.unlearning.problem import Loaded, Problem, cut, prepare
+from ltu_jax.unlearning.problem import Loaded, Problem, check_scoring, cut, held_out_part, load_model, prepare
 from ltu_jax.unlearning.result import make_result, now
 from ltu_jax.unlearning.saving import History, Saving
 
+LOCK = "lock"
 MAY_CHANGE = ("data_dir", "table", "memory_map", "stream", "augment", "remain_fraction", "skip_unreadable")
 """Of ``config.data``, what a later request may say otherwise: all else says which rows the model was trained on."""
 
@@ -63,13 +68,20 @@ class Plan(NamedTuple):
     """A request whose data are read and found right: nothing is written yet."""
 
     number: int
+    config: Config  # with ``held_out`` decided
     ids: list[str]  # to be forgotten now
     salted: list[str]
     salt: bytes | None  # None where there is none yet
     repeated: int
     splits: Splits
     earlier: np.ndarray  # rows that earlier requests forgot, indices into the source
-    previous: Path | None  # the model that the last request left
+    entries: list[ledger.Entry]  # the ledger so far
+    previous: Path | None  # folder of the last request
+
+    @property
+    def last_seal(self) -> str:
+        """Seal of the last line of the ledger."""
+        return self.entries[-1].seal if self.entries else ledger.START
 
 
 def request_config(config: Config) -> Config:
@@ -79,46 +91,71 @@ def request_config(config: Config) -> Config:
     return dataclasses.replace(config, data=data, evaluation=evaluation)
 
 
-def plan(request: Request, source: Source) -> Plan | Fulfilled:
+def load_given(config: Config, source: Source, home: Path) -> tuple[ModelSpec, ArrayTree | None]:
+    """The model, and its weights where they are given and there: a later request needs those it left, not the first.
+
+    Raises:
+      ConfigError: as ``load_model``.
+      LedgerError: if the ledger was altered.
+    """
+    if config.weights is not None and not Path(config.weights).exists() and ledger.read_ledger(home):
+        config = dataclasses.replace(config, weights=None)
+    return load_model(config, source)
+
+
+def plan(request: Request, source: Source, given: ArrayTree | None = None) -> Plan | Fulfilled:
     """What there is to do; ``Fulfilled`` where earlier requests did it all.
+
+    Args:
+      request: what is asked.
+      source: the data.
+      given: the weights that the request is said to be about, ``{"params": ..., **model_state}``; compared with those
+        of the requests before it.
 
     Raises:
       ConfigError: if an id cannot be forgotten, or another request is under way.
       LedgerError: if the ledger or the salt was altered.
     """
-    entries, salt = ledger.read_ledger(request.home), ledger.read_salt(request.home)
+    home, config = request.home, request.config
+    entries, salt = ledger.read_ledger(home), ledger.read_salt(home)
     for entry in entries:  # one that was stopped after its line, before it had cleaned up
-        shutil.rmtree(request.home / f"request-{entry.number}" / WORK, ignore_errors=True)
+        shutil.rmtree(home / f"request-{entry.number}" / WORK, ignore_errors=True)
     if entries and salt is None:
-        raise ledger.LedgerError(f"{request.home / ledger.SALT} is missing: without it no earlier id is recognised")
+        raise ledger.LedgerError(f"{home / ledger.SALT} is missing: without it no earlier id is recognised")
+    number = len(entries) + 1
+    if (left := home / f"request-{number}" / RECEIPT).exists() and not (left.parent / WORK).exists():
+        raise ledger.LedgerError(
+            f"{home / ledger.LEDGER} has no request {number}, whose receipt is there: it lost a line"
+        )
     done = ledger.forgotten(entries)
     hashed = dict(zip(request.ids, ledger.salted(salt or b"", request.ids), strict=True))
     asked = [name for name in hashed if hashed[name] not in done]
     repeated = len(hashed) - len(asked)
     if not asked:
         number = max(done[name] for name in hashed.values())
-        folder = request.home / f"request-{number}"
-        receipt, result = (json.loads((folder / name).read_text()) for name in (RECEIPT, "result.json"))
+        folder = home / f"request-{number}"
+        receipt, result = (_read(folder / name) for name in (RECEIPT, "result.json"))
         return Fulfilled(number, folder, receipt, result, repeated, False)
-    splits, earlier = cut(request.config, source, asked), np.zeros(0, np.int64)
-    if done and salt is not None:
+    _check_method(config)
+    config = dataclasses.replace(config, data=dataclasses.replace(config.data, held_out=held_out_part(config, source)))
+    splits, earlier = cut(config, source, asked), np.zeros(0, np.int64)
+    previous = home / f"request-{number - 1}" if entries else None
+    if previous is not None and salt is not None:
+        _check_same_model(config, previous, entries, given)
         train = splits.train
         was = np.array([name in done for name in ledger.salted(salt, source.ids[train].tolist())], bool)
         earlier = np.setdiff1d(train[was], splits.forget)
+        splits = rows.kept_apart(splits, source, salt, rows.read(previous), done, config.data.held_out)
         splits = dataclasses.replace(splits, remain=np.setdiff1d(splits.remain, earlier))
     if not len(splits.remain):
         raise ConfigError("--forget: no row is left that remains; allowed: at least one")
-    if request.config.calibration.trials:
-        check_calibration(request.config, splits)
+    if config.calibration.trials:
+        check_calibration(config, splits)
+    check_scoring(config, splits)
     if request.key is not None:
         private_key(request.key)
-    number = len(entries) + 1
-    previous = request.home / f"request-{number - 1}" / "model" if entries else None
-    if previous is not None:
-        if not previous.is_dir():
-            raise ConfigError(f"--workdir: {str(previous)!r} is not there; allowed: a folder with its last model")
-        _check_same_model(request.config, previous.parent)
-    return Plan(number, asked, [hashed[name] for name in asked], salt, repeated, splits, earlier, previous)
+    salted = [hashed[name] for name in asked]
+    return Plan(number, config, asked, salted, salt, repeated, splits, earlier, entries, previous)
 
 
 def fulfil(
@@ -148,30 +185,93 @@ def fulfil(
       LedgerError: if ledger or salt were altered.
       FloatingPointError, CheckpointError: as ``run_unlearning``.
     """
-    started, todo = now(), plan(request, source)
+    todo = plan(request, source, original)
     if isinstance(todo, Fulfilled):
         return todo
-    config, home = request.config, request.home
-    folder = home / f"request-{todo.number}"
-    todo = _begin(request, todo, folder)
-    if todo.previous is not None:
-        tree, _ = load(todo.previous)
-        original = {"params": tree["params"], **tree["model_state"]}
-    elif original is None:
-        made = Maker(config, source, spec, cache, progress).original(todo.splits).value
-        original = {"params": made["params"], **made["model_state"]}
-    work = folder / WORK
-    problem = prepare(config, loaded=Loaded(source, todo.splits, spec, original), cache=work, progress=progress)
-    calibrated, state, history = _forget(problem, work, progress)
-    receipt, outcome = _leave(request, todo, problem, state, history, calibrated, folder, started)
-    ledger.append(home, _entry(todo, receipt, ledger.read_ledger(home)))
-    shutil.rmtree(work)
-    return Fulfilled(todo.number, folder, receipt, outcome, todo.repeated, True)
+    return carry_out(request, todo, source, spec, original, cache=cache, progress=progress)
 
 
-def _check_same_model(config: Config, previous: Path) -> None:
+def carry_out(
+    request: Request,
+    todo: Plan,
+    source: Source,
+    spec: ModelSpec,
+    original: ArrayTree | None = None,
+    *,
+    cache: Path | None = None,
+    progress: Progress = silent,
+) -> Fulfilled:
+    """Does what ``plan`` found that there is to do; otherwise as ``fulfil``."""
+    started, config, home = now(), todo.config, request.home
+    with locked(home):
+        if ledger.read_ledger(home) != todo.entries:
+            raise ConfigError(f"--workdir: {str(home)!r} has got another request meanwhile; allowed: the same again")
+        folder = home / f"request-{todo.number}"
+        todo = _begin(request, todo, folder)
+        if todo.previous is not None:
+            original = _last_model(todo.previous, todo.entries[-1])
+        elif original is None:
+            original = _weights(Maker(config, source, spec, cache, progress).original(todo.splits).value)
+        work = folder / WORK
+        problem = prepare(config, loaded=Loaded(source, todo.splits, spec, original), cache=work, progress=progress)
+        calibrated, state, history = _forget(problem, work, progress)
+        receipt, outcome = _leave(request, todo, problem, state, history, calibrated, folder, started)
+        ledger.append(home, _entry(todo, receipt))
+        shutil.rmtree(work)
+        return Fulfilled(todo.number, folder, receipt, outcome, todo.repeated, True)
+
+
+@contextlib.contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Keeps other processes out of a folder, which is made; the system lets go of it when this one ends, however.
+
+    Raises:
+      ConfigError: if another process is in it.
+    """
+    import fcntl
+
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / LOCK).open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ConfigError(
+                f"--workdir: {str(folder)!r} is in use by another process; allowed: the same again when it has ended"
+            ) from None
+        yield
+
+
+def weights_sha256(weights: ArrayTree) -> str:
+    """Hash of ``{"params": ..., **model_state}``, as receipts name a model."""
+    rest = dict(weights)
+    return tree_sha256({"params": rest.pop("params"), "model_state": rest})
+
+
+def _weights(saved: ArrayTree) -> ArrayTree:
+    return {"params": saved["params"], **saved["model_state"]}
+
+
+def _last_model(previous: Path, entry: ledger.Entry) -> ArrayTree:
+    weights = _weights(load(previous / "model")[0])
+    if weights_sha256(weights) != entry.model_sha256:
+        raise ledger.LedgerError(f"{previous / 'model'} is not the model that request {entry.number} left")
+    return weights
+
+
+def _check_method(config: Config) -> None:
+    if getattr(config.method, "recorded_epochs", None) is not None:
+        raise ConfigError(
+            f"config.method.name: {config.method.name!r} needs to have recorded what the rows did in training, before"
+            " anybody asked for them; allowed: another method"
+        )
+
+
+def _check_same_model(config: Config, previous: Path, entries: list[ledger.Entry], given: ArrayTree | None) -> None:
     """Refuses a request on another model than the last one left, or that takes rows it learned from for held out."""
-    before, now = json.loads((previous / "config.json").read_text()), to_dict(config)
+    if not (previous / "model").is_dir():
+        where = str(previous / "model")
+        raise ConfigError(f"--workdir: {where!r} is not there; allowed: a folder with its last model")
+    before, now = _read(previous / "config.json"), to_dict(config)
     for told in (before, now):
         told["data"] = {name: value for name, value in told["data"].items() if name not in MAY_CHANGE}
         told["seeds"] = {"split": told["seeds"]["split"]}
@@ -182,6 +282,16 @@ def _check_same_model(config: Config, previous: Path) -> None:
                     f"config.{group}.{name}: {value!r} where {previous} had {before[group].get(name)!r};"
                     " allowed: the same, for the request starts from the model of the last one"
                 )
+    if given is None:
+        return
+    known = {entry.model_sha256 for entry in entries}
+    if (first := previous.parent / "request-1" / RECEIPT).exists():
+        known.add(_read(first)["model"]["before"]["tree_sha256"])
+    if weights_sha256(given) not in known:
+        raise ConfigError(
+            f"config.weights: they are those of another model than {str(previous.parent)!r} is about; allowed: those"
+            " from before the first request, those that the last one left, or another --workdir"
+        )
 
 
 def _begin(request: Request, todo: Plan, folder: Path) -> Plan:
@@ -189,18 +299,17 @@ def _begin(request: Request, todo: Plan, folder: Path) -> Plan:
     request.home.mkdir(parents=True, exist_ok=True)
     salt = todo.salt or ledger.make_salt(request.home)
     todo = todo._replace(salt=salt, salted=ledger.salted(salt, todo.ids))
-    settings = to_dict(request.config)
-    begun = {"ids_sha256": ledger.ids_sha256(todo.salted), "config": settings}
-    written = folder / "config.json"
+    settings, asked = to_dict(todo.config), ledger.ids_sha256(todo.salted)
+    written, named = folder / "config.json", folder / WORK / "ids"
     if written.exists():
-        if json.loads(written.read_text()) != settings or (folder / WORK / "ids").read_text() != begun["ids_sha256"]:
+        if _read(written) != settings or not named.exists() or named.read_text() != asked:
             raise ConfigError(
                 f"--workdir: {str(folder)!r} holds a request under way with other ids or settings;"
                 " allowed: the same again, or delete that folder"
             )
         return todo
-    (folder / WORK).mkdir(parents=True, exist_ok=True)
-    (folder / WORK / "ids").write_text(begun["ids_sha256"])
+    named.parent.mkdir(parents=True, exist_ok=True)
+    named.write_text(asked)
     _write(written, settings)
     return todo
 
@@ -237,12 +346,9 @@ def _leave(
     started: str,
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """Writes all files of a request, the receipt last; what is in it and in ``result.json``."""
-    config, source = request.config, problem.source
+    config, source = todo.config, problem.source
+    state = _written(todo, state, folder)
     save(folder / "model", {"params": state.params, "model_state": state.model_state}, {"method": config.method.name})
-    if config.weights is not None:
-        given = Path(config.weights)
-        (folder / "weights").mkdir(exist_ok=True)
-        save_weights(given, folder / "weights" / given.name, {"params": state.params, **state.model_state})
     curve = None if calibrated is None else calibrated.as_json()
     if curve is not None:
         _write(folder / "calibration.json", curve)
@@ -250,9 +356,14 @@ def _leave(
     outcome = _result(problem, state, history, started, todo)
     _write(folder / "result.json", outcome)
 
-    before, after = (measure(config, source, todo.splits, one, todo.earlier) for one in (problem.original, state))
+    known, seed = config.data.remain_fraction, config.seeds.split or 0
+    measured = rows.to_measure(todo.splits, todo.earlier, known, seed)
+    assert todo.salt is not None  # _begin
+    _write(folder / rows.ROWS, rows.as_json(todo.splits, measured, source, todo.salt))
+    before, after = (measure(one, source, measured, config.evaluation.batch_size) for one in (problem.original, state))
     shown = evidence(before, after, source.class_names)
-    receipt = _receipt(request, todo, problem, state, outcome, shown, curve, started)
+    shown["remain_seen"] = bool(np.isin(measured["remain"], remain_subset(todo.splits, known, seed)).any())
+    receipt = _receipt(todo, problem, state, outcome, shown, curve, started)
     sure = {"before": before["forget"], "after": after["forget"], "held out": after["held_out"]}
     confidence = {name: told.confidence for name, told in sure.items()}
     changed = changed_most(problem, confidence) if request.show_images else None
@@ -262,14 +373,28 @@ def _leave(
     return receipt, outcome
 
 
-def _entry(todo: Plan, receipt: dict[str, Any], before: list[ledger.Entry]) -> ledger.Entry:
+def _written(todo: Plan, state: UnlearnState, folder: Path) -> UnlearnState:
+    """Writes the weights in the form they came in, if they did; the model as it is read back, rounded by its file."""
+    form = None if todo.config.weights is None else Path(todo.config.weights)
+    if todo.previous is not None and (before := todo.previous / "weights").is_dir():
+        form = next(iter(sorted(before.iterdir())))  # the first file may be gone by now
+    if form is None:
+        return state
+    weights, target = {"params": state.params, **state.model_state}, folder / "weights" / form.name
+    target.parent.mkdir(exist_ok=True)
+    save_weights(form, target, weights)
+    rest = jax.tree.map(jnp.asarray, load_weights(target, weights))
+    return state.replace(params=rest.pop("params"), model_state=rest)
+
+
+def _entry(todo: Plan, receipt: dict[str, Any]) -> ledger.Entry:
     return ledger.Entry(
         todo.number,
         receipt["time"]["finished"],
         tuple(sorted(todo.salted)),
         receipt["receipt_sha256"],
         receipt["model"]["after"]["tree_sha256"],
-        before[-1].seal if before else ledger.START,
+        todo.last_seal,
     )
 
 
@@ -283,7 +408,6 @@ def _result(problem: Problem, state: UnlearnState, history: History, started: st
 
 
 def _receipt(
-    request: Request,
     todo: Plan,
     problem: Problem,
     state: UnlearnState,
@@ -292,7 +416,7 @@ def _receipt(
     curve: dict[str, Any] | None,
     started: str,
 ) -> dict[str, Any]:
-    config, original = request.config, problem.original
+    config, original = todo.config, problem.original
     given = None if config.weights is None or todo.previous is not None else Path(config.weights)
     return {
         "schema": SCHEMA,
@@ -301,6 +425,7 @@ def _receipt(
             "count": len(todo.ids),
             "repeated": todo.repeated,
             "ids_sha256": ledger.ids_sha256(todo.salted),
+            "previous": todo.last_seal,
         },
         "model": {
             "before": {
@@ -318,6 +443,18 @@ def _receipt(
         "code": {"sha256": code_sha256(), **{n: outcome["provenance"][n] for n in ("commit", "versions", "device")}},
         "time": {"started": started, "finished": now(), "unlearn_s": outcome["time"]["unlearn_s"]},
     }
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """JSON that an earlier command wrote.
+
+    Raises:
+      ConfigError: if it is not there or damaged.
+    """
+    try:
+        return json.loads(path.read_text())
+    except (OSError, ValueError):
+        raise ConfigError(f"--workdir: {str(path)!r} cannot be read; allowed: a folder with all its requests") from None
 
 
 def _write(path: Path, value: Any) -> None:

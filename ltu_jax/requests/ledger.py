@@ -12,7 +12,7 @@ import os
 import secrets
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from ltu_jax.setting import digest
 
@@ -58,7 +58,7 @@ def read_salt(home: Path) -> bytes | None:
         return None
     try:
         salt = bytes.fromhex(path.read_text().strip())
-    except ValueError:
+    except ValueError:  # undecodable text among it
         salt = b""
     if len(salt) != SALT_BYTES:
         raise LedgerError(f"{path} is no salt of {SALT_BYTES} bytes in hex: without it no earlier id is recognised")
@@ -66,10 +66,18 @@ def read_salt(home: Path) -> bytes | None:
 
 
 def make_salt(home: Path) -> bytes:
-    """A new salt, readable by its owner alone."""
-    salt = secrets.token_bytes(SALT_BYTES)
-    with open(os.open(home / SALT, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+    """A new salt, readable by its owner alone; it is there whole or not at all.
+
+    Raises:
+      FileExistsError: if there is one.
+    """
+    if (home / SALT).exists():
+        raise FileExistsError(home / SALT)
+    salt, partial = secrets.token_bytes(SALT_BYTES), home / f"{SALT}.partial"
+    partial.unlink(missing_ok=True)
+    with open(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
         file.write(salt.hex() + "\n")
+    os.replace(partial, home / SALT)
     return salt
 
 
@@ -84,7 +92,11 @@ def read_ledger(home: Path) -> list[Entry]:
     path, entries, previous = home / LEDGER, [], START
     if not path.exists():
         return []
-    for number, line in enumerate(path.read_text().splitlines(), 1):
+    try:
+        lines = path.read_text().splitlines()
+    except UnicodeDecodeError as error:
+        raise LedgerError(f"{path} is no text: the ledger was altered") from error
+    for number, line in enumerate(lines, 1):
         try:
             told = json.loads(line)
             entry = Entry(**{**told["request"], "ids": tuple(told["request"]["ids"])})
@@ -114,8 +126,3 @@ def forgotten(entries: Iterable[Entry]) -> dict[str, int]:
 def ids_sha256(salted_ids: Iterable[str]) -> str:
     """One hash for a request's salted ids, whatever their order: what a receipt names them by."""
     return digest(sorted(salted_ids))
-
-
-def describe(entries: list[Entry]) -> list[dict[str, Any]]:
-    """Number, time and count of each request, JSON-ready."""
-    return [{"number": e.number, "time": e.time, "count": len(e.ids)} for e in entries]

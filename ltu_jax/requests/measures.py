@@ -1,48 +1,44 @@
-"""What can be shown of an unlearned model without Retrain, on rows that neither the method nor its calibration saw."""
+"""What can be shown of an unlearned model without Retrain, on rows that neither the method nor its calibration saw.
+
+A figure on n rows is told no finer than one row counts, 100/n points: who has the old model could else try out which
+images they are.
+"""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from ltu_jax.config import Config
-from ltu_jax.data.splits import remain_subset
-from ltu_jax.evaluation.likeness import Answers, answers, attack_auc, ks_distance
+from ltu_jax.evaluation.likeness import Answers, answers, attack_auc, comparable, ks_distance, ks_noise
 from ltu_jax.training.predict import eval_forward, predict
-from ltu_jax.types import Source, Splits, UnlearnState
+from ltu_jax.types import Source, UnlearnState
 
 RESAMPLES = 1000
 LEVEL = 95
 """Percent of the bootstrap intervals."""
+FEWEST = 5
+"""Rows to be forgotten of one class below which their number is not told."""
 
 Measured = Mapping[str, Answers]
 """What one model says of the rows called ``forget``, ``remain``, ``held_out``, and ``earlier`` where there are any."""
 
 
-def measure(
-    config: Config, source: Source, splits: Splits, state: UnlearnState, earlier: np.ndarray | None = None
-) -> dict[str, Answers]:
-    """What a model says of the forget rows, of the rho subset, of held-out rows and of those of earlier requests.
+def measure(state: UnlearnState, source: Source, rows: Mapping[str, np.ndarray], batch_size: int) -> dict[str, Answers]:
+    """What a model says of rows.
 
     Args:
-      config: of the request.
-      source: the data.
-      splits: held-out rows are its test rows.
       state: the model.
-      earlier: rows that earlier requests forgot, indices into the source.
+      source: the data.
+      rows: indices into the source by name, see ``rows.to_measure``.
+      batch_size: images a forward pass.
 
     Returns:
       ``Measured``.
     """
-    known = remain_subset(splits, config.data.remain_fraction, config.seeds.split or 0)
-    sets = {"forget": splits.forget, "remain": known, "held_out": splits.test}
-    if earlier is not None and len(earlier):
-        sets["earlier"] = earlier
-    forward, size = eval_forward(state.apply_fn), config.evaluation.batch_size
-    out = {}
-    for name, rows in sets.items():
-        logits = predict(forward, state.params, state.model_state, source.stored(rows), batch_size=size)
-        out[name] = answers(logits, source.labels[rows])
+    forward, out = eval_forward(state.apply_fn), {}
+    for name, index in rows.items():
+        logits = predict(forward, state.params, state.model_state, source.stored(index), batch_size=batch_size)
+        out[name] = answers(logits, source.labels[index])
     return out
 
 
@@ -55,14 +51,19 @@ def evidence(before: Measured | None, after: Measured, class_names: Sequence[str
       class_names: for the table by class; None numbers them.
 
     Returns:
-      ``rows`` (how many of each set), ``before`` and ``after`` (figures, each ``[value, low, high]`` with a bootstrap
-      interval of 95 %: accuracies and confidences in percent, AUC and KS of an attacker who tells forget from held-out
-      rows), ``classes`` (accuracy on remaining and held-out rows of each class, before and after).
+      ``rows`` (how many of each set), ``not_compared`` (forget rows of classes without a held-out row: an attacker is
+      not asked about them), ``fewest`` (see ``FEWEST``), ``chance_ks`` (what the attacker's KS exceeds once in twenty
+      by chance alone), ``before`` and ``after`` (figures, each ``[value, low, high]`` with a bootstrap interval of
+      95 %: accuracies and confidences in percent, AUC and KS of an attacker who tells forget from held-out rows),
+      ``classes`` (of each class the number of rows and the accuracy on remaining and held-out rows, before and after).
     """
-    models = {"before": before, "after": after}
+    models, forget, held_out = {"before": before, "after": after}, after["forget"], after["held_out"]
     return {
         "rows": {name: len(told.labels) for name, told in after.items()},
+        "not_compared": len(forget.labels) - len(comparable(forget, held_out).labels),
+        "chance_ks": round(ks_noise(forget.labels, held_out.labels), 1),
         "level": LEVEL,
+        "fewest": FEWEST,
         **{name: None if told is None else figures(told) for name, told in models.items()},
         "classes": _by_class(before, after, class_names),
     }
@@ -72,18 +73,18 @@ def figures(told: Measured) -> dict[str, list[float]]:
     """Each figure of one model as ``[value, low, high]``; the resampling is always the same."""
     out = {}
     for name, one in told.items():
-        out[f"{name}_accuracy"] = _interval(lambda a: 100 * float(a.correct.mean()), one)
-        out[f"{name}_confidence"] = _interval(lambda a: 100 * float(a.confidence.mean()), one)
+        out[f"{name}_accuracy"] = _interval(lambda a: 100 * float(a.correct.mean()), one, unit=100)
+        out[f"{name}_confidence"] = _interval(lambda a: 100 * float(a.confidence.mean()), one, unit=100)
     for name in ("forget", "earlier"):
         if name in told:
             prefix = "" if name == "forget" else "earlier_"
             both = (told[name], told["held_out"])
-            out[f"{prefix}attack_auc"] = _interval(attack_auc, *both)
-            out[f"{prefix}attack_ks"] = _interval(ks_distance, *both)
+            out[f"{prefix}attack_auc"] = _interval(attack_auc, *both, unit=1)
+            out[f"{prefix}attack_ks"] = _interval(ks_distance, *both, unit=100)
     return out
 
 
-def _interval(statistic: Callable[..., float], *samples: Answers) -> list[float]:
+def _interval(statistic: Callable[..., float], *samples: Answers, unit: float) -> list[float]:
     """A statistic with its percentile bootstrap interval, each sample resampled by itself."""
     rng = np.random.default_rng(0)
     sizes = [len(sample.labels) for sample in samples]
@@ -92,19 +93,23 @@ def _interval(statistic: Callable[..., float], *samples: Answers) -> list[float]
         for _ in range(RESAMPLES)
     ]
     low, high = np.percentile(again, [(100 - LEVEL) / 2, (100 + LEVEL) / 2])
-    return [round(float(value), 6) for value in (statistic(*samples), low, high)]
+    step = unit / min(sizes)
+    return [round(round(float(value) / step) * step, 6) for value in (statistic(*samples), low, high)]
 
 
 def _by_class(before: Measured | None, after: Measured, class_names: Sequence[str] | None) -> list[dict[str, Any]]:
     labels = np.unique(np.concatenate([told.labels for told in after.values()]))
     out = []
     for label in labels.tolist():
+        forgotten = int(np.sum(after["forget"].labels == label))
+        sets = ("remain", "held_out")
         row: dict[str, Any] = {
             "label": label,
             "name": class_names[label] if class_names else str(label),
-            "forgotten": int(np.sum(after["forget"].labels == label)),
+            "forgotten": forgotten if forgotten >= FEWEST else None,  # that of a single image would nearly name it
+            "rows": {name: int(np.sum(after[name].labels == label)) for name in sets},
         }
-        for name in ("remain", "held_out"):
+        for name in sets:
             row[name] = [_accuracy_on(told, name, label) for told in (before, after)]
         out.append(row)
     return out

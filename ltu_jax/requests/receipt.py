@@ -109,7 +109,9 @@ def read(path: Path) -> dict[str, Any]:
         receipt = json.loads(path.read_text())
     except (OSError, ValueError) as error:
         raise ConfigError(f"receipt: {str(path)!r} cannot be read; allowed: a {RECEIPT}") from error
-    if not isinstance(receipt, dict) or receipt.get("schema") != SCHEMA or "receipt_sha256" not in receipt:
+    named = ("receipt_sha256", "request", "model", "evidence", "files", "config_sha256")
+    is_one = isinstance(receipt, dict) and receipt.get("schema") == SCHEMA and all(name in receipt for name in named)
+    if not is_one or not isinstance(receipt["request"], dict) or not isinstance(receipt["request"].get("number"), int):
         raise ConfigError(f"receipt: {str(path)!r} is no receipt of schema {SCHEMA}; allowed: a {RECEIPT}")
     return receipt
 

@@ -1,7 +1,7 @@
 """Checks a receipt against what it tells of: seal, signature, files, ids, ledger, and the evidence computed anew."""
 
-import dataclasses
-from collections.abc import Mapping
+import json
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -9,14 +9,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ltu_jax.config import Config
+from ltu_jax.config import Config, from_dict
+from ltu_jax.interop.weights import load_weights
 from ltu_jax.models.build import ModelSpec
-from ltu_jax.requests import ledger, receipt
+from ltu_jax.requests import ledger, receipt, rows
 from ltu_jax.requests.claim import judge, moved_share
+from ltu_jax.requests.fulfil import weights_sha256
 from ltu_jax.requests.measures import evidence, measure
-from ltu_jax.training.checkpoint import CheckpointError, load, tree_sha256
+from ltu_jax.setting import ConfigError, digest
+from ltu_jax.training.checkpoint import load
 from ltu_jax.training.optimizers import SGD
-from ltu_jax.types import ArrayTree, Source, Splits, UnlearnState, make_state, silent
+from ltu_jax.types import ArrayTree, Source, UnlearnState, make_state, silent
 from ltu_jax.unlearning.making import Maker
 from ltu_jax.unlearning.problem import cut
 
@@ -37,8 +40,7 @@ def open_home(path: Path, folder: Path | None = None) -> Home:
       ConfigError: if there is no receipt.
       LedgerError: if ledger or salt were altered.
     """
-    folder = folder or path.parent
-    told = receipt.read(path)
+    folder, told = (folder or path.parent).resolve(), receipt.read(path)
     if folder.name != f"request-{told['request']['number']}" and (within := _of(folder, told)).is_dir():
         folder = within  # --model out/ is the folder of all requests
     home = folder.parent
@@ -49,9 +51,13 @@ def _of(home: Path, told: Mapping[str, Any]) -> Path:
     return home / f"request-{told['request']['number']}"
 
 
+def config_of(home: Home) -> Config:
+    """The configuration of a request, as it lies in its folder."""
+    return from_dict(json.loads((home.folder / "config.json").read_text()))
+
+
 def check_receipt(
     path: Path | str,
-    config: Config,
     source: Source,
     spec: ModelSpec,
     before: ArrayTree | None = None,
@@ -63,7 +69,6 @@ def check_receipt(
 
     Args:
       path: ``receipt.json`` in its folder.
-      config: of the request.
       source: the data.
       spec: the model.
       before: its weights before, ``{"params": ..., **model_state}``; without them the claim cannot be tested.
@@ -74,12 +79,11 @@ def check_receipt(
       A line each.
 
     Raises:
-      ConfigError: if there is no receipt.
+      ConfigError: if there is no receipt, or rows that it is about are no longer in the data.
       LedgerError: if ledger or salt were altered or are missing.
     """
     home = open_home(Path(path))
-    found = check_hashes(home, public=public)
-    return found or check_evidence(home, config, source, spec, before, claim=claim)
+    return check_hashes(home, public=public) or check_evidence(home, source, spec, before, claim=claim)
 
 
 def check_hashes(home: Home, *, public: str | None = None, ids: list[str] | None = None) -> list[str]:
@@ -94,19 +98,33 @@ def check_hashes(home: Home, *, public: str | None = None, ids: list[str] | None
       Lines.
     """
     told, folder = home.told, home.folder
-    found = receipt.seal_broken(told, public) + receipt.files_differ(told, folder)
-    entry = next((e for e in home.entries if e.number == told["request"]["number"]), None)
-    if entry is None:
-        found.append(f"{ledger.LEDGER}: it has no request {told['request']['number']}")
-    elif entry.receipt_sha256 != told["receipt_sha256"]:
-        found.append(f"{ledger.LEDGER}: line {entry.number} tells of another receipt")
-    elif ledger.ids_sha256(entry.ids) != told["request"]["ids_sha256"]:
-        found.append(f"{ledger.LEDGER}: line {entry.number} has other ids than the receipt")
+    if broken := receipt.seal_broken(told, public):
+        return broken  # what it says means nothing
+    found = [*receipt.files_differ(told, folder), *_ledger_differs(home)]
     if ids is not None and home.salt is None:
         found.append(f"{ledger.SALT}: it is missing, so ids cannot be compared")
     elif ids is not None and home.salt is not None:
         found += _ids_differ(home.salt, home, ids)
-    return found or _model_differs(told, folder)  # damaged files are not opened
+    return found or [*_contents_differ(told, folder)]  # damaged files are not opened
+
+
+def _ledger_differs(home: Home) -> Iterator[str]:
+    told, number = home.told, home.told["request"]["number"]
+    if not 1 <= number <= len(home.entries):
+        yield f"{ledger.LEDGER}: it has no request {number}"
+        return
+    entry, model = home.entries[number - 1], told["model"]
+    line = f"{ledger.LEDGER}: line {number}"
+    if entry.receipt_sha256 != told["receipt_sha256"]:
+        yield f"{line} tells of another receipt"
+    if ledger.ids_sha256(entry.ids) != told["request"]["ids_sha256"]:
+        yield f"{line} has other ids than the receipt"
+    if entry.model_sha256 != model["after"]["tree_sha256"]:
+        yield f"{line} has another model after than the receipt"
+    if entry.previous != told["request"]["previous"]:
+        yield f"{ledger.LEDGER}: the lines before line {number} are not those that the receipt was made after"
+    elif number > 1 and home.entries[number - 2].model_sha256 != model["before"]["tree_sha256"]:
+        yield f"{ledger.LEDGER}: line {number - 1} has another model than the receipt has before"
 
 
 def _ids_differ(salt: bytes, home: Home, ids: list[str]) -> list[str]:
@@ -117,41 +135,45 @@ def _ids_differ(salt: bytes, home: Home, ids: list[str]) -> list[str]:
     )
 
 
-def _model_differs(told: Mapping[str, Any], folder: Path) -> list[str]:
-    try:
-        tree, _ = load(folder / "model")
-    except CheckpointError as error:
-        return [f"model: {error}"]
-    now = tree_sha256({"params": tree["params"], "model_state": tree["model_state"]})
-    return [] if now == told["model"]["after"]["tree_sha256"] else ["model: it is not the one of the receipt"]
+def _contents_differ(told: Mapping[str, Any], folder: Path) -> Iterator[str]:
+    """Whether the files, which are those of the receipt, hold what it says that they hold."""
+    if digest(json.loads((folder / "config.json").read_text())) != told["config_sha256"]:
+        yield "config.json: it is not the configuration of the receipt"
+    weights = _weights(load(folder / "model")[0])
+    if weights_sha256(weights) != told["model"]["after"]["tree_sha256"]:
+        yield "model: it is not the one of the receipt"
+    for path in sorted((folder / "weights").iterdir()) if (folder / "weights").is_dir() else ():
+        if weights_sha256(load_weights(path, weights, f"weights/{path.name}")) != told["model"]["after"]["tree_sha256"]:
+            yield f"weights/{path.name}: it is not the model of the receipt"
 
 
-def check_evidence(
-    home: Home, config: Config, source: Source, spec: ModelSpec, before: ArrayTree | None, *, claim: bool
-) -> list[str]:
+def check_evidence(home: Home, source: Source, spec: ModelSpec, before: ArrayTree | None, *, claim: bool) -> list[str]:
     """Computes the evidence of a receipt anew, and judges the claim if asked.
 
     Args:
-      home: see ``open_home``; salt and ledger tell which rows it is about.
-      config: of the request.
+      home: see ``open_home``; salt, ledger and ``rows.json`` tell which rows it is about.
       source: the data.
       spec: the model.
       before: its weights before, ``{"params": ..., **model_state}``; None where they are gone.
       claim: whether to judge it.
 
     Returns:
-      What differs from the receipt by more than one row of the smallest set (it may be computed on another machine),
-      else why the claim is refused, a line each.
+      What differs from the receipt by more than one row of its set (it may be computed on another machine), else why
+      the claim is refused, a line each.
 
     Raises:
+      ConfigError: if rows that it is about are no longer in the data.
       LedgerError: if the rows cannot be told.
     """
-    splits, earlier = rows_of(home, config, source)
+    if before is not None and weights_sha256(before) != home.told["model"]["before"]["tree_sha256"]:
+        return ["model before: it is not the one of the receipt"]
+    index, size = rows_of(home, source), config_of(home).evaluation.batch_size
     tree, _ = load(home.folder / "model")
-    after = measure(config, source, splits, _state(spec, _weights(tree)), earlier)
-    started = None if before is None else measure(config, source, splits, _state(spec, before), earlier)
+    after = measure(_state(spec, _weights(tree)), source, index, size)
+    started = None if before is None else measure(_state(spec, before), source, index, size)
     then, now = home.told["evidence"], evidence(started, after, source.class_names)
-    differs = [f"evidence: {line}" for line in _differences(then, now, 100 / min(now["rows"].values()))]
+    now["remain_seen"] = then.get("remain_seen")  # which of the remaining rows the method saw is not written down
+    differs = [f"evidence: {line}" for line in _differences(then, now, now["rows"])]
     if differs or not claim:
         return differs
     if before is None or started is None:
@@ -160,55 +182,72 @@ def check_evidence(
 
 
 def before_weights(
-    home: Home, config: Config, source: Source, spec: ModelSpec, given: ArrayTree | None, cache: Path
+    home: Home, source: Source, spec: ModelSpec, given: ArrayTree | None, cache: Path
 ) -> ArrayTree | None:
     """The weights that a request started from: the last request's, those given, or the original in the cache.
 
     Args:
       home: see ``open_home``.
-      config: of the request.
       source: the data.
       spec: the model.
-      given: what ``config.weights`` holds.
+      given: what ``config.weights`` holds now.
       cache: where an original that was trained here lies.
 
     Returns:
-      ``{"params": ..., **model_state}``; None where they are gone, or are no longer those of the receipt.
+      ``{"params": ..., **model_state}``; None where they are gone, as where the unlearned ones were put in their place.
+
+    Raises:
+      CheckpointError: if those of the last request are damaged.
     """
     number = home.told["request"]["number"]
     if number > 1:
         previous = home.folder.parent / f"request-{number - 1}" / "model"
-        given = _weights(load(previous)[0]) if previous.is_dir() else None
-    elif given is None:
-        made = Maker(config, source, spec, cache, silent).found_original(rows_of(home, config, source)[0])
-        given = None if made is None else _weights(made)
-    if given is None:
-        return None
-    rest = dict(given)
-    now = tree_sha256({"params": rest.pop("params"), "model_state": rest})
-    return given if now == home.told["model"]["before"]["tree_sha256"] else None
+        return _weights(load(previous)[0]) if previous.is_dir() else None
+    if given is not None:
+        is_later = weights_sha256(given) in {entry.model_sha256 for entry in home.entries}
+        return None if is_later else given
+    config = config_of(home)
+    made = Maker(config, source, spec, cache, silent).found_original(cut(config, source, _ids_of(home, source)))
+    return None if made is None else _weights(made)
 
 
 def _weights(saved: ArrayTree) -> ArrayTree:
     return {"params": saved["params"], **saved["model_state"]}
 
 
-def rows_of(home: Home, config: Config, source: Source) -> tuple[Splits, np.ndarray]:
-    """The splits of a request that was carried out, and the rows that earlier ones forgot: from salt and ledger.
+def rows_of(home: Home, source: Source) -> dict[str, np.ndarray]:
+    """The rows that a request was measured on, by name: see ``rows.to_measure``.
 
     Raises:
-      LedgerError: if salt or ledger are missing, or a forgotten row is no longer in the data.
+      LedgerError: if salt, ledger or ``rows.json`` are missing.
+      ConfigError: if some of them are no longer in the data.
     """
-    number = home.told["request"]["number"]
-    if home.salt is None or len(home.entries) < number:
+    number, told = home.told["request"]["number"], rows.read(home.folder)
+    row_of, entries = _row_of(home, source), home.entries[: number - 1]
+    names = {"forget": home.entries[number - 1].ids, "remain": told["remain"], "held_out": told["test"]}
+    index = {}
+    for which, wanted in names.items():
+        if gone := sum(name not in row_of for name in wanted):
+            raise ConfigError(
+                f"receipt: {gone} of the {len(wanted)} {which} rows that it was measured on are no longer in the data;"
+                " allowed: the data as they were, or --hashes, which needs none"
+            )
+        index[which] = np.array(sorted(row_of[name] for name in wanted), np.int64)
+    earlier = [name for name in ledger.forgotten(entries) if name in row_of]
+    if earlier and "earlier" in home.told["evidence"]["rows"]:
+        index["earlier"] = np.array(sorted(row_of[name] for name in earlier), np.int64)
+    return index
+
+
+def _ids_of(home: Home, source: Source) -> list[str]:
+    row_of, entry = _row_of(home, source), home.entries[home.told["request"]["number"] - 1]
+    return [str(source.ids[row_of[name]]) for name in entry.ids if name in row_of]
+
+
+def _row_of(home: Home, source: Source) -> dict[str, int]:
+    if home.salt is None or len(home.entries) < home.told["request"]["number"]:
         raise ledger.LedgerError("evidence: without salt and ledger nobody can tell which rows it is about")
-    row_of = {name: row for row, name in enumerate(ledger.salted(home.salt, source.ids.tolist()))}
-    asked = [source.ids[row_of[name]] for name in home.entries[number - 1].ids if name in row_of]
-    if gone := len(home.entries[number - 1].ids) - len(asked):
-        raise ledger.LedgerError(f"evidence: {gone} of the forgotten rows are no longer in the data")
-    splits, done = cut(config, source, asked), ledger.forgotten(home.entries[: number - 1])
-    earlier = np.array(sorted(row_of[name] for name in done if name in row_of), np.int64)
-    return dataclasses.replace(splits, remain=np.setdiff1d(splits.remain, earlier)), earlier
+    return {name: row for row, name in enumerate(ledger.salted(home.salt, source.ids.tolist()))}
 
 
 def _state(spec: ModelSpec, weights: ArrayTree) -> UnlearnState:
@@ -216,16 +255,25 @@ def _state(spec: ModelSpec, weights: ArrayTree) -> UnlearnState:
     return make_state(spec.apply_fn, rest.pop("params"), rest, SGD, jax.random.key(0))
 
 
-def _differences(then: Any, now: Any, allowed: float, name: str = "") -> list[str]:
-    """What differs; what could not be computed anew is passed over."""
-    if now is None:
+def _differences(then: Any, now: Any, num_rows: Mapping[str, int], name: str = "") -> list[str]:
+    """What differs; figures of a model before that is gone are passed over."""
+    if now is None and (name == "before" or name.endswith(("remain 0", "held_out 0"))):
         return []
     if isinstance(then, dict) and isinstance(now, dict) and set(then) == set(now):
-        return [line for key in then for line in _differences(then[key], now[key], allowed, f"{name} {key}".strip())]
+        here = now["rows"] if "rows" in now else num_rows  # of a class: its own
+        return [line for key in then for line in _differences(then[key], now[key], here, f"{name} {key}".strip())]
     if isinstance(then, list) and isinstance(now, list) and len(then) == len(now):
         pairs = enumerate(zip(then, now, strict=True))
-        return [line for i, pair in pairs for line in _differences(*pair, allowed, f"{name} {i}")]
+        return [line for i, pair in pairs for line in _differences(*pair, num_rows, f"{name} {i}")]
     if isinstance(then, float) and isinstance(now, float):
-        close = abs(then - now) <= (allowed / 100 if "auc" in name else allowed)
+        close = abs(then - now) <= 1.001 * _one_row(name, num_rows)
         return [] if close else [f"{name} was {then:g}, is {now:g}"]
     return [] if then == now else [f"{name} was {then!r}, is {now!r}"]
+
+
+def _one_row(name: str, num_rows: Mapping[str, int]) -> float:
+    """What one row counts in a figure."""
+    sets = [of for of in num_rows if of in name] or list(num_rows)
+    if "attack" in name:  # compares two sets
+        sets = ["earlier" if "earlier" in name else "forget", "held_out"]
+    return (1 if name.rstrip(" 0123456789").endswith("auc") else 100) / max(1, min(num_rows[of] for of in sets))

@@ -121,11 +121,7 @@ def load(config: Config, progress: Progress = silent, *, source: Source | None =
         source = dataclasses.replace(
             source, labels=source.coarse, coarse=None, num_classes=int(source.coarse.max()) + 1
         )
-    if config.eval_every and (not len(splits.validation) or len(splits.test_forgotten)):
-        raise ConfigError(
-            f"config.eval_every: {config.eval_every} needs validation rows and a request of single rows;"
-            " allowed: 0, or data.validation_fraction > 0 and data.forget_kind random or ids"
-        )
+    check_scoring(config, splits)
     return Loaded(source, splits, *load_model(config, source))
 
 
@@ -149,18 +145,46 @@ def load_model(config: Config, source: Source) -> tuple[ModelSpec, ArrayTree | N
     return spec, load_weights(Path(config.weights), {"params": params, **model_state})
 
 
-def cut(config: Config, source: Source, ids: Sequence[str] | None = None) -> Splits:
-    """The splits of a source, ``ids`` to be forgotten where they are given; ``held_out`` auto is decided here.
+def check_scoring(config: Config, splits: Splits) -> None:
+    """Refuses to score during a run what there are no rows for.
 
     Raises:
-      ConfigError: as ``make_splits``.
+      ConfigError: if ``eval_every`` is set and there are no validation rows, or a class is forgotten whole.
     """
-    data = config.data
-    if data.held_out == "auto":
-        has_test_part = source.num_train < len(source.labels)
-        held_out = "test" if config.weights is not None and has_test_part else "train"
-        data = dataclasses.replace(data, held_out=held_out)
+    if config.eval_every and (not len(splits.validation) or len(splits.test_forgotten)):
+        raise ConfigError(
+            f"config.eval_every: {config.eval_every} needs validation rows and a request of single rows;"
+            " allowed: 0, or data.validation_fraction > 0 and data.forget_kind random or ids"
+        )
+
+
+def cut(config: Config, source: Source, ids: Sequence[str] | None = None) -> Splits:
+    """The splits of a source, ``ids`` to be forgotten where they are given.
+
+    Raises:
+      ConfigError: as ``make_splits`` and ``held_out_part``.
+    """
+    data = dataclasses.replace(config.data, held_out=held_out_part(config, source))
     return make_splits(source, data, config.seeds.split or 0, ids)
+
+
+def held_out_part(config: Config, source: Source) -> str:
+    """Where held-out rows come from, ``train`` or ``test``: what ``config.data.held_out`` auto means for a source.
+
+    Raises:
+      ConfigError: if weights are given and nothing says which rows they never saw.
+    """
+    if config.data.held_out != "auto":
+        return config.data.held_out
+    if config.weights is None:
+        return "train"
+    if source.num_train == len(source.labels):
+        raise ConfigError(
+            f"config.data.held_out: 'auto' with config.weights, and {source.name!r} has no test part: nothing says"
+            " which rows the weights never saw; allowed: data with a test part, or 'train' where these weights were"
+            " trained on the same cut of the training part"
+        )
+    return "test"
 
 
 def request_sha256(config: Config, loaded: Loaded) -> str:

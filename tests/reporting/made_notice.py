@@ -12,6 +12,10 @@ def made_receipt(earlier=True, before=True):
     shown = {
         "rows": {"forget": 120, "remain": 1500, "held_out": 900} | ({"earlier": 75} if earlier else {}),
         "level": 95,
+        "fewest": 5,
+        "not_compared": 0,
+        "chance_ks": 13.2,
+        "remain_seen": True,
         "before": {
             "forget_accuracy": [99.166667, 97.5, 100.0],
             "forget_confidence": [97.204871, 95.911314, 98.341702],
@@ -46,7 +50,12 @@ def made_receipt(earlier=True, before=True):
     remain += [(150, 150), (150, 149)]
     for label, name in enumerate(CLASSES):
         counts = {"remain": (remain[label], 150), "held_out": (held_out[label], 90)}
-        row = {"label": label, "name": name, "forgotten": (9, 8, 14, 31, 12, 16, 7, 10, 6, 7)[label]}
+        row = {
+            "label": label,
+            "name": name,
+            "rows": {"remain": 150, "held_out": 90},
+            "forgotten": (9, 8, 14, 31, 12, 16, 7, 10, 6, 7)[label],
+        }
         shown["classes"].append(row | {n: [round(100 * r / of, 6) for r in right] for n, (right, of) in counts.items()})
     if not before:
         shown["before"] = None

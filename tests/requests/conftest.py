@@ -5,12 +5,10 @@ import jax.numpy as jnp
 import mlp
 import numpy as np
 import pytest
+from asked import MODEL, request_settings
 
 from ltu_jax import config
-from ltu_jax.requests.fulfil import request_config
 from ltu_jax.training.supervised import train
-
-MODEL = config.Model("mlp:build")
 
 
 @pytest.fixture(scope="session")
@@ -36,22 +34,3 @@ def original(source, spec):
 @pytest.fixture
 def settings():
     return request_settings()
-
-
-def request_settings(**calibration):
-    wanted = {"trials": 2, "evaluations": 4, **calibration}
-    return request_config(
-        config.resolve(
-            config.Config(
-                data=config.Data("toy", held_out="test", remain_fraction=0.8),
-                model=MODEL,
-                attackers=config.Attackers(names=("sorted", "metrics"), epochs=2, draws=1, fitted_on="original"),
-                method=config.LTU(
-                    epochs=6, batch_size=8, query_size=8, learning_rate=0.02, order="none", num_queries=1
-                ),
-                calibration=config.Calibration(**wanted),
-                evaluation=config.Evaluation(batch_size=10),  # of every set, so that one program serves all
-                save_every=4,
-            )
-        )
-    )

@@ -6,7 +6,7 @@ import json
 import jax
 import numpy as np
 import pytest
-from conftest import request_settings
+from asked import request_settings
 
 from ltu_jax.config import METHOD_CONFIGS, Retrain
 from ltu_jax.evaluation.likeness import answers, likeness

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from ltu_jax.evaluation.likeness import Answers
-from ltu_jax.requests.claim import auc_drop, judge, moved_share
+from ltu_jax.requests.claim import auc_areas, judge, moved_share
 
 pytestmark = pytest.mark.smoke
 
@@ -50,6 +50,31 @@ def test_each_fake_is_refused_by_what_it_leaves_or_costs(after, moved, said):
         assert words in line
 
 
+@pytest.mark.parametrize("known", [2.0, 1.95])
+def test_what_the_model_before_did_not_give_away_cannot_be_shown_to_be_forgotten(known):
+    """The same model twice: nothing was done, and no attacker could tell."""
+    before = model(known, seed=30)
+    after = model(2.0, seed=50)
+    for later, moved in ((before, 0.0), (after, 1.0)):
+        assert any(
+            "it cannot be shown: the model before did not give" in f for f in judge(before, later, moved).findings
+        )
+
+
+def test_rows_that_were_known_worse_than_strangers_before_can_be_forgotten_too():
+    before = model(0.5, seed=70)
+    assert judge(before, model(2.0, seed=50), 1.0).findings == []
+    assert judge(before, before, 1.0).findings
+    areas = auc_areas(before, model(2.0, seed=50))
+    assert areas.before < 0.3 and areas.knew_low > 0.1 and areas.drop > 0.2
+
+
+def test_rows_of_a_class_without_a_held_out_row_are_not_passed_over_in_silence():
+    other = lambda told: {**told, "forget": told["forget"]._replace(labels=np.arange(300) % 3 // 2)}  # noqa: E731
+    [line] = judge(other(BEFORE), other(model(2.0, seed=50)), 1.0).findings
+    assert "it cannot be shown for 100 of 300 forgotten rows" in line
+
+
 def test_both_sides_count_alike():
     much, little = (judge(BEFORE, model(2.0 + d, seed=50), 1.0).numbers["ks"] for d in (0.9, -0.9))
     limit = judge(BEFORE, model(2.0, seed=50), 1.0).numbers["ks_limit"]
@@ -60,13 +85,14 @@ def test_both_sides_count_alike():
 
 def test_the_drop_is_that_of_two_areas_and_its_interval_knows_that_the_rows_are_the_same():
     after = {name: one._replace(margin=one.margin - 0.3 * (name == "forget")) for name, one in BEFORE.items()}
-    drop, low = auc_drop(BEFORE, after)
+    found = auc_areas(BEFORE, after)
+    drop, low = found.drop, found.drop_low
     means = [np.mean(told["forget"].margin[:, None] > told["held_out"].margin) for told in (BEFORE, after)]
     assert np.isclose(drop, means[0] - means[1])
     assert 0 < low < drop
     # of models that have nothing to do with each other it is far wider
-    _, alone = auc_drop(BEFORE, model(3.2, seed=90))
-    assert drop - low < 0.02 and auc_drop(BEFORE, model(3.2, seed=90))[0] - alone > 0.02
+    other = auc_areas(BEFORE, model(3.2, seed=90))
+    assert drop - low < 0.02 and other.drop - other.drop_low > 0.02
 
 
 def test_the_share_that_moved_counts_weights_and_not_tensors():

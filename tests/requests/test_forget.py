@@ -3,7 +3,7 @@
 import jax
 import numpy as np
 import pytest
-from conftest import request_settings
+from asked import request_settings
 
 import ltu_jax
 from ltu_jax.requests.fulfil import Request, fulfil
@@ -63,13 +63,21 @@ def test_a_bare_apply_function_will_do(tmp_path, source, spec, original, ids):
 
 
 def test_its_receipt_is_checked_with_the_same_model_and_data(forgotten, source, spec, original):
-    found = ltu_jax.check_receipt(
-        forgotten.folder / "receipt.json", request_settings(), source, spec, original, claim=False
-    )
+    found = ltu_jax.check_receipt(forgotten.folder / "receipt.json", source, spec, original, claim=False)
     assert found == []
 
 
 def test_a_stranger_is_refused(tmp_path, source, spec, original):
     with pytest.raises(ConfigError, match="1 of 1 ids are not in the training set: 'nobody'"):
         ltu_jax.forget(spec, original["params"], source, ["nobody"], workdir=tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_without_rows_that_the_model_never_saw_nothing_is_done(tmp_path, source, spec, original, ids):
+    import dataclasses
+
+    rows = np.arange(source.num_train)
+    trained = dataclasses.replace(source, images=source.images[rows], labels=source.labels[rows], ids=source.ids[rows])
+    with pytest.raises(ConfigError, match="has 0 rows in its test part"):
+        ltu_jax.forget(spec, original["params"], trained, ids, workdir=tmp_path / "out")
     assert not (tmp_path / "out").exists()

@@ -1,15 +1,22 @@
 """Damage and forgery: whatever was changed after a request is found."""
 
+import contextlib
+import dataclasses
 import json
 import shutil
 
+import flax.serialization
+import jax
 import numpy as np
 import pytest
-from conftest import request_settings
+from asked import request_settings
 
 from ltu_jax.requests import ledger, receipt
 from ltu_jax.requests.fulfil import Request, fulfil
-from ltu_jax.requests.verification import check_hashes, check_receipt, open_home, rows_of
+from ltu_jax.requests.verification import before_weights, check_hashes, check_receipt, open_home, rows_of
+from ltu_jax.setting import ConfigError
+from ltu_jax.training.checkpoint import load
+from ltu_jax.unlearning.problem import cut
 
 
 @pytest.fixture(scope="module")
@@ -33,8 +40,8 @@ def findings(home, **given):
 def test_an_untouched_request_is_verified(made, source, spec, original):
     home, settings, ids = made
     assert findings(home, ids=ids) == []
-    assert check_receipt(home / "request-1" / "receipt.json", settings, source, spec, original, claim=False) == []
-    assert check_receipt(home / "request-1" / "receipt.json", settings, source, spec, None, claim=False) == []
+    assert check_receipt(home / "request-1" / "receipt.json", source, spec, original, claim=False) == []
+    assert check_receipt(home / "request-1" / "receipt.json", source, spec, None, claim=False) == []
 
 
 def test_one_byte_of_any_file_is_found(home):
@@ -90,33 +97,37 @@ def forged(home, change, **evidence):
     path.write_text(json.dumps(sealed))
     [entry] = ledger.read_ledger(home)
     (home / "ledger.jsonl").unlink()
-    ledger.append(home, entry._replace(receipt_sha256=sealed["receipt_sha256"]))
+    ledger.append(
+        home,
+        entry._replace(receipt_sha256=sealed["receipt_sha256"], model_sha256=sealed["model"]["after"]["tree_sha256"]),
+    )
     assert findings(home) == []
     return path
 
 
-def test_evidence_that_was_made_up_is_found_by_computing_it_anew(home, made, source, spec, original):
-    settings = made[1]
+def findings_of_forged(home, change):
+    with contextlib.suppress(AssertionError):
+        forged(home, change)
+    return findings(home)
 
+
+def test_evidence_that_was_made_up_is_found_by_computing_it_anew(home, source, spec, original):
     def flatter(body):
         body["evidence"]["after"]["attack_auc"][0] = 0.9
         body["evidence"]["after"]["held_out_accuracy"][0] += 10
         body["evidence"]["rows"]["forget"] = 31
 
-    found = check_receipt(forged(home, flatter), settings, source, spec, original, claim=False)
+    found = check_receipt(forged(home, flatter), source, spec, original, claim=False)
     text = " ".join(found)
     assert "evidence: rows forget was 31, is 30" in found
     assert "after attack_auc 0 was 0.9" in text and "after held_out_accuracy 0 was" in text and len(found) == 3
 
 
-def test_evidence_on_other_data_is_found(home, made, source, spec, original):
-    import dataclasses
-
+def test_evidence_on_other_data_is_found(home, source, spec, original):
     labels = source.labels.copy()
     labels[source.num_train :] = (labels[source.num_train :] + 1) % 4
     found = check_receipt(
         home / "request-1" / "receipt.json",
-        made[1],
         dataclasses.replace(source, labels=labels),
         spec,
         original,
@@ -125,31 +136,74 @@ def test_evidence_on_other_data_is_found(home, made, source, spec, original):
     assert any("held_out_accuracy" in line for line in found)
 
 
-def test_the_claim_is_judged_on_both_models(home, made, source, spec, original):
+def test_the_claim_is_judged_on_both_models(home, source, spec, original):
     path = home / "request-1" / "receipt.json"
-    assert check_receipt(path, made[1], source, spec, None) == ["claim: it cannot be tested without the model before"]
-    for line in check_receipt(path, made[1], source, spec, original):
+    assert check_receipt(path, source, spec, None) == ["claim: it cannot be tested without the model before"]
+    for line in check_receipt(path, source, spec, original):
         assert line.startswith("claim: ")
 
 
-def test_which_rows_they_were_is_known_from_salt_and_ledger_alone(made, source):
+def test_which_rows_they_were_is_known_from_what_was_written_under_the_salt(made, source):
     home, settings, ids = made
-    splits, earlier = rows_of(open_home(home / "request-1" / "receipt.json"), settings, source)
-    np.testing.assert_array_equal(source.ids[splits.forget], sorted(ids))
-    assert not len(earlier)
+    splits = cut(settings, source, ids)
+    index = rows_of(open_home(home / "request-1" / "receipt.json"), source)
+    assert set(index) == {"forget", "remain", "held_out"}
+    np.testing.assert_array_equal(index["forget"], splits.forget)
+    np.testing.assert_array_equal(index["held_out"], splits.test)
+    assert np.isin(index["remain"], splits.remain).all()
+    # rows that come later, or another order of the data, have no say
+    order = np.random.default_rng(0).permutation(len(source.ids))
+    other = dataclasses.replace(source, images=source.images[order], labels=source.labels[order], ids=source.ids[order])
+    again = rows_of(open_home(home / "request-1" / "receipt.json"), other)
+    assert all(set(other.ids[again[name]]) == set(source.ids[index[name]]) for name in index)
     (opened,) = [open_home(home / "request-1" / "receipt.json", home)]  # --model out/ is the folder of all requests
     assert opened.folder == home / "request-1"
     with pytest.raises(ledger.LedgerError, match="nobody can tell which rows"):
-        rows_of(opened._replace(salt=None), settings, source)
+        rows_of(opened._replace(salt=None), source)
+
+
+def test_a_model_before_that_is_another_one_is_found(home, source, spec, original):
+    other = {"params": {name: x + 1e-3 for name, x in original["params"].items()}}
+    path = home / "request-1" / "receipt.json"
+    assert check_receipt(path, source, spec, other) == ["model before: it is not the one of the receipt"]
+    opened = open_home(path)
+    assert before_weights(opened, source, spec, original, home) is original
+    # whoever puts the unlearned file where the old one was has not altered it: it is gone
+    after = dict(load(home / "request-1" / "model")[0])
+    assert before_weights(opened, source, spec, {"params": after["params"]}, home) is None
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda body: body["request"].update(previous="a" * 64), "lines before line 1 are not those"),
+        (lambda body: body.update(config_sha256="a" * 64), "config.json: it is not the configuration of the receipt"),
+        (lambda body: body["model"]["after"].update(tree_sha256="a" * 64), "model: it is not the one of the receipt"),
+        (lambda body: body["request"].update(ids_sha256="a" * 64), "line 1 has other ids than the receipt"),
+    ],
+)
+def test_a_receipt_sealed_anew_must_still_fit_what_lies_there(home, change, said):
+    assert any(said in line for line in findings_of_forged(home, change))
+
+
+def test_weights_that_are_not_the_model_are_found(tmp_path, source, spec, original):
+    given = tmp_path / "mine.msgpack"
+    given.write_bytes(flax.serialization.msgpack_serialize({"params": jax.tree.map(np.asarray, original["params"])}))
+    settings = dataclasses.replace(request_settings(trials=0), weights=str(given))
+    done = fulfil(Request(settings, [str(n) for n in source.ids[:30]], tmp_path / "out"), source, spec, original)
+    shutil.copy(given, done.folder / "weights" / "mine.msgpack")  # the old model, handed to the server again
+
+    def covered(body):
+        body["files"] = receipt.files_sha256(done.folder)
+
+    assert findings_of_forged(tmp_path / "out", covered) == ["weights/mine.msgpack: it is not the model of the receipt"]
 
 
 def test_rows_that_are_gone_are_said(made, source):
-    import dataclasses
-
-    home, settings, _ = made
+    home = made[0]
     left = np.arange(5, len(source.ids))
     smaller = dataclasses.replace(
         source, images=source.images[left], labels=source.labels[left], ids=source.ids[left], num_train=155
     )
-    with pytest.raises(ledger.LedgerError, match="5 of the forgotten rows are no longer in the data"):
-        rows_of(open_home(home / "request-1" / "receipt.json"), settings, smaller)
+    with pytest.raises(ConfigError, match="5 of the 30 forget rows .* are no longer in the data; allowed: .*--hashes"):
+        rows_of(open_home(home / "request-1" / "receipt.json"), smaller)

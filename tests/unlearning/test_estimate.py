@@ -83,7 +83,8 @@ def test_steps_and_rows_follow_from_the_settings():
         "forget": 20, "remain": 180, "validation": 144, "test": 359, "reserve": 400, "visible_remain": 90,
     }  # fmt: skip
     assert found["steps"] == {"original": 30, "retrain": 2 * 27, "shadows": 4 * 30, "unlearning": 15}
-    given = dataclasses.replace(settings, weights="model.pth")
+    data = dataclasses.replace(settings.data, held_out="train")
+    given = dataclasses.replace(settings, weights="model.pth", data=data)
     assert estimate(given, loaded(source, given))["steps"] == found["steps"] | {"original": 0}
     assert found["parameters"] == 8 * 8 * 3 * 16 + 16 * 10
     assert found["shapes"]["draw"][".queries.images"] == [3, 50, 8, 8, 3]

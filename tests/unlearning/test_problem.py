@@ -123,16 +123,19 @@ def test_a_model_of_ones_own_is_another_model_once_its_file_is_edited(tmp_path, 
 @pytest.mark.smoke
 def test_given_weights_are_part_of_what_was_asked_for_and_need_no_recording(tmp_path):
     path = tmp_path / "w.msgpack"
-    settings = small_config(weights=str(path))
+    data = dataclasses.replace(small_config().data, held_out="train")
+    settings = small_config(weights=str(path), data=data)
     hashes = set()
     for value in (0.0, 1.0):
         params = {"w1": np.full((192, 16), value, np.float32), "w2": np.zeros((16, 10), np.float32)}
         path.write_bytes(flax.serialization.msgpack_serialize({"params": params}))
         hashes.add(module.request_sha256(settings, load(settings)))
-    hashes.add(module.request_sha256(settings, load(small_config())))
+    hashes.add(module.request_sha256(settings, load(small_config(data=data))))
     assert len(hashes) == 3
     with pytest.raises(ConfigError, match="config.weights: .* amnesiac needs what is recorded in training; allowed"):
-        load(small_config(weights=str(path), method=config.Amnesiac("amnesiac")))
+        load(small_config(weights=str(path), data=data, method=config.Amnesiac("amnesiac")))
+    with pytest.raises(ConfigError, match="config.data.held_out: 'auto' with config.weights, and 'digits' has no test"):
+        load(small_config(weights=str(path)))
 
 
 @pytest.mark.smoke

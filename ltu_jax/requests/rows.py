@@ -1,0 +1,115 @@
+"""Which rows a request is about: what the held-out rows are for, and what its evidence is measured on.
+
+They are written down, under the salt, because data change: images that were forgotten are deleted, as they should be,
+and others come. A row that was held out for one purpose stays so in later requests, and evidence is checked on the
+rows that it was measured on.
+"""
+
+import dataclasses
+import json
+from collections.abc import Collection, Mapping
+from pathlib import Path
+
+import numpy as np
+
+from ltu_jax.data.splits import remain_subset
+from ltu_jax.requests.ledger import LedgerError, salted
+from ltu_jax.setting import ConfigError
+from ltu_jax.types import Source, Splits
+
+ROWS = "rows.json"
+HELD_OUT = ("validation", "test", "reserve")
+MEASURED = 10_000
+"""Remaining rows measured at most: their accuracy is known to a point then, twice over."""
+ENOUGH = 100
+"""Remaining rows that the method did not see, from which on the evidence is about those and not about its sample."""
+
+
+def to_measure(splits: Splits, earlier: np.ndarray, fraction: float, seed: int) -> dict[str, np.ndarray]:
+    """The rows that evidence is measured on.
+
+    Args:
+      splits: of the request.
+      earlier: rows that earlier requests forgot, indices into the source.
+      fraction: rho.
+      seed: the split seed.
+
+    Returns:
+      Indices into the source, sorted: ``forget``; ``remain``, rows outside the rho subset where there are enough of
+      them, for those within were trained on while the others were forgotten; ``held_out``, the test rows; ``earlier``
+      where there are any.
+    """
+    known = remain_subset(splits, fraction, seed)
+    others = np.setdiff1d(splits.remain, known)
+    remain = others if len(others) >= ENOUGH else known
+    if len(remain) > MEASURED:
+        remain = np.sort(np.random.default_rng([seed, 3]).choice(remain, MEASURED, replace=False))
+    rows = {"forget": splits.forget, "remain": remain, "held_out": splits.test}
+    return rows | ({"earlier": earlier} if len(earlier) else {})
+
+
+def as_json(splits: Splits, measured: Mapping[str, np.ndarray], source: Source, salt: bytes) -> dict[str, list[str]]:
+    """Salted ids of the held-out rows by what they are for, and of the remaining ones that were measured; sorted.
+
+    Those forgotten stand in the ledger.
+    """
+    rows = {name: getattr(splits, name) for name in HELD_OUT} | {"remain": measured["remain"]}
+    return {name: sorted(salted(salt, source.ids[index].tolist())) for name, index in rows.items()}
+
+
+def read(folder: Path) -> dict[str, list[str]]:
+    """What ``as_json`` told of a request.
+
+    Raises:
+      LedgerError: if it is missing or damaged.
+    """
+    try:
+        told = json.loads((folder / ROWS).read_text())
+        return {name: list(told[name]) for name in (*HELD_OUT, "remain")}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise LedgerError(
+            f"{folder / ROWS} cannot be read: without it nobody can tell which rows were held out"
+        ) from error
+
+
+def kept_apart(
+    splits: Splits,
+    source: Source,
+    salt: bytes,
+    recorded: Mapping[str, list[str]],
+    done: Collection[str],
+    held_out: str,
+) -> Splits:
+    """The splits with every held-out row in the part that it had in the last request.
+
+    Args:
+      splits: as the data are cut now.
+      source: the data.
+      salt: of the folder of requests.
+      recorded: what ``read`` gave of the last request.
+      done: salted ids that earlier requests forgot.
+      held_out: where held-out rows come from, ``train`` or ``test``.
+
+    Returns:
+      Splits; held-out rows that are new stand where the cut put them.
+
+    Raises:
+      ConfigError: if rows that the model was trained on would count as held out, or the other way round.
+    """
+    was = {name: part for part in HELD_OUT for name in recorded[part]}
+    train = salted(salt, source.ids[splits.train].tolist())
+    rows = np.concatenate([getattr(splits, part) for part in HELD_OUT])
+    parts = np.repeat(HELD_OUT, [len(getattr(splits, part)) for part in HELD_OUT])
+    names = salted(salt, source.ids[rows].tolist())
+    allowed = "allowed: the same rows less those forgotten, or held-out rows of their own (config.data.held_out='test')"
+    if moved := sum(name in was for name in train):
+        raise ConfigError(f"config.data: {moved} rows that were held out count as trained on now; {allowed}")
+    if held_out == "train" and (new := sum(name not in was for name in names)):
+        raise ConfigError(f"config.data: {new} rows that were trained on count as held out now; {allowed}")
+    if back := sum(name in done for name in names):
+        raise ConfigError(f"config.data: {back} rows that earlier requests forgot count as held out now; {allowed}")
+    parts = np.array([was.get(name, part) for name, part in zip(names, parts, strict=True)])
+    kept = {part: np.sort(rows[parts == part]) for part in HELD_OUT}
+    if empty := [part for part in HELD_OUT if not len(kept[part]) and recorded[part]]:
+        raise ConfigError(f"config.data: none of the {empty[0]} rows is left that the last request had; {allowed}")
+    return dataclasses.replace(splits, **kept)

@@ -1,0 +1,89 @@
+"""Which rows: those measured, and that a held-out row keeps its part."""
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+
+from ltu_jax.data.splits import remain_subset
+from ltu_jax.requests import rows
+from ltu_jax.requests.ledger import LedgerError, salted
+from ltu_jax.setting import ConfigError
+from ltu_jax.types import Source, Splits
+
+pytestmark = pytest.mark.smoke
+SALT = b"s" * 32
+
+
+def made_source(count):
+    ids = np.array([f"id{i}" for i in range(count)])
+    return Source("made", np.zeros((count, 1, 1, 3), np.uint8), np.zeros(count, np.int32), ids, 2, count)
+
+
+def made_splits(forget=5, remain=300, held_out=30):
+    edges = np.cumsum([0, forget, remain, held_out, held_out, held_out])
+    parts = [np.arange(a, b) for a, b in zip(edges, edges[1:], strict=False)]
+    return Splits(*parts, test_forgotten=np.zeros(0, np.int64))
+
+
+def test_remaining_rows_are_those_that_the_method_did_not_see_where_there_are_enough():
+    splits, nobody = made_splits(), np.zeros(0, np.int64)
+    known = remain_subset(splits, 0.5, 3)
+    found = rows.to_measure(splits, nobody, 0.5, 3)
+    np.testing.assert_array_equal(found["remain"], np.setdiff1d(splits.remain, known))
+    np.testing.assert_array_equal(rows.to_measure(splits, nobody, 0.9, 3)["remain"], remain_subset(splits, 0.9, 3))
+    np.testing.assert_array_equal(found["held_out"], splits.test)
+    assert set(found) == {"forget", "remain", "held_out"}
+    np.testing.assert_array_equal(rows.to_measure(splits, np.array([400]), 0.5, 3)["earlier"], [400])
+
+
+def test_of_very_many_remaining_rows_some_are_measured():
+    splits = made_splits(remain=30_000)
+    found = rows.to_measure(splits, np.zeros(0, np.int64), 0.1, 0)["remain"]
+    assert len(np.unique(found)) == 10_000 and not np.isin(found, remain_subset(splits, 0.1, 0)).any()
+    assert np.isin(found, splits.remain).all()
+    assert abs(found.mean() - splits.remain.mean()) < 300  # from everywhere
+
+
+def test_what_is_written_is_read_and_names_nobody(tmp_path):
+    source, splits = made_source(395), made_splits()
+    told = rows.as_json(splits, rows.to_measure(splits, np.zeros(0, np.int64), 0.5, 0), source, SALT)
+    (tmp_path / "rows.json").write_text(json.dumps(told))
+    assert rows.read(tmp_path) == told and set(told) == {"validation", "test", "reserve", "remain"}
+    assert told["test"] == sorted(salted(SALT, [f"id{i}" for i in splits.test]))
+    assert "id3" not in str(told)
+    for content in ("{}", "[]", "\xff", '{"test": 3}'):
+        (tmp_path / "rows.json").write_bytes(content.encode("latin-1"))
+        with pytest.raises(LedgerError, match="rows.json cannot be read"):
+            rows.read(tmp_path)
+
+
+def test_a_held_out_row_keeps_its_part_and_a_new_one_has_that_of_the_cut():
+    source, then = made_source(395), made_splits()
+    recorded = rows.as_json(then, {"remain": then.remain}, source, SALT)
+    order = np.random.default_rng(0).permutation(np.arange(305, 395))
+    gone = order[5:]  # five held-out rows are no longer there, and all others were cut otherwise
+    now = dataclasses.replace(then, validation=gone[:30], test=gone[30:60], reserve=gone[60:])
+    kept = rows.kept_apart(now, source, SALT, recorded, {}, "test")
+    for part in rows.HELD_OUT:
+        np.testing.assert_array_equal(getattr(kept, part), np.setdiff1d(getattr(then, part), order[:5]))
+    more = made_source(396)
+    now = dataclasses.replace(then, test=np.r_[then.test, 395])
+    np.testing.assert_array_equal(rows.kept_apart(now, more, SALT, recorded, {}, "test").test, now.test)
+    with pytest.raises(ConfigError, match="config.data: 1 rows that were trained on count as held out now"):
+        rows.kept_apart(now, more, SALT, recorded, {}, "train")
+
+
+def test_rows_that_change_sides_are_refused():
+    source, then = made_source(395), made_splits()
+    recorded = rows.as_json(then, {"remain": then.remain}, source, SALT)
+    trained = dataclasses.replace(then, remain=np.r_[then.remain, then.test[:3]], test=then.test[3:])
+    with pytest.raises(ConfigError, match="config.data: 3 rows that were held out count as trained on now"):
+        rows.kept_apart(trained, source, SALT, recorded, {}, "test")
+    back = dataclasses.replace(then, forget=then.forget[1:], test=np.r_[then.test, 0])
+    with pytest.raises(ConfigError, match="1 rows that earlier requests forgot count as held out now"):
+        rows.kept_apart(back, source, SALT, recorded, set(salted(SALT, ["id0"])), "test")
+    none = dataclasses.replace(then, test=then.test[:0])
+    with pytest.raises(ConfigError, match="none of the test rows is left"):
+        rows.kept_apart(none, source, SALT, recorded, {}, "test")

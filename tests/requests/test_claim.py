@@ -61,6 +61,17 @@ def test_what_the_model_before_did_not_give_away_cannot_be_shown_to_be_forgotten
         )
 
 
+def test_a_model_that_forgot_everything_alike_forgot_nothing_in_particular():
+    """Noise on all weights, or other rows forgotten: the rows look forgotten, and so do those that stay."""
+    after = model(2.0, seed=50)
+    alike = {**after, "remain": normal(300, 2.0, 90, right=1.0)}
+    [line] = judge(BEFORE, alike, 1.0).findings
+    assert line.startswith("nothing was forgotten of these rows in particular")
+    areas = auc_areas(BEFORE, after)
+    stay = np.mean(after["remain"].margin[:, None] > after["forget"].margin)
+    assert np.isclose(areas.stay, stay) and 0.5 < areas.stay_low < stay
+
+
 def test_rows_that_were_known_worse_than_strangers_before_can_be_forgotten_too():
     before = model(0.5, seed=70)
     assert judge(before, model(2.0, seed=50), 1.0).findings == []

@@ -27,6 +27,7 @@ def main(arguments: Sequence[str]) -> int:
     """
     given = _parse(arguments)
     from ltu_jax.data.splits import read_ids
+    from ltu_jax.requests.claim import RATES
     from ltu_jax.requests.ledger import LedgerError
     from ltu_jax.requests.receipt import public_key
     from ltu_jax.requests.verification import check_hashes, open_home
@@ -50,6 +51,8 @@ def main(arguments: Sequence[str]) -> int:
         return 1
     signed = "" if told["signature"] is None else f", signed by {told['signature']['public_key'][:16]}..."
     print(f"verified: {what} of request {told['request']['number']}, {told['request']['count']} rows{signed}")
+    if given.evidence:
+        print(RATES)
     return 0
 
 

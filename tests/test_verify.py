@@ -63,7 +63,8 @@ def test_the_claim_is_told_with_its_status(folder):
     done = run(folder, "verify", "out/request-1/receipt.json", "--evidence")
     lines = done.stdout.splitlines()
     if done.returncode == 0:
-        assert lines == ["verified: hashes, evidence and claim of request 1, 20 rows"]
+        assert lines[:-1] == ["verified: hashes, evidence and claim of request 1, 20 rows"]
+        assert lines[-1].startswith("the claim's test refused ")  # how often it is wrong
     else:
         assert done.returncode == 1 and lines[-1].startswith("NOT verified: ")
         assert all(line.startswith("claim: ") for line in lines[:-1]) and len(lines) > 1

@@ -26,6 +26,10 @@ SHARE = 0.5
 MOVED = 0.1
 """Least share of the weights that must have changed: the head alone does not forget."""
 RESAMPLES = 1000
+RATES = (
+    "the claim's test refused 100 of 100 fakes and 6 of 100 genuine unlearnings of 90 digits; docs/forget-my-data.md"
+)
+"""How often it is wrong, as counted by ``experiments/evidence_power.py``."""
 
 
 class Claim(NamedTuple):

@@ -2,8 +2,9 @@
 
 export TFDS_DATA_DIR=...
 python experiments/requests_in_a_row.py --out runs/in-a-row
+python experiments/requests_in_a_row.py --config experiments/configs/digits.py --train_size 1000 --held_out 250 --out D
 
-On cifar10_jpeg_small (not cifar10), 5,000 training rows, attackers fitted on the model itself, each request calibrated.
+On cifar10_jpeg_small (not cifar10), or another; attackers fitted on the model itself, each request calibrated.
 After each request a Retrain without all rows forgotten so far is what the model is compared with: UA and MI on all of
 those, RA on what remains. Seconds are those of whole requests, evidence and report included. A seed that is there is
 not made again, and one that was stopped goes on.
@@ -17,7 +18,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-REQUESTS, ROWS = 10, 50
+REQUESTS = 10
 DEFAULT = "experiments/configs/cifar10_jpeg_small.py"
 
 
@@ -26,6 +27,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--seeds", default="0")
+    parser.add_argument("--config", default=DEFAULT)
+    parser.add_argument("--train_size", type=int, default=5000)
+    parser.add_argument("--held_out", type=int, default=1000, help="rows for the attackers")
     args = parser.parse_args()
 
     import jax
@@ -36,12 +40,12 @@ def main() -> None:
     for seed in map(int, args.seeds.split(",")):
         path = args.out / f"seed-{seed}.json"
         if not path.exists():
-            path.write_text(json.dumps(run(seed, args.out), indent=1) + "\n")
+            path.write_text(json.dumps(run(args, seed), indent=1) + "\n")
         found.append(json.loads(path.read_text()))
     print_table(found)
 
 
-def run(seed: int, out: Path) -> dict[str, Any]:
+def run(args: argparse.Namespace, seed: int) -> dict[str, Any]:
     """One seed: a row for each request in a row, and the one request of all."""
     import numpy as np
     from sweeping.configuring import configure
@@ -52,12 +56,12 @@ def run(seed: int, out: Path) -> dict[str, Any]:
     from ltu_jax.unlearning.problem import cut, load
     from ltu_jax.unlearning.result import now, provenance
 
-    started, progress = now(), progress_for()
-    fields = {"seed": seed, "data.reserve_size": 1000, "attackers.fitted_on": "original"}
-    loaded = load(configure(DEFAULT, "ltu", fields))
-    config = request_config(configure(DEFAULT, "ltu", fields))
+    started, progress, out, num_rows = now(), progress_for(), args.out, args.train_size // 100
+    sizes = {"data.train_size": args.train_size, "data.reserve_size": args.held_out}
+    config = configure(args.config, "ltu", {"seed": seed, "attackers.fitted_on": "original", **sizes})
+    loaded, config = load(config), request_config(config)
     config = dataclasses.replace(config, calibration=dataclasses.replace(config.calibration, trials=3))
-    order = np.random.default_rng(seed).permutation(loaded.splits.train)[: REQUESTS * ROWS]
+    order = np.random.default_rng(seed).permutation(loaded.splits.train)[: REQUESTS * num_rows]
     ids = [str(name) for name in loaded.source.ids[order]]
     make = Maker(config, loaded.source, loaded.spec, out / "cache", progress)
 
@@ -68,7 +72,7 @@ def run(seed: int, out: Path) -> dict[str, Any]:
         if done.is_new:
             timed.write_text(json.dumps(time.perf_counter() - begun))
         seconds = json.loads(timed.read_text())
-        so_far = asked if done.number == 1 else ids[: done.number * ROWS]
+        so_far = asked if done.number == 1 else ids[: done.number * num_rows]
         return {"seconds": seconds, "unlearn_s": done.result["time"]["unlearn_s"], **compared(done, so_far)}
 
     def compared(done: Any, so_far: list[str]) -> dict[str, Any]:
@@ -91,7 +95,7 @@ def run(seed: int, out: Path) -> dict[str, Any]:
             "earlier_error": None if "earlier_accuracy" not in after else 100 - after["earlier_accuracy"][0],
         }
 
-    in_a_row = [carry_out(out / f"row-{seed}", ids[i * ROWS : (i + 1) * ROWS]) for i in range(REQUESTS)]
+    in_a_row = [carry_out(out / f"row-{seed}", ids[i * num_rows : (i + 1) * num_rows]) for i in range(REQUESTS)]
     at_once = carry_out(out / f"once-{seed}", ids)
     return {"seed": seed, "in_a_row": in_a_row, "at_once": at_once, "provenance": provenance(started)}
 

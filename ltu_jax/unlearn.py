@@ -74,7 +74,9 @@ def _main_request(config: Config) -> int:
     workdir = Path(flags.FLAGS.workdir or f"runs/{config.data.name}-requests")
     _check_writable("--workdir", workdir)
     _check_writable("--cache", cache := Path(flags.FLAGS.cache or workdir.parent / "cache"))
-    others = [path.name for path in workdir.iterdir()] if workdir.exists() else []
+    others = (
+        [path.name for path in workdir.iterdir() if path.absolute() != cache.absolute()] if workdir.exists() else []
+    )
     if strange := [name for name in others if name not in HOME and not name.startswith("request-")]:
         raise ConfigError(
             f"--workdir: {str(workdir)!r} holds {strange[0]!r}, no request; allowed: a folder of requests"

@@ -65,6 +65,7 @@ def _evidence(home: Any, given: argparse.Namespace) -> tuple[str, list[str]]:
 
     from ltu_jax import processes
     from ltu_jax.data.sources import load_source
+    from ltu_jax.requests.claim import FEWEST
     from ltu_jax.requests.receipt import code_sha256, path_sha256
     from ltu_jax.requests.verification import before_weights, check_evidence, config_of
     from ltu_jax.unlearning.problem import load_model
@@ -83,6 +84,11 @@ def _evidence(home: Any, given: argparse.Namespace) -> tuple[str, list[str]]:
         print("the receipt was made by another version of this code", file=sys.stderr)
     if before is not None and file is not None and path_sha256(Path(file)) != model["file_sha256"]:
         return "", [f"{file}: it is not the file of the receipt"]
+    count = home.told["request"]["count"]
+    if count < FEWEST:
+        print(
+            f"{count} rows are too few for figures to be compared: one row is {100 / count:.0f} points", file=sys.stderr
+        )
     if before is None:
         print("the model before is not there: what the receipt says of it was not computed anew", file=sys.stderr)
     evidence = "hashes and evidence" if before is not None else "hashes and evidence (after)"

@@ -44,9 +44,7 @@ MARKED = 5.0
 AT_FIRST = 20
 """Classes shown before the others are folded."""
 FEW = 100
-"""Images below which the reader is warned of the ranges."""
-NAMELESS = 20
-"""Images below which how sure the model is of each is not drawn: who has the old model could tell which they are."""
+"""Images below which the reader is warned of the ranges, and of which no histogram is drawn: each would show."""
 Figure = Sequence[float]
 """``[value, low, high]``."""
 
@@ -291,7 +289,7 @@ def _look(
         "forget_confidence": "To be forgotten: sure",
         "held_out_confidence": "Never shown: sure",
     }
-    many = shown["rows"]["forget"] >= NAMELESS
+    many = shown["rows"]["forget"] >= FEW
     svg = notice_plots.sureness_histograms(confidence) if many else None
     caption = (
         "How sure the model is of the right answer. If it had never seen the images to be forgotten, the picture after"
@@ -355,7 +353,7 @@ def _attack(shown: Mapping[str, Any]) -> str:
         " model is, the shares above it differ by"
         f" {after['attack_ks'][0]:.1f} points of 100{was}. 0 would be no difference; with"
         f" {rows['forget']} and {rows['held_out']} images chance alone makes more than {shown['chance_ks']:.1f}"
-        " once in twenty times. For that reason it has no range."
+        " once in twenty times, and more still where the classes are mixed unevenly. For that reason it has no range."
     )
     alone = (
         f"Of {_images(shown['not_compared'])} to be forgotten nothing can be said here: no image never shown is of"

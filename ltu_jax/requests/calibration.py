@@ -23,6 +23,7 @@ from ltu_jax.data.splits import remain_subset
 from ltu_jax.evaluation.likeness import Answers, answers, ks_noise, likeness
 from ltu_jax.methods import build_method
 from ltu_jax.methods.base import Method
+from ltu_jax.requests.measures import in_rows
 from ltu_jax.setting import ConfigError, digest
 from ltu_jax.training.predict import eval_forward, predict
 from ltu_jax.types import Progress, Rows, Splits, UnlearnState, Visible, silent
@@ -78,9 +79,10 @@ class Calibrator(NamedTuple):
         noise = ks_noise(self.sets["forget"][1], self.sets["validation"][1])
         if now["ks"] > noise:
             side, turn = ("better", "raise") if now["auc"] > 0.5 else ("worse", "lower")
+            ks = in_rows(now["ks"], len(self.sets["forget"][1]))
             out.append(
-                f"the forget rows are known {side} than held-out rows: {now['ks']:.1f} points apart (noise"
-                f" {noise:.1f}); {turn} config.method.epochs or config.method.learning_rate"
+                f"the forget rows are known {side} than held-out rows: {ks:.1f} points apart, more than chance alone"
+                f" makes of so many; {turn} config.method.epochs or config.method.learning_rate"
             )
         if now["lost"] > self.tolerance:
             out.append(
@@ -157,8 +159,15 @@ class Calibrated(NamedTuple):
     original: dict[str, float]  # accuracy on remain and validation before, percent
     tolerance: float
 
-    def as_json(self) -> dict[str, Any]:
-        """The curve of forgetting against utility, the point chosen, and why."""
+    def as_json(self, in_rows: int | None = None) -> dict[str, Any]:
+        """The curve of forgetting against utility, the point chosen, and why.
+
+        Args:
+          in_rows: how many rows were to be forgotten: what is said of them is then no finer than one row counts.
+        """
+        if in_rows is not None:
+            trials = [t._replace(looks=[_told_in_rows(look, in_rows) for look in t.looks]) for t in self.trials]
+            return self._replace(trials=trials).as_json()
         trials = [{**trial._asdict(), "distance": trial.distance} for trial in self.trials]
         return {
             "original": self.original,
@@ -281,7 +290,10 @@ def _run(
             progress=progress,
         )
         looks = [_look(row) for row in history.rows if "eval/distance" in row]
-        trial = Trial(rate, num_steps, looks, int(np.argmin([look["distance"] for look in looks])))
+        distances = [look["distance"] for look in looks]
+        if not np.isfinite(distances).all():
+            raise FloatingPointError("calibration: a look is not finite")
+        trial = Trial(rate, num_steps, looks, int(np.argmin(distances)))
         ended = (state, history)
     except FloatingPointError:
         trial, ended = Trial(rate, num_steps, [], 0), None
@@ -299,6 +311,11 @@ def _look(row: Mapping[str, float]) -> dict[str, float]:
     return {"step": row["step"]} | {
         name.removeprefix("eval/"): value for name, value in row.items() if name.startswith("eval/")
     }
+
+
+def _told_in_rows(look: Mapping[str, float], num_rows: int) -> dict[str, float]:
+    units = {"ks": 100.0, "confidence": 100.0, "unlike": 100.0, "distance": 100.0, "auc": 1.0}
+    return {name: in_rows(value, num_rows, units[name]) if name in units else value for name, value in look.items()}
 
 
 def _forget_states(trial: Path) -> None:

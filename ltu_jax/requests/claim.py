@@ -25,6 +25,8 @@ SHARE = 0.5
 """Least share of what the attacker knew before (AUC away from one half) that must be gone."""
 MOVED = 0.1
 """Least share of the weights that must have changed: the head alone does not forget."""
+FEWEST = 20
+"""Forgotten rows below which nothing can be shown: a bootstrap of few rows knows of no chance."""
 RESAMPLES = 1000
 RATES = (
     "the claim's test refused 100 of 100 fakes and 6 of 100 genuine unlearnings of 90 digits; docs/forget-my-data.md"
@@ -69,6 +71,8 @@ def judge(before: Measured, after: Measured, moved: float) -> Claim:
         "moved": moved,
     }
     found, num_rows = [], len(after["forget"].labels)
+    if num_rows < FEWEST:
+        found.append(f"it cannot be shown of {num_rows} rows: at least {FEWEST} are needed")
     if alone := num_rows - len(comparable(after["forget"], after["held_out"]).labels):
         found.append(f"it cannot be shown for {alone} of {num_rows} forgotten rows: no held-out row has their class")
     if alike.ks > limit:

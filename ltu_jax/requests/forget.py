@@ -10,9 +10,8 @@ import jax.numpy as jnp
 
 from ltu_jax.config import Config, resolve
 from ltu_jax.models.build import ModelSpec
-from ltu_jax.requests.fulfil import Request, fulfil, request_config
+from ltu_jax.requests.fulfil import Request, fulfil, last_model, request_config
 from ltu_jax.requests.ledger import read_ledger
-from ltu_jax.training.checkpoint import load
 from ltu_jax.types import ApplyFn, ArrayTree, Progress, Source, silent
 
 
@@ -72,9 +71,8 @@ def forget(
     spec = model if isinstance(model, ModelSpec) else _spec(model, original)
     request = Request(config, list(ids), Path(workdir), None if sign is None else Path(sign))
     done = fulfil(request, source, spec, original, progress=progress)
-    last = request.home / f"request-{len(read_ledger(request.home))}"  # a later one than that which forgot these ids
-    tree, _ = load(last / "model")
-    return Forgotten(tree["params"], tree["model_state"], done.receipt, done.folder, done.is_new)
+    rest = dict(last_model(request.home, read_ledger(request.home)))  # of a later request than forgot these ids, maybe
+    return Forgotten(rest.pop("params"), rest, done.receipt, done.folder, done.is_new)
 
 
 def _spec(apply_fn: ApplyFn, original: ArrayTree) -> ModelSpec:

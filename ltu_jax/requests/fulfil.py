@@ -77,6 +77,7 @@ class Plan(NamedTuple):
     earlier: np.ndarray  # rows that earlier requests forgot, indices into the source
     entries: list[ledger.Entry]  # the ledger so far
     previous: Path | None  # folder of the last request
+    recorded: rows.Recorded | None  # what was written down of its rows
 
     @property
     def last_seal(self) -> str:
@@ -136,16 +137,17 @@ def plan(request: Request, source: Source, given: ArrayTree | None = None) -> Pl
         folder = home / f"request-{number}"
         receipt, result = (_read(folder / name) for name in (RECEIPT, "result.json"))
         return Fulfilled(number, folder, receipt, result, repeated, False)
-    _check_method(config)
     config = dataclasses.replace(config, data=dataclasses.replace(config.data, held_out=held_out_part(config, source)))
+    _check_config(config)
     splits, earlier = cut(config, source, asked), np.zeros(0, np.int64)
-    previous = home / f"request-{number - 1}" if entries else None
+    previous, recorded = home / f"request-{number - 1}" if entries else None, None
     if previous is not None and salt is not None:
         _check_same_model(config, previous, entries, given)
         train = splits.train
         was = np.array([name in done for name in ledger.salted(salt, source.ids[train].tolist())], bool)
         earlier = np.setdiff1d(train[was], splits.forget)
-        splits = rows.kept_apart(splits, source, salt, rows.read(previous), done, config.data.held_out)
+        recorded = rows.read(previous)
+        splits = rows.kept_apart(splits, source, salt, recorded, done, config.data.held_out)
         splits = dataclasses.replace(splits, remain=np.setdiff1d(splits.remain, earlier))
     if not len(splits.remain):
         raise ConfigError("--forget: no row is left that remains; allowed: at least one")
@@ -155,7 +157,7 @@ def plan(request: Request, source: Source, given: ArrayTree | None = None) -> Pl
     if request.key is not None:
         private_key(request.key)
     salted = [hashed[name] for name in asked]
-    return Plan(number, config, asked, salted, salt, repeated, splits, earlier, entries, previous)
+    return Plan(number, config, asked, salted, salt, repeated, splits, earlier, entries, previous, recorded)
 
 
 def fulfil(
@@ -209,14 +211,16 @@ def carry_out(
         folder = home / f"request-{todo.number}"
         todo = _begin(request, todo, folder)
         if todo.previous is not None:
-            original = _last_model(todo.previous, todo.entries[-1])
+            original = last_model(home, todo.entries)
         elif original is None:
             original = _weights(Maker(config, source, spec, cache, progress).original(todo.splits).value)
         work = folder / WORK
         problem = prepare(config, loaded=Loaded(source, todo.splits, spec, original), cache=work, progress=progress)
         calibrated, state, history = _forget(problem, work, progress)
         receipt, outcome = _leave(request, todo, problem, state, history, calibrated, folder, started)
+        os.sync()  # a power cut must not take what the ledger tells of
         ledger.append(home, _entry(todo, receipt))
+        os.sync()
         shutil.rmtree(work)
         return Fulfilled(todo.number, folder, receipt, outcome, todo.repeated, True)
 
@@ -251,18 +255,30 @@ def _weights(saved: ArrayTree) -> ArrayTree:
     return {"params": saved["params"], **saved["model_state"]}
 
 
-def _last_model(previous: Path, entry: ledger.Entry) -> ArrayTree:
-    weights = _weights(load(previous / "model")[0])
-    if weights_sha256(weights) != entry.model_sha256:
-        raise ledger.LedgerError(f"{previous / 'model'} is not the model that request {entry.number} left")
+def last_model(home: Path, entries: Sequence[ledger.Entry]) -> ArrayTree:
+    """The weights that the last request left, ``{"params": ..., **model_state}``.
+
+    Raises:
+      LedgerError: if they are not those of the ledger.
+      CheckpointError: if they are damaged.
+    """
+    path = home / f"request-{entries[-1].number}" / "model"
+    weights = _weights(load(path)[0])
+    if weights_sha256(weights) != entries[-1].model_sha256:
+        raise ledger.LedgerError(f"{path} is not the model that request {entries[-1].number} left")
     return weights
 
 
-def _check_method(config: Config) -> None:
+def _check_config(config: Config) -> None:
     if getattr(config.method, "recorded_epochs", None) is not None:
         raise ConfigError(
             f"config.method.name: {config.method.name!r} needs to have recorded what the rows did in training, before"
             " anybody asked for them; allowed: another method"
+        )
+    if config.data.train_size is not None and config.data.held_out == "test":
+        raise ConfigError(
+            f"config.data.train_size: {config.data.train_size}, and which rows those are would change when images are"
+            " deleted; allowed: unset, where held-out rows are a part of their own"
         )
 
 
@@ -282,6 +298,8 @@ def _check_same_model(config: Config, previous: Path, entries: list[ledger.Entry
                     f"config.{group}.{name}: {value!r} where {previous} had {before[group].get(name)!r};"
                     " allowed: the same, for the request starts from the model of the last one"
                 )
+    if config.weights is not None and not Path(config.weights).exists() and not (previous / "weights").is_dir():
+        raise ConfigError(f"config.weights: {config.weights!r} is not there; allowed: a file, or unset as before")
     if given is None:
         return
     known = {entry.model_sha256 for entry in entries}
@@ -297,7 +315,7 @@ def _check_same_model(config: Config, previous: Path, entries: list[ledger.Entry
 def _begin(request: Request, todo: Plan, folder: Path) -> Plan:
     """Makes salt and folder; a folder that another request began is refused."""
     request.home.mkdir(parents=True, exist_ok=True)
-    salt = todo.salt or ledger.make_salt(request.home)
+    salt = ledger.read_salt(request.home) or ledger.make_salt(request.home)
     todo = todo._replace(salt=salt, salted=ledger.salted(salt, todo.ids))
     settings, asked = to_dict(todo.config), ledger.ids_sha256(todo.salted)
     written, named = folder / "config.json", folder / WORK / "ids"
@@ -347,6 +365,7 @@ def _leave(
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """Writes all files of a request, the receipt last; what is in it and in ``result.json``."""
     config, source = todo.config, problem.source
+    (folder / f"{RECEIPT}.partial").unlink(missing_ok=True)  # else it would be in the receipt
     state = _written(todo, state, folder)
     save(folder / "model", {"params": state.params, "model_state": state.model_state}, {"method": config.method.name})
     curve = None if calibrated is None else calibrated.as_json()
@@ -359,10 +378,12 @@ def _leave(
     known, seed = config.data.remain_fraction, config.seeds.split or 0
     measured = rows.to_measure(todo.splits, todo.earlier, known, seed)
     assert todo.salt is not None  # _begin
-    _write(folder / rows.ROWS, rows.as_json(todo.splits, measured, source, todo.salt))
+    _write(folder / rows.ROWS, rows.record(todo.splits, measured, source, todo.salt, todo.recorded)._asdict())
     before, after = (measure(one, source, measured, config.evaluation.batch_size) for one in (problem.original, state))
     shown = evidence(before, after, source.class_names)
-    shown["remain_seen"] = bool(np.isin(measured["remain"], remain_subset(todo.splits, known, seed)).any())
+    sampled = remain_subset(todo.splits, known, seed)
+    shown["remain_seen"] = history.rho == 1 or bool(np.isin(measured["remain"], sampled).any())
+    curve = calibrated and calibrated.as_json(in_rows=len(todo.ids))  # what is handed out
     receipt = _receipt(todo, problem, state, outcome, shown, curve, started)
     sure = {"before": before["forget"], "after": after["forget"], "held out": after["held_out"]}
     confidence = {name: told.confidence for name, told in sure.items()}

@@ -94,8 +94,8 @@ def read_ledger(home: Path) -> list[Entry]:
         return []
     try:
         lines = path.read_text().splitlines()
-    except UnicodeDecodeError as error:
-        raise LedgerError(f"{path} is no text: the ledger was altered") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise LedgerError(f"{path} cannot be read as text ({type(error).__name__})") from error
     for number, line in enumerate(lines, 1):
         try:
             told = json.loads(line)
@@ -110,11 +110,14 @@ def read_ledger(home: Path) -> list[Entry]:
 
 
 def append(home: Path, entry: Entry) -> None:
-    """Adds a line; the file is whole before and after."""
+    """Adds a line; the file is whole before and after, on the disk too."""
     path = home / LEDGER
     before = path.read_text() if path.exists() else ""
     partial = path.with_suffix(".partial")
-    partial.write_text(before + json.dumps({"request": entry._asdict(), "seal": entry.seal}) + "\n")
+    with partial.open("w") as file:
+        file.write(before + json.dumps({"request": entry._asdict(), "seal": entry.seal}) + "\n")
+        file.flush()
+        os.fsync(file.fileno())
     os.replace(partial, path)
 
 

@@ -53,15 +53,16 @@ def evidence(before: Measured | None, after: Measured, class_names: Sequence[str
     Returns:
       ``rows`` (how many of each set), ``not_compared`` (forget rows of classes without a held-out row: an attacker is
       not asked about them), ``fewest`` (see ``FEWEST``), ``chance_ks`` (what the attacker's KS exceeds once in twenty
-      by chance alone), ``before`` and ``after`` (figures, each ``[value, low, high]`` with a bootstrap interval of
-      95 %: accuracies and confidences in percent, AUC and KS of an attacker who tells forget from held-out rows),
-      ``classes`` (of each class the number of rows and the accuracy on remaining and held-out rows, before and after).
+      by chance alone, whatever the classes, which it would tell of), ``before`` and ``after`` (figures, each ``[value,
+      low, high]`` with a bootstrap interval of 95 %: accuracies and confidences in percent, AUC and KS of an attacker
+      who tells forget from held-out rows), ``classes`` (of each class of remaining or held-out rows the accuracy on
+      these, before and after).
     """
     models, forget, held_out = {"before": before, "after": after}, after["forget"], after["held_out"]
     return {
         "rows": {name: len(told.labels) for name, told in after.items()},
         "not_compared": len(forget.labels) - len(comparable(forget, held_out).labels),
-        "chance_ks": round(ks_noise(forget.labels, held_out.labels), 1),
+        "chance_ks": round(min(100.0, ks_noise(np.zeros_like(forget.labels), np.zeros_like(held_out.labels))), 1),
         "level": LEVEL,
         "fewest": FEWEST,
         **{name: None if told is None else figures(told) for name, told in models.items()},
@@ -93,29 +94,40 @@ def _interval(statistic: Callable[..., float], *samples: Answers, unit: float) -
         for _ in range(RESAMPLES)
     ]
     low, high = np.percentile(again, [(100 - LEVEL) / 2, (100 + LEVEL) / 2])
-    step = unit / min(sizes)
-    return [round(round(float(value) / step) * step, 6) for value in (statistic(*samples), low, high)]
+    return [in_rows(float(value), min(sizes), unit) for value in (statistic(*samples), low, high)]
+
+
+def in_rows(value: float, num_rows: int, unit: float = 100.0) -> float:
+    """A figure as finely as one row of so many counts; ``unit`` is what all of them count."""
+    return round(round(value * num_rows / unit) * unit / num_rows, 6) if np.isfinite(value) else value
 
 
 def _by_class(before: Measured | None, after: Measured, class_names: Sequence[str] | None) -> list[dict[str, Any]]:
-    labels = np.unique(np.concatenate([told.labels for told in after.values()]))
-    out = []
-    for label in labels.tolist():
-        forgotten = int(np.sum(after["forget"].labels == label))
-        sets = ("remain", "held_out")
-        row: dict[str, Any] = {
+    """Told in whole points: finer, they would say of how many rows they are, and so how many are forgotten."""
+    sets = ("remain", "held_out")
+    labels = np.unique(np.concatenate([after[name].labels for name in sets]))
+    forgotten = _told_counts([int(np.sum(after["forget"].labels == label)) for label in labels])
+    return [
+        {
             "label": label,
             "name": class_names[label] if class_names else str(label),
-            "forgotten": forgotten if forgotten >= FEWEST else None,  # that of a single image would nearly name it
-            "rows": {name: int(np.sum(after[name].labels == label)) for name in sets},
+            "forgotten": count,
+            **{name: [_accuracy_on(told, name, label) for told in (before, after)] for name in sets},
         }
-        for name in sets:
-            row[name] = [_accuracy_on(told, name, label) for told in (before, after)]
-        out.append(row)
-    return out
+        for label, count in zip(labels.tolist(), forgotten, strict=True)
+    ]
+
+
+def _told_counts(counts: Sequence[int]) -> list[int | None]:
+    """Counts of which small ones are left out; never one alone, which the total would tell."""
+    told: list[int | None] = [count if count >= FEWEST else None for count in counts]
+    if told.count(None) == 1 and len(told) > 1:
+        smallest = min(count for count in told if count is not None)
+        told[told.index(smallest)] = None
+    return told
 
 
 def _accuracy_on(told: Measured | None, name: str, label: int) -> float | None:
     if told is None or not (here := told[name].labels == label).any():
         return None
-    return round(100 * float(told[name].correct[here].mean()), 6)
+    return float(round(100 * float(told[name].correct[here].mean())))

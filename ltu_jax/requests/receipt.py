@@ -16,6 +16,22 @@ RECEIPT = "receipt.json"
 SCHEMA = 1
 WORK = "work"
 """Folder of what a request needs only until it is done: checkpoints, trials, attackers. No part of the receipt."""
+ALWAYS = ("config.json", "result.json", "rows.json", "report.html")
+"""Files of every request, beside its model."""
+_MODEL = {"tree_sha256": str}
+SHAPE = {
+    "schema": int,
+    "request": {"number": int, "count": int, "repeated": int, "ids_sha256": str, "previous": str},
+    "model": {"before": _MODEL | {"file_sha256": (str, type(None))}, "after": _MODEL},
+    "method": str,
+    "evidence": {"rows": dict, "classes": list},
+    "config_sha256": str,
+    "code": {"sha256": str},
+    "files": dict,
+    "receipt_sha256": str,
+    "signature": (dict, type(None)),
+}
+"""What is read of a receipt."""
 
 
 def files_sha256(folder: Path) -> dict[str, str]:
@@ -109,11 +125,16 @@ def read(path: Path) -> dict[str, Any]:
         receipt = json.loads(path.read_text())
     except (OSError, ValueError) as error:
         raise ConfigError(f"receipt: {str(path)!r} cannot be read; allowed: a {RECEIPT}") from error
-    named = ("receipt_sha256", "request", "model", "evidence", "files", "config_sha256")
-    is_one = isinstance(receipt, dict) and receipt.get("schema") == SCHEMA and all(name in receipt for name in named)
-    if not is_one or not isinstance(receipt["request"], dict) or not isinstance(receipt["request"].get("number"), int):
+    if not _is_like(receipt, SHAPE) or receipt["schema"] != SCHEMA or set(ALWAYS) - set(receipt["files"]):
         raise ConfigError(f"receipt: {str(path)!r} is no receipt of schema {SCHEMA}; allowed: a {RECEIPT}")
     return receipt
+
+
+def _is_like(value: Any, shape: Any) -> bool:
+    """Whether a value has the keys and types of a shape, and maybe others."""
+    if isinstance(shape, dict):
+        return isinstance(value, dict) and all(name in value and _is_like(value[name], shape[name]) for name in shape)
+    return isinstance(value, shape) and not isinstance(value, bool)
 
 
 def seal_broken(receipt: Mapping[str, Any], public: str | None = None) -> list[str]:
@@ -131,7 +152,7 @@ def seal_broken(receipt: Mapping[str, Any], public: str | None = None) -> list[s
         found.append("signature: there is none")
     if signature is not None and not _is_signed(receipt["receipt_sha256"], signature):
         found.append("signature: it does not fit the receipt")
-    elif signature is not None and public is not None and signature["public_key"] != public:
+    elif signature is not None and public is not None and signature.get("public_key") != public:
         found.append("signature: it was made with another key")
     return found
 

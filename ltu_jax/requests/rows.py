@@ -9,6 +9,7 @@ import dataclasses
 import json
 from collections.abc import Collection, Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -48,24 +49,35 @@ def to_measure(splits: Splits, earlier: np.ndarray, fraction: float, seed: int) 
     return rows | ({"earlier": earlier} if len(earlier) else {})
 
 
-def as_json(splits: Splits, measured: Mapping[str, np.ndarray], source: Source, salt: bytes) -> dict[str, list[str]]:
-    """Salted ids of the held-out rows by what they are for, and of the remaining ones that were measured; sorted.
+class Recorded(NamedTuple):
+    """What ``rows.json`` says, in salted ids, sorted; those forgotten stand in the ledger."""
 
-    Those forgotten stand in the ledger.
-    """
-    rows = {name: getattr(splits, name) for name in HELD_OUT} | {"remain": measured["remain"]}
-    return {name: sorted(salted(salt, source.ids[index].tolist())) for name, index in rows.items()}
+    held_out: dict[str, list[str]]  # by what they are for, see ``HELD_OUT``: all there were at the first request
+    measured: dict[str, list[str]]  # ``remain`` and ``held_out``
 
 
-def read(folder: Path) -> dict[str, list[str]]:
-    """What ``as_json`` told of a request.
+def record(
+    splits: Splits, measured: Mapping[str, np.ndarray], source: Source, salt: bytes, last: Recorded | None
+) -> Recorded:
+    """What is to be written down of a request; ``last`` is that of the one before."""
+
+    def named(index: np.ndarray) -> list[str]:
+        return sorted(salted(salt, source.ids[index].tolist()))
+
+    held_out = {part: named(getattr(splits, part)) for part in HELD_OUT} if last is None else last.held_out
+    return Recorded(held_out, {name: named(measured[name]) for name in ("remain", "held_out")})
+
+
+def read(folder: Path) -> Recorded:
+    """What ``record`` gave of a request.
 
     Raises:
       LedgerError: if it is missing or damaged.
     """
     try:
         told = json.loads((folder / ROWS).read_text())
-        return {name: list(told[name]) for name in (*HELD_OUT, "remain")}
+        held_out = {part: list(told["held_out"][part]) for part in HELD_OUT}
+        return Recorded(held_out, {name: list(told["measured"][name]) for name in ("remain", "held_out")})
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise LedgerError(
             f"{folder / ROWS} cannot be read: without it nobody can tell which rows were held out"
@@ -73,43 +85,35 @@ def read(folder: Path) -> dict[str, list[str]]:
 
 
 def kept_apart(
-    splits: Splits,
-    source: Source,
-    salt: bytes,
-    recorded: Mapping[str, list[str]],
-    done: Collection[str],
-    held_out: str,
+    splits: Splits, source: Source, salt: bytes, last: Recorded, done: Collection[str], held_out: str
 ) -> Splits:
-    """The splits with every held-out row in the part that it had in the last request.
+    """The splits with the held-out rows of the first request, each in its part, and no others.
+
+    What came later may be what the model was trained on, moved from one part of the data to the other.
 
     Args:
       splits: as the data are cut now.
       source: the data.
       salt: of the folder of requests.
-      recorded: what ``read`` gave of the last request.
+      last: what was written down of the last request.
       done: salted ids that earlier requests forgot.
       held_out: where held-out rows come from, ``train`` or ``test``.
 
-    Returns:
-      Splits; held-out rows that are new stand where the cut put them.
-
     Raises:
-      ConfigError: if rows that the model was trained on would count as held out, or the other way round.
+      ConfigError: if rows that were held out count as trained on now, or the other way round; if none are left.
     """
-    was = {name: part for part in HELD_OUT for name in recorded[part]}
-    train = salted(salt, source.ids[splits.train].tolist())
+    was = {name: part for part in HELD_OUT for name in last.held_out[part]}
     rows = np.concatenate([getattr(splits, part) for part in HELD_OUT])
-    parts = np.repeat(HELD_OUT, [len(getattr(splits, part)) for part in HELD_OUT])
     names = salted(salt, source.ids[rows].tolist())
     allowed = "allowed: the same rows less those forgotten, or held-out rows of their own (config.data.held_out='test')"
-    if moved := sum(name in was for name in train):
+    if moved := sum(name in was for name in salted(salt, source.ids[splits.train].tolist())):
         raise ConfigError(f"config.data: {moved} rows that were held out count as trained on now; {allowed}")
     if held_out == "train" and (new := sum(name not in was for name in names)):
         raise ConfigError(f"config.data: {new} rows that were trained on count as held out now; {allowed}")
     if back := sum(name in done for name in names):
         raise ConfigError(f"config.data: {back} rows that earlier requests forgot count as held out now; {allowed}")
-    parts = np.array([was.get(name, part) for name, part in zip(names, parts, strict=True)])
+    parts = np.array([was.get(name, "") for name in names])
     kept = {part: np.sort(rows[parts == part]) for part in HELD_OUT}
-    if empty := [part for part in HELD_OUT if not len(kept[part]) and recorded[part]]:
-        raise ConfigError(f"config.data: none of the {empty[0]} rows is left that the last request had; {allowed}")
+    if empty := [part for part in HELD_OUT if not len(kept[part]) and last.held_out[part]]:
+        raise ConfigError(f"config.data: none of the {empty[0]} rows is left that the first request had; {allowed}")
     return dataclasses.replace(splits, **kept)

@@ -44,7 +44,11 @@ def open_home(path: Path, folder: Path | None = None) -> Home:
     if folder.name != f"request-{told['request']['number']}" and (within := _of(folder, told)).is_dir():
         folder = within  # --model out/ is the folder of all requests
     home = folder.parent
-    return Home(told, folder, ledger.read_ledger(home), ledger.read_salt(home))
+    try:
+        salt = ledger.read_salt(home)
+    except PermissionError:  # it is its owner's alone; hashes are checked without it
+        salt = None
+    return Home(told, folder, ledger.read_ledger(home), salt)
 
 
 def _of(home: Path, told: Mapping[str, Any]) -> Path:
@@ -115,6 +119,8 @@ def _ledger_differs(home: Home) -> Iterator[str]:
         return
     entry, model = home.entries[number - 1], told["model"]
     line = f"{ledger.LEDGER}: line {number}"
+    if len(entry.ids) != told["request"]["count"]:
+        yield f"{line} has {len(entry.ids)} ids, the receipt {told['request']['count']}"
     if entry.receipt_sha256 != told["receipt_sha256"]:
         yield f"{line} tells of another receipt"
     if ledger.ids_sha256(entry.ids) != told["request"]["ids_sha256"]:
@@ -137,7 +143,8 @@ def _ids_differ(salt: bytes, home: Home, ids: list[str]) -> list[str]:
 
 def _contents_differ(told: Mapping[str, Any], folder: Path) -> Iterator[str]:
     """Whether the files, which are those of the receipt, hold what it says that they hold."""
-    if digest(json.loads((folder / "config.json").read_text())) != told["config_sha256"]:
+    config = json.loads((folder / "config.json").read_text())
+    if digest(config) != told["config_sha256"] or config["method"]["name"] != told["method"]:
         yield "config.json: it is not the configuration of the receipt"
     weights = _weights(load(folder / "model")[0])
     if weights_sha256(weights) != told["model"]["after"]["tree_sha256"]:
@@ -173,7 +180,7 @@ def check_evidence(home: Home, source: Source, spec: ModelSpec, before: ArrayTre
     started = None if before is None else measure(_state(spec, before), source, index, size)
     then, now = home.told["evidence"], evidence(started, after, source.class_names)
     now["remain_seen"] = then.get("remain_seen")  # which of the remaining rows the method saw is not written down
-    differs = [f"evidence: {line}" for line in _differences(then, now, now["rows"])]
+    differs = [f"evidence: {line}" for line in _differences(then, now, _counts(after))]
     if differs or not claim:
         return differs
     if before is None or started is None:
@@ -223,8 +230,16 @@ def rows_of(home: Home, source: Source) -> dict[str, np.ndarray]:
       ConfigError: if some of them are no longer in the data.
     """
     number, told = home.told["request"]["number"], rows.read(home.folder)
-    row_of, entries = _row_of(home, source), home.entries[: number - 1]
-    names = {"forget": home.entries[number - 1].ids, "remain": told["remain"], "held_out": told["test"]}
+    row_of, held_out_part = _row_of(home, source), config_of(home).data.held_out
+    names = {"forget": list(home.entries[number - 1].ids), **told.measured}
+    if num_earlier := home.told["evidence"]["rows"].get("earlier", 0):
+        earlier = [name for name in ledger.forgotten(home.entries[: number - 1]) if name in row_of]
+        names["earlier"] = earlier + ["gone"] * (num_earlier - len(earlier))
+    every = [name for wanted in names.values() for name in wanted if name != "gone"]
+    used = {*told.held_out["validation"], *told.held_out["reserve"]}
+    strange = set(told.measured["held_out"]).difference(told.held_out["test"])
+    if strange or used.intersection(every) or len(set(every)) < len(every):
+        raise ledger.LedgerError(f"{rows.ROWS}: rows are measured twice, or were used for something else")
     index = {}
     for which, wanted in names.items():
         if gone := sum(name not in row_of for name in wanted):
@@ -233,9 +248,8 @@ def rows_of(home: Home, source: Source) -> dict[str, np.ndarray]:
                 " allowed: the data as they were, or --hashes, which needs none"
             )
         index[which] = np.array(sorted(row_of[name] for name in wanted), np.int64)
-    earlier = [name for name in ledger.forgotten(entries) if name in row_of]
-    if earlier and "earlier" in home.told["evidence"]["rows"]:
-        index["earlier"] = np.array(sorted(row_of[name] for name in earlier), np.int64)
+        if held_out_part == "test" and ((index[which] >= source.num_train) != (which == "held_out")).any():
+            raise ledger.LedgerError(f"{rows.ROWS}: {which} rows are in the wrong part of the data")
     return index
 
 
@@ -255,25 +269,38 @@ def _state(spec: ModelSpec, weights: ArrayTree) -> UnlearnState:
     return make_state(spec.apply_fn, rest.pop("params"), rest, SGD, jax.random.key(0))
 
 
-def _differences(then: Any, now: Any, num_rows: Mapping[str, int], name: str = "") -> list[str]:
+def _counts(told: Mapping[str, Any]) -> dict[str, int]:
+    """Rows of each set, and of each class of it."""
+    counts = {name: len(one.labels) for name, one in told.items()}
+    for name in ("remain", "held_out"):
+        for label, count in zip(*np.unique(told[name].labels, return_counts=True), strict=True):
+            counts[f"{name} of {label}"] = int(count)
+    return counts
+
+
+def _differences(then: Any, now: Any, num_rows: Mapping[str, int], name: str = "", label: Any = None) -> list[str]:
     """What differs; figures of a model before that is gone are passed over."""
     if now is None and (name == "before" or name.endswith(("remain 0", "held_out 0"))):
         return []
     if isinstance(then, dict) and isinstance(now, dict) and set(then) == set(now):
-        here = now["rows"] if "rows" in now else num_rows  # of a class: its own
-        return [line for key in then for line in _differences(then[key], now[key], here, f"{name} {key}".strip())]
+        here = now.get("label", label)
+        return [
+            line for key in then for line in _differences(then[key], now[key], num_rows, f"{name} {key}".strip(), here)
+        ]
     if isinstance(then, list) and isinstance(now, list) and len(then) == len(now):
         pairs = enumerate(zip(then, now, strict=True))
-        return [line for i, pair in pairs for line in _differences(*pair, num_rows, f"{name} {i}")]
+        return [line for i, pair in pairs for line in _differences(*pair, num_rows, f"{name} {i}", label)]
     if isinstance(then, float) and isinstance(now, float):
-        close = abs(then - now) <= 1.001 * _one_row(name, num_rows)
+        close = abs(then - now) <= 1.001 * _one_row(name, num_rows, label)
         return [] if close else [f"{name} was {then:g}, is {now:g}"]
     return [] if then == now else [f"{name} was {then!r}, is {now!r}"]
 
 
-def _one_row(name: str, num_rows: Mapping[str, int]) -> float:
-    """What one row counts in a figure."""
-    sets = [of for of in num_rows if of in name] or list(num_rows)
-    if "attack" in name:  # compares two sets
-        sets = ["earlier" if "earlier" in name else "forget", "held_out"]
-    return (1 if name.rstrip(" 0123456789").endswith("auc") else 100) / max(1, min(num_rows[of] for of in sets))
+def _one_row(name: str, num_rows: Mapping[str, int], label: Any) -> float:
+    """What one row counts in a figure; those of a class are told in whole points."""
+    [which] = [one for one in ("forget", "remain", "held_out", "earlier", "attack", "chance_ks") if one in name][:1]
+    if label is not None:
+        return 1 + 100 / num_rows[f"{which} of {label}"]
+    sets = ["earlier" if "earlier" in name else "forget", "held_out"] if "attack" in name else [which]
+    unit = 1 if name.rstrip(" 0123456789").endswith("auc") else 100
+    return unit / min(num_rows.get(of, 1000) for of in sets)

@@ -238,6 +238,7 @@ def _take_steps(
 
 
 def _keep_best(run: Run, distance: float) -> None:
-    if run.history.best_distance is None or distance < run.history.best_distance:
+    # Not "<": what is not finite is never kept where something else is.
+    if run.history.best_distance is None or (np.isfinite(distance) and not distance >= run.history.best_distance):
         run.history.best_distance, run.history.best_step = distance, run.step
         run.best = jax.tree.map(jnp.copy, run.state)

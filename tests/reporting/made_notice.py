@@ -53,7 +53,6 @@ def made_receipt(earlier=True, before=True):
         row = {
             "label": label,
             "name": name,
-            "rows": {"remain": 150, "held_out": 90},
             "forgotten": (9, 8, 14, 31, 12, 16, 7, 10, 6, 7)[label],
         }
         shown["classes"].append(row | {n: [round(100 * r / of, 6) for r in right] for n, (right, of) in counts.items()})

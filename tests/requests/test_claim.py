@@ -86,6 +86,17 @@ def test_rows_of_a_class_without_a_held_out_row_are_not_passed_over_in_silence()
     assert "it cannot be shown for 100 of 300 forgotten rows" in line
 
 
+def test_of_few_rows_nothing_can_be_shown():
+    few = lambda told: {**told, "forget": told["forget"].at(np.arange(19))}  # noqa: E731
+    assert "it cannot be shown of 19 rows: at least 20 are needed" in judge(few(BEFORE), few(model(2.0)), 1.0).findings
+
+
+def test_held_out_rows_that_were_trained_on_do_not_make_forgotten_ones_look_forgotten():
+    """Nothing is forgotten: strangers are known as well as members now, and so are the rows that stay."""
+    after = {**BEFORE, "held_out": normal(400, 3.5, 51), "remain": normal(300, 3.5, 52, right=1.0)}
+    assert any(line.startswith("nothing was forgotten of these rows") for line in judge(BEFORE, after, 1.0).findings)
+
+
 def test_both_sides_count_alike():
     much, little = (judge(BEFORE, model(2.0 + d, seed=50), 1.0).numbers["ks"] for d in (0.9, -0.9))
     limit = judge(BEFORE, model(2.0, seed=50), 1.0).numbers["ks_limit"]

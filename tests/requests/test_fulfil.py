@@ -123,6 +123,10 @@ def test_what_is_wrong_is_found_before_anything_is_written(tmp_path, source, spe
         (Request(settings, ids[:160], home), "all training rows are to be forgotten"),
         (Request(settings, ids[:3], home, key=tmp_path / "bad.pem"), "--sign"),
         (Request(_without_rate(settings), ids[:3], home), "has no learning rate to look for"),
+        (
+            Request(_sized(settings), ids[:3], home),
+            "config.data.train_size: 100, and which rows those are would change",
+        ),
         (Request(_recorded(settings), ids[:3], home), "config.method.name: 'amnesiac' needs to have recorded"),
         (Request(_auto(settings), ids[:3], home), "nothing says which rows the weights never saw"),
         (Request(_scored(settings), ids[:3], home), "config.eval_every: 2 needs validation rows"),
@@ -132,6 +136,10 @@ def test_what_is_wrong_is_found_before_anything_is_written(tmp_path, source, spe
             fulfil(request, data, spec, original)
         assert said in str(caught.value)
         assert not home.exists()
+
+
+def _sized(settings):
+    return dataclasses.replace(settings, data=dataclasses.replace(settings.data, train_size=100))
 
 
 def _recorded(settings):
@@ -166,18 +174,20 @@ def test_a_request_that_was_stopped_goes_on_to_the_same_model(tmp_path, source, 
     def stopped(*args, **kwargs):
         raise InterruptedError
 
-    for step in ("make_result", "_receipt", "seal"):
+    for step in ("make_result", "_receipt", "seal", "files_sha256"):
         with monkeypatch.context() as patch:
             patch.setattr(module, step, stopped)
             with pytest.raises(InterruptedError):
                 fulfil(request, source, spec, original)
         assert not (request.home / "ledger.jsonl").exists()
+        (request.home / "request-1" / "receipt.json.partial").write_text("{")  # stopped while it was written
     with pytest.raises(ConfigError, match="holds a request under way with other ids or settings"):
         fulfil(request._replace(ids=ids[:29]), source, spec, original)
     done = fulfil(request, source, spec, original)
     undisturbed = json.loads((home / "request-1" / "receipt.json").read_text())
     assert done.is_new and done.receipt["model"] == undisturbed["model"]
     assert done.receipt["evidence"] == undisturbed["evidence"]
+    assert check_hashes(open_home(done.folder / "receipt.json")) == []
     assert not list(request.home.rglob("work"))
     # stopped after its line in the ledger: what is left of the work goes with the next command
     (request.home / "request-1" / "work").mkdir()
@@ -242,7 +252,6 @@ def test_held_out_rows_stay_so_whatever_else_is_deleted(home, source, ids):
         source, images=source.images[left], labels=source.labels[left], ids=source.ids[left], num_train=120
     )
     whole, now = (plan(Request(request_settings(), ids[50:60], home), data) for data in (source, smaller))
-    assert len(smaller.ids) == 220
     for part in ("validation", "test", "reserve", "remain"):
         before = set(source.ids[getattr(whole.splits, part)]) & set(smaller.ids)
         assert set(smaller.ids[getattr(now.splits, part)]) == before and before, part
@@ -330,3 +339,21 @@ def test_weights_in_half_precision_are_measured_as_they_are_written(tmp_path, so
     more = fulfil(Request(settings, ids[30:40], tmp_path / "out"), source, spec)
     assert (more.folder / "weights" / "mine.msgpack").exists()
     assert check_hashes(open_home(more.folder / "receipt.json")) == []
+
+
+def test_a_weights_file_that_is_not_there_is_found_before_the_run(home, source, ids):
+    settings = dataclasses.replace(request_settings(), weights="none.msgpack")
+    with pytest.raises(ConfigError, match="config.weights: 'none.msgpack' is not there; allowed: a file, or unset"):
+        plan(Request(settings, ids[50:60], home), source)
+
+
+def test_what_is_handed_out_says_nothing_finer_than_a_row(tmp_path, source, spec, original, ids):
+    """The search knows more digits, and keeps them in its own file."""
+    done = fulfil(Request(request_settings(), ids[:8], tmp_path / "out"), source, spec, original)
+    curve = json.loads((done.folder / "calibration.json").read_text())
+    trial = curve["trials"][curve["chosen"]]
+    unlike = trial["looks"][trial["best"]]["unlike"]
+    assert unlike % 12.5 > 1e-3  # else the test says nothing
+    assert f"({round(unlike / 12.5) * 12.5:.1f} points apart" in done.receipt["calibration"]
+    report = (done.folder / "report.html").read_text()
+    assert f"{unlike:.1f} points apart" not in report and f">{unlike:.1f}<" not in report

@@ -72,7 +72,7 @@ def test_any_character_changed_breaks_the_chain(home):
 
 def test_a_ledger_that_is_no_text_is_said(home):
     (home / "ledger.jsonl").write_bytes(b"\xff\xfe")
-    with pytest.raises(ledger.LedgerError, match="is no text"):
+    with pytest.raises(ledger.LedgerError, match="cannot be read as text"):
         ledger.read_ledger(home)
     (home / "salt").write_bytes(b"\xff" * 64)
     with pytest.raises(ledger.LedgerError, match="is no salt"):

@@ -12,7 +12,16 @@ from ltu_jax.requests import receipt
 from ltu_jax.setting import ConfigError
 
 pytestmark = pytest.mark.smoke
-BODY = {"schema": 1, "request": {"number": 1, "count": 2}, "evidence": {"after": {"attack_auc": [0.5, 0.4, 0.6]}}}
+BODY = {
+    "schema": 1,
+    "request": {"number": 1, "count": 2, "repeated": 0, "ids_sha256": "a", "previous": "b"},
+    "model": {"before": {"tree_sha256": "c", "file_sha256": None}, "after": {"tree_sha256": "d"}},
+    "method": "ltu",
+    "evidence": {"rows": {}, "classes": [], "after": {"attack_auc": [0.5, 0.4, 0.6]}},
+    "config_sha256": "e",
+    "code": {"sha256": "f"},
+    "files": dict.fromkeys(receipt.ALWAYS, "g"),
+}
 
 
 def pem(key):
@@ -54,7 +63,7 @@ def test_any_byte_of_a_signed_receipt_that_changes_a_value_is_found(key):
 
 def test_a_receipt_made_up_whole_has_a_seal_but_not_the_signature(key, tmp_path):
     path, public = key
-    made_up = receipt.seal({**BODY, "request": {"number": 1, "count": 3}})
+    made_up = receipt.seal({**BODY, "request": {**BODY["request"], "count": 3}})
     assert receipt.seal_broken(made_up) == []
     assert receipt.seal_broken(made_up, public) == ["signature: there is none"]
     other = tmp_path / "other.pem"
@@ -120,3 +129,33 @@ def test_what_is_no_receipt_is_refused(tmp_path):
             (tmp_path / "receipt.json").write_text(content)
         with pytest.raises(ConfigError, match="receipt: .*allowed: a receipt.json"):
             receipt.read(tmp_path / "receipt.json")
+
+
+def _without(path):
+    told = json.loads(json.dumps(receipt.seal(BODY)))
+    *above, last = path
+    inner = told
+    for name in above:
+        inner = inner[name]
+    del inner[last]
+    return told
+
+
+@pytest.mark.parametrize(
+    "path",
+    [("signature",), ("code",), ("model", "after"), ("request", "number"), ("files", "config.json"), ("method",)],
+    ids=".".join,
+)
+def test_a_receipt_that_lacks_something_is_none_whatever_its_seal(tmp_path, path):
+    file = tmp_path / "receipt.json"
+    file.write_text(json.dumps(receipt.seal(BODY)))
+    assert receipt.read(file)["request"]["count"] == 2
+    told = _without(path)
+    body = {name: value for name, value in told.items() if name not in ("receipt_sha256", "signature")}
+    made_up = receipt.seal(body) if path != ("signature",) else told
+    file.write_text(json.dumps(made_up))
+    with pytest.raises(ConfigError, match="is no receipt of schema 1"):
+        receipt.read(file)
+    file.write_text(json.dumps(receipt.seal(BODY) | {"receipt_sha256": 3}))
+    with pytest.raises(ConfigError, match="is no receipt of schema 1"):
+        receipt.read(file)

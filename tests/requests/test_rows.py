@@ -46,44 +46,51 @@ def test_of_very_many_remaining_rows_some_are_measured():
     assert abs(found.mean() - splits.remain.mean()) < 300  # from everywhere
 
 
+def recorded_of(splits, source, last=None):
+    return rows.record(splits, {"remain": splits.remain[:7], "held_out": splits.test}, source, SALT, last)
+
+
 def test_what_is_written_is_read_and_names_nobody(tmp_path):
     source, splits = made_source(395), made_splits()
-    told = rows.as_json(splits, rows.to_measure(splits, np.zeros(0, np.int64), 0.5, 0), source, SALT)
-    (tmp_path / "rows.json").write_text(json.dumps(told))
-    assert rows.read(tmp_path) == told and set(told) == {"validation", "test", "reserve", "remain"}
-    assert told["test"] == sorted(salted(SALT, [f"id{i}" for i in splits.test]))
+    told = recorded_of(splits, source)
+    (tmp_path / "rows.json").write_text(json.dumps(told._asdict()))
+    assert rows.read(tmp_path) == told and set(told.held_out) == {"validation", "test", "reserve"}
+    assert told.held_out["test"] == sorted(salted(SALT, [f"id{i}" for i in splits.test]))
+    assert told.measured["remain"] == sorted(salted(SALT, [f"id{i}" for i in splits.remain[:7]]))
     assert "id3" not in str(told)
-    for content in ("{}", "[]", "\xff", '{"test": 3}'):
+    for content in ("{}", "[]", "\xff", '{"held_out": 3}'):
         (tmp_path / "rows.json").write_bytes(content.encode("latin-1"))
         with pytest.raises(LedgerError, match="rows.json cannot be read"):
             rows.read(tmp_path)
 
 
-def test_a_held_out_row_keeps_its_part_and_a_new_one_has_that_of_the_cut():
+def test_a_held_out_row_keeps_its_part_and_one_that_came_later_has_none():
     source, then = made_source(395), made_splits()
-    recorded = rows.as_json(then, {"remain": then.remain}, source, SALT)
+    last = recorded_of(then, source)
     order = np.random.default_rng(0).permutation(np.arange(305, 395))
     gone = order[5:]  # five held-out rows are no longer there, and all others were cut otherwise
     now = dataclasses.replace(then, validation=gone[:30], test=gone[30:60], reserve=gone[60:])
-    kept = rows.kept_apart(now, source, SALT, recorded, {}, "test")
+    kept = rows.kept_apart(now, source, SALT, last, {}, "test")
     for part in rows.HELD_OUT:
         np.testing.assert_array_equal(getattr(kept, part), np.setdiff1d(getattr(then, part), order[:5]))
-    more = made_source(396)
-    now = dataclasses.replace(then, test=np.r_[then.test, 395])
-    np.testing.assert_array_equal(rows.kept_apart(now, more, SALT, recorded, {}, "test").test, now.test)
+    # what was held out once is so when it is back, whatever was there in between
+    assert recorded_of(kept, source, last).held_out == last.held_out
+    # a row that the model was trained on, moved to the test part
+    moved = dataclasses.replace(then, remain=then.remain[1:], test=np.r_[then.test, then.remain[0]])
+    np.testing.assert_array_equal(rows.kept_apart(moved, source, SALT, last, {}, "test").test, then.test)
     with pytest.raises(ConfigError, match="config.data: 1 rows that were trained on count as held out now"):
-        rows.kept_apart(now, more, SALT, recorded, {}, "train")
+        rows.kept_apart(moved, source, SALT, last, {}, "train")
 
 
 def test_rows_that_change_sides_are_refused():
     source, then = made_source(395), made_splits()
-    recorded = rows.as_json(then, {"remain": then.remain}, source, SALT)
+    last = recorded_of(then, source)
     trained = dataclasses.replace(then, remain=np.r_[then.remain, then.test[:3]], test=then.test[3:])
     with pytest.raises(ConfigError, match="config.data: 3 rows that were held out count as trained on now"):
-        rows.kept_apart(trained, source, SALT, recorded, {}, "test")
+        rows.kept_apart(trained, source, SALT, last, {}, "test")
     back = dataclasses.replace(then, forget=then.forget[1:], test=np.r_[then.test, 0])
     with pytest.raises(ConfigError, match="1 rows that earlier requests forgot count as held out now"):
-        rows.kept_apart(back, source, SALT, recorded, set(salted(SALT, ["id0"])), "test")
+        rows.kept_apart(back, source, SALT, last, set(salted(SALT, ["id0"])), "test")
     none = dataclasses.replace(then, test=then.test[:0])
     with pytest.raises(ConfigError, match="none of the test rows is left"):
-        rows.kept_apart(none, source, SALT, recorded, {}, "test")
+        rows.kept_apart(none, source, SALT, last, {}, "test")

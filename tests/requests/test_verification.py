@@ -114,13 +114,15 @@ def findings_of_forged(home, change):
 def test_evidence_that_was_made_up_is_found_by_computing_it_anew(home, source, spec, original):
     def flatter(body):
         body["evidence"]["after"]["attack_auc"][0] = 0.9
+        body["evidence"]["classes"][1]["held_out"][1] += 30.0
         body["evidence"]["after"]["held_out_accuracy"][0] += 10
         body["evidence"]["rows"]["forget"] = 31
 
     found = check_receipt(forged(home, flatter), source, spec, original, claim=False)
     text = " ".join(found)
     assert "evidence: rows forget was 31, is 30" in found
-    assert "after attack_auc 0 was 0.9" in text and "after held_out_accuracy 0 was" in text and len(found) == 3
+    assert "after attack_auc 0 was 0.9" in text and "after held_out_accuracy 0 was" in text
+    assert "classes 1 held_out 1 was" in text and len(found) == 4
 
 
 def test_evidence_on_other_data_is_found(home, source, spec, original):
@@ -152,7 +154,8 @@ def test_which_rows_they_were_is_known_from_what_was_written_under_the_salt(made
     np.testing.assert_array_equal(index["held_out"], splits.test)
     assert np.isin(index["remain"], splits.remain).all()
     # rows that come later, or another order of the data, have no say
-    order = np.random.default_rng(0).permutation(len(source.ids))
+    rng = np.random.default_rng(0)
+    order = np.r_[rng.permutation(source.num_train), rng.permutation(np.arange(source.num_train, len(source.ids)))]
     other = dataclasses.replace(source, images=source.images[order], labels=source.labels[order], ids=source.ids[order])
     again = rows_of(open_home(home / "request-1" / "receipt.json"), other)
     assert all(set(other.ids[again[name]]) == set(source.ids[index[name]]) for name in index)
@@ -160,6 +163,46 @@ def test_which_rows_they_were_is_known_from_what_was_written_under_the_salt(made
     assert opened.folder == home / "request-1"
     with pytest.raises(ledger.LedgerError, match="nobody can tell which rows"):
         rows_of(opened._replace(salt=None), source)
+
+
+@pytest.mark.parametrize("change", ["trained", "twice", "calibration"])
+def test_rows_that_cannot_be_held_out_are_no_evidence(home, source, spec, original, change):
+    """An operator who writes down rows that look better, and seals everything anew."""
+    path = home / "request-1" / "rows.json"
+    told = json.loads(path.read_text())
+    wanted = {
+        "trained": lambda: told["measured"]["remain"],
+        "twice": lambda: told["measured"]["held_out"][:20] * 2,
+        "calibration": lambda: told["held_out"]["validation"],
+    }[change]()
+    told["measured"]["held_out"] = wanted
+    if change == "trained":
+        told["held_out"]["test"], told["measured"]["remain"] = wanted, []
+    path.write_text(json.dumps(told))
+    forged_path = forged(home, lambda body: body.update(files=receipt.files_sha256(home / "request-1")))
+    with pytest.raises(
+        ledger.LedgerError, match=r"rows.json: (rows are measured twice|held_out rows are in the wrong)"
+    ):
+        check_receipt(forged_path, source, spec, original)
+
+
+def test_hashes_are_checked_by_whoever_may_not_read_the_salt(home, monkeypatch):
+    def refused(home):
+        raise PermissionError
+
+    monkeypatch.setattr(ledger, "read_salt", refused)
+    assert findings(home) == []
+
+
+def test_earlier_rows_that_are_gone_are_said_too(home, source, spec, original):
+    more = [str(name) for name in source.ids[30:40]]
+    done = fulfil(Request(request_settings(trials=0), more, home), source, spec, original)
+    left = np.arange(5, len(source.ids))
+    smaller = dataclasses.replace(
+        source, images=source.images[left], labels=source.labels[left], ids=source.ids[left], num_train=155
+    )
+    with pytest.raises(ConfigError, match="5 of the 30 earlier rows .* are no longer in the data"):
+        rows_of(open_home(done.folder / "receipt.json"), smaller)
 
 
 def test_a_model_before_that_is_another_one_is_found(home, source, spec, original):
@@ -180,6 +223,8 @@ def test_a_model_before_that_is_another_one_is_found(home, source, spec, origina
         (lambda body: body.update(config_sha256="a" * 64), "config.json: it is not the configuration of the receipt"),
         (lambda body: body["model"]["after"].update(tree_sha256="a" * 64), "model: it is not the one of the receipt"),
         (lambda body: body["request"].update(ids_sha256="a" * 64), "line 1 has other ids than the receipt"),
+        (lambda body: body["request"].update(count=99), "line 1 has 30 ids, the receipt 99"),
+        (lambda body: body.update(method="retrain"), "config.json: it is not the configuration of the receipt"),
     ],
 )
 def test_a_receipt_sealed_anew_must_still_fit_what_lies_there(home, change, said):

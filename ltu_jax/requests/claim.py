@@ -29,7 +29,7 @@ FEWEST = 20
 """Forgotten rows below which nothing can be shown: a bootstrap of few rows knows of no chance."""
 RESAMPLES = 1000
 RATES = (
-    "the claim's test refused 100 of 100 fakes and 6 of 100 genuine unlearnings of 90 digits; docs/forget-my-data.md"
+    "the claim's test refused 109 of 110 fakes and 6 of 100 genuine unlearnings of 90 digits; docs/forget-my-data.md"
 )
 """How often it is wrong, as counted by ``experiments/evidence_power.py``."""
 

@@ -1,8 +1,12 @@
 """Unlearning methods, one algorithm a file; a name with a colon is the user's own."""
 
+import dataclasses
+import functools
 from collections.abc import Callable
 from typing import Any
 
+from ltu_jax.attackers.bank import Bank
+from ltu_jax.config import Training
 from ltu_jax.methods import (
     amnesiac,
     bad_teacher,
@@ -44,6 +48,10 @@ METHODS: dict[str, Callable[[Any, Parts], Method]] = {
 def build_method(settings: Any, parts: Parts) -> Method:
     """The method that ``settings.name`` names, built from its settings.
 
+    Of built-in methods equal settings on the same model give the same ``sample`` and ``step``, compiled once in a
+    process however many runs there are: arrays, such as attackers, come to them through what ``init`` puts into the
+    context.
+
     Args:
       settings: one of ``config.METHOD_CONFIGS``.
       parts: the model, its features, the attackers.
@@ -56,4 +64,32 @@ def build_method(settings: Any, parts: Parts) -> Method:
     """
     if ":" in settings.name:
         return import_reference(settings.name, "config.method.name")(settings, parts)
-    return METHODS[settings.name](settings, parts)
+    method = METHODS[settings.name](settings, parts)
+    shared = _shared(
+        type(settings),
+        tuple(tuple(x) if isinstance(x, list) else x for x in dataclasses.astuple(settings)),
+        None if parts.training is None else dataclasses.astuple(parts.training),
+        None if parts.bank is None else parts.bank.names,
+        parts.updates is not None,
+        (parts.apply_fn, parts.num_classes, parts.init_params, parts.features, parts.augment),
+    )
+    return method._replace(sample=shared.sample, step=shared.step)
+
+
+@functools.lru_cache(maxsize=64)
+def _shared(
+    kind: type, settings: tuple, training: tuple | None, attackers: tuple | None, is_recorded: bool, model: tuple
+) -> Method:
+    """A method whose parts are without their arrays: its steps are those of every method with the same structure."""
+    apply_fn, num_classes, init_params, features, augment = model
+    parts = Parts(
+        apply_fn,
+        num_classes,
+        init_params,
+        features,
+        None if attackers is None else Bank({}, attackers),
+        {} if is_recorded else None,
+        None if training is None else Training(*training),
+        augment,
+    )
+    return METHODS[kind(*settings).name](kind(*settings), parts)

@@ -68,14 +68,15 @@ def test_what_cannot_be_imported_is_named():
         build_method(LTU(name="test_base:nothing"), Parts(SPEC.apply_fn, 4))
 
 
-def built(name):
-    """The method of a configuration, small; two epochs, that the counts are whole."""
+def built(name, build=build_method, arrays=2):
+    """The method of a configuration, small; two epochs, that the counts are whole. ``arrays`` makes the attackers."""
     settings = METHOD_CONFIGS[name]()
     small = {"batch_size": 12, "epochs": 2.0}
     settings = dataclasses.replace(settings, **{n: v for n, v in small.items() if hasattr(settings, n)})
-    recipe, updates = Training(epochs=2, batch_size=12), by_hand.original().params
-    bank = init_bank(jax.random.key(2), ("sorted", "metrics"), by_hand.C)
-    return build_method(settings, by_hand.parts(bank=bank, training=recipe, updates=updates))
+    recipe = Training(epochs=2, batch_size=12)
+    updates = jax.tree.map(lambda x: x * arrays / 2, by_hand.original().params)
+    bank = init_bank(jax.random.key(arrays), ("sorted", "metrics"), by_hand.C)
+    return build(settings, by_hand.parts(bank=bank, training=recipe, updates=updates))
 
 
 def images_of(draw, name):
@@ -100,6 +101,24 @@ def test_every_configuration_builds_and_its_cost_counts_the_images_that_it_draws
 
 def test_every_method_has_a_configuration():
     assert {METHOD_CONFIGS[name]().name for name in METHOD_CONFIGS} == set(METHODS)
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_equal_settings_share_their_steps_and_other_arrays_count_all_the_same(name):
+    """Compiled once in a process; steps that kept what the first was built from would ask the first one's attackers."""
+    first, second = built(name), built(name, arrays=3)
+    alone = built(name, METHODS[METHOD_CONFIGS[name]().name], arrays=3)
+    assert second.step is first.step and second.sample is first.sample
+    ends = []
+    for method in (second, alone, first):
+        state, context = method.init(jax.random.key(1), by_hand.original(), by_hand.VISIBLE)
+        if num_steps := min(3, method.num_steps(by_hand.VISIBLE)):
+            steps = compile_steps(method.sample, method.step, state, context, by_hand.VISIBLE, num_steps)
+            state, _ = steps(state, context, by_hand.VISIBLE)
+        ends.append(jax.tree.map(np.asarray, (state.params, state.model_state)))
+    chex.assert_trees_all_equal(*ends[:2])
+    if name in ("ltu", "amnesiac"):
+        assert not np.array_equal(ends[0][0]["w1"], ends[2][0]["w1"])
 
 
 @pytest.mark.parametrize("name", METHODS)

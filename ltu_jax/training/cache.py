@@ -66,20 +66,24 @@ def cached_numbers(directory: Path | None, kind: str, key: Any, make: Callable[[
     path = None if directory is None else _path(directory, kind, key).with_suffix(".json")
     if path is not None and agreed(path.exists):
         try:
-            entry = json.loads(path.read_text())
-            value = entry["value"]
+            text = path.read_text()
+            value = json.loads(text)["value"]
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise CheckpointError(f"{path} cannot be read ({error}); delete it to make it anew") from error
-        if entry.get("sha256") != digest(value):
+        if text != _entry(value, key):
             raise CheckpointError(f"{path} is damaged: it does not match its checksum; delete it to make it anew")
         return value
     value = make()
     if path is not None and writes_files():
         path.parent.mkdir(parents=True, exist_ok=True)
         partial = path.with_suffix(f".partial{os.getpid()}")
-        partial.write_text(json.dumps({"value": value, "sha256": digest(value), "key": key}))
+        partial.write_text(_entry(value, key))
         os.replace(partial, path)
     return value
+
+
+def _entry(value: dict[str, Any], key: Any) -> str:
+    return json.dumps({"value": value, "sha256": digest(value), "key": key})
 
 
 def _path(directory: Path, kind: str, key: Any) -> Path:

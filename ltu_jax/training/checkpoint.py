@@ -1,5 +1,8 @@
-"""Checkpoints by Orbax, each with a checksum over its leaves: Orbax does not notice flipped bytes."""
+"""Checkpoints by Orbax, each with a checksum over its leaves and its files: Orbax does not notice flipped bytes."""
 
+import logging
+import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -8,7 +11,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from ltu_jax.interop.orbax_folder import tree_sha256
+from ltu_jax.data.devices import agreed, writes_files
+from ltu_jax.interop.orbax_folder import damage, seal, tree_sha256
 from ltu_jax.types import ArrayTree
 
 KEPT = 2
@@ -20,8 +24,17 @@ class CheckpointError(RuntimeError):
 
 def save(path: Path, tree: ArrayTree, metadata: dict[str, Any]) -> None:
     """Writes a tree of nested dicts of JAX arrays and JSON-ready metadata; the folder appears whole or not at all."""
-    ocp = _orbax()
-    ocp.save(path.absolute(), tree, overwrite=True, custom_metadata={**metadata, "tree_sha256": tree_sha256(tree)})
+    partial, old = (path.with_name(f"{path.name}.{word}") for word in ("partial", "old"))
+    metadata = {**metadata, "tree_sha256": tree_sha256(tree)}
+    _orbax().save(partial.absolute(), tree, overwrite=True, custom_metadata=metadata)
+    if writes_files():
+        seal(partial)
+        shutil.rmtree(old, ignore_errors=True)
+        if path.exists():
+            os.rename(path, old)
+        os.rename(partial, path)
+        shutil.rmtree(old, ignore_errors=True)
+    agreed(lambda: True)  # the others may read it from here on
 
 
 def load(path: Path) -> tuple[ArrayTree, dict[str, Any]]:
@@ -32,11 +45,15 @@ def load(path: Path) -> tuple[ArrayTree, dict[str, Any]]:
     """
     ocp = _orbax()
     here = jnp.zeros(()).sharding  # onto the devices there are now, not those that wrote it
+    if not path.is_dir():
+        raise CheckpointError(f"{path} is not there")
+    if why := damage(path):
+        raise CheckpointError(f"{path} is damaged: {why}; delete it to make it anew")
     try:
         described = ocp.metadata(path.absolute())
         template = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=here), described.metadata)
         tree, metadata = ocp.load(path.absolute(), template), dict(described.custom_metadata or {})
-    except Exception as error:  # Orbax raises a dozen types for a missing or truncated file
+    except Exception as error:  # Orbax raises a dozen types for what it cannot read
         raise CheckpointError(f"{path} cannot be read ({_first_line(error)}); delete it to make it anew") from error
     return _verified(path, tree, metadata), metadata
 
@@ -63,6 +80,8 @@ class StepCheckpoints:
         """Saves ``tree`` as of ``step`` and waits until it is on disk."""
         # `tree` may be donated by the very next step, so nothing is left to a background thread.
         self._checkpointer.save(step, tree, custom_metadata={**metadata, "tree_sha256": tree_sha256(tree)})
+        if writes_files():
+            seal(self._directory / str(step))
 
     def load(self, step: int, template: ArrayTree) -> tuple[ArrayTree, dict[str, Any]]:
         """The tree of ``step``, in the structure of ``template``.
@@ -84,8 +103,14 @@ class StepCheckpoints:
 
 @contextmanager
 def open_checkpoints(directory: Path) -> Iterator[StepCheckpoints]:
-    """The step checkpoints under ``directory``, which is made if needed."""
+    """The step checkpoints under ``directory``, which is made if needed; damaged ones are named and dropped first."""
     ocp = _orbax()
+    steps = [path for path in directory.iterdir() if path.name.isdigit()] if directory.is_dir() else []
+    for path in sorted(steps, key=lambda path: int(path.name)) if writes_files() else ():
+        if why := damage(path):
+            logging.getLogger(__name__).warning("%s is damaged (%s): going on without it", path, why)
+            shutil.rmtree(path)
+    agreed(lambda: True)
     policy = ocp.training.preservation_policies.LatestN(KEPT)
     every = ocp.training.save_decision_policies.FixedIntervalPolicy(1)
     with ocp.training.Checkpointer(

@@ -1,10 +1,15 @@
 """What is saved comes back bit for bit, or not at all."""
 
+import json
+import shutil
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from ltu_jax.interop.orbax_folder import seal
+from ltu_jax.training import checkpoint
 from ltu_jax.training.checkpoint import CheckpointError, load, open_checkpoints, save, tree_sha256
 
 pytestmark = pytest.mark.smoke
@@ -31,24 +36,30 @@ def assert_same(ours, theirs):
         assert np.asarray(a).tobytes() == np.asarray(b).tobytes()
 
 
-def payloads(path):
-    """The files that hold the arrays."""
-    return [
-        file for file in path.rglob("*") if file.is_file() and file.parent.name == "d" and file.stat().st_size > 2000
-    ]
+HARM = {
+    "truncated": lambda raw: raw[: len(raw) // 2],
+    "flipped": lambda raw: raw[:-1] + bytes(byte ^ 1 for byte in raw[-1:]),
+    "emptied": lambda raw: b"",
+    "longer": lambda raw: raw + b"\0",
+    "deleted": None,
+}
 
 
-def flip_a_byte_that_nobody_notices(path, read):
-    """Flips bytes of the largest payload until one is read without Orbax's complaint."""
-    file = max(payloads(path), key=lambda file: file.stat().st_size)
-    sound = file.read_bytes()
-    for at in range(len(sound) // 2, len(sound), 37):
-        file.write_bytes(sound[:at] + bytes([sound[at] ^ 1]) + sound[at + 1 :])
-        with pytest.raises(CheckpointError) as error:
-            read()
-        if "do not match its checksum" in str(error.value):
-            return str(error.value)
-    raise AssertionError("Orbax noticed every flipped byte by itself")
+def harmed(folder):
+    """Each file of a folder, harmed in each way; it is as it was in the end."""
+    files = [path for path in sorted(folder.rglob("*")) if path.is_file()]
+    assert len(files) > 5
+    for path in files:
+        sound = path.read_bytes()
+        for harm in HARM.values():
+            if harm is None:
+                path.unlink()
+            elif harm(sound) == sound:  # empty already
+                continue
+            else:
+                path.write_bytes(harm(sound))
+            yield path
+            path.write_bytes(sound)
 
 
 def test_what_is_saved_comes_back_bit_for_bit_with_its_metadata(tmp_path):
@@ -69,28 +80,48 @@ def test_what_a_device_wrote_that_is_not_here_can_be_read(tmp_path):
     [sharding] = (tmp_path / "x").rglob("_sharding")  # as a GPU would have left it
     assert "TFRT_CPU_0" in sharding.read_text() or "cpu:0" in sharding.read_text()
     sharding.write_text(sharding.read_text().replace("TFRT_CPU_0", "cuda:0").replace("cpu:0", "cuda:0"))
+    seal(tmp_path / "x")
     assert_same(tree(), load(tmp_path / "x")[0])
 
 
-def test_a_flipped_byte_is_found_and_the_checkpoint_named(tmp_path):
+def test_harm_to_any_file_is_seen_and_the_checkpoint_named(tmp_path):
     save(tmp_path / "x", one_leaf(), {})
-    message = flip_a_byte_that_nobody_notices(tmp_path / "x", lambda: load(tmp_path / "x"))
-    assert message.startswith(f"{tmp_path / 'x'} is damaged") and "\n" not in message
-
-
-# Orbax abandons reads when one fails, and now and then they complain of it once they are collected.
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-def test_a_missing_file_is_found_and_the_checkpoint_named(tmp_path):
-    for name in ("payload", "_METADATA", "_CHECKPOINT_METADATA", "manifest.ocdbt"):
-        path = tmp_path / name
-        save(path, one_leaf(), {})
-        for file in payloads(path) if name == "payload" else path.rglob(name):
-            file.unlink()
+    for path in harmed(tmp_path / "x"):
         with pytest.raises(CheckpointError) as error:
-            load(path)
-        assert str(error.value).startswith(f"{path} ") and "\n" not in str(error.value)
-    with pytest.raises(CheckpointError, match="nowhere cannot be read"):
+            load(tmp_path / "x")
+        told = str(error.value)
+        assert told.startswith(f"{tmp_path / 'x'} is damaged: {path.relative_to(tmp_path / 'x')} ") and "\n" not in told
+    assert_same(one_leaf(), load(tmp_path / "x")[0])
+    (tmp_path / "x" / "more").write_text("")
+    with pytest.raises(CheckpointError, match="x is damaged: more was altered"):
+        load(tmp_path / "x")
+    with pytest.raises(CheckpointError, match="nowhere is not there"):
         load(tmp_path / "nowhere")
+
+
+def test_what_is_loaded_is_what_was_given_whatever_the_files_say(tmp_path):
+    """Files that are as they were written, of which Orbax makes other numbers."""
+    save(tmp_path / "x", one_leaf(), {})
+    [about] = (tmp_path / "x").rglob("_CHECKPOINT_METADATA")
+    told = json.loads(about.read_text())
+    told["custom_metadata"]["tree_sha256"] = "0" * 64
+    about.write_text(json.dumps(told))
+    seal(tmp_path / "x")
+    with pytest.raises(CheckpointError, match="its contents do not match its checksum"):
+        load(tmp_path / "x")
+
+
+def test_a_save_that_was_stopped_leaves_what_was_there(tmp_path, monkeypatch):
+    save(tmp_path / "x", tree(0), {})
+    for step in ("seal", "writes_files"):
+        with monkeypatch.context() as patch:
+            patch.setattr(checkpoint, step, lambda *a: (_ for _ in ()).throw(InterruptedError))
+            with pytest.raises(InterruptedError):
+                save(tmp_path / "x", tree(1), {})
+        assert_same(tree(0), load(tmp_path / "x")[0])
+    save(tmp_path / "x", tree(1), {})
+    assert_same(tree(1), load(tmp_path / "x")[0])
+    assert [path.name for path in tmp_path.iterdir()] == ["x"]
 
 
 @pytest.mark.parametrize(
@@ -138,12 +169,29 @@ def test_a_saved_step_survives_that_its_buffers_are_donated(tmp_path):
         assert_same(with_key(1), checkpoints.load(1, with_key(0))[0])
 
 
-def test_a_damaged_step_is_found_and_named(tmp_path):
+def test_steps_go_on_from_the_newest_that_is_intact_and_say_so(tmp_path, caplog):
+    with open_checkpoints(tmp_path / "steps") as checkpoints:
+        for step in (3, 5):
+            checkpoints.save(step, one_leaf(), {})
+    for path in harmed(tmp_path / "steps" / "5"):
+        harmed_copy = tmp_path / "copy"
+        shutil.copytree(tmp_path / "steps", harmed_copy)
+        caplog.clear()
+        with open_checkpoints(harmed_copy) as checkpoints:
+            assert checkpoints.latest_step() == 3, path
+            assert_same(one_leaf(), checkpoints.load(3, one_leaf())[0])
+            checkpoints.save(5, one_leaf(), {})
+            assert checkpoints.latest_step() == 5
+        assert f"{harmed_copy / '5'} is damaged (" in caplog.text and "going on without it" in caplog.text
+        shutil.rmtree(harmed_copy)
+    with open_checkpoints(tmp_path / "steps") as checkpoints:
+        assert checkpoints.latest_step() == 5
+
+
+def test_a_step_that_was_not_sealed_was_not_written_to_its_end(tmp_path, monkeypatch):
     with open_checkpoints(tmp_path) as checkpoints:
         checkpoints.save(3, one_leaf(), {})
-        message = flip_a_byte_that_nobody_notices(tmp_path / "3", lambda: checkpoints.load(3, one_leaf()))
-        assert message.startswith(f"{tmp_path / '3'} is damaged")
-        for file in payloads(tmp_path / "3"):
-            file.unlink()
-        with pytest.raises(CheckpointError, match="3 cannot be read"):
-            checkpoints.load(3, one_leaf())
+        monkeypatch.setattr(checkpoint, "seal", lambda folder: None)
+        checkpoints.save(4, one_leaf(), {})
+    with open_checkpoints(tmp_path) as checkpoints:
+        assert checkpoints.latest_step() == 3 and not (tmp_path / "4").exists()

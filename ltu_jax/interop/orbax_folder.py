@@ -6,9 +6,7 @@ to be read. A folder is rewritten by saving the tree anew where it was and copyi
 single arrays would leave the old ones in the files, which Orbax only ever appends to.
 """
 
-import hashlib
 import json
-import os
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,12 +16,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ltu_jax.setting import ConfigError, digest
+from ltu_jax.interop.sealing import SEAL, seal, tree_sha256
+from ltu_jax.setting import ConfigError
 from ltu_jax.types import ArrayTree
 
 _TREE, _ABOUT = "_METADATA", "_CHECKPOINT_METADATA"
-SEAL = "files.json"
-"""Names every file of a finished checkpoint of ours with its hash: Orbax does not notice a flipped byte."""
 _AROUND = (_ABOUT, "orbax.checkpoint", "commit_success.txt", SEAL)
 """Files that are no part of a tree, where the tree lies in the folder itself."""
 
@@ -34,51 +31,6 @@ class Opened(NamedTuple):
     room: Path  # where the tree lies: the folder, or a folder in it
     tree: ArrayTree  # arrays of the types that were saved, numbers and strings
     handler: Any  # that saves such a tree in the same format
-
-
-def tree_sha256(tree: ArrayTree) -> str:
-    """Hash over path, dtype, shape and bytes of every leaf; PRNG keys count by their data."""
-    hashed = hashlib.sha256()
-    for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
-        if isinstance(leaf, jax.Array) and jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
-            leaf = jax.random.key_data(leaf)
-        leaf = np.asarray(leaf)
-        hashed.update(f"{jax.tree_util.keystr(path)}{leaf.dtype}{leaf.shape}".encode())
-        hashed.update(np.ascontiguousarray(leaf).tobytes())
-    return hashed.hexdigest()
-
-
-def seal(folder: Path) -> None:
-    """Writes down the hash of every file of a folder; what has no such file was not written to its end."""
-    files = _hashes(folder)
-    partial = folder / f"{SEAL}.partial"
-    partial.write_text(json.dumps({"files": files, "sha256": digest(files)}))
-    os.replace(partial, folder / SEAL)
-
-
-def damage(folder: Path) -> str | None:
-    """What is wrong with a folder that ``seal`` has sealed, in a few words; None where it is as it was."""
-    try:
-        told = json.loads((folder / SEAL).read_text())
-        files = told["files"]
-    except FileNotFoundError:
-        return f"{SEAL} is missing: it was not written to its end"
-    except (OSError, ValueError, KeyError, TypeError):
-        return f"{SEAL} cannot be read"
-    if told != {"files": files, "sha256": digest(files)}:
-        return f"{SEAL} was altered"
-    now = _hashes(folder)
-    wrong = [name for name in sorted({*files, *now}) if files.get(name) != now.get(name)]
-    return f"{wrong[0]} {'is missing' if wrong[0] not in now else 'was altered'}" if wrong else None
-
-
-def _hashes(folder: Path) -> dict[str, str]:
-    out = {}
-    for path in sorted(folder.rglob("*")):
-        if path.is_file() and path.name not in (SEAL, f"{SEAL}.partial"):
-            with path.open("rb") as file:
-                out[path.relative_to(folder).as_posix()] = hashlib.file_digest(file, "sha256").hexdigest()
-    return out
 
 
 def read(path: Path, field: str) -> dict[str, np.ndarray]:

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from ltu_jax.data.devices import agreed, writes_files
-from ltu_jax.interop.orbax_folder import damage, seal, tree_sha256
+from ltu_jax.interop.sealing import damage, seal, tree_sha256
 from ltu_jax.types import ArrayTree
 
 KEPT = 2

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ltu_jax.interop.orbax_folder import seal
+from ltu_jax.interop.sealing import seal
 from ltu_jax.training import checkpoint
 from ltu_jax.training.checkpoint import CheckpointError, load, open_checkpoints, save, tree_sha256
 

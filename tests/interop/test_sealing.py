@@ -1,0 +1,53 @@
+"""A folder that names its files with their hashes: what is changed is found and named."""
+
+import hashlib
+import json
+
+import pytest
+
+from ltu_jax.interop.sealing import damage, file_sha256, files_sha256, seal
+
+pytestmark = pytest.mark.smoke
+
+
+@pytest.fixture
+def folder(tmp_path):
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "a").write_bytes(b"abc")
+    (tmp_path / "empty").write_bytes(b"")
+    return tmp_path
+
+
+def test_hashes_are_those_of_the_bytes_by_path(folder):
+    wanted = {"empty": hashlib.sha256(b"").hexdigest(), "in/a": hashlib.sha256(b"abc").hexdigest()}
+    assert files_sha256(folder) == wanted and file_sha256(folder / "in" / "a") == wanted["in/a"]
+    assert list(files_sha256(folder, lambda path: path.name == "a")) == ["in/a"]
+
+
+@pytest.mark.parametrize(
+    ("harm", "said"),
+    [
+        (lambda folder: (folder / "in" / "a").write_bytes(b"abd"), "in/a was altered"),
+        (lambda folder: (folder / "empty").unlink(), "empty is missing"),
+        (lambda folder: (folder / "more").write_bytes(b""), "more was altered"),
+        (lambda folder: (folder / "files.json").unlink(), "files.json is missing: it was not written to its end"),
+        (lambda folder: (folder / "files.json").write_text("{"), "files.json cannot be read"),
+        (lambda folder: (folder / "files.json").write_text("[]"), "files.json cannot be read"),
+    ],
+)
+def test_harm_is_named(folder, harm, said):
+    seal(folder)
+    assert damage(folder) is None and not list(folder.glob("*.partial"))
+    harm(folder)
+    assert damage(folder) == said
+
+
+def test_a_seal_that_was_changed_with_a_file_is_found_by_its_own_hash(folder):
+    seal(folder)
+    told = json.loads((folder / "files.json").read_text())
+    (folder / "in" / "a").write_bytes(b"abd")
+    told["files"]["in/a"] = file_sha256(folder / "in" / "a")
+    (folder / "files.json").write_text(json.dumps(told))
+    assert damage(folder) == "files.json was altered"
+    seal(folder)
+    assert damage(folder) is None

@@ -3,7 +3,6 @@
 It says of itself what it does not show; the figures are those of the receipt, and no verdict is added to them.
 """
 
-import datetime
 import math
 from collections.abc import Mapping, Sequence
 from html import escape
@@ -12,33 +11,18 @@ from typing import Any
 import numpy as np
 
 from ltu_jax.reporting import markup, notice_plots, table
+from ltu_jax.reporting.notice_words import (
+    METHODS,
+    OWN_METHOD,
+    count_of,
+    images,
+    paragraphs,
+    percent,
+    signed,
+    were,
+    when,
+)
 
-METHODS = {
-    "ltu": "Its weights were changed in small steps so that programs which try to tell images it was trained on from"
-    " others no longer pick out the images to be forgotten, and so that its answers on images that stay are kept.",
-    "retrain": "A new model was trained from nothing, on images that stay alone.",
-    "partial_retrain": "A new model was trained from nothing, on images that stay alone, with less work than before.",
-    "finetune": "It was trained further on images that stay alone, so that what it knew of the others fades.",
-    "random_label": "It was trained further, with labels drawn at random on the images to be forgotten and with the"
-    " right ones on images that stay.",
-    "gradient_ascent": "Its weights were changed so that its answers on the images to be forgotten became worse.",
-    "amnesiac": "What the images to be forgotten changed in its weights had been recorded, and was taken back.",
-    "amnesiac_relabel": "It was trained further, with wrong labels on the images to be forgotten and with the right"
-    " ones on images that stay.",
-    "fisher": "Its weights were blurred with noise, most of all those that images that stay need least.",
-    "ssd": "Those of its weights that matter far more for the images to be forgotten than for all others were made"
-    " smaller.",
-    "bad_teacher": "It was trained to answer like a model that knows nothing on the images to be forgotten, and as it"
-    " did before on images that stay.",
-    "salun": "Those of its weights that matter most for the images to be forgotten were trained further, with labels"
-    " drawn at random on these images and with the right ones on images that stay.",
-    "neggrad_plus": "Its weights were changed so that its answers on the images to be forgotten became worse, and so"
-    " that its answers on images that stay are kept.",
-    "scrub": "Its weights were changed so that its answers on the images to be forgotten moved away from what they"
-    " were, and so that its answers on images that stay are kept.",
-}
-"""What each method did to the model, in one sentence."""
-OWN_METHOD = "Its weights were changed by a method that who runs the model wrote."
 MARKED = 5.0
 """Points lost from which a class is marked."""
 AT_FIRST = 20
@@ -83,7 +67,7 @@ def render_notice(
         _short(receipt),
         _asked(receipt),
         _done(receipt, calibration),
-        _cost(receipt["evidence"]),
+        _cost(receipt),
         _look(receipt["evidence"], confidence, changed or ()),
         _attack(receipt["evidence"]),
         _limits(receipt),
@@ -105,27 +89,27 @@ def _short(receipt: Mapping[str, Any]) -> str:
     if receipt["method"] == "retrain":
         limits = "What this does not show stands in part 6."
     facts = [
-        ("Images to be forgotten", str(receipt["request"]["count"]), _when(receipt["time"]["finished"])),
+        ("Images to be forgotten", str(receipt["request"]["count"]), when(receipt["time"]["finished"])),
         ("The attacker is right, of 100 cases", hits, "50 is guessing; see part 5"),
         ("Right answers, of 100 images never shown", right, "what it cost; see part 3"),
     ]
-    return markup.section("In short", markup.facts(facts), _paragraphs(goal, verdict, limits))
+    return markup.section("In short", markup.facts(facts), paragraphs(goal, verdict, limits))
 
 
 def _asked(receipt: Mapping[str, Any]) -> str:
     request, time = receipt["request"], receipt["time"]
     count, repeated = request["count"], request["repeated"]
-    asked = f"It was asked that the model forget {_images(count)} that it was trained on."
+    asked = f"It was asked that the model forget {images(count)} that it was trained on."
     again = (
-        f"{_are(repeated, 'further id')} named in the request that an earlier request had forgotten already;"
+        f"{were(repeated, 'further id')} named in the request that an earlier request had forgotten already;"
         " nothing was done for those."
     )
     return markup.section(
         "1. What was asked",
-        _paragraphs(
+        paragraphs(
             f"{asked} This is request number {request['number']} on this model.",
             again if repeated else "No image was asked for that an earlier request had forgotten already.",
-            f"The work began on {_when(time['started'])} and ended on {_when(time['finished'])}."
+            f"The work began on {when(time['started'])} and ended on {when(time['finished'])}."
             " When the request itself came in is not known to the program.",
             "The images are not named here. Part 7 has a fingerprint of their ids, their names in the data: who"
             " holds the list can check that it is the same.",
@@ -139,14 +123,14 @@ def _done(receipt: Mapping[str, Any], calibration: Mapping[str, Any] | None) -> 
     why = receipt.get("calibration")
     return markup.section(
         "2. What was done to the model",
-        _paragraphs(
+        paragraphs(
             f"What a model knows lies in its weights, a long list of numbers. {method} The method is called"
             f" {receipt['method']}. The change itself took {took}."
         ),
         "<h3>How hard to forget, and why</h3>",
         _chosen(calibration) if calibration is not None else "",
         _quoted(why) if why else "",
-        "" if why or calibration else _paragraphs("How hard to forget was set by hand. No other strength was tried."),
+        "" if why or calibration else paragraphs("How hard to forget was set by hand. No other strength was tried."),
     )
 
 
@@ -160,7 +144,7 @@ def _chosen(calibration: Mapping[str, Any]) -> str:
             lines.append(markup.row(f"Try {number + 1}", [size, "failed", "-", "-"]))
             continue
         best = looks[trial["best"]]
-        lost = _signed(-notice_plots.points_lost(best, calibration["original"]))
+        lost = signed(-notice_plots.points_lost(best, calibration["original"]))
         name = f"Try {number + 1}" + ("<span class='note'>chosen</span>" if number == chosen else "")
         lines.append(markup.row(name, [size, str(len(looks)), f"{best['unlike']:.1f}", lost]))
     svg = notice_plots.tries_curve(calibration)
@@ -177,9 +161,9 @@ def _chosen(calibration: Mapping[str, Any]) -> str:
     )
     return "\n".join(
         [
-            _paragraphs(
+            paragraphs(
                 "Forgetting too little leaves traces. Forgetting too hard damages the model. So the program tried"
-                f" {_count(len(trials), 'step size')} (how far each step moves the weights), stopped now and then"
+                f" {count_of(len(trials), 'step size')} (how far each step moves the weights), stopped now and then"
                 " to look, and kept the moment at which the images to be forgotten looked most like images that the"
                 f" model was never shown. Moments that lost more than {tolerance:g} points of accuracy counted less.",
                 f"The moment taken lost more than these {tolerance:g} points: no better one was found." if over else "",
@@ -201,18 +185,19 @@ def _quoted(why: str) -> str:
     )
 
 
-def _cost(shown: Mapping[str, Any]) -> str:
+def _cost(receipt: Mapping[str, Any]) -> str:
+    shown = receipt["evidence"]
     rows = shown["rows"]
     names = {"remain_accuracy": "Images that stay", "held_out_accuracy": "Images never shown"}
     return markup.section(
         "3. What it cost",
-        _paragraphs(
-            f"Of 100 images, how many does the model name rightly? Measured on {_images(rows['remain'])} that stay and"
-            f" on {_images(rows['held_out'])} that it was never shown. "
+        paragraphs(
+            f"Of 100 images, how many does the model name rightly? Measured on {images(rows['remain'])} that stay and"
+            f" on {images(rows['held_out'])} that it was never shown. "
             + (
                 "The second line is the stricter one: the images that stay were in use while the model was made to"
                 " forget, the others had no part in it."
-                if shown["remain_seen"]
+                if receipt["remain_seen"]
                 else "The model had learned from the images that stay, but none of those measured here was in use"
                 " while it was made to forget."
             ),
@@ -248,7 +233,7 @@ def _classes(shown: Mapping[str, Any]) -> str:
     first = markup.table(heads, lines[:AT_FIRST], caption)
     rest = markup.table(heads, lines[AT_FIRST:], "") if lines[AT_FIRST:] else ""
     if rest:
-        rest = f"<details><summary>The other {_count(len(lines) - AT_FIRST, 'class')}</summary>\n{rest}\n</details>"
+        rest = f"<details><summary>The other {count_of(len(lines) - AT_FIRST, 'class')}</summary>\n{rest}\n</details>"
     what = "<p>A class is one of the names that the model can give to an image.</p>"
     return f"<h3>Class by class</h3>\n{what}\n{first}\n{rest}"
 
@@ -275,7 +260,7 @@ def _class_cell(pair: Sequence[float | None]) -> str:
         return "no image"
     if before is None:
         return f"{after:.1f}"
-    return f"{before:.1f} &rarr; {after:.1f}<small>{_signed(after - before)}</small>"
+    return f"{before:.1f} &rarr; {after:.1f}<small>{signed(after - before)}</small>"
 
 
 def _look(
@@ -297,7 +282,7 @@ def _look(
     )
     return markup.section(
         "4. How the forgotten images look to the model",
-        _paragraphs(
+        paragraphs(
             "A model is not made to fail on the images it forgets. A model that was never shown them would still get"
             " many of them right, as it does with other images that it was never shown. That is the aim: the images to"
             " be forgotten should look to it like those.",
@@ -317,7 +302,7 @@ def _thumbnails(shown: Mapping[str, Any], changed: Sequence[tuple[str, np.ndarra
     figures = []
     for name, pixels, label, before, after in changed:
         kind = str(names.get(label, label))
-        sure = f"{_percent(before)} &rarr; {_percent(after)}"
+        sure = f"{percent(before)} &rarr; {percent(after)}"
         caption = f"<code>{escape(str(name))}</code><br>{escape(kind)}<br>{sure}"
         figures.append(markup.figure(markup.image(pixels, f"{name}, {kind}"), caption))
     return (
@@ -356,14 +341,14 @@ def _attack(shown: Mapping[str, Any]) -> str:
         " once in twenty times, and more still where the classes are mixed unevenly. For that reason it has no range."
     )
     alone = (
-        f"Of {_images(shown['not_compared'])} to be forgotten nothing can be said here: no image never shown is of"
+        f"Of {images(shown['not_compared'])} to be forgotten nothing can be said here: no image never shown is of"
         " their class."
         if shown["not_compared"]
         else ""
     )
     return markup.section(
         "5. What an attacker can still tell",
-        _paragraphs(
+        paragraphs(
             "An attacker is somebody who can ask the model for answers and wants to know which images it was trained"
             " on. The weakness that this uses: models tend to be surer of images they have seen.",
             "The test: shown one forgotten image and one never-seen image, the attacker points at the one that the"
@@ -375,7 +360,7 @@ def _attack(shown: Mapping[str, Any]) -> str:
             " known worse than images never shown, and that gives them away just as much.",
         ),
         markup.figure(notice_plots.hits_ranges(bars), f"Dots: measured. Bars: {level}.", "single"),
-        _paragraphs(cutoff, alone),
+        paragraphs(cutoff, alone),
         _earlier(shown, level),
     )
 
@@ -385,8 +370,8 @@ def _earlier(shown: Mapping[str, Any], level: str) -> str:
     if "earlier_attack_auc" not in after:
         return ""
     knew = f", before it {_hits(before['earlier_attack_auc'], level)}" if before else ""
-    return "<h3>Images of earlier requests</h3>\n" + _paragraphs(
-        f"The {_images(shown['rows']['earlier'])} that earlier requests had forgotten were measured again, to see"
+    return "<h3>Images of earlier requests</h3>\n" + paragraphs(
+        f"The {images(shown['rows']['earlier'])} that earlier requests had forgotten were measured again, to see"
         f" whether this request brought them back. After it the attacker points at such an image"
         f" {_hits(after['earlier_attack_auc'], level)}{knew}.",
         _verdict(shown, "earlier_attack_auc", "the images of earlier requests"),
@@ -445,7 +430,7 @@ def _check(receipt: Mapping[str, Any]) -> str:
     ]
     return markup.section(
         "7. How to check this",
-        _paragraphs(
+        paragraphs(
             "Beside this file lies receipt.json. It holds the tables of parts 3 and 4, the figures of part 5, and a"
             " fingerprint (SHA-256) of every file of the request, this page among them: one letter changed anywhere is"
             " found. If the operator signed it, it also shows who made it. Without a signature it could have been made"
@@ -472,7 +457,7 @@ def _figures(shown: Mapping[str, Any], names: Mapping[str, str]) -> str:
     lines = []
     for name, words in names.items():
         then, now = (before or {}).get(name), after[name]
-        change = "-" if then is None else _signed(now[0] - then[0])
+        change = "-" if then is None else signed(now[0] - then[0])
         lines.append(markup.row(words, [_figure_cell(then), _figure_cell(now), change]))
     caption = f"Percent, with the {shown['level']:g} % range below (see part 6); the change is in points."
     return markup.table(("", "before", "after", "change"), lines, caption)
@@ -510,40 +495,3 @@ def _from_to(shown: Mapping[str, Any], name: str, words: Any) -> str:
     """``before → after``, or what is after alone."""
     now = words(shown["after"][name][0])
     return f"{words(shown['before'][name][0])} → {now}" if shown["before"] else now
-
-
-def _paragraphs(*texts: str) -> str:
-    """Plain text, escaped here; empty ones are left out."""
-    return "\n".join(f"<p>{escape(text)}</p>" for text in texts if text)
-
-
-def _when(time: str) -> str:
-    """A time as people write it; as it stands where it is none."""
-    try:
-        at = datetime.datetime.fromisoformat(time)
-    except (TypeError, ValueError):
-        return str(time)
-    return f"{at.day} {at:%B %Y}, {at:%H:%M} {at:%Z}".strip()
-
-
-def _count(number: int, one: str) -> str:
-    plural = f"{one}es" if one.endswith("s") else f"{one}s"
-    return f"{number} {one if number == 1 else plural}"
-
-
-def _images(number: int) -> str:
-    return _count(number, "image")
-
-
-def _are(number: int, one: str) -> str:
-    return f"{_count(number, one)} {'was' if number == 1 else 'were'}"
-
-
-def _signed(change: float) -> str:
-    """Points with their sign, and a minus as wide as a plus."""
-    told = f"{change:+.1f}".replace("-", "−")
-    return "0.0" if told[1:] == "0.0" else told
-
-
-def _percent(share: float | None) -> str:
-    return "-" if share is None else f"{100 * share:.0f} %"

@@ -15,7 +15,6 @@ def made_receipt(earlier=True, before=True):
         "fewest": 5,
         "not_compared": 0,
         "chance_ks": 13.2,
-        "remain_seen": True,
         "before": {
             "forget_accuracy": [99.166667, 97.5, 100.0],
             "forget_confidence": [97.204871, 95.911314, 98.341702],
@@ -78,6 +77,7 @@ def made_receipt(earlier=True, before=True):
         " of accuracy the one at which the forget rows look most like held-out rows (5.6 points apart, 0.3 lost)",
         "guidance": "original",
         "evidence": shown,
+        "remain_seen": True,
         "warnings": [],
         "code": {
             "commit": "dc79a5619fd6",

@@ -12,7 +12,7 @@ from made_notice import CLASSES, made_calibration, made_confidence, made_images,
 from PIL import Image
 
 from ltu_jax.methods import METHODS
-from ltu_jax.reporting import notice, notice_plots
+from ltu_jax.reporting import notice, notice_plots, notice_words
 from ltu_jax.reporting.notice import render_notice
 
 
@@ -109,14 +109,14 @@ def test_one_image_is_one_and_no_id_is_repeated():
 
 @pytest.mark.parametrize("name", METHODS)
 def test_every_method_is_told_in_one_sentence(name):
-    told = notice.METHODS[name]
+    told = notice_words.METHODS[name]
     assert told.endswith(".") and told.count(". ") == 0
     assert f"{told} The method is called {name}." in part(rendered(method=name), 2)
 
 
 def test_a_method_of_ones_own_is_told_as_such():
     told = part(rendered(method="mine.methods:build"), 2)
-    assert notice.OWN_METHOD in told and "called mine.methods:build" in told
+    assert notice_words.OWN_METHOD in told and "called mine.methods:build" in told
 
 
 def test_how_hard_to_forget_has_every_try_and_the_one_chosen(page):

@@ -51,7 +51,8 @@ def run(args: argparse.Namespace, seed: int) -> dict[str, Any]:
     from sweeping.configuring import configure
 
     from ltu_jax.reporting.terminal import progress_for
-    from ltu_jax.requests.fulfil import Request, fulfil, request_config
+    from ltu_jax.requests.fulfil import fulfil
+    from ltu_jax.requests.plan import Request, request_config
     from ltu_jax.unlearning.making import Maker
     from ltu_jax.unlearning.problem import cut, load
     from ltu_jax.unlearning.result import now, provenance

@@ -34,10 +34,6 @@ def define_flags() -> None:
     processes.define_flags()
 
 
-HOME = ("ledger.jsonl", "salt", "lock", "ledger.partial", "salt.partial")
-"""What a folder of requests holds beside them."""
-
-
 class Job(NamedTuple):
     """One run and its folder."""
 
@@ -74,17 +70,18 @@ def _main_request(config: Config) -> int:
     workdir = Path(flags.FLAGS.workdir or f"runs/{config.data.name}-requests")
     _check_writable("--workdir", workdir)
     _check_writable("--cache", cache := Path(flags.FLAGS.cache or workdir.parent / "cache"))
+    from ltu_jax.requests.ledger import FILES, LedgerError
+
     others = (
         [path.name for path in workdir.iterdir() if path.absolute() != cache.absolute()] if workdir.exists() else []
     )
-    if strange := [name for name in others if name not in HOME and not name.startswith("request-")]:
+    if strange := [name for name in others if name not in FILES and not name.startswith("request-")]:
         raise ConfigError(
             f"--workdir: {str(workdir)!r} holds {strange[0]!r}, no request; allowed: a folder of requests"
         )
     logging.set_verbosity(logging.ERROR)
     processes.use_devices(config)
 
-    from ltu_jax.requests.ledger import LedgerError
     from ltu_jax.training.checkpoint import CheckpointError
     from ltu_jax.unlearning.saving import WrongRunError
 
@@ -98,7 +95,8 @@ def _main_request(config: Config) -> int:
 def _request(config: Config, workdir: Path, cache: Path) -> int:
     from ltu_jax.data.splits import read_ids, remain_subset
     from ltu_jax.reporting.terminal import print_request
-    from ltu_jax.requests.fulfil import Fulfilled, Request, carry_out, load_given, plan, request_config
+    from ltu_jax.requests.fulfil import fulfil
+    from ltu_jax.requests.plan import Fulfilled, Request, load_given, plan, request_config
     from ltu_jax.unlearning.estimate import estimate
     from ltu_jax.unlearning.problem import Loaded
 
@@ -127,7 +125,7 @@ def _request(config: Config, workdir: Path, cache: Path) -> int:
         f" {len(splits.test)} for the evidence",
         file=sys.stderr,
     )
-    done = carry_out(request, todo, source, spec, weights, cache=cache, progress=progress)
+    done = fulfil(request, source, spec, weights, todo=todo, cache=cache, progress=progress)
     print_request(done.receipt, done.folder, done.is_new)
     return 0
 

@@ -103,7 +103,8 @@ def test_a_receipt_is_checked_where_the_files_lie_now(tmp_path, monkeypatch, cap
 
     from ltu_jax import config
     from ltu_jax.data.sources import load_source
-    from ltu_jax.requests.fulfil import Request, fulfil, load_given, request_config
+    from ltu_jax.requests.fulfil import fulfil
+    from ltu_jax.requests.plan import Request, load_given, request_config
 
     toy, first = mlp.toy_source(num_rows=60, num_test=30), tmp_path / "first"
     (first / "data").mkdir(parents=True)

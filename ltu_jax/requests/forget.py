@@ -10,8 +10,10 @@ import jax.numpy as jnp
 
 from ltu_jax.config import Config, resolve
 from ltu_jax.models.build import ModelSpec
-from ltu_jax.requests.fulfil import Request, fulfil, last_model, request_config
+from ltu_jax.requests.fulfil import fulfil
 from ltu_jax.requests.ledger import read_ledger
+from ltu_jax.requests.models import last_model
+from ltu_jax.requests.plan import Request, request_config
 from ltu_jax.types import ApplyFn, ArrayTree, Progress, Source, silent
 
 

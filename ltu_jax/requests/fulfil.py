@@ -5,159 +5,36 @@ request. The second request starts from the first one's model; rows of earlier r
 The line in the ledger is the last thing written: until then the same command goes on where it was stopped.
 """
 
-import contextlib
-import dataclasses
 import json
 import os
 import shutil
-from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ltu_jax.config import Config
 from ltu_jax.data.splits import remain_subset
 from ltu_jax.interop.weights import load_weights, save_weights
 from ltu_jax.methods import build_method
 from ltu_jax.models.build import ModelSpec
 from ltu_jax.reporting.notice import render_notice
 from ltu_jax.requests import ledger, rows
-from ltu_jax.requests.calibration import Calibrated, calibrate, check_calibration
+from ltu_jax.requests.calibration import Calibrated, calibrate
 from ltu_jax.requests.measures import evidence, measure
-from ltu_jax.requests.receipt import RECEIPT, SCHEMA, WORK, code_sha256, files_sha256, path_sha256, private_key, seal
+from ltu_jax.requests.models import last_model, weights_of
+from ltu_jax.requests.plan import Fulfilled, Plan, Request, plan, read_json
+from ltu_jax.requests.receipt import RECEIPT, SCHEMA, WORK, code_sha256, files_sha256, path_sha256, seal
 from ltu_jax.setting import ConfigError, digest, to_dict
-from ltu_jax.training.checkpoint import load, save, tree_sha256
-from ltu_jax.types import ArrayTree, Progress, Source, Splits, UnlearnState, silent
+from ltu_jax.training.checkpoint import save, tree_sha256
+from ltu_jax.types import ArrayTree, Progress, Source, UnlearnState, silent
 from ltu_jax.unlearning.evidence import changed_most
 from ltu_jax.unlearning.loop import run_unlearning
 from ltu_jax.unlearning.making import Maker
-from ltu_jax.unlearning.problem import Loaded, Problem, check_scoring, cut, held_out_part, load_model, prepare
+from ltu_jax.unlearning.problem import Loaded, Problem, prepare
 from ltu_jax.unlearning.result import make_result, now
 from ltu_jax.unlearning.saving import History, Saving
-
-LOCK = "lock"
-MAY_CHANGE = ("data_dir", "table", "memory_map", "stream", "augment", "remain_fraction", "skip_unreadable")
-"""Of ``config.data``, what a later request may say otherwise: all else says which rows the model was trained on."""
-
-
-class Request(NamedTuple):
-    """What was asked, and where."""
-
-    config: Config  # resolved; see ``request_config``
-    ids: Sequence[str]
-    home: Path
-    key: Path | None = None  # signs the receipt
-    show_images: bool = False  # whether the report may show images that were to be forgotten
-
-
-class Fulfilled(NamedTuple):
-    """A request that was carried out."""
-
-    number: int
-    folder: Path
-    receipt: dict[str, Any]
-    result: dict[str, Any]
-    repeated: int  # ids that earlier requests had forgotten
-    is_new: bool  # False where all of them were: nothing was done
-
-
-class Plan(NamedTuple):
-    """A request whose data are read and found right: nothing is written yet."""
-
-    number: int
-    config: Config  # with ``held_out`` decided
-    ids: list[str]  # to be forgotten now
-    salted: list[str]
-    salt: bytes | None  # None where there is none yet
-    repeated: int
-    splits: Splits
-    earlier: np.ndarray  # rows that earlier requests forgot, indices into the source
-    entries: list[ledger.Entry]  # the ledger so far
-    previous: Path | None  # folder of the last request
-    recorded: rows.Recorded | None  # what was written down of its rows
-
-    @property
-    def last_seal(self) -> str:
-        """Seal of the last line of the ledger."""
-        return self.entries[-1].seal if self.entries else ledger.START
-
-
-def request_config(config: Config) -> Config:
-    """The configuration of a request: no Retrain, and the ids say what is forgotten."""
-    data = dataclasses.replace(config.data, forget_kind="ids")
-    evaluation = dataclasses.replace(config.evaluation, num_retrain=0)
-    return dataclasses.replace(config, data=data, evaluation=evaluation)
-
-
-def load_given(config: Config, source: Source, home: Path) -> tuple[ModelSpec, ArrayTree | None]:
-    """The model, and its weights where they are given and there: a later request needs those it left, not the first.
-
-    Raises:
-      ConfigError: as ``load_model``.
-      LedgerError: if the ledger was altered.
-    """
-    if config.weights is not None and not Path(config.weights).exists() and ledger.read_ledger(home):
-        config = dataclasses.replace(config, weights=None)
-    return load_model(config, source)
-
-
-def plan(request: Request, source: Source, given: ArrayTree | None = None) -> Plan | Fulfilled:
-    """What there is to do; ``Fulfilled`` where earlier requests did it all.
-
-    Args:
-      request: what is asked.
-      source: the data.
-      given: the weights that the request is said to be about, ``{"params": ..., **model_state}``; compared with those
-        of the requests before it.
-
-    Raises:
-      ConfigError: if an id cannot be forgotten, or another request is under way.
-      LedgerError: if the ledger or the salt was altered.
-    """
-    home, config = request.home, request.config
-    entries, salt = ledger.read_ledger(home), ledger.read_salt(home)
-    for entry in entries:  # one that was stopped after its line, before it had cleaned up
-        shutil.rmtree(home / f"request-{entry.number}" / WORK, ignore_errors=True)
-    if entries and salt is None:
-        raise ledger.LedgerError(f"{home / ledger.SALT} is missing: without it no earlier id is recognised")
-    number = len(entries) + 1
-    if (left := home / f"request-{number}" / RECEIPT).exists() and not (left.parent / WORK).exists():
-        raise ledger.LedgerError(
-            f"{home / ledger.LEDGER} has no request {number}, whose receipt is there: it lost a line"
-        )
-    done = ledger.forgotten(entries)
-    hashed = dict(zip(request.ids, ledger.salted(salt or b"", request.ids), strict=True))
-    asked = [name for name in hashed if hashed[name] not in done]
-    repeated = len(hashed) - len(asked)
-    if not asked:
-        number = max(done[name] for name in hashed.values())
-        folder = home / f"request-{number}"
-        receipt, result = (_read(folder / name) for name in (RECEIPT, "result.json"))
-        return Fulfilled(number, folder, receipt, result, repeated, False)
-    config = dataclasses.replace(config, data=dataclasses.replace(config.data, held_out=held_out_part(config, source)))
-    _check_config(config)
-    splits, earlier = cut(config, source, asked), np.zeros(0, np.int64)
-    previous, recorded = home / f"request-{number - 1}" if entries else None, None
-    if previous is not None and salt is not None:
-        _check_same_model(config, previous, entries, given)
-        train = splits.train
-        was = np.array([name in done for name in ledger.salted(salt, source.ids[train].tolist())], bool)
-        earlier = np.setdiff1d(train[was], splits.forget)
-        recorded = rows.read(previous)
-        splits = rows.kept_apart(splits, source, salt, recorded, done, config.data.held_out)
-        splits = dataclasses.replace(splits, remain=np.setdiff1d(splits.remain, earlier))
-    if not len(splits.remain):
-        raise ConfigError("--forget: no row is left that remains; allowed: at least one")
-    if config.calibration.trials:
-        check_calibration(config, splits)
-    check_scoring(config, splits)
-    if request.key is not None:
-        private_key(request.key)
-    salted = [hashed[name] for name in asked]
-    return Plan(number, config, asked, salted, salt, repeated, splits, earlier, entries, previous, recorded)
 
 
 def fulfil(
@@ -166,6 +43,7 @@ def fulfil(
     spec: ModelSpec,
     original: ArrayTree | None = None,
     *,
+    todo: Plan | Fulfilled | None = None,
     cache: Path | None = None,
     progress: Progress = silent,
 ) -> Fulfilled:
@@ -176,6 +54,7 @@ def fulfil(
       source: the data: forget rows, remaining rows (a sample is enough), held-out rows.
       spec: the model.
       original: its trained weights ``{"params": ..., **model_state}``; None trains it on the training rows.
+      todo: what ``plan`` said, where it was asked before.
       cache: where originals that are trained here are kept.
       progress: told about every finished step.
 
@@ -187,25 +66,11 @@ def fulfil(
       LedgerError: if ledger or salt were altered.
       FloatingPointError, CheckpointError: as ``run_unlearning``.
     """
-    todo = plan(request, source, original)
+    todo = todo or plan(request, source, original)
     if isinstance(todo, Fulfilled):
         return todo
-    return carry_out(request, todo, source, spec, original, cache=cache, progress=progress)
-
-
-def carry_out(
-    request: Request,
-    todo: Plan,
-    source: Source,
-    spec: ModelSpec,
-    original: ArrayTree | None = None,
-    *,
-    cache: Path | None = None,
-    progress: Progress = silent,
-) -> Fulfilled:
-    """Does what ``plan`` found that there is to do; otherwise as ``fulfil``."""
     started, config, home = now(), todo.config, request.home
-    with locked(home):
+    with ledger.locked(home):
         if ledger.read_ledger(home) != todo.entries:
             raise ConfigError(f"--workdir: {str(home)!r} has got another request meanwhile; allowed: the same again")
         folder = home / f"request-{todo.number}"
@@ -213,7 +78,7 @@ def carry_out(
         if todo.previous is not None:
             original = last_model(home, todo.entries)
         elif original is None:
-            original = _weights(Maker(config, source, spec, cache, progress).original(todo.splits).value)
+            original = weights_of(Maker(config, source, spec, cache, progress).original(todo.splits).value)
         work = folder / WORK
         problem = prepare(config, loaded=Loaded(source, todo.splits, spec, original), cache=work, progress=progress)
         calibrated, state, history = _forget(problem, work, progress)
@@ -225,102 +90,15 @@ def carry_out(
         return Fulfilled(todo.number, folder, receipt, outcome, todo.repeated, True)
 
 
-@contextlib.contextmanager
-def locked(folder: Path) -> Iterator[None]:
-    """Keeps other processes out of a folder, which is made; the system lets go of it when this one ends, however.
-
-    Raises:
-      ConfigError: if another process is in it.
-    """
-    import fcntl
-
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / LOCK).open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise ConfigError(
-                f"--workdir: {str(folder)!r} is in use by another process; allowed: the same again when it has ended"
-            ) from None
-        yield
-
-
-def weights_sha256(weights: ArrayTree) -> str:
-    """Hash of ``{"params": ..., **model_state}``, as receipts name a model."""
-    rest = dict(weights)
-    return tree_sha256({"params": rest.pop("params"), "model_state": rest})
-
-
-def _weights(saved: ArrayTree) -> ArrayTree:
-    return {"params": saved["params"], **saved["model_state"]}
-
-
-def last_model(home: Path, entries: Sequence[ledger.Entry]) -> ArrayTree:
-    """The weights that the last request left, ``{"params": ..., **model_state}``.
-
-    Raises:
-      LedgerError: if they are not those of the ledger.
-      CheckpointError: if they are damaged.
-    """
-    path = home / f"request-{entries[-1].number}" / "model"
-    weights = _weights(load(path)[0])
-    if weights_sha256(weights) != entries[-1].model_sha256:
-        raise ledger.LedgerError(f"{path} is not the model that request {entries[-1].number} left")
-    return weights
-
-
-def _check_config(config: Config) -> None:
-    if getattr(config.method, "recorded_epochs", None) is not None:
-        raise ConfigError(
-            f"config.method.name: {config.method.name!r} needs to have recorded what the rows did in training, before"
-            " anybody asked for them; allowed: another method"
-        )
-    if config.data.train_size is not None and config.data.held_out == "test":
-        raise ConfigError(
-            f"config.data.train_size: {config.data.train_size}, and which rows those are would change when images are"
-            " deleted; allowed: unset, where held-out rows are a part of their own"
-        )
-
-
-def _check_same_model(config: Config, previous: Path, entries: list[ledger.Entry], given: ArrayTree | None) -> None:
-    """Refuses a request on another model than the last one left, or that takes rows it learned from for held out."""
-    if not (previous / "model").is_dir():
-        where = str(previous / "model")
-        raise ConfigError(f"--workdir: {where!r} is not there; allowed: a folder with its last model")
-    before, now = _read(previous / "config.json"), to_dict(config)
-    for told in (before, now):
-        told["data"] = {name: value for name, value in told["data"].items() if name not in MAY_CHANGE}
-        told["seeds"] = {"split": told["seeds"]["split"]}
-    for group in ("data", "model", "seeds"):
-        for name, value in now[group].items():
-            if before[group].get(name) != value:
-                raise ConfigError(
-                    f"config.{group}.{name}: {value!r} where {previous} had {before[group].get(name)!r};"
-                    " allowed: the same, for the request starts from the model of the last one"
-                )
-    if config.weights is not None and not Path(config.weights).exists() and not (previous / "weights").is_dir():
-        raise ConfigError(f"config.weights: {config.weights!r} is not there; allowed: a file, or unset as before")
-    if given is None:
-        return
-    known = {entry.model_sha256 for entry in entries}
-    if (first := previous.parent / "request-1" / RECEIPT).exists():
-        known.add(_read(first)["model"]["before"]["tree_sha256"])
-    if weights_sha256(given) not in known:
-        raise ConfigError(
-            f"config.weights: they are those of another model than {str(previous.parent)!r} is about; allowed: those"
-            " from before the first request, those that the last one left, or another --workdir"
-        )
-
-
 def _begin(request: Request, todo: Plan, folder: Path) -> Plan:
     """Makes salt and folder; a folder that another request began is refused."""
     request.home.mkdir(parents=True, exist_ok=True)
     salt = ledger.read_salt(request.home) or ledger.make_salt(request.home)
-    todo = todo._replace(salt=salt, salted=ledger.salted(salt, todo.ids))
+    todo = todo._replace(salt=salt)
     settings, asked = to_dict(todo.config), ledger.ids_sha256(todo.salted)
     written, named = folder / "config.json", folder / WORK / "ids"
     if written.exists():
-        if _read(written) != settings or not named.exists() or named.read_text() != asked:
+        if read_json(written) != settings or not named.exists() or named.read_text() != asked:
             raise ConfigError(
                 f"--workdir: {str(folder)!r} holds a request under way with other ids or settings;"
                 " allowed: the same again, or delete that folder"
@@ -382,9 +160,9 @@ def _leave(
     before, after = (measure(one, source, measured, config.evaluation.batch_size) for one in (problem.original, state))
     shown = evidence(before, after, source.class_names)
     sampled = remain_subset(todo.splits, known, seed)
-    shown["remain_seen"] = history.rho == 1 or bool(np.isin(measured["remain"], sampled).any())
+    is_seen = history.rho == 1 or bool(np.isin(measured["remain"], sampled).any())
     curve = calibrated and calibrated.as_json(in_rows=len(todo.ids))  # what is handed out
-    receipt = _receipt(todo, problem, state, outcome, shown, curve, started)
+    receipt = _receipt(todo, problem, state, outcome, shown, curve, started) | {"remain_seen": is_seen}
     sure = {"before": before["forget"], "after": after["forget"], "held out": after["held_out"]}
     confidence = {name: told.confidence for name, told in sure.items()}
     changed = changed_most(problem, confidence) if request.show_images else None
@@ -464,18 +242,6 @@ def _receipt(
         "code": {"sha256": code_sha256(), **{n: outcome["provenance"][n] for n in ("commit", "versions", "device")}},
         "time": {"started": started, "finished": now(), "unlearn_s": outcome["time"]["unlearn_s"]},
     }
-
-
-def _read(path: Path) -> dict[str, Any]:
-    """JSON that an earlier command wrote.
-
-    Raises:
-      ConfigError: if it is not there or damaged.
-    """
-    try:
-        return json.loads(path.read_text())
-    except (OSError, ValueError):
-        raise ConfigError(f"--workdir: {str(path)!r} cannot be read; allowed: a folder with all its requests") from None
 
 
 def _write(path: Path, value: Any) -> None:

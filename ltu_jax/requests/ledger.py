@@ -5,18 +5,21 @@ forgotten, and whoever has not can tell nothing, not even by trying all ids ther
 hand out.
 """
 
+import contextlib
 import hashlib
 import hmac
 import json
 import os
 import secrets
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from ltu_jax.setting import digest
+from ltu_jax.setting import ConfigError, digest
 
-LEDGER, SALT = "ledger.jsonl", "salt"
+LEDGER, SALT, LOCK = "ledger.jsonl", "salt", "lock"
+FILES = (LEDGER, SALT, LOCK, "ledger.partial", f"{SALT}.partial")
+"""What a folder of requests may hold beside them."""
 SALT_BYTES = 32
 START = "0" * 64
 """What stands for the line before the first."""
@@ -40,6 +43,26 @@ class Entry(NamedTuple):
     def seal(self) -> str:
         """Hash of the line, that of the one before it included."""
         return digest(list(self))
+
+
+@contextlib.contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Keeps other processes out of a folder, which is made; the system lets go of it when this one ends, however.
+
+    Raises:
+      ConfigError: if another process is in it.
+    """
+    import fcntl
+
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / LOCK).open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ConfigError(
+                f"--workdir: {str(folder)!r} is in use by another process; allowed: the same again when it has ended"
+            ) from None
+        yield
 
 
 def salted(salt: bytes, ids: Iterable[str]) -> list[str]:

@@ -4,12 +4,12 @@ Every file of the request's folder is in it by its hash, so that one byte change
 damage from truth; only a signature tells truth from a receipt that somebody made up whole.
 """
 
-import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from ltu_jax.interop import sealing
 from ltu_jax.setting import ConfigError, digest
 
 RECEIPT = "receipt.json"
@@ -35,27 +35,20 @@ SHAPE = {
 
 
 def files_sha256(folder: Path) -> dict[str, str]:
-    """Hash of every file below a folder but the receipt and ``WORK``, by path with forward slashes."""
-    left_out = (folder / RECEIPT, folder / WORK)
-    files = sorted(p for p in folder.rglob("*") if p.is_file() and not {p, *p.parents}.intersection(left_out))
-    return {path.relative_to(folder).as_posix(): file_sha256(path) for path in files}
-
-
-def file_sha256(path: Path) -> str:
-    """Hash of one file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    """Hash of every file below the folder of a request but the receipt and ``WORK``."""
+    left_out = {folder / RECEIPT, folder / WORK}
+    return sealing.files_sha256(folder, lambda path: left_out.isdisjoint((path, *path.parents)))
 
 
 def path_sha256(path: Path) -> str:
     """Hash of a file, or of all files of a folder with their names."""
-    return digest(files_sha256(path)) if path.is_dir() else file_sha256(path)
+    return digest(sealing.files_sha256(path)) if path.is_dir() else sealing.file_sha256(path)
 
 
 def code_sha256() -> str:
     """Hash of every Python file of this package: which code it was, whatever its version says."""
     root = Path(__file__).parents[1]
-    return digest([[path.relative_to(root).as_posix(), file_sha256(path)] for path in sorted(root.rglob("*.py"))])
+    return digest(sealing.files_sha256(root, lambda path: path.suffix == ".py"))
 
 
 def seal(receipt: Mapping[str, Any], key: Path | None = None) -> dict[str, Any]:

@@ -14,8 +14,8 @@ from ltu_jax.interop.weights import load_weights
 from ltu_jax.models.build import ModelSpec
 from ltu_jax.requests import ledger, receipt, rows
 from ltu_jax.requests.claim import judge, moved_share
-from ltu_jax.requests.fulfil import weights_sha256
 from ltu_jax.requests.measures import evidence, measure
+from ltu_jax.requests.models import weights_of, weights_sha256
 from ltu_jax.setting import ConfigError, digest
 from ltu_jax.training.checkpoint import load
 from ltu_jax.training.optimizers import SGD
@@ -146,7 +146,7 @@ def _contents_differ(told: Mapping[str, Any], folder: Path) -> Iterator[str]:
     config = json.loads((folder / "config.json").read_text())
     if digest(config) != told["config_sha256"] or config["method"]["name"] != told["method"]:
         yield "config.json: it is not the configuration of the receipt"
-    weights = _weights(load(folder / "model")[0])
+    weights = weights_of(load(folder / "model")[0])
     if weights_sha256(weights) != told["model"]["after"]["tree_sha256"]:
         yield "model: it is not the one of the receipt"
     for path in sorted((folder / "weights").iterdir()) if (folder / "weights").is_dir() else ():
@@ -176,10 +176,9 @@ def check_evidence(home: Home, source: Source, spec: ModelSpec, before: ArrayTre
         return ["model before: it is not the one of the receipt"]
     index, size = rows_of(home, source), config_of(home).evaluation.batch_size
     tree, _ = load(home.folder / "model")
-    after = measure(_state(spec, _weights(tree)), source, index, size)
+    after = measure(_state(spec, weights_of(tree)), source, index, size)
     started = None if before is None else measure(_state(spec, before), source, index, size)
     then, now = home.told["evidence"], evidence(started, after, source.class_names)
-    now["remain_seen"] = then.get("remain_seen")  # which of the remaining rows the method saw is not written down
     differs = [f"evidence: {line}" for line in _differences(then, now, _counts(after))]
     if differs or not claim:
         return differs
@@ -209,17 +208,13 @@ def before_weights(
     number = home.told["request"]["number"]
     if number > 1:
         previous = home.folder.parent / f"request-{number - 1}" / "model"
-        return _weights(load(previous)[0]) if previous.is_dir() else None
+        return weights_of(load(previous)[0]) if previous.is_dir() else None
     if given is not None:
         is_later = weights_sha256(given) in {entry.model_sha256 for entry in home.entries}
         return None if is_later else given
     config = config_of(home)
     made = Maker(config, source, spec, cache, silent).found_original(cut(config, source, _ids_of(home, source)))
-    return None if made is None else _weights(made)
-
-
-def _weights(saved: ArrayTree) -> ArrayTree:
-    return {"params": saved["params"], **saved["model_state"]}
+    return None if made is None else weights_of(made)
 
 
 def rows_of(home: Home, source: Source) -> dict[str, np.ndarray]:
@@ -231,23 +226,24 @@ def rows_of(home: Home, source: Source) -> dict[str, np.ndarray]:
     """
     number, told = home.told["request"]["number"], rows.read(home.folder)
     row_of, held_out_part = _row_of(home, source), config_of(home).data.held_out
-    names = {"forget": list(home.entries[number - 1].ids), **told.measured}
-    if num_earlier := home.told["evidence"]["rows"].get("earlier", 0):
-        earlier = [name for name in ledger.forgotten(home.entries[: number - 1]) if name in row_of]
-        names["earlier"] = earlier + ["gone"] * (num_earlier - len(earlier))
-    every = [name for wanted in names.values() for name in wanted if name != "gone"]
+    names = {"forget": home.entries[number - 1].ids, **told.measured}
+    if "earlier" in (num_rows := home.told["evidence"]["rows"]):
+        names["earlier"] = [name for name in ledger.forgotten(home.entries[: number - 1]) if name in row_of]
+    every = [name for wanted in names.values() for name in wanted]
     used = {*told.held_out["validation"], *told.held_out["reserve"]}
     strange = set(told.measured["held_out"]).difference(told.held_out["test"])
     if strange or used.intersection(every) or len(set(every)) < len(every):
         raise ledger.LedgerError(f"{rows.ROWS}: rows are measured twice, or were used for something else")
     index = {}
     for which, wanted in names.items():
-        if gone := sum(name not in row_of for name in wanted):
+        there = [row_of[name] for name in wanted if name in row_of]
+        once = num_rows["earlier"] if which == "earlier" else len(wanted)  # of earlier rows some may have gone before
+        if len(there) < once:
             raise ConfigError(
-                f"receipt: {gone} of the {len(wanted)} {which} rows that it was measured on are no longer in the data;"
-                " allowed: the data as they were, or --hashes, which needs none"
+                f"receipt: {once - len(there)} of the {once} {which} rows that it was measured on are no longer in the"
+                " data; allowed: the data as they were, or --hashes, which needs none"
             )
-        index[which] = np.array(sorted(row_of[name] for name in wanted), np.int64)
+        index[which] = np.array(sorted(there), np.int64)
         if held_out_part == "test" and ((index[which] >= source.num_train) != (which == "held_out")).any():
             raise ledger.LedgerError(f"{rows.ROWS}: {which} rows are in the wrong part of the data")
     return index

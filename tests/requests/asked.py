@@ -1,7 +1,7 @@
 """Settings of a small request."""
 
 from ltu_jax import config
-from ltu_jax.requests.fulfil import request_config
+from ltu_jax.requests.plan import request_config
 
 MODEL = config.Model("mlp:build")
 

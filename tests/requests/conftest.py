@@ -8,6 +8,8 @@ import pytest
 from asked import MODEL, request_settings
 
 from ltu_jax import config
+from ltu_jax.requests.fulfil import fulfil
+from ltu_jax.requests.plan import Request
 from ltu_jax.training.supervised import train
 
 
@@ -31,6 +33,15 @@ def original(source, spec):
     return {"params": jax.tree.map(jnp.asarray, state.params)}
 
 
-@pytest.fixture
-def settings():
-    return request_settings()
+@pytest.fixture(scope="session")
+def ids(source):
+    return [str(name) for name in source.ids]
+
+
+@pytest.fixture(scope="session")
+def home(tmp_path_factory, source, spec, original, ids):
+    """Two requests: rows 0..29, and rows 20..39, of which ten are repeated."""
+    home = tmp_path_factory.mktemp("requests") / "out"
+    for asked in (ids[:30], ids[20:40]):
+        fulfil(Request(request_settings(), asked, home), source, spec, original)
+    return home

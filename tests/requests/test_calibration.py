@@ -133,6 +133,23 @@ def test_a_trial_that_diverges_is_passed_over(problem, monkeypatch):
         calibrate(problem)
 
 
+def test_a_trial_with_a_look_that_is_not_finite_has_diverged(problem):
+    looks = iter([np.nan, 1.0, 1.0, 1.0])
+
+    class Judge:
+        def score(self, state):
+            return {"lost": 0.0, "unlike": 1.0, "distance": next(looks, 2.0)}
+
+        def is_hopeless(self, distances):
+            return False
+
+        def warnings(self, state):
+            return []
+
+    found = calibrate(problem, judge=Judge())
+    assert found.chosen == 1 and found.trials[0].looks == [] and found.trials[1].distance == 2.0
+
+
 def test_larger_rates_are_tried_after_the_own_one(problem, calibrated):
     assert [trial.learning_rate for trial in calibrated.trials] == [0.02, 0.0632]
 

@@ -6,7 +6,8 @@ import pytest
 from asked import request_settings
 
 import ltu_jax
-from ltu_jax.requests.fulfil import Request, fulfil
+from ltu_jax.requests.fulfil import fulfil
+from ltu_jax.requests.plan import Request
 from ltu_jax.setting import ConfigError
 
 

@@ -12,7 +12,8 @@ import pytest
 from asked import request_settings
 
 from ltu_jax.requests import ledger, receipt
-from ltu_jax.requests.fulfil import Request, fulfil
+from ltu_jax.requests.fulfil import fulfil
+from ltu_jax.requests.plan import Request
 from ltu_jax.requests.verification import before_weights, check_hashes, check_receipt, open_home, rows_of
 from ltu_jax.setting import ConfigError
 from ltu_jax.training.checkpoint import load

@@ -243,6 +243,14 @@ class Counting:
         return ["as told"]
 
 
+def test_a_score_that_is_not_finite_is_never_the_best():
+    for told, best in (([np.nan, 3.0, np.nan], 4), ([3.0, np.nan, 4.0], 2), ([np.nan, 5.0, 4.0], 6)):
+        judge = Counting(told)
+        judge.is_hopeless = lambda distances: False
+        _, history = run_unlearning(noisy_ascent(6), original(), SPLITS, SOURCE, eval_every=2, judge=judge)
+        assert history.best_step == best, told
+
+
 def test_a_judge_of_ones_own_says_which_state_is_kept_and_when_to_stop(tmp_path):
     judge = Counting([3.0, 1.0, 2.0])
     state, history = run_unlearning(

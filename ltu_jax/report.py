@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ltu_jax.command import fail
+from ltu_jax.files import write_whole
 from ltu_jax.reporting.runs import Run, read
 from ltu_jax.setting import ConfigError, allowed_names
 
@@ -63,12 +64,9 @@ def _check_out(out: Path) -> None:
 def _write(runs: Sequence[Run], out: Path) -> None:
     from ltu_jax.reporting.comparison import render
 
-    partial = out.with_name(f"{out.name}.partial")
     try:
-        partial.write_text(render(runs, out.parent), encoding="utf-8", errors="replace")
-        os.replace(partial, out)
+        write_whole(out, render(runs, out.parent))
     except OSError as error:
-        partial.unlink(missing_ok=True)
         raise ConfigError(f"--out: {str(out)!r} cannot be written ({error.strerror}); allowed: another file") from None
 
 

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from ltu_jax.files import write_whole
 from ltu_jax.setting import digest
 from ltu_jax.types import ArrayTree
 
@@ -44,9 +44,7 @@ def files_sha256(folder: Path, is_part: Callable[[Path], bool] = lambda path: Tr
 def seal(folder: Path) -> None:
     """Writes down the hash of every file of a folder; what has no such file was not written to its end."""
     files = files_sha256(folder, _is_sealed)
-    partial = folder / f"{SEAL}.partial"
-    partial.write_text(json.dumps({"files": files, "sha256": digest(files)}))
-    os.replace(partial, folder / SEAL)
+    write_whole(folder / SEAL, json.dumps({"files": files, "sha256": digest(files)}))
 
 
 def damage(folder: Path) -> str | None:

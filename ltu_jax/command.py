@@ -5,6 +5,7 @@ that names the field, the value and what is allowed, on standard error, with exi
 """
 
 import difflib
+import logging
 import re
 import sys
 import textwrap
@@ -50,6 +51,9 @@ def run(define: Callable[[], None], main: Callable[[Config], int], usage: str) -
         except ConfigError as error:
             fail(error)
 
+    told = logging.StreamHandler()
+    told.setFormatter(logging.Formatter("note: %(message)s"))
+    logging.getLogger("ltu_jax").addHandler(told)  # what the library says of damage and of waiting
     app.run(guarded, argv=sys.argv, flags_parser=parse)
     raise SystemExit(0)  # app.run exits by itself; this line is for the type checker
 

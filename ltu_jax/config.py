@@ -234,7 +234,10 @@ class Config:
     evaluation: Evaluation = dataclasses.field(default_factory=Evaluation)
     calibration: Calibration = dataclasses.field(default_factory=Calibration)
     log_every: int = setting(1, "steps between two rows of metrics.jsonl", low=1)
-    save_every: int = setting(50, "steps between two checkpoints", low=1)
+    save_every: int = setting(50, "steps of unlearning between two checkpoints", low=1)
+    save_seconds: float = setting(
+        60.0, "seconds after which training and unlearning are saved in any case; SIGTERM saves at once", low=0
+    )
     eval_every: int = setting(0, "steps between two scorings during the run, the best is kept; 0: none", low=0)
 
 
@@ -300,7 +303,7 @@ def _fill(config: Any, told: dict[str, Any], name: str) -> None:
 def asked_for(settings: dict[str, Any]) -> dict[str, Any]:
     """What of the settings (``to_dict``) a result is a function of: not where images lie, or what runs beside it."""
     data = {name: value for name, value in settings.get("data", {}).items() if name not in ("memory_map", "stream")}
-    return {name: value for name, value in settings.items() if name != "at_once"} | {"data": data}
+    return {name: value for name, value in settings.items() if name not in ("at_once", "save_seconds")} | {"data": data}
 
 
 def each_seed(config: Config) -> list[Config]:

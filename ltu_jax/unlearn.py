@@ -1,5 +1,6 @@
 """Makes a trained classifier forget some of its training images: ``python -m ltu_jax.unlearn``."""
 
+import contextlib
 import json
 import os
 import sys
@@ -8,8 +9,9 @@ from typing import Any, NamedTuple
 
 from absl import flags, logging
 
-from ltu_jax import command, processes
+from ltu_jax import command, processes, stopping
 from ltu_jax.config import Config, asked_for, each_seed
+from ltu_jax.files import LOCK, locked, write_whole
 from ltu_jax.setting import ConfigError, to_dict
 
 USAGE = """
@@ -61,7 +63,8 @@ def main(config: Config) -> int:
     # Orbax logs every step of every save, TFDS every folder it opens, JAX every process that joins.
     logging.set_verbosity(logging.ERROR)
     processes.use_devices(config)
-    return processes.stop_if_one_is_lost(lambda: _main(jobs, cache))
+    with stopping.caught() as stop:
+        return processes.stop_if_one_is_lost(lambda: _main(jobs, cache, stop.watched(processes.progress())))
 
 
 def _main_request(config: Config) -> int:
@@ -86,13 +89,14 @@ def _main_request(config: Config) -> int:
     from ltu_jax.unlearning.saving import WrongRunError
 
     try:
-        return _request(config, workdir, cache)
+        with stopping.caught() as stop:
+            return _request(config, workdir, cache, stop.watched(processes.progress()))
     except (FloatingPointError, CheckpointError, LedgerError, WrongRunError) as error:
         print(f"error: {workdir}: {error}", file=sys.stderr)
         return 1
 
 
-def _request(config: Config, workdir: Path, cache: Path) -> int:
+def _request(config: Config, workdir: Path, cache: Path, progress: Any) -> int:
     from ltu_jax.data.splits import read_ids, remain_subset
     from ltu_jax.reporting.terminal import print_request
     from ltu_jax.requests.fulfil import fulfil
@@ -100,8 +104,7 @@ def _request(config: Config, workdir: Path, cache: Path) -> int:
     from ltu_jax.unlearning.estimate import estimate
     from ltu_jax.unlearning.problem import Loaded
 
-    progress, key = processes.progress(), flags.FLAGS.sign
-    config = request_config(config)
+    config, key = request_config(config), flags.FLAGS.sign
     ids = read_ids(flags.FLAGS.forget, "--forget")
     request = Request(config, ids, workdir, Path(key) if key else None, flags.FLAGS.show_images)
     source = _read(config)
@@ -130,11 +133,10 @@ def _request(config: Config, workdir: Path, cache: Path) -> int:
     return 0
 
 
-def _main(jobs: list[Job], cache: Path) -> int:
-    from ltu_jax.data.devices import agreed
+def _main(jobs: list[Job], cache: Path, progress: Any) -> int:
+    from ltu_jax.data.devices import agreed, writes_files
     from ltu_jax.unlearning.problem import load, request_sha256
 
-    progress = processes.progress()
     source = _read(jobs[0].config)
     # Nothing is written before all is known to be right.
     loaded = [load(job.config, progress, source=source) for job in jobs]
@@ -153,12 +155,14 @@ def _main(jobs: list[Job], cache: Path) -> int:
             where = str(job.workdir)
             raise ConfigError(f"--workdir: {where!r} holds a run on other data, ids or weights; allowed: a new folder")
         _show(outcome, job.workdir, "already done; result in")
-    at_once = _at_once(jobs[0].config, source)
-    done = True
-    for size in sorted({one.splits.sizes for _, one in todo}):  # a class has more rows in one split than in another
-        alike = [(job, one) for job, one in todo if one.splits.sizes == size]
-        for start in range(0, len(alike), at_once):
-            done = _attempt(alike[start : start + at_once], cache, at_once) and done
+    at_once, done = _at_once(jobs[0].config, source), True
+    with contextlib.ExitStack() as stack:
+        for job, _ in todo if writes_files() and not flags.FLAGS.prepare else ():
+            stack.enter_context(locked(job.workdir / LOCK, "--workdir"))
+        for size in sorted({one.splits.sizes for _, one in todo}):  # a class has more rows in one split than in another
+            alike = [(job, one) for job, one in todo if one.splits.sizes == size]
+            for start in range(0, len(alike), at_once):
+                done = _attempt(alike[start : start + at_once], cache, at_once, progress) and done
     if done and flags.FLAGS.prepare:
         print(f"prepared; original, Retrain and attackers in {cache}")
     return 0 if done else 1
@@ -188,17 +192,17 @@ def _at_once(config: Config, source: Any) -> int:
     return max(1, min(4, config.num_seeds, agreed(lambda: num_fitting(source))))
 
 
-def _attempt(jobs: list[tuple[Job, Any]], cache: Path, at_once: int) -> bool:
+def _attempt(jobs: list[tuple[Job, Any]], cache: Path, at_once: int, progress: Any) -> bool:
     """Whether all of the jobs were done; where one of several diverges, the others are run without it."""
     from ltu_jax.training.checkpoint import CheckpointError
     from ltu_jax.unlearning.saving import WrongRunError
 
     try:
-        _run(jobs, cache, at_once)
+        _run(jobs, cache, at_once, progress)
     except (FloatingPointError, CheckpointError, WrongRunError) as error:
         which = jobs[0][0].workdir if len(jobs) == 1 else f"one of {', '.join(str(job.workdir) for job, _ in jobs)}"
         print(f"error: {which}: {error}", file=sys.stderr)
-        return len(jobs) > 1 and all([_attempt([job], cache, 1) for job in jobs])
+        return len(jobs) > 1 and all([_attempt([job], cache, 1, progress) for job in jobs])
     return True
 
 
@@ -213,7 +217,7 @@ def _keep_compiled(cache: Path) -> None:
     jax.config.update("jax_persistent_cache_enable_xla_caches", "none")
 
 
-def _run(jobs: list[tuple[Job, Any]], cache: Path, at_once: int) -> None:
+def _run(jobs: list[tuple[Job, Any]], cache: Path, at_once: int, progress: Any) -> None:
     """Prepares and unlearns, all as one program, and writes each run into its folder."""
     from ltu_jax.data.devices import writes_files
     from ltu_jax.methods import build_method
@@ -221,12 +225,12 @@ def _run(jobs: list[tuple[Job, Any]], cache: Path, at_once: int) -> None:
     from ltu_jax.unlearning.loop import Start, run_together
     from ltu_jax.unlearning.saving import Saving
 
-    progress, started = processes.progress(), result.now()
+    started = result.now()
     configs, loaded = [job.config for job, _ in jobs], [one for _, one in jobs]
     for job, _ in jobs:
         if writes_files() and not flags.FLAGS.prepare:
             job.workdir.mkdir(parents=True, exist_ok=True)
-            (job.workdir / "config.json").write_text(json.dumps(to_dict(job.config), indent=2) + "\n")
+            write_whole(job.workdir / "config.json", json.dumps(to_dict(job.config), indent=2) + "\n")
     _keep_compiled(cache)
     problems = problem.prepare_together(configs, loaded, cache=cache, at_once=at_once, progress=progress)
     if flags.FLAGS.prepare:
@@ -240,7 +244,7 @@ def _run(jobs: list[tuple[Job, Any]], cache: Path, at_once: int) -> None:
                 prepared.splits,
                 prepared.source,
                 job.config.seeds.split or 0,
-                Saving(job.workdir, config.save_every, prepared.identity),
+                Saving(job.workdir, config.save_every, prepared.identity, config.save_seconds),
             )
             for (job, _), prepared in zip(jobs, problems, strict=True)
         ],
@@ -273,11 +277,9 @@ def _write(workdir: Path, prepared: Any, state: Any, history: Any, outcome: dict
         given = Path(prepared.config.weights)
         (workdir / "weights").mkdir(exist_ok=True)
         save_weights(given, workdir / "weights" / given.name, {"params": state.params, **state.model_state})
-    (workdir / "report.html").write_text(render(outcome, history.rows, confidence, changed), encoding="utf-8")
+    write_whole(workdir / "report.html", render(outcome, history.rows, confidence, changed))
     # Last and whole: a folder with a result is done.
-    partial = workdir / "result.json.partial"
-    partial.write_text(json.dumps(outcome, indent=2) + "\n")
-    os.replace(partial, workdir / "result.json")
+    write_whole(workdir / "result.json", json.dumps(outcome, indent=2) + "\n")
 
 
 def _show(outcome: dict[str, Any], workdir: Path, words: str) -> None:
@@ -292,7 +294,8 @@ def _check_workdir(workdir: Path, config: Config) -> None:
     """Refuses a folder that cannot be written, that holds another run, or that holds anything else."""
     _check_writable("--workdir", workdir)
     written = workdir / "config.json"
-    if workdir.exists() and not written.exists() and any(workdir.iterdir()):
+    begun = (LOCK, f"{written.name}.partial")  # what a run leaves that is killed at its first step
+    if workdir.exists() and not written.exists() and any(path.name not in begun for path in workdir.iterdir()):
         raise ConfigError(f"--workdir: {str(workdir)!r} holds files that are no run; allowed: a new or empty folder")
     if written.exists():
         try:

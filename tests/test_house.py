@@ -17,6 +17,7 @@ FILES = sorted(ROOT.rglob("*.py"))
 # A room may import itself and what stands above it in this list; rooms of one line do not know each other.
 LEVELS = [
     {"types", "setting"},
+    {"files"},
     {"method_settings"},
     {"config"},
     {"core", "models", "interop", "data"},
@@ -26,7 +27,7 @@ LEVELS = [
     {"unlearning"},
     {"reporting"},
     {"requests"},
-    {"command", "default", "processes"},
+    {"command", "default", "processes", "stopping"},
     {"unlearn", "report", "verify"},
 ]
 LEVEL = {room: i for i, rooms in enumerate(LEVELS) for room in rooms}

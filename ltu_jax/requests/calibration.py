@@ -21,6 +21,7 @@ from ltu_jax.config import Config
 from ltu_jax.data.devices import writes_files
 from ltu_jax.data.splits import remain_subset
 from ltu_jax.evaluation.likeness import Answers, answers, ks_noise, likeness
+from ltu_jax.files import write_whole
 from ltu_jax.methods import build_method
 from ltu_jax.methods.base import Method
 from ltu_jax.requests.measures import in_rows
@@ -284,7 +285,7 @@ def _run(
             split_seed=config.seeds.split or 0,
             log_every=config.log_every,
             eval_every=max(1, num_steps // config.calibration.evaluations),
-            saving=None if where is None else Saving(where, config.save_every, identity),
+            saving=None if where is None else Saving(where, config.save_every, identity, config.save_seconds),
             judge=judge,
             batch_size=config.evaluation.batch_size,
             progress=progress,
@@ -299,9 +300,7 @@ def _run(
         trial, ended = Trial(rate, num_steps, [], 0), None
     if done is not None and writes_files():
         told = {"identity": identity, **trial._asdict()}
-        partial = done.with_suffix(".partial")
-        partial.write_text(json.dumps(told))
-        os.replace(partial, done)
+        write_whole(done, json.dumps(told))
         if ended is not None and to_beat is not None and trial.distance >= to_beat:
             _forget_states(done.parent)
     return trial, ended

@@ -16,6 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ltu_jax.data.splits import remain_subset
+from ltu_jax.files import LOCK, locked, write_whole
 from ltu_jax.interop.weights import load_weights, save_weights
 from ltu_jax.methods import build_method
 from ltu_jax.models.build import ModelSpec
@@ -70,7 +71,7 @@ def fulfil(
     if isinstance(todo, Fulfilled):
         return todo
     started, config, home = now(), todo.config, request.home
-    with ledger.locked(home):
+    with locked(home / LOCK, "--workdir"):
         if ledger.read_ledger(home) != todo.entries:
             raise ConfigError(f"--workdir: {str(home)!r} has got another request meanwhile; allowed: the same again")
         folder = home / f"request-{todo.number}"
@@ -124,7 +125,7 @@ def _forget(problem: Problem, work: Path, progress: Progress) -> tuple[Calibrate
         split_seed=config.seeds.split or 0,
         log_every=config.log_every,
         eval_every=config.eval_every,
-        saving=Saving(work, config.save_every, problem.identity),
+        saving=Saving(work, config.save_every, problem.identity, config.save_seconds),
         batch_size=config.evaluation.batch_size,
         progress=progress,
     )
@@ -166,7 +167,7 @@ def _leave(
     sure = {"before": before["forget"], "after": after["forget"], "held out": after["held_out"]}
     confidence = {name: told.confidence for name, told in sure.items()}
     changed = changed_most(problem, confidence) if request.show_images else None
-    (folder / "report.html").write_text(render_notice(receipt, curve, confidence, changed), encoding="utf-8")
+    write_whole(folder / "report.html", render_notice(receipt, curve, confidence, changed))
     receipt = seal({**receipt, "files": files_sha256(folder)}, request.key)
     _write(folder / RECEIPT, receipt)
     return receipt, outcome
@@ -245,6 +246,4 @@ def _receipt(
 
 
 def _write(path: Path, value: Any) -> None:
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text(json.dumps(value, indent=2) + "\n")
-    os.replace(partial, path)
+    write_whole(path, json.dumps(value, indent=2) + "\n")

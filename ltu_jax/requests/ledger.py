@@ -5,20 +5,20 @@ forgotten, and whoever has not can tell nothing, not even by trying all ids ther
 hand out.
 """
 
-import contextlib
 import hashlib
 import hmac
 import json
 import os
 import secrets
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
-from ltu_jax.setting import ConfigError, digest
+from ltu_jax.files import LOCK, write_whole
+from ltu_jax.setting import digest
 
-LEDGER, SALT, LOCK = "ledger.jsonl", "salt", "lock"
-FILES = (LEDGER, SALT, LOCK, "ledger.partial", f"{SALT}.partial")
+LEDGER, SALT = "ledger.jsonl", "salt"
+FILES = (LEDGER, SALT, LOCK, f"{LEDGER}.partial", f"{SALT}.partial")
 """What a folder of requests may hold beside them."""
 SALT_BYTES = 32
 START = "0" * 64
@@ -43,26 +43,6 @@ class Entry(NamedTuple):
     def seal(self) -> str:
         """Hash of the line, that of the one before it included."""
         return digest(list(self))
-
-
-@contextlib.contextmanager
-def locked(folder: Path) -> Iterator[None]:
-    """Keeps other processes out of a folder, which is made; the system lets go of it when this one ends, however.
-
-    Raises:
-      ConfigError: if another process is in it.
-    """
-    import fcntl
-
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / LOCK).open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise ConfigError(
-                f"--workdir: {str(folder)!r} is in use by another process; allowed: the same again when it has ended"
-            ) from None
-        yield
 
 
 def salted(salt: bytes, ids: Iterable[str]) -> list[str]:
@@ -136,12 +116,7 @@ def append(home: Path, entry: Entry) -> None:
     """Adds a line; the file is whole before and after, on the disk too."""
     path = home / LEDGER
     before = path.read_text() if path.exists() else ""
-    partial = path.with_suffix(".partial")
-    with partial.open("w") as file:
-        file.write(before + json.dumps({"request": entry._asdict(), "seal": entry.seal}) + "\n")
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(partial, path)
+    write_whole(path, before + json.dumps({"request": entry._asdict(), "seal": entry.seal}) + "\n", durable=True)
 
 
 def forgotten(entries: Iterable[Entry]) -> dict[str, int]:

@@ -1,13 +1,15 @@
 """Originals, Retrain models and attacker banks kept between runs, by the hash of everything that made them."""
 
+import contextlib
 import json
-import os
+import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from ltu_jax.data.devices import agreed, writes_files
+from ltu_jax.files import LOCK, locked, write_whole
 from ltu_jax.setting import digest
 from ltu_jax.training.checkpoint import CheckpointError, load, save
 from ltu_jax.types import ArrayTree
@@ -40,16 +42,33 @@ def cached(directory: Path | None, kind: str, key: Any, make: Callable[[], Array
       CheckpointError: if the entry is damaged.
     """
     path = None if directory is None else _path(directory, kind, key)
-    if path is not None and agreed(path.exists):
-        value, metadata = load(path)
-        return Cached(value, metadata["seconds"], True)
-    start = time.perf_counter()
-    value = make()
-    seconds = time.perf_counter() - start
-    if path is not None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        save(path, value, {"seconds": seconds, "key": key})
-    return Cached(value, seconds, False)
+    with _made_once(path):
+        if path is not None and agreed(path.exists):
+            value, metadata = load(path)
+            made = Cached(value, metadata["seconds"], True)
+        else:
+            start = time.perf_counter()
+            value = make()
+            made = Cached(value, time.perf_counter() - start, False)
+            if path is not None:
+                save(path, value, {"seconds": made.seconds, "key": key})
+        if path is not None and writes_files():
+            shutil.rmtree(_under_way(path), ignore_errors=True)
+    return made
+
+
+@contextlib.contextmanager
+def _made_once(path: Path | None) -> Iterator[None]:
+    """Of several processes that want an entry one makes it; the others wait, and then find it."""
+    with contextlib.ExitStack() as stack:
+        if path is not None and writes_files() and not path.exists():
+            stack.enter_context(locked(path.with_name(f"{path.name}.{LOCK}")))
+        yield
+
+
+def under_way(directory: Path | None, kind: str, key: Any) -> Path | None:
+    """The folder in which what makes an entry may save how far it is: ``cached`` drops it when the entry is there."""
+    return None if directory is None else _under_way(_path(directory, kind, key))
 
 
 def is_cached(directory: Path, kind: str, key: Any) -> bool:
@@ -64,26 +83,32 @@ def cached_numbers(directory: Path | None, kind: str, key: Any, make: Callable[[
       CheckpointError: if the entry is damaged.
     """
     path = None if directory is None else _path(directory, kind, key).with_suffix(".json")
-    if path is not None and agreed(path.exists):
-        try:
-            text = path.read_text()
-            value = json.loads(text)["value"]
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise CheckpointError(f"{path} cannot be read ({error}); delete it to make it anew") from error
-        if text != _entry(value, key):
-            raise CheckpointError(f"{path} is damaged: it does not match its checksum; delete it to make it anew")
-        return value
-    value = make()
-    if path is not None and writes_files():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_suffix(f".partial{os.getpid()}")
-        partial.write_text(_entry(value, key))
-        os.replace(partial, path)
+    with _made_once(path):
+        if path is not None and agreed(path.exists):
+            return _read_numbers(path, key)
+        value = make()
+        if path is not None and writes_files():
+            write_whole(path, _entry(value, key))
+    return value
+
+
+def _read_numbers(path: Path, key: Any) -> dict[str, Any]:
+    try:
+        text = path.read_text()
+        value = json.loads(text)["value"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise CheckpointError(f"{path} cannot be read ({error}); delete it to make it anew") from error
+    if text != _entry(value, key):
+        raise CheckpointError(f"{path} is damaged: it does not match its checksum; delete it to make it anew")
     return value
 
 
 def _entry(value: dict[str, Any], key: Any) -> str:
     return json.dumps({"value": value, "sha256": digest(value), "key": key})
+
+
+def _under_way(path: Path) -> Path:
+    return path.with_name(f"{path.name}.under_way")
 
 
 def _path(directory: Path, kind: str, key: Any) -> Path:

@@ -29,6 +29,36 @@ StepFn = Callable[[UnlearnState, Any, Any], tuple[UnlearnState, Metrics]]
 Steps = Callable[[UnlearnState, Any, Any], tuple[UnlearnState, Metrics]]
 """``steps(state, context, data) -> (state, metrics)``: many steps; each metric has them as its leading axis."""
 
+STEPS_PER_CALL = (1, 5, 25)
+"""How many steps a call may take, where nothing else says; the last are those of an accelerator."""
+LOOK_EVERY_S = 1.0
+
+
+def steps_per_call(seconds_per_step: float | None) -> int:
+    """Steps to take before the host looks up: to tell how far it is, to save, to stop when it is asked to.
+
+    On an accelerator, where each number of steps is a program of its own, it is always the same, so that a run that
+    was stopped goes on with the programs, and so the rounding, of one that was not.
+
+    Args:
+      seconds_per_step: of the last call; None before the first.
+
+    Returns:
+      As many as take a second, about.
+    """
+    if jax.default_backend() != "cpu":
+        return STEPS_PER_CALL[-1]
+    return max(n for n in STEPS_PER_CALL if n == 1 or n * (seconds_per_step or LOOK_EVERY_S) <= LOOK_EVERY_S)
+
+
+def is_finite(tree: ArrayTree) -> bool:
+    """Whether all numbers of a tree are: one that is not would be saved, and every later start would begin with it."""
+    return bool(compiled(_all_finite, tree)(tree))
+
+
+def _all_finite(tree: ArrayTree) -> jax.Array:
+    return everywhere(jnp.all(jnp.array([jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(tree)])))
+
 
 @functools.lru_cache(maxsize=64)
 def _compile(

@@ -13,7 +13,14 @@ import optax
 from ltu_jax.config import Training
 from ltu_jax.data.batches import augmented, epoch_rows, gather
 from ltu_jax.training.dispatch import SampleFn
-from ltu_jax.training.supervised import TrainContext, init_training, num_train_steps, run_steps, train_step
+from ltu_jax.training.supervised import (
+    Keeping,
+    TrainContext,
+    init_training,
+    num_train_steps,
+    run_steps,
+    train_step,
+)
 from ltu_jax.types import ApplyFn, ArrayTree, Batch, Metrics, Progress, Rows, UnlearnState, silent
 
 
@@ -60,6 +67,7 @@ def train_recording(
     augment: str = "none",
     progress: Progress = silent,
     label: str = "training",
+    keeping: Keeping | None = None,
 ) -> Recorded:
     """``supervised.train``, and the sum of ``theta_after - theta_before`` over batches that hold a marked row.
 
@@ -84,7 +92,9 @@ def train_recording(
     recording = RecordingState(**{n: getattr(state, n) for n in fields}, updates=optax.tree.zeros_like(params))
     reads = RecordingContext(context, jnp.asarray(marked), jnp.int32(first))
     sample = make_recording_sample(training.batch_size, augment)
-    trained = run_steps(sample, recording_step, recording, reads, rows, num_steps, progress=progress, label=label)
+    trained = run_steps(
+        sample, recording_step, recording, reads, rows, num_steps, progress=progress, label=label, keeping=keeping
+    )
     after: Any = trained.state
     return Recorded(state.replace(**{n: getattr(after, n) for n in fields}), after.updates, trained.seconds)
 

@@ -1,8 +1,10 @@
 """One trainer for the original, Retrain and the shadows: SGD on cross-entropy, data on the device."""
 
+import contextlib
 import functools
 import time
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
@@ -12,12 +14,27 @@ import numpy as np
 from ltu_jax.config import Training
 from ltu_jax.core.losses import cross_entropy
 from ltu_jax.data.batches import augmented, epoch_rows, gather
-from ltu_jax.training.dispatch import SampleFn, StepFn, compile_steps, stack_trees, unstack_tree
+from ltu_jax.data.devices import agreed
+from ltu_jax.training.checkpoint import StepCheckpoints, open_checkpoints
+from ltu_jax.training.dispatch import (
+    SampleFn,
+    StepFn,
+    compile_steps,
+    is_finite,
+    stack_trees,
+    steps_per_call,
+    unstack_tree,
+)
 from ltu_jax.training.optimizers import SGD, set_hyperparams
 from ltu_jax.training.schedule import Schedule, learning_rate, make_schedule
 from ltu_jax.types import ApplyFn, ArrayTree, Batch, Metrics, Progress, Rows, UnlearnState, make_state, silent
 
-STEPS_PER_CALL = 50
+
+class Keeping(NamedTuple):
+    """Where a training is saved while it is under way, and how often; whoever has its result drops the folder."""
+
+    folder: Path  # of this training alone
+    every_s: float
 
 
 class Trained(NamedTuple):
@@ -107,6 +124,7 @@ def train(
     augment: str = "none",
     progress: Progress = silent,
     label: str = "training",
+    keeping: Keeping | None = None,
 ) -> Trained:
     """Trains a model on ``rows`` from given initial parameters.
 
@@ -120,6 +138,7 @@ def train(
       augment: see ``data.augment``.
       progress: told about every finished step.
       label: what is being trained, for ``progress``.
+      keeping: where it is saved meanwhile, and goes on from if it was stopped; None keeps nothing.
 
     Returns:
       ``Trained``.
@@ -129,7 +148,9 @@ def train(
     """
     state, context = init_training(apply_fn, params, model_state, training, len(rows.labels), key)
     num_steps, sample = num_train_steps(training, len(rows.labels)), make_sample(training.batch_size, augment)
-    return run_steps(sample, train_step, state, context, rows, num_steps, progress=progress, label=label)
+    return run_steps(
+        sample, train_step, state, context, rows, num_steps, progress=progress, label=label, keeping=keeping
+    )
 
 
 def train_together(
@@ -142,6 +163,7 @@ def train_together(
     augment: str = "none",
     progress: Progress = silent,
     label: str = "training",
+    keeping: Keeping | None = None,
 ) -> list[Trained]:
     """``train`` of several models as one program: its step under ``vmap``, equal to each alone within rounding.
 
@@ -167,6 +189,7 @@ def train_together(
         num_train_steps(training, num_rows),
         progress=progress,
         label=label,
+        keeping=keeping,
         stacked=True,
     )
     states = unstack_tree(trained.state, len(starts))
@@ -183,22 +206,59 @@ def run_steps(
     *,
     progress: Progress = silent,
     label: str = "training",
+    keeping: Keeping | None = None,
     stacked: bool = False,
 ) -> Trained:
-    """Takes the steps of a training run; arguments as ``dispatch.compile_steps`` and ``train`` have them."""
+    """Takes the steps of a training run; arguments as ``dispatch.compile_steps`` and ``train`` have them.
+
+    What ``progress`` raises stops it; it is saved first.
+    """
     state = jax.tree.map(jnp.copy, state)  # the steps donate their state; the caller keeps its params
-    seconds = 0.0
-    with progress(label, num_steps) as advance:
-        for start in range(0, num_steps, STEPS_PER_CALL):
-            count = min(STEPS_PER_CALL, num_steps - start)
+    seconds, per_step = 0.0, None
+    with contextlib.ExitStack() as stack:
+        kept = None if keeping is None else stack.enter_context(open_checkpoints(keeping.folder))
+        if kept is not None and (found := kept.latest_step()) is not None:
+            state, told = _loaded(kept, found, state)
+            seconds = told["seconds"]
+        done, saved_at = _step_of(state), time.monotonic()
+        advance = stack.enter_context(progress(label, num_steps))
+        advance(done)
+        while done < num_steps:
+            count = min(steps_per_call(per_step), num_steps - done)
             run = compile_steps(sample, step, state, context, rows, count, stacked=stacked)
             begun = time.perf_counter()
             state, metrics = jax.block_until_ready(run(state, context, rows))
-            seconds += time.perf_counter() - begun
-            if not np.isfinite(metrics["loss/train"]).all():
+            per_step = (time.perf_counter() - begun) / count
+            seconds += per_step * count
+            if not (np.isfinite(metrics["loss/train"]).all() and is_finite(state.params)):
                 raise FloatingPointError(
-                    f"{label}: the loss is not finite in steps {start}..{start + count - 1};"
+                    f"{label}: the loss is not finite in steps {done + 1}..{done + count};"
                     " try a smaller config.training.learning_rate"
                 )
-            advance(count)
+            done += count
+            try:
+                advance(count)
+            except BaseException:
+                if kept is not None:
+                    kept.save(done, _leaves(state), {"seconds": seconds})
+                raise
+            if keeping is not None and kept is not None and done < num_steps:
+                if agreed(lambda: time.monotonic() - saved_at >= keeping.every_s):  # noqa: B023, asked at once
+                    kept.save(done, _leaves(state), {"seconds": seconds})
+                    saved_at = time.monotonic()
     return Trained(state, seconds)
+
+
+def _step_of(state: UnlearnState) -> int:
+    """Steps taken; models that are trained together take theirs together."""
+    return int(np.max(state.step))
+
+
+def _leaves(state: UnlearnState) -> dict[str, jax.Array]:
+    """What of a state, or of several stacked, changes: all that can be saved of whatever kind of state it is."""
+    return {str(i): leaf for i, leaf in enumerate(jax.tree.leaves(state))}
+
+
+def _loaded(kept: StepCheckpoints, step: int, state: UnlearnState) -> tuple[UnlearnState, dict[str, Any]]:
+    leaves, told = kept.load(step, _leaves(state))
+    return jax.tree.unflatten(jax.tree.structure(state), [leaves[str(i)] for i in range(len(leaves))]), told

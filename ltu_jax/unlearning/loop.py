@@ -15,12 +15,17 @@ import numpy as np
 
 from ltu_jax.data.splits import remain_subset
 from ltu_jax.methods.base import Method
-from ltu_jax.training.dispatch import compile_clock, compile_steps, stack_trees, unstack_tree
+from ltu_jax.training.dispatch import (
+    compile_clock,
+    compile_steps,
+    is_finite,
+    stack_trees,
+    steps_per_call,
+    unstack_tree,
+)
 from ltu_jax.types import Progress, Source, Splits, UnlearnState, Visible, silent
 from ltu_jax.unlearning.monitor import Judge, make_monitor
 from ltu_jax.unlearning.saving import History, Run, Saving, recorder
-
-MAX_STEPS_PER_CALL = 50
 
 
 class Start(NamedTuple):
@@ -69,7 +74,7 @@ def run_unlearning(
       saving: where to save and resume; None keeps nothing.
       judge: what the run scores itself by, and when it stops early; None is ``monitor.Monitor``.
       batch_size: images a forward pass of the scoring.
-      progress: told about every finished step.
+      progress: told about every finished step; what it raises stops the run, which is saved first.
 
     Returns:
       ``(state, history)``.
@@ -145,15 +150,18 @@ def run_together(
         advance = stack.enter_context(progress("unlearning", num_steps * len(runs)))
         advance(sum(run.step for run in runs))
         reads: dict[tuple[int, ...], Any] = {}  # of the runs that step together now
+        per_step = None
         while going := [i for i, run in enumerate(runs) if run.step < num_steps and not run.history.stopped_early]:
             step = min(runs[i].step for i in going)
             now = tuple(i for i in going if runs[i].step == step)
             if now not in reads:
                 reads = {now: _as_one([(contexts[i], visible[i]) for i in now])}
-            ends = [num_steps, step + MAX_STEPS_PER_CALL, *(runs[i].step for i in going if runs[i].step > step)]
             periods = [eval_every, *(start.saving.every for start in starts if start.saving)]
-            count = min([*ends, *(step + p - step % p for p in periods if p)]) - step
-            taken = _take_steps([runs[i] for i in now], method, reads[now], count)
+            ends = [num_steps, *(runs[i].step for i in going if runs[i].step > step)]
+            ends += [step + p - step % p for p in periods if p]
+            count = min(min(ends) - step, steps_per_call(per_step))
+            taken, seconds = _take_steps([runs[i] for i in now], method, reads[now], count)
+            per_step = seconds / count
             for i, rows in zip(now, taken, strict=True):
                 run, judge = runs[i], judges[i]
                 if judge is not None and eval_every and (run.step % eval_every == 0 or run.step == num_steps):
@@ -167,7 +175,12 @@ def run_together(
                     r for r in rows if r["step"] % log_every == 0 or r["step"] == num_steps or "eval/distance" in r
                 ]
                 records[i].record(run, logged, last=run.step == num_steps or run.history.stopped_early)
-                advance(count)
+            try:
+                advance(count * len(now))
+            except BaseException:  # whoever looks on may stop the run; what it has come to is not lost
+                for i in now:
+                    records[i].save(runs[i])
+                raise
     return [_end(*all_of_it) for all_of_it in zip(starts, runs, visible, judges, strict=True)]
 
 
@@ -209,8 +222,12 @@ def _as_one(trees: Sequence[Any]) -> Any:
 
 def _take_steps(
     runs: list[Run], method: Method, reads: tuple[Any, Visible], count: int
-) -> list[list[dict[str, float]]]:
-    """Takes ``count`` steps in each run, all of them at the same step; a row of metrics for each step of each run."""
+) -> tuple[list[list[dict[str, float]]], float]:
+    """Takes ``count`` steps in each run, all of them at the same step.
+
+    Returns:
+      A row of metrics for each step of each run, and the seconds that the steps took.
+    """
     start, first, together = time.perf_counter(), runs[0].step, len(runs)
     state, (context, visible) = _as_one([run.state for run in runs]), reads
     steps = compile_steps(method.sample, method.step, state, context, visible, count, stacked=together > 1)
@@ -224,6 +241,8 @@ def _take_steps(
         run.history.compile_s += (compiled - start) / together
         run.history.steps_s += (ran - compiled) / together
     bad = sorted(name for name, values in metrics.items() if not np.isfinite(values).all())
+    if not bad and not is_finite(state.params):  # the next step would notice, and be too late: this one would be saved
+        bad = ["parameters"]
     if bad:
         saved = min((run.history.saved_step for run in runs if run.history.saved_step is not None), default=None)
         raise FloatingPointError(
@@ -231,10 +250,11 @@ def _take_steps(
             f" {'no checkpoint was saved' if saved is None else f'the last checkpoint is of step {saved}'};"
             " try a smaller config.method.learning_rate or config.method.inner_learning_rate"
         )
-    return [
+    rows = [
         [{"step": first + i + 1, **{k: float(v[i, s]) for k, v in metrics.items()}} for i in range(count)]
         for s in range(together)
     ]
+    return rows, ran - compiled
 
 
 def _keep_best(run: Run, distance: float) -> None:

@@ -4,6 +4,7 @@ import dataclasses
 import functools
 import hashlib
 import importlib
+import shutil
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -16,15 +17,16 @@ import numpy as np
 from ltu_jax.attackers.bank import Bank
 from ltu_jax.attackers.fit import Outputs, asked_outputs, attacker_auc, fit_bank
 from ltu_jax.config import Config
+from ltu_jax.data.devices import writes_files
 from ltu_jax.data.splits import remain_subset
 from ltu_jax.evaluation.scores import evaluate
 from ltu_jax.models.build import ModelSpec
 from ltu_jax.setting import digest, to_dict
-from ltu_jax.training.cache import Cached, cached, cached_numbers, is_cached
+from ltu_jax.training.cache import Cached, cached, cached_numbers, is_cached, under_way
 from ltu_jax.training.checkpoint import tree_sha256
 from ltu_jax.training.optimizers import SGD
 from ltu_jax.training.recording import train_recording
-from ltu_jax.training.supervised import train, train_together
+from ltu_jax.training.supervised import Keeping, train, train_together
 from ltu_jax.types import ArrayTree, Progress, Scores, Source, Splits, UnlearnState, make_state
 
 # A stream of keys of its own for each purpose, out of the seeds.
@@ -109,12 +111,17 @@ class Maker:
         init_key, train_key = jax.random.split(key)
         return self.spec.init(init_key), train_key
 
-    def train(self, trainer: Callable, wanted: Wanted, label: str, **more: Any) -> Any:
-        """What ``trainer`` makes of the rows of a model."""
+    def train(self, trainer: Callable, wanted: Wanted, label: str, kept_as: tuple[str, Any], **more: Any) -> Any:
+        """What ``trainer`` makes of the rows of a model; the entry it becomes says where it is saved meanwhile."""
         start, key = self.start(wanted)
         rows, training = self.source.rows(wanted.rows), self.config.training
         more |= {"augment": self.config.data.augment, "progress": self.progress, "label": label}
-        return trainer(self.spec.apply_fn, *start, rows, training, key, **more)
+        return trainer(self.spec.apply_fn, *start, rows, training, key, keeping=self.keeping(*kept_as), **more)
+
+    def keeping(self, kind: str, key: Any) -> Keeping | None:
+        """Where and how often the training that makes a cache entry is saved."""
+        folder = under_way(self.cache, kind, key)
+        return None if folder is None else Keeping(folder, self.config.save_seconds)
 
     def original(self, splits: Splits) -> Cached:
         """The original, as given or trained; recorded, the forget set is part of what made it."""
@@ -129,7 +136,8 @@ class Maker:
         def make() -> dict[str, ArrayTree]:
             marked = np.isin(splits.train, splits.forget)
             recorded = {"marked": marked, "last_epochs": self.recorded_epochs}
-            state, updates, seconds = self.train(train_recording, wanted, "original, recorded", **recorded)
+            kept_as = "recorded", key
+            state, updates, seconds = self.train(train_recording, wanted, "original, recorded", kept_as, **recorded)
             return {**_kept(state, seconds), "updates": updates}
 
         key = [*self.key(wanted), digest(splits.forget.tolist()), self.recorded_epochs]
@@ -144,8 +152,8 @@ class Maker:
 
     def model(self, wanted: Wanted) -> Cached:
         """A model, trained or found."""
-        make = lambda: _kept(*self.train(train, wanted, wanted.label))  # noqa: E731
-        return cached(self.cache, wanted.kind, self.key(wanted), make)
+        kept_as = wanted.kind, self.key(wanted)
+        return cached(self.cache, *kept_as, lambda: _kept(*self.train(train, wanted, wanted.label, kept_as)))
 
     def state(self, model: Cached) -> UnlearnState:
         """The state that a run starts from."""
@@ -266,9 +274,12 @@ def _train_chunk(models: list[tuple[Maker, Wanted]]) -> None:
         augment=makers[0].config.data.augment,
         progress=makers[0].progress,
         label=f"{len(models)} models" if len(models) > 1 else wanted[0].label,
+        keeping=(keeping := makers[0].keeping("together", [make.key(w) for make, w in models])),
     )
     for make, w, (state, seconds) in zip(makers, wanted, trained, strict=True):
         cached(make.cache, w.kind, make.key(w), lambda: _kept(state, seconds))  # noqa: B023, used at once
+    if keeping is not None and writes_files():
+        shutil.rmtree(keeping.folder, ignore_errors=True)
 
 
 def _kept(state: UnlearnState, seconds: float) -> dict[str, ArrayTree]:

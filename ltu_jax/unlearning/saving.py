@@ -3,11 +3,12 @@
 import contextlib
 import dataclasses
 import json
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from ltu_jax.data.devices import writes_files
+from ltu_jax.data.devices import agreed, writes_files
 from ltu_jax.training.checkpoint import StepCheckpoints, open_checkpoints
 from ltu_jax.types import UnlearnState
 
@@ -21,8 +22,9 @@ class Saving:
     """Where and how often a run is saved; ``identity`` is a hash of what the run is a function of."""
 
     directory: Path
-    every: int
+    every: int  # steps
     identity: str
+    every_s: float = 60.0  # and after so many seconds in any case
 
 
 @dataclasses.dataclass
@@ -70,6 +72,7 @@ class Recorder:
 
     def __init__(self, saving: Saving | None, checkpoints: StepCheckpoints | None) -> None:
         self._saving, self._checkpoints = saving, checkpoints
+        self._saved_at = time.monotonic()
 
     def resume(self, run: Run) -> Run:
         """The run as last saved, or ``run`` itself where nothing was.
@@ -104,11 +107,19 @@ class Recorder:
         if writes_files():
             with (self._saving.directory / "metrics.jsonl").open("a") as file:
                 file.writelines(json.dumps(row) + "\n" for row in rows)
-        if last or run.step % self._saving.every == 0:
-            run.history.saved_step = run.step
-            history = dataclasses.asdict(dataclasses.replace(run.history, rows=[]))
-            del history["rows"]
-            self._checkpoints.save(run.step, _tree(run), {"identity": self._saving.identity, "history": history})
+        due = time.monotonic() - self._saved_at >= self._saving.every_s
+        if last or run.step % self._saving.every == 0 or agreed(lambda: due):
+            self.save(run)
+
+    def save(self, run: Run) -> None:
+        """Saves the state, unless that was done at this step."""
+        if self._saving is None or self._checkpoints is None or run.history.saved_step == run.step:
+            return
+        run.history.saved_step = run.step
+        history = dataclasses.asdict(dataclasses.replace(run.history, rows=[]))
+        del history["rows"]
+        self._checkpoints.save(run.step, _tree(run), {"identity": self._saving.identity, "history": history})
+        self._saved_at = time.monotonic()
 
 
 @contextlib.contextmanager

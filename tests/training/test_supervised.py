@@ -10,7 +10,8 @@ import pytest
 
 from ltu_jax.config import Training
 from ltu_jax.training import supervised
-from ltu_jax.training.supervised import init_training, num_train_steps, train, train_step, train_together
+from ltu_jax.training.recording import train_recording
+from ltu_jax.training.supervised import Keeping, init_training, num_train_steps, train, train_step, train_together
 from ltu_jax.types import Batch, Rows
 
 pytestmark = pytest.mark.smoke
@@ -111,16 +112,16 @@ def breaks_at(step):
     return apply_fn
 
 
-@pytest.mark.parametrize("broken, steps", [(0, r"0\.\.3"), (5, r"4\.\.7"), (9, r"8\.\.9")])
+@pytest.mark.parametrize("broken, steps", [(0, r"1\.\.4"), (5, r"5\.\.8"), (9, r"9\.\.10")])
 def test_a_loss_that_is_not_finite_is_an_error_that_names_the_steps(monkeypatch, broken, steps):
-    monkeypatch.setattr(supervised, "STEPS_PER_CALL", 4)
+    monkeypatch.setattr(supervised, "steps_per_call", lambda seconds: 4)
     args = linear_params(), {"count": jnp.int32(0)}, separable(20), Training(epochs=5, batch_size=10)
     with pytest.raises(FloatingPointError, match=rf"toy: the loss is not finite in steps {steps};"):
         train(breaks_at(broken), *args, jax.random.key(0), label="toy")
 
 
 def test_every_step_carries_the_model_state_on_and_is_reported(monkeypatch):
-    monkeypatch.setattr(supervised, "STEPS_PER_CALL", 4)
+    monkeypatch.setattr(supervised, "steps_per_call", lambda seconds: 4)
     reports = []
 
     @contextlib.contextmanager
@@ -131,7 +132,110 @@ def test_every_step_carries_the_model_state_on_and_is_reported(monkeypatch):
     args = linear_params(), {"count": jnp.int32(0)}, separable(20), Training(epochs=5, batch_size=10)
     state = train(breaks_at(-1), *args, jax.random.key(0), progress=progress, label="toy").state
     assert state.model_state["count"] == state.step == 10
-    assert reports == [("toy", 10), 4, 4, 2]
+    assert reports == [("toy", 10), 0, 4, 4, 2]
+
+
+@jax.custom_vjp
+def explodes(x, now):
+    """The identity, whose gradient is not finite when ``now``: the loss of that step still is."""
+    return x
+
+
+explodes.defvjp(lambda x, now: (x, now), lambda now, g: (jnp.where(now, jnp.inf, g), None))
+
+
+def test_a_gradient_that_is_not_finite_in_the_very_last_step_is_an_error_too():
+    def apply_fn(params, model_state, images, train):
+        logits, count = linear(params, model_state, images, train)[0], model_state["count"]
+        return explodes(logits, count == 9), {"count": count + 1}
+
+    args = linear_params(), {"count": jnp.int32(0)}, separable(20), Training(epochs=5, batch_size=10)
+    with pytest.raises(FloatingPointError, match="not finite in steps"):
+        train(apply_fn, *args, jax.random.key(0))
+
+
+class Killed(BaseException):
+    pass
+
+
+def stops_after(steps):
+    """A progress that ends the work once so many steps were told, and notes each start."""
+
+    @contextlib.contextmanager
+    def progress(label, total):
+        done = [0]
+        progress.starts.append(done)
+
+        def advance(count):
+            done[0] += count
+            if steps is not None and done[0] >= steps:
+                raise Killed
+
+        yield advance
+
+    progress.starts = []
+    return progress
+
+
+TRAININGS = {
+    "alone": lambda **more: train(linear, linear_params(), {}, separable(20), SHORT, jax.random.key(0), **more).state,
+    "recorded": lambda **more: train_recording(
+        linear,
+        linear_params(),
+        {},
+        separable(20),
+        SHORT,
+        jax.random.key(0),
+        marked=np.arange(20) < 3,
+        last_epochs=4,
+        **more,
+    )[:2],
+    "together": lambda **more: [
+        trained.state.params
+        for trained in train_together(
+            linear,
+            [(linear_params(), {})] * 2,
+            [separable(20)] * 2,
+            SHORT,
+            list(jax.random.split(jax.random.key(0))),
+            **more,
+        )
+    ],
+}
+SHORT = Training(epochs=10, batch_size=10, learning_rate=0.5)  # 20 steps
+
+
+@pytest.mark.parametrize("kind", TRAININGS)
+@pytest.mark.parametrize("every_s, begins_at", [(0.0, 8), (1e9, 8), (1e9, 20)])  # saved by the clock, or as it ends
+def test_a_training_that_was_stopped_goes_on_and_ends_bit_equal(kind, every_s, begins_at, tmp_path, monkeypatch):
+    monkeypatch.setattr(supervised, "steps_per_call", lambda seconds: 4)
+    keeping, whole = Keeping(tmp_path / "under_way", every_s), TRAININGS[kind]()
+    with pytest.raises(Killed):
+        TRAININGS[kind](keeping=keeping, progress=stops_after(begins_at))
+    again = stops_after(None)
+    resumed = TRAININGS[kind](keeping=keeping, progress=again)
+    chex.assert_trees_all_equal(*(jax.tree.map(plain, tree) for tree in (whole, resumed)))
+    assert again.starts == [[20]]
+
+
+def test_a_stopped_training_does_not_take_the_steps_again_that_were_saved(tmp_path, monkeypatch):
+    monkeypatch.setattr(supervised, "steps_per_call", lambda seconds: 4)
+    keeping = Keeping(tmp_path / "under_way", 1e9)
+    with pytest.raises(Killed):
+        TRAININGS["alone"](keeping=keeping, progress=stops_after(8))
+    told = []
+
+    @contextlib.contextmanager
+    def progress(label, total):
+        yield told.append
+
+    TRAININGS["alone"](keeping=keeping, progress=progress)
+    assert told == [8, 4, 4, 4]
+
+
+def plain(leaf):
+    is_key = isinstance(leaf, jax.Array) and jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+    return jax.random.key_data(leaf) if is_key else leaf
 
 
 @pytest.mark.parametrize("kind", ["none", "flip"])

@@ -1,8 +1,10 @@
-"""Files that are there whole or not at all, and folders that one process works in at a time."""
+"""Files that are there whole or not at all, disks that fill, and folders that one process works in at a time."""
 
 import contextlib
+import errno
 import logging
 import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,6 +14,71 @@ LOCK = "lock"
 """Names the file that is locked; it is removed again, and one that a killed process left is in nobody's way."""
 
 
+class DiskFullError(RuntimeError):
+    """There is no room for what is to be saved, told in one line."""
+
+
+def free_bytes(folder: Path) -> int:
+    """Room on the disk of a folder, which need not be there yet."""
+    return shutil.disk_usage(_existing(folder)).free
+
+
+def disk_of(folder: Path) -> int:
+    """Which disk a folder is on; it need not be there yet."""
+    return os.stat(_existing(folder)).st_dev
+
+
+def _existing(folder: Path) -> Path:
+    there = folder.absolute()
+    while not there.exists():
+        there = there.parent
+    return there
+
+
+@contextlib.contextmanager
+def room(folder: Path, needed: int = 0) -> Iterator[None]:
+    """Sees to it that what is written in it fits, or that the disk is said to be full.
+
+    Args:
+      folder: where it is written.
+      needed: bytes, as far as they are known beforehand.
+
+    Raises:
+      DiskFullError: before anything is written, if there is less room than that; later, if there was.
+    """
+    if (free := free_bytes(folder)) < needed:
+        raise DiskFullError(_full(folder, f"{_megabytes(needed)} are needed and {_megabytes(free)} are free"))
+    try:
+        yield
+    except Exception as error:
+        if isinstance(error, DiskFullError) or not _is_full(error):
+            raise
+        wanted = f", {_megabytes(needed)} were needed" if needed else ""
+        raise DiskFullError(_full(folder, f"no space is left on the disk{wanted}")) from error
+
+
+def _full(folder: Path, what: str) -> str:
+    return (
+        f"{folder}: {what}; what was saved before is intact: make room, and the same command again goes on from there"
+    )
+
+
+def _megabytes(size: int) -> str:
+    return f"{max(size, 0) / 1e6:.1f} MB"
+
+
+def _is_full(error: BaseException) -> bool:
+    """Whether a full disk is why, whichever library says so in whichever words."""
+    while True:
+        if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT):
+            return True
+        if any(os.strerror(number) in str(error) for number in (errno.ENOSPC, errno.EDQUOT)):
+            return True
+        if (cause := error.__cause__ or error.__context__) is None:
+            return False
+        error = cause
+
+
 def write_whole(path: Path, text: str, *, durable: bool = False) -> None:
     """Writes a file that appears whole or not at all, in UTF-8; what was there before stays until then.
 
@@ -19,8 +86,16 @@ def write_whole(path: Path, text: str, *, durable: bool = False) -> None:
       path: the file.
       text: what shall stand in it.
       durable: whether it must be on the disk when this returns, a power cut notwithstanding.
+
+    Raises:
+      DiskFullError: if it does not fit.
     """
     partial = path.with_name(f"{path.name}.partial")
+    with room(path.parent):
+        _write(path, partial, text, durable)
+
+
+def _write(path: Path, partial: Path, text: str, durable: bool) -> None:
     try:
         with partial.open("w", encoding="utf-8", errors="replace") as file:  # half a surrogate pair is no text
             file.write(text)

@@ -15,6 +15,9 @@ from ltu_jax.setting import ConfigError, settings
 LOST = r"^(UNAVAILABLE|DEADLINE_EXCEEDED|ABORTED|CANCELLED)|Gloo|NCCL|[Bb]arrier|heartbeat"
 """What XLA says when it no longer hears from another process, whichever exception carries it."""
 
+DETERMINISTIC = "--xla_gpu_deterministic_ops=true"
+"""Kernels that add in one order, and are chosen without being timed. CPUs and TPUs know no others."""
+
 TOGETHER = ("coordinator", "num_processes", "process_id")
 SILENCE_S = 30
 """After so many seconds without a sign of life a process counts as lost, and all others stop."""
@@ -26,6 +29,8 @@ def define_flags() -> None:
     flags.DEFINE_string("coordinator", None, "HOST:PORT of process 0, where no cluster tells; with the two below")
     flags.DEFINE_integer("num_processes", None, "how many processes run this command together")
     flags.DEFINE_integer("process_id", None, "which of them this is, from 0")
+    flags.DEFINE_bool("deterministic", True, "of a GPU: the same bits whenever it runs; --nodeterministic is faster")
+    flags.DEFINE_bool("debug", False, "stop at the operation that makes the first NaN and show where it is; slow")
 
 
 def check_flags() -> None:
@@ -53,9 +58,14 @@ def use_devices(config: Config) -> None:
     Raises:
       ConfigError: if the other processes cannot be reached.
     """
+    if flags.FLAGS.deterministic and DETERMINISTIC.partition("=")[0] not in os.environ.get("XLA_FLAGS", ""):
+        os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {DETERMINISTIC}".strip()  # before the first array
+
     import jax
 
     from ltu_jax.data.devices import device_mesh, num_devices, writes_files
+
+    jax.config.update("jax_debug_nans", flags.FLAGS.debug)
 
     if flags.FLAGS.distributed or flags.FLAGS.coordinator:
         where = [getattr(flags.FLAGS, name) for name in TOGETHER]

@@ -62,13 +62,13 @@ class Stop:
             number = signals.read(1)
             if not number:  # nobody catches any more
                 return
-            self._number = number[0]
+            self._number = asked = number[0]
             ready, _, _ = select.select([signals], [], [], GRACE_S if self._working else 0)
             if ready and not signals.read(1):  # the work has ended by itself
                 return
-        _say(StoppedError(self._number), "what was saved before is intact")
+        _say(StoppedError(asked), "what was saved before is intact")
         sys.stdout.flush()
-        os._exit(128 + self._number)
+        os._exit(128 + asked)
 
 
 @contextlib.contextmanager

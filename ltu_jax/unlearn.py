@@ -11,7 +11,7 @@ from absl import flags, logging
 
 from ltu_jax import command, processes, stopping
 from ltu_jax.config import Config, asked_for, each_seed
-from ltu_jax.files import LOCK, locked, write_whole
+from ltu_jax.files import LOCK, DiskFullError, locked, write_whole
 from ltu_jax.setting import ConfigError, to_dict
 
 USAGE = """
@@ -91,7 +91,9 @@ def _main_request(config: Config) -> int:
     try:
         with stopping.caught() as stop:
             return _request(config, workdir, cache, stop.watched(processes.progress()))
-    except (FloatingPointError, CheckpointError, LedgerError, WrongRunError) as error:
+    except (FloatingPointError, CheckpointError, DiskFullError, LedgerError, WrongRunError) as error:
+        if flags.FLAGS.debug:
+            raise
         print(f"error: {workdir}: {error}", file=sys.stderr)
         return 1
 
@@ -155,6 +157,8 @@ def _main(jobs: list[Job], cache: Path, progress: Any) -> int:
             where = str(job.workdir)
             raise ConfigError(f"--workdir: {where!r} holds a run on other data, ids or weights; allowed: a new folder")
         _show(outcome, job.workdir, "already done; result in")
+    if writes_files():
+        _check_disk(todo, cache)
     at_once, done = _at_once(jobs[0].config, source), True
     with contextlib.ExitStack() as stack:
         for job, _ in todo if writes_files() and not flags.FLAGS.prepare else ():
@@ -166,6 +170,23 @@ def _main(jobs: list[Job], cache: Path, progress: Any) -> int:
     if done and flags.FLAGS.prepare:
         print(f"prepared; original, Retrain and attackers in {cache}")
     return 0 if done else 1
+
+
+def _check_disk(todo: list[tuple[Job, Any]], cache: Path) -> None:
+    """Refuses runs that begin on a disk that they would fill; those that go on are told when it is full."""
+    from ltu_jax.files import disk_of, free_bytes
+    from ltu_jax.unlearning.estimate import disk_bytes
+
+    new = [(job, disk_bytes(job.config, one.spec)) for job, one in todo if not job.workdir.exists()]
+    wanted = [("--workdir", job.workdir, size["workdir"]) for job, size in new]
+    wanted += [("--cache", cache, size["cache"]) for _, size in new]
+    for flag, folder, _ in wanted:
+        needed = sum(size for _, other, size in wanted if disk_of(other) == disk_of(folder))
+        if (free := free_bytes(folder)) < needed:
+            raise ConfigError(
+                f"{flag}: {str(folder)!r} is on a disk with {free / 1e6:.1f} MB free, and up to {needed / 1e6:.1f} MB"
+                " are written there; allowed: a disk with room"
+            )
 
 
 def _read(config: Config) -> Any:
@@ -199,7 +220,9 @@ def _attempt(jobs: list[tuple[Job, Any]], cache: Path, at_once: int, progress: A
 
     try:
         _run(jobs, cache, at_once, progress)
-    except (FloatingPointError, CheckpointError, WrongRunError) as error:
+    except (FloatingPointError, CheckpointError, DiskFullError, WrongRunError) as error:
+        if flags.FLAGS.debug:
+            raise
         which = jobs[0][0].workdir if len(jobs) == 1 else f"one of {', '.join(str(job.workdir) for job, _ in jobs)}"
         print(f"error: {which}: {error}", file=sys.stderr)
         return len(jobs) > 1 and all([_attempt([job], cache, 1, progress) for job in jobs])

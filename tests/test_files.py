@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from ltu_jax.files import locked, write_whole
+from ltu_jax.files import DiskFullError, free_bytes, locked, room, write_whole
 from ltu_jax.setting import ConfigError
 
 pytestmark = pytest.mark.smoke
@@ -87,7 +87,7 @@ def test_a_file_that_does_not_fit_leaves_the_old_one_and_no_half_of_the_new(tmp_
     path = tmp_path / "a.json"
     write_whole(path, "old")
     monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(OSError, match="No space"):
+    with pytest.raises(DiskFullError, match="no space is left on the disk; what was saved before is intact"):
         write_whole(path, "new", durable=True)
     assert path.read_text() == "old" and list(tmp_path.iterdir()) == [path]
     write_whole(path, "\ud800 is half a character")
@@ -96,3 +96,26 @@ def test_a_file_that_does_not_fit_leaves_the_old_one_and_no_half_of_the_new(tmp_
 
 def full(descriptor):
     raise OSError(28, "No space left on device")
+
+
+def test_less_room_than_is_needed_is_said_before_anything_is_written(tmp_path):
+    folder = tmp_path / "not" / "there" / "yet"
+    with pytest.raises(DiskFullError, match=r"yet: .* MB are needed and .* MB are free"):
+        with room(folder, free_bytes(folder) + 10**12):
+            pytest.fail("it was written all the same")
+    with room(folder, 1):
+        pass
+
+
+@pytest.mark.parametrize("number, full", [(28, True), (122, True), (13, False)])
+@pytest.mark.parametrize("how", ["itself", "as a cause", "in words"])
+def test_a_disk_that_fills_is_told_from_other_errors_whoever_raises_it(tmp_path, number, full, how):
+    error = OSError(number, os.strerror(number))
+    with pytest.raises(DiskFullError if full else Exception) as told:
+        with room(tmp_path):
+            if how == "in words":
+                raise ValueError(f"UNKNOWN: {os.strerror(number)} [writing a chunk]")
+            if how == "itself":
+                raise error
+            raise ValueError("what a library makes of it") from error
+    assert isinstance(told.value, DiskFullError) == full

@@ -4,10 +4,10 @@ python experiments/benchmarks/gpu.py --out gpu.json
 python experiments/benchmarks/gpu.py --out gpu.json --parts rate,steps
 python experiments/benchmarks/gpu.py --backend cpu --tiny --out tiny.json          a check that it works, anywhere
 
-Parts, each under eight minutes: ``rate``, the device's own rate of matrix products in bfloat16 and float32;
+Parts, each some minutes, most of them compiling: ``rate``, the device's own rate of matrix products in both types;
 ``steps``, plain and LTU steps of ResNet-18 of width 64 in both, ten a dispatch, their flops a second as a share of
 that rate, and their memory; ``seeds``, several models by vmap; ``run``, the paper's CIFAR-10 ResNet-18 problem at its
-full size on random images: its times mean something, its scores would not. Figures are written after each part,
+full size on random images: its times mean something, its scores would not. Figures are written as they come,
 with device, versions and commit.
 """
 
@@ -15,6 +15,7 @@ import argparse
 import json
 import statistics
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -43,13 +44,13 @@ def main() -> None:
         parts.insert(0, "rate")
     for part in parts:
         start = time.perf_counter()
-        found[part] = {"rate": rate, "steps": steps, "seeds": seeds, "run": run}[part](args.tiny, found)
-        found[part]["wall_s"] = time.perf_counter() - start
-        args.out.write_text(json.dumps(found, indent=2) + "\n")
-        print(part, json.dumps(found[part]), flush=True)
+        for row in {"rate": rate, "steps": steps, "seeds": seeds, "run": run}[part](args.tiny, found):
+            found.setdefault(part, []).append(row | {"wall_s": time.perf_counter() - start})
+            args.out.write_text(json.dumps(found, indent=2) + "\n")
+            print(part, json.dumps(found[part][-1]), flush=True)
 
 
-def rate(tiny: bool, found: dict[str, Any]) -> dict[str, Any]:
+def rate(tiny: bool, found: dict[str, Any]) -> Iterator[dict[str, Any]]:
     """Flops a second of products of square matrices, twenty a dispatch."""
     del found
     size, times = (256, 2) if tiny else (8192, 20)
@@ -62,40 +63,38 @@ def rate(tiny: bool, found: dict[str, Any]) -> dict[str, Any]:
             return jax.lax.fori_loop(0, times, lambda _, x: (x @ a) / size, a)
 
         rates[dtype] = times * 2 * size**3 / _median(lambda: products(a))  # noqa: B023
-    return {"size": size, "flops_per_s": rates}
+    yield {"size": size, "flops_per_s": rates}
 
 
-def steps(tiny: bool, found: dict[str, Any]) -> dict[str, Any]:
+def steps(tiny: bool, found: dict[str, Any]) -> Iterator[dict[str, Any]]:
     """Seconds, memory and share of the measured rate, of plain and LTU steps."""
-    rates, rows = found["rate"]["flops_per_s"], []
+    rates, (width, batch) = found["rate"][0]["flops_per_s"], _sizes(tiny)
     for dtype in ("bfloat16",) if tiny else ("bfloat16", "float32"):
         for kind, save_memory in (("plain", False), ("ltu", False), ("ltu", True)):
             case = _case(kind, dtype, tiny, save_memory=save_memory)
             plain = case["plain_flops"]
             seconds, held = _timed(case["steps"], case["trees"], case["count"])
-            row = {"kind": kind, "dtype": dtype, "save_memory": save_memory, "s": seconds, "bytes": held}
+            row = {"batch": batch, "width": width, "kind": kind, "dtype": dtype, "save_memory": save_memory}
             # An exact LTU step is worth 9 2/3 plain ones; what save_memory computes twice is not counted as work.
             useful = plain * (1 if kind == "plain" else 29 / 3)
-            rows.append(row | {"flops": useful, "share_of_rate": useful / seconds / rates[dtype]})
-    return {"batch": _sizes(tiny)[1], "width": _sizes(tiny)[0], "rows": rows}
+            share = useful / seconds / rates[dtype]
+            yield row | {"s": seconds, "bytes": held, "flops": useful, "share_of_rate": share}
 
 
-def seeds(tiny: bool, found: dict[str, Any]) -> dict[str, Any]:
+def seeds(tiny: bool, found: dict[str, Any]) -> Iterator[dict[str, Any]]:
     """Seconds a model of a plain and an LTU step when several are stepped as one program."""
     del found
     from ltu_jax.training.dispatch import stack_trees
 
-    rows = []
     for kind in ("plain", "ltu"):
         for number in (2,) if tiny else (1, 2, 4, 8):
             case = _case(kind, "bfloat16", tiny, batch=8 if tiny else 64, stacked=number > 1)
             trees = [stack_trees([tree] * number) for tree in case["trees"]] if number > 1 else case["trees"]
             seconds, _ = _timed(case["steps"], trees, case["count"])
-            rows.append({"kind": kind, "at_once": number, "s_per_model": seconds / number})
-    return {"batch": 8 if tiny else 64, "rows": rows}
+            yield {"batch": 8 if tiny else 64, "kind": kind, "at_once": number, "s_per_model": seconds / number}
 
 
-def run(tiny: bool, found: dict[str, Any]) -> dict[str, Any]:
+def run(tiny: bool, found: dict[str, Any]) -> Iterator[dict[str, Any]]:
     """Training and unlearning of the paper's problem on random images: 45,000 of them, 4,500 to forget."""
     del found
     import numpy as np
@@ -129,7 +128,7 @@ def run(tiny: bool, found: dict[str, Any]) -> dict[str, Any]:
     state = make_state(spec.apply_fn, trained.state.params, trained.state.model_state, SGD, jax.random.key(3))
     _, history = run_unlearning(method, state, splits, source, remain_fraction=0.3)
     epoch = trained.seconds / epochs
-    return {
+    yield {
         "retrain_epoch_s": epoch,
         "retrain_182_epochs_s": 182 * epoch,
         "ltu_s": history.init_s + history.steps_s,

@@ -50,7 +50,7 @@ def nearest_neighbours(queries: jax.Array, pool: jax.Array, num: int, *, block: 
 
 
 def class_means(features: jax.Array, labels: jax.Array, num_classes: int) -> jax.Array:
-    """Mean feature of each class: our vectoriser I of Eq. 9; NaN where a class has no row.
+    """Mean feature of each class: our vectoriser I of Eq. 9; zero where a class has no row.
 
     Args:
       features: f32[R, D].
@@ -61,7 +61,7 @@ def class_means(features: jax.Array, labels: jax.Array, num_classes: int) -> jax
       f32[C, D].
     """
     total = jax.ops.segment_sum(features, labels, num_classes)
-    return total / jnp.bincount(labels, length=num_classes)[:, None]
+    return total / jnp.maximum(jnp.bincount(labels, length=num_classes), 1)[:, None]
 
 
 def make_query_pool(
@@ -96,7 +96,7 @@ def make_query_pool(
         vectors = jnp.eye(num_classes)
     else:
         means = class_means(remain_features, remain_labels, num_classes)
-        vectors = jnp.where(jnp.isnan(means), class_means(forget_features, forget_labels, num_classes), means)
+        vectors = jnp.where(count[:, None] > 0, means, class_means(forget_features, forget_labels, num_classes))
     # Differences, not the expanded square: equal vectors must be exactly at distance 0 (ties matter here).
     distance = jax.vmap(lambda vector: jnp.linalg.norm(vectors - vector[None], axis=-1))(vectors)
     return QueryPool(

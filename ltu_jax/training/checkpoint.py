@@ -1,10 +1,10 @@
 """Checkpoints by Orbax, each with a checksum over its leaves and its files: Orbax does not notice flipped bytes."""
 
+import contextlib
 import logging
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +12,13 @@ import jax
 import jax.numpy as jnp
 
 from ltu_jax.data.devices import agreed, writes_files
+from ltu_jax.files import room
 from ltu_jax.interop.sealing import damage, seal, tree_sha256
 from ltu_jax.types import ArrayTree
 
 KEPT = 2
+SMALL_BYTES = 100_000
+"""What is written around the arrays of a checkpoint, about."""
 
 
 class CheckpointError(RuntimeError):
@@ -23,12 +26,22 @@ class CheckpointError(RuntimeError):
 
 
 def save(path: Path, tree: ArrayTree, metadata: dict[str, Any]) -> None:
-    """Writes a tree of nested dicts of JAX arrays and JSON-ready metadata; the folder appears whole or not at all."""
+    """Writes a tree of nested dicts of JAX arrays and JSON-ready metadata; the folder appears whole or not at all.
+
+    Raises:
+      DiskFullError: if it does not fit.
+    """
     partial, old = (path.with_name(f"{path.name}.{word}") for word in ("partial", "old"))
     metadata = {**metadata, "tree_sha256": tree_sha256(tree)}
-    _orbax().save(partial.absolute(), tree, overwrite=True, custom_metadata=metadata)
+    try:
+        with _room(path.parent, tree):
+            _orbax().save(partial.absolute(), tree, overwrite=True, custom_metadata=metadata)
+            if writes_files():
+                seal(partial)
+    except BaseException:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise
     if writes_files():
-        seal(partial)
         shutil.rmtree(old, ignore_errors=True)
         if path.exists():
             os.rename(path, old)
@@ -77,11 +90,16 @@ class StepCheckpoints:
             raise self._unreadable(step, error) from error
 
     def save(self, step: int, tree: ArrayTree, metadata: dict[str, Any]) -> None:
-        """Saves ``tree`` as of ``step`` and waits until it is on disk."""
+        """Saves ``tree`` as of ``step`` and waits until it is on disk.
+
+        Raises:
+          DiskFullError: if it does not fit; the steps before are intact.
+        """
         # `tree` may be donated by the very next step, so nothing is left to a background thread.
-        self._checkpointer.save(step, tree, custom_metadata={**metadata, "tree_sha256": tree_sha256(tree)})
-        if writes_files():
-            seal(self._directory / str(step))
+        with _room(self._directory, tree):
+            self._checkpointer.save(step, tree, custom_metadata={**metadata, "tree_sha256": tree_sha256(tree)})
+            if writes_files():
+                seal(self._directory / str(step))
 
     def load(self, step: int, template: ArrayTree) -> tuple[ArrayTree, dict[str, Any]]:
         """The tree of ``step``, in the structure of ``template``.
@@ -101,7 +119,7 @@ class StepCheckpoints:
         return CheckpointError(f"{where} cannot be read ({_first_line(error)}); delete it to go on without it")
 
 
-@contextmanager
+@contextlib.contextmanager
 def open_checkpoints(directory: Path) -> Iterator[StepCheckpoints]:
     """The step checkpoints under ``directory``, which is made if needed; damaged ones are named and dropped first."""
     ocp = _orbax()
@@ -117,6 +135,12 @@ def open_checkpoints(directory: Path) -> Iterator[StepCheckpoints]:
         directory.absolute(), preservation_policy=policy, save_decision_policy=every
     ) as checkpointer:
         yield StepCheckpoints(checkpointer, directory)
+
+
+def _room(folder: Path, tree: ArrayTree) -> Any:
+    """Room for a tree, in the process that writes it."""
+    size = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
+    return room(folder, size + size // 10 + SMALL_BYTES) if writes_files() else contextlib.nullcontext()
 
 
 def _orbax() -> Any:

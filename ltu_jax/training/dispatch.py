@@ -77,8 +77,10 @@ def compiled(fn: Callable, *args: Any, donate: tuple[int, ...] = ()) -> Any:
       donate: positions of arguments whose buffers the call may consume.
 
     Returns:
-      The executable (``jax.stages.Compiled``), called like ``fn``.
+      The executable (``jax.stages.Compiled``), called like ``fn``; under ``jax_debug_nans``, ``jax.jit`` of it.
     """
+    if getattr(jax.config, "jax_debug_nans") and num_devices() == 1:  # noqa: B009, what type checkers do not know
+        return jax.jit(fn)  # where a NaN comes out, JAX goes through it again operation by operation
     leaves, treedef = jax.tree.flatten(args)
     return _compile(fn, donate, treedef, tuple(map(_described, leaves)), jax.sharding.get_mesh())
 

@@ -10,6 +10,8 @@ from ltu_jax.attackers.bank import init_bank
 from ltu_jax.config import Config
 from ltu_jax.data.splits import remain_subset
 from ltu_jax.methods import build_method
+from ltu_jax.models.build import ModelSpec
+from ltu_jax.training.checkpoint import KEPT
 from ltu_jax.training.cost import image_flops
 from ltu_jax.training.optimizers import SGD
 from ltu_jax.training.supervised import num_train_steps
@@ -28,8 +30,8 @@ def estimate(config: Config, loaded: Loaded) -> dict[str, Any]:
 
     Returns:
       JSON-ready: ``rows``, ``shapes`` (of the images, the logits and what a step of the method draws),
-      ``parameters``, ``steps``, ``flops`` of each part of the run, ``held_bytes`` of what
-      the device holds all the time (activations come on top).
+      ``parameters``, ``steps``, ``flops`` of each part of the run, ``disk_bytes`` that it writes at most,
+      ``held_bytes`` of what the device holds all the time (activations come on top).
     """
     source, splits, spec, _ = loaded
     image_shape = source.images.shape[1:]
@@ -87,7 +89,25 @@ def estimate(config: Config, loaded: Loaded) -> dict[str, Any]:
         "parameters": sum(x.size for x in jax.tree.leaves(params)),
         "steps": steps,
         "flops": flops,
+        "disk_bytes": disk_bytes(config, spec),
         "held_bytes": {name: _bytes(tree) for name, tree in held.items()},
+    }
+
+
+def disk_bytes(config: Config, spec: ModelSpec) -> dict[str, int]:
+    """What a run writes at most, in bytes: ``workdir``, and ``cache``, compiled programs on top of it.
+
+    Args:
+      config: resolved settings.
+      spec: the model.
+    """
+    params, model_state = (_bytes(tree) for tree in jax.eval_shape(spec.init, jax.random.key(0)))
+    model, state = params + model_state, 2 * params + model_state  # with momentum
+    trained = 1 + config.evaluation.num_retrain + config.attackers.num_shadows
+    kept = KEPT + 1  # the next one is written before the oldest goes
+    return {
+        "workdir": kept * state * (2 if config.eval_every else 1) + 2 * model,
+        "cache": trained * model + kept * state,
     }
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ltu_jax.data.devices import agreed, writes_files
+from ltu_jax.files import room
 from ltu_jax.training.checkpoint import StepCheckpoints, open_checkpoints
 from ltu_jax.types import UnlearnState
 
@@ -105,7 +106,8 @@ class Recorder:
         if self._saving is None or self._checkpoints is None:
             return
         if writes_files():
-            with (self._saving.directory / "metrics.jsonl").open("a") as file:
+            metrics = self._saving.directory / "metrics.jsonl"
+            with room(metrics.parent), metrics.open("a") as file:
                 file.writelines(json.dumps(row) + "\n" for row in rows)
         due = time.monotonic() - self._saved_at >= self._saving.every_s
         if last or run.step % self._saving.every == 0 or agreed(lambda: due):

@@ -12,6 +12,7 @@ import pytest
 from asked import request_settings
 
 from ltu_jax.config import method_config
+from ltu_jax.files import LOCK, locked
 from ltu_jax.requests import fulfil as module
 from ltu_jax.requests import ledger
 from ltu_jax.requests.fulfil import fulfil

@@ -51,9 +51,11 @@ def run(define: Callable[[], None], main: Callable[[Config], int], usage: str) -
         except ConfigError as error:
             fail(error)
 
-    told = logging.StreamHandler()
-    told.setFormatter(logging.Formatter("note: %(message)s"))
-    logging.getLogger("ltu_jax").addHandler(told)  # what the library says of damage and of waiting
+    told, handler = logging.getLogger("ltu_jax"), logging.StreamHandler()  # of damage, of waiting for another process
+    handler.setFormatter(logging.Formatter("note: %(message)s"))
+    told.addHandler(handler)
+    told.setLevel(logging.WARNING)  # absl's verbosity is that of the root
+    told.propagate = False
     app.run(guarded, argv=sys.argv, flags_parser=parse)
     raise SystemExit(0)  # app.run exits by itself; this line is for the type checker
 

@@ -37,7 +37,7 @@ def folder(tmp_path_factory):
 
 
 def start(folder, *args):
-    env = {**os.environ, "PYTHONPATH": str(HERE)}
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join((str(HERE), str(folder)))}
     words = [sys.executable, "-m", "ltu_jax.unlearn", *([] if "--config" in args else ["--config", "small.py"]), *args]
     return subprocess.Popen(words, cwd=folder, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
@@ -207,20 +207,91 @@ def test_another_setting_reuses_original_retrain_and_attackers(folder, whole):
         assert found[0] == found[1]
 
 
-def test_a_run_killed_in_the_middle_goes_on_to_the_same_result(folder, whole):
-    process = start(folder, "--workdir", "killed", *LONG)
-    metrics, deadline = folder / "killed" / "metrics.jsonl", time.time() + 200
-    while time.time() < deadline and not (metrics.exists() and len(metrics.read_text().splitlines()) >= 15):
-        if process.poll() is not None:
-            break
-        time.sleep(0.01)
-    process.send_signal(signal.SIGKILL)
-    process.communicate()
-    assert not (folder / "killed" / "result.json").exists(), "it was done before it could be killed"
-    code, _, err = run(folder, "--workdir", "killed", *LONG)
+def killed_when(process, number, is_time):
+    """Sends a signal once it is time; the status and what was said."""
+    deadline = time.time() + 200
+    while time.time() < deadline and not is_time() and process.poll() is None:
+        time.sleep(0.005)
+    process.send_signal(number)
+    _, err = process.communicate(timeout=30)
+    return process.returncode, err
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_a_run_killed_in_the_middle_goes_on_to_the_same_result(folder, whole, number):
+    workdir = f"killed-{number}"
+    metrics, second = folder / workdir / "metrics.jsonl", []
+
+    def is_time():
+        if not metrics.exists() or len(metrics.read_text().splitlines()) < 15:
+            return False
+        return second or second.append(start(folder, "--workdir", workdir, *LONG)) or True
+
+    code, err = killed_when(start(folder, "--workdir", workdir, *LONG), number, is_time)
+    assert not (folder / workdir / "result.json").exists(), "it was done before it could be killed"
+    second[0].kill()
+    second[0].communicate()
+    if number == signal.SIGTERM:
+        assert code == 143 and err.endswith("stopped by SIGTERM; saved: the same command again goes on from there\n")
+        saved = max(int(path.name) for path in (folder / workdir / "checkpoints").iterdir() if path.name.isdigit())
+        assert saved == len(metrics.read_text().splitlines())  # nothing that was computed is lost
+    code, _, err = run(folder, "--workdir", workdir, *LONG)
     assert code == 0, err
-    assert result_of(folder, "killed") == result_of(folder, "whole")
-    assert (folder / "killed" / "metrics.jsonl").read_text() == (folder / "whole" / "metrics.jsonl").read_text()
+    assert result_of(folder, workdir) == result_of(folder, "whole")
+    assert metrics.read_text() == (folder / "whole" / "metrics.jsonl").read_text()
+
+
+def test_a_second_process_is_refused_while_a_first_one_runs(folder, whole):
+    first = start(folder, "--workdir", "busy", *LONG)
+    while not (folder / "busy" / "lock").exists():
+        assert first.poll() is None
+        time.sleep(0.01)
+    code, out, err = run(folder, "--workdir", "busy", *LONG)
+    assert code == 2 and err.splitlines()[-1].startswith("error: --workdir: 'busy' is in use by another process")
+    out, err = first.communicate(timeout=300)
+    assert first.returncode == 0 and not (folder / "busy" / "lock").exists(), err
+
+
+def test_a_training_that_is_stopped_goes_on_where_it_was(folder, whole):
+    words = ["--workdir", "trained", "--cache", "c3", "--config.training.epochs=300", "--config.method.epochs=1"]
+    words += ["--config.eval_every=5", "--config.save_seconds=0"]
+    under_way = lambda: list((folder / "c3").glob("original-*.under_way/[0-9]*"))  # noqa: E731
+    code, err = killed_when(start(folder, *words), signal.SIGTERM, under_way)
+    assert code == 143 and "saved: the same command again goes on" in err
+    assert 0 < max(int(path.name) for path in under_way() if path.name.isdigit()) < 1500
+    code, _, err = run(folder, *words)
+    assert code == 0 and not under_way(), err
+    code, _, err = run(folder, "--workdir", "undisturbed", "--cache", "c4", *words[4:-1])
+    assert code == 0 and result_of(folder, "trained") == result_of(folder, "undisturbed"), err
+
+
+def test_a_damaged_checkpoint_is_named_and_the_run_goes_on_from_the_one_before(folder, whole):
+    shutil.copytree(folder / "whole", folder / "harmed")
+    (folder / "harmed" / "result.json").unlink()
+    steps = folder / "harmed" / "checkpoints"
+    before, newest = sorted((path for path in steps.iterdir() if path.name.isdigit()), key=lambda path: int(path.name))
+    victim = max((path for path in newest.rglob("*") if path.is_file()), key=lambda path: path.stat().st_size)
+    victim.write_bytes(victim.read_bytes()[:-1] + b"?")
+    code, _, err = run(folder, "--workdir", "harmed", *LONG, "--show_images")
+    assert code == 0 and f"note: harmed/checkpoints/{newest.name} is damaged" in err and "going on without it" in err
+    assert result_of(folder, "harmed") == result_of(folder, "whole") and before.name == "45"
+
+
+def test_a_disk_without_room_is_refused_before_anything_is_trained(folder, whole):
+    (folder / "sitecustomize.py").write_text(
+        "import shutil, types\nshutil.disk_usage = lambda path: types.SimpleNamespace(free=1000)\n"
+    )
+    try:
+        code, _, err = run(folder, "--workdir", "full", *LONG)
+        assert code == 2 and "error: --workdir: 'full' is on a disk with 0.0 MB free" in err.splitlines()[-1]
+        assert not (folder / "full").exists()
+        (folder / "full").mkdir()
+        code, _, err = run(folder, "--workdir", "full", *LONG)
+        assert code == 1 and "MB are needed and 0.0 MB are free; what was saved before is intact" in err
+    finally:
+        (folder / "sitecustomize.py").unlink()
+    code, _, err = run(folder, "--workdir", "full", *LONG)
+    assert code == 0 and result_of(folder, "full") == result_of(folder, "whole"), err
 
 
 def test_retrain_is_a_method_of_the_same_command(folder, whole):

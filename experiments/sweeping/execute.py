@@ -11,6 +11,9 @@ import time
 from pathlib import Path
 from typing import Any, TextIO
 
+SAVES_WITHIN_S = 12
+"""A command that was told to stop ends within ten seconds; what does not is killed."""
+
 
 def run_command(
     command: list[str], log: str, folder: str, cores: list[int] | None, environment: dict[str, str | None]
@@ -25,15 +28,22 @@ def run_command(
       environment: variables to set, or with None to remove.
     """
     record = Path(log).with_suffix(".json")
-    process, stopped = None, False
+    process, stopped, told = None, False, False
 
     def stop(*_: Any) -> None:
-        nonlocal stopped
+        nonlocal stopped, told
         stopped = True
+        if process is not None and process.returncode is None and not told:
+            told = True  # once: at a second signal it would not save
+            os.killpg(process.pid, signal.SIGTERM)
+            signal.alarm(SAVES_WITHIN_S)
+
+    def kill(*_: Any) -> None:
         if process is not None and process.returncode is None:
             os.killpg(process.pid, signal.SIGKILL)
 
     signal.signal(signal.SIGTERM, stop)
+    signal.signal(signal.SIGALRM, kill)
     if cores is not None and hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, cores)
     with open(log, "a") as output:

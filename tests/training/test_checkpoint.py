@@ -2,12 +2,15 @@
 
 import json
 import shutil
+import types
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from ltu_jax import files
+from ltu_jax.files import DiskFullError
 from ltu_jax.interop.sealing import seal
 from ltu_jax.training import checkpoint
 from ltu_jax.training.checkpoint import CheckpointError, load, open_checkpoints, save, tree_sha256
@@ -195,3 +198,54 @@ def test_a_step_that_was_not_sealed_was_not_written_to_its_end(tmp_path, monkeyp
         checkpoints.save(4, one_leaf(), {})
     with open_checkpoints(tmp_path) as checkpoints:
         assert checkpoints.latest_step() == 3 and not (tmp_path / "4").exists()
+
+
+class Disk:
+    """A disk that has so much room as the test says."""
+
+    def __init__(self, monkeypatch):
+        self.free = 10**12
+        monkeypatch.setattr(files.shutil, "disk_usage", lambda path: types.SimpleNamespace(free=self.free))
+
+
+def test_without_room_nothing_is_written_and_what_is_needed_is_said(tmp_path, monkeypatch):
+    disk = Disk(monkeypatch)
+    save(tmp_path / "x", tree(0), {})
+    with open_checkpoints(tmp_path / "steps") as steps:
+        steps.save(1, one_leaf(), {})
+        disk.free = 4800 + checkpoint.SMALL_BYTES  # of the 4,800 bytes of one leaf and a tenth of it
+        for again in (lambda: steps.save(2, one_leaf(), {}), lambda: save(tmp_path / "x", tree(1), {})):
+            with pytest.raises(
+                DiskFullError, match=r"MB are needed and 0\.1 MB are free; what was saved before is int"
+            ):
+                again()
+        disk.free += 1000
+        assert steps.latest_step() == 1
+        steps.save(2, one_leaf(), {})
+    assert_same(tree(0), load(tmp_path / "x")[0])
+    assert not list(tmp_path.glob("*.partial"))
+
+
+@pytest.mark.parametrize("at", ["arrays", "seal"])
+def test_a_disk_that_fills_while_something_is_saved_leaves_what_was_there_and_no_half(tmp_path, monkeypatch, at):
+    save(tmp_path / "x", tree(0), {})
+    with open_checkpoints(tmp_path / "steps") as steps:
+        steps.save(1, one_leaf(), {})
+
+    def full(*args, **more):
+        raise ValueError("UNKNOWN: Error writing: No space left on device")  # as tensorstore says it
+
+    with monkeypatch.context() as broken, open_checkpoints(tmp_path / "steps") as steps:
+        if at == "seal":
+            broken.setattr(checkpoint, "seal", full)
+        else:
+            broken.setattr(checkpoint._orbax(), "save", full)
+            broken.setattr(steps._checkpointer, "save", full)
+        for again in (lambda: steps.save(2, one_leaf(), {}), lambda: save(tmp_path / "x", tree(1), {})):
+            with pytest.raises(DiskFullError, match="no space is left on the disk, 0.1 MB were needed"):
+                again()
+    with open_checkpoints(tmp_path / "steps") as steps:  # as the next start does
+        assert steps.latest_step() == 1
+        assert_same(one_leaf(), steps.load(1, one_leaf())[0])
+    assert_same(tree(0), load(tmp_path / "x")[0])
+    assert not list(tmp_path.glob("*.partial"))

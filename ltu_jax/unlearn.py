@@ -30,6 +30,7 @@ def define_flags() -> None:
     flags.DEFINE_string("cache", None, "folder of originals, Retrain models and attackers; unset: beside the workdir")
     flags.DEFINE_string("forget", None, "a deletion request: file with one id a line; workdir holds all of a model's")
     flags.DEFINE_string("sign", None, "of --forget: Ed25519 private key (PEM) that signs the receipt")
+    flags.DEFINE_bool("keep_original", False, "of --forget: keep models from before it, which know what it forgets")
     flags.DEFINE_bool("prepare", False, "train and cache original, Retrain and attackers; unlearn nothing")
     flags.DEFINE_bool("dry_run", False, "print the resolved configuration, shapes and the cost; train nothing")
     flags.DEFINE_bool("show_images", False, "put the twelve forget images that changed most into report.html")
@@ -49,6 +50,8 @@ def main(config: Config) -> int:
         raise ConfigError("--prepare: it trains and --dry_run trains nothing; allowed: one of the two")
     if flags.FLAGS.sign and not flags.FLAGS.forget:
         raise ConfigError("--sign: it signs the receipt of a request; allowed: with --forget")
+    if flags.FLAGS.keep_original and not flags.FLAGS.forget:
+        raise ConfigError("--keep_original: a run keeps its original in any case; allowed: with --forget")
     processes.check_flags()
     if flags.FLAGS.forget:
         return _main_request(config)
@@ -108,7 +111,8 @@ def _request(config: Config, workdir: Path, cache: Path, progress: Any) -> int:
 
     config, key = request_config(config), flags.FLAGS.sign
     ids = read_ids(flags.FLAGS.forget, "--forget")
-    request = Request(config, ids, workdir, Path(key) if key else None, flags.FLAGS.show_images)
+    key = Path(key) if key else None
+    request = Request(config, ids, workdir, key, flags.FLAGS.show_images, flags.FLAGS.keep_original)
     source = _read(config)
     spec, weights = load_given(config, source, workdir)
     todo = plan(request, source, weights)
@@ -119,19 +123,19 @@ def _request(config: Config, workdir: Path, cache: Path, progress: Any) -> int:
         told = estimate(config, Loaded(source, todo.splits, spec, weights))
         print(json.dumps({"config": to_dict(config), "request": todo.number, **told}, indent=2))
         return 0
-    if isinstance(todo, Fulfilled):
-        print_request(todo.receipt, todo.folder, todo.is_new)
-        return 0
-    _keep_compiled(cache)
-    splits, used = todo.splits, remain_subset(todo.splits, config.data.remain_fraction, config.seeds.split or 0)
-    print(
-        f"request {todo.number}: {len(splits.forget)} rows to forget, {len(used)} of {len(splits.remain)} remaining"
-        f" rows used; held out: {len(splits.reserve)} for the attackers, {len(splits.validation)} to calibrate by,"
-        f" {len(splits.test)} for the evidence",
-        file=sys.stderr,
-    )
+    if not isinstance(todo, Fulfilled):
+        _keep_compiled(cache)
+        splits, used = todo.splits, remain_subset(todo.splits, config.data.remain_fraction, config.seeds.split or 0)
+        print(
+            f"request {todo.number}: {len(splits.forget)} rows to forget, {len(used)} of {len(splits.remain)} remaining"
+            f" rows used; held out: {len(splits.reserve)} for the attackers, {len(splits.validation)} to calibrate by,"
+            f" {len(splits.test)} for the evidence",
+            file=sys.stderr,
+        )
     done = fulfil(request, source, spec, weights, todo=todo, cache=cache, progress=progress)
     print_request(done.receipt, done.folder, done.is_new)
+    if (mapped := config.data.memory_map) is not None:
+        print(f"note: {mapped} (config.data.memory_map) holds the pixels of all images: delete it with the data")
     return 0
 
 

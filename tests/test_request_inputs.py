@@ -49,6 +49,10 @@ BAD = {
     "no key": (changed("--sign", "none.pem"), "--sign: 'none.pem' cannot be read"),
     "a key that is none": (changed("--sign", "ids.txt"), "--sign: 'ids.txt' cannot be read"),
     "a key without a request": (["ltu_jax.unlearn", "--sign", "k.pem"], "--sign: it signs the receipt of a request"),
+    "an original kept without a request": (
+        ["ltu_jax.unlearn", "--keep_original"],
+        "--keep_original: a run keeps its original in any case",
+    ),
     "several seeds": (changed("--config.num_seeds=2"), "--forget: a request is one run"),
     "only to prepare": (changed("--prepare"), "--forget: a request is one run"),
     "a folder of something else": (changed(workdir="."), "--workdir: '.' holds"),

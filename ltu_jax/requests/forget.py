@@ -37,6 +37,7 @@ def forget(
     model_state: ArrayTree | None = None,
     config: Config | None = None,
     sign: Path | str | None = None,
+    keep_original: bool = False,
     progress: Progress = silent,
 ) -> Forgotten:
     """Makes a trained model forget training rows, and leaves a receipt.
@@ -54,6 +55,7 @@ def forget(
       config: method, calibration and batch sizes; where data and weights lie is not read from it. None is LTU, which
         sees ``data.remain_fraction`` 0.3 of the remaining rows: 1.0 where they are a sample already.
       sign: Ed25519 private key (PEM) that signs the receipt.
+      keep_original: whether the models that earlier requests left stay in ``workdir``: they know what is forgotten now.
       progress: told about every finished step.
 
     Returns:
@@ -71,7 +73,8 @@ def forget(
     config = request_config(resolve(dataclasses.replace(config, data=data, attackers=attackers, weights=None)))
     original = {"params": params, **(model_state or {})}
     spec = model if isinstance(model, ModelSpec) else _spec(model, original)
-    request = Request(config, list(ids), Path(workdir), None if sign is None else Path(sign))
+    key = None if sign is None else Path(sign)
+    request = Request(config, list(ids), Path(workdir), key, keep_original=keep_original)
     done = fulfil(request, source, spec, original, progress=progress)
     rest = dict(last_model(request.home, read_ledger(request.home)))  # of a later request than forgot these ids, maybe
     return Forgotten(rest.pop("params"), rest, done.receipt, done.folder, done.is_new)

@@ -2,12 +2,12 @@
 
 A folder of requests (``home``) belongs to one model: ``ledger.jsonl`` and ``salt``, and a folder ``request-N`` for each
 request. The second request starts from the first one's model; rows of earlier requests stay out of what remains.
-The line in the ledger is the last thing written: until then the same command goes on where it was stopped.
+The line in the ledger is the last thing written: until then the same command goes on where it was stopped. Then the
+models from before go (``removal``), which know what was forgotten.
 """
 
 import json
 import os
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from ltu_jax.interop.weights import load_weights, save_weights
 from ltu_jax.methods import build_method
 from ltu_jax.models.build import ModelSpec
 from ltu_jax.reporting.notice import render_notice
-from ltu_jax.requests import ledger, rows
+from ltu_jax.requests import ledger, removal, rows
 from ltu_jax.requests.calibration import Calibrated, calibrate
 from ltu_jax.requests.measures import evidence, measure
 from ltu_jax.requests.models import last_model, weights_of
@@ -56,7 +56,7 @@ def fulfil(
       spec: the model.
       original: its trained weights ``{"params": ..., **model_state}``; None trains it on the training rows.
       todo: what ``plan`` said, where it was asked before.
-      cache: where originals that are trained here are kept.
+      cache: where an original that is trained here lies until the request is done.
       progress: told about every finished step.
 
     Returns:
@@ -67,11 +67,15 @@ def fulfil(
       LedgerError: if ledger or salt were altered.
       FloatingPointError, CheckpointError: as ``run_unlearning``.
     """
-    todo = todo or plan(request, source, original)
+    todo, home, keep = todo or plan(request, source, original), request.home, request.keep_original
     if isinstance(todo, Fulfilled):
+        if removal.is_due(home):
+            with locked(home / LOCK, "--workdir"):
+                removal.finish(home, keep_original=keep)
         return todo
-    started, config, home = now(), todo.config, request.home
+    started, config = now(), todo.config
     with locked(home / LOCK, "--workdir"):
+        removal.finish(home, keep_original=keep)
         if ledger.read_ledger(home) != todo.entries:
             raise ConfigError(f"--workdir: {str(home)!r} has got another request meanwhile; allowed: the same again")
         folder = home / f"request-{todo.number}"
@@ -79,7 +83,9 @@ def fulfil(
         if todo.previous is not None:
             original = last_model(home, todo.entries)
         elif original is None:
-            original = weights_of(Maker(config, source, spec, cache, progress).original(todo.splits).value)
+            maker = Maker(config, source, spec, cache, progress)
+            removal.note_original(home, maker.original_path(todo.splits))
+            original = weights_of(maker.original(todo.splits).value)
         work = folder / WORK
         problem = prepare(config, loaded=Loaded(source, todo.splits, spec, original), cache=work, progress=progress)
         calibrated, state, history = _forget(problem, work, progress)
@@ -87,7 +93,7 @@ def fulfil(
         os.sync()  # a power cut must not take what the ledger tells of
         ledger.append(home, _entry(todo, receipt))
         os.sync()
-        shutil.rmtree(work)
+        removal.finish(home, keep_original=keep)
         return Fulfilled(todo.number, folder, receipt, outcome, todo.repeated, True)
 
 

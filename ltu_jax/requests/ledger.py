@@ -17,8 +17,8 @@ from typing import NamedTuple
 from ltu_jax.files import LOCK, write_whole
 from ltu_jax.setting import digest
 
-LEDGER, SALT = "ledger.jsonl", "salt"
-FILES = (LEDGER, SALT, LOCK, f"{LEDGER}.partial", f"{SALT}.partial")
+LEDGER, SALT, ORIGINAL = "ledger.jsonl", "salt", "original"
+FILES = (LEDGER, SALT, LOCK, ORIGINAL, f"{LEDGER}.partial", f"{SALT}.partial")
 """What a folder of requests may hold beside them."""
 SALT_BYTES = 32
 START = "0" * 64

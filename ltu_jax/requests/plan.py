@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -31,6 +30,7 @@ class Request(NamedTuple):
     home: Path
     key: Path | None = None  # signs the receipt
     show_images: bool = False  # whether the report may show images that were to be forgotten
+    keep_original: bool = False  # whether models from before it stay, which know what it forgets
 
 
 class Fulfilled(NamedTuple):
@@ -108,8 +108,6 @@ def plan(request: Request, source: Source, given: ArrayTree | None = None) -> Pl
     """
     home, config = request.home, request.config
     entries, salt = ledger.read_ledger(home), ledger.read_salt(home)
-    for entry in entries:  # one that was stopped after its line, before it had cleaned up
-        shutil.rmtree(home / f"request-{entry.number}" / WORK, ignore_errors=True)
     if entries and salt is None:
         raise ledger.LedgerError(f"{home / ledger.SALT} is missing: without it no earlier id is recognised")
     number = len(entries) + 1

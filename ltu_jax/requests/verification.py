@@ -12,7 +12,7 @@ import numpy as np
 from ltu_jax.config import Config, from_dict
 from ltu_jax.interop.weights import load_weights
 from ltu_jax.models.build import ModelSpec
-from ltu_jax.requests import ledger, receipt, rows
+from ltu_jax.requests import ledger, receipt, removal, rows
 from ltu_jax.requests.claim import judge, moved_share
 from ltu_jax.requests.measures import evidence, measure
 from ltu_jax.requests.models import weights_of, weights_sha256
@@ -60,6 +60,12 @@ def config_of(home: Home) -> Config:
     return from_dict(json.loads((home.folder / "config.json").read_text()))
 
 
+def removed(home: Home) -> list[str]:
+    """The folders of a request's model that are gone as a whole, as they are when a later request is done."""
+    is_last = home.told["request"]["number"] >= len(home.entries)
+    return [] if is_last else [name for name in removal.MODEL if not (home.folder / name).exists()]
+
+
 def check_receipt(
     path: Path | str,
     source: Source,
@@ -101,10 +107,12 @@ def check_hashes(home: Home, *, public: str | None = None, ids: list[str] | None
     Returns:
       Lines.
     """
-    told, folder = home.told, home.folder
+    told, folder, gone = home.told, home.folder, removed(home)
     if broken := receipt.seal_broken(told, public):
         return broken  # what it says means nothing
-    found = [*receipt.files_differ(told, folder), *_ledger_differs(home)]
+    differ = receipt.files_differ(told, folder)
+    lawful = {f"{name}: it is missing" for name in told["files"] if name.partition("/")[0] in gone}
+    found = [*(line for line in differ if line not in lawful), *_ledger_differs(home)]
     if ids is not None and home.salt is None:
         found.append(f"{ledger.SALT}: it is missing, so ids cannot be compared")
     elif ids is not None and home.salt is not None:
@@ -146,6 +154,8 @@ def _contents_differ(told: Mapping[str, Any], folder: Path) -> Iterator[str]:
     config = json.loads((folder / "config.json").read_text())
     if digest(config) != told["config_sha256"] or config["method"]["name"] != told["method"]:
         yield "config.json: it is not the configuration of the receipt"
+    if not (folder / "model").exists():  # see ``removed``
+        return
     weights = weights_of(load(folder / "model")[0])
     if weights_sha256(weights) != told["model"]["after"]["tree_sha256"]:
         yield "model: it is not the one of the receipt"
@@ -174,6 +184,9 @@ def check_evidence(home: Home, source: Source, spec: ModelSpec, before: ArrayTre
     """
     if before is not None and weights_sha256(before) != home.told["model"]["before"]["tree_sha256"]:
         return ["model before: it is not the one of the receipt"]
+    if "model" in removed(home):
+        why = "its model was removed when a later request was done, which had no --keep_original"
+        return [f"claim: it cannot be tested: {why}"] if claim else []
     index, size = rows_of(home, source), config_of(home).evaluation.batch_size
     tree, _ = load(home.folder / "model")
     after = measure(_state(spec, weights_of(tree)), source, index, size)
@@ -183,7 +196,8 @@ def check_evidence(home: Home, source: Source, spec: ModelSpec, before: ArrayTre
     if differs or not claim:
         return differs
     if before is None or started is None:
-        return ["claim: it cannot be tested without the model before"]
+        kept = "a file of your own (config.weights), or what --keep_original keeps when a request is made"
+        return [f"claim: it cannot be tested without the model before: {kept}"]
     return [f"claim: {line}" for line in judge(started, after, moved_share(before["params"], tree["params"])).findings]
 
 

@@ -76,6 +76,11 @@ def is_cached(directory: Path, kind: str, key: Any) -> bool:
     return bool(agreed(_path(directory, kind, key).exists))
 
 
+def entry_path(directory: Path, kind: str, key: Any) -> Path:
+    """The folder in which ``cached`` keeps the value."""
+    return _path(directory, kind, key)
+
+
 def cached_numbers(directory: Path | None, kind: str, key: Any, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
     """``cached`` for a JSON-ready dictionary: one small file, exact to the last digit.
 

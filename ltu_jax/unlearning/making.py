@@ -22,7 +22,7 @@ from ltu_jax.data.splits import remain_subset
 from ltu_jax.evaluation.scores import evaluate
 from ltu_jax.models.build import ModelSpec
 from ltu_jax.setting import digest, to_dict
-from ltu_jax.training.cache import Cached, cached, cached_numbers, is_cached, under_way
+from ltu_jax.training.cache import Cached, cached, cached_numbers, entry_path, is_cached, under_way
 from ltu_jax.training.checkpoint import tree_sha256
 from ltu_jax.training.optimizers import SGD
 from ltu_jax.training.recording import train_recording
@@ -149,6 +149,11 @@ class Maker:
         if self.cache is None or not is_cached(self.cache, wanted.kind, self.key(wanted)):
             return None
         return self.model(wanted).value
+
+    def original_path(self, splits: Splits) -> Path | None:
+        """Where the cache keeps the original that is trained here; None without a cache."""
+        wanted = Wanted("original", splits.train, ORIGINAL, 0)
+        return None if self.cache is None else entry_path(self.cache, wanted.kind, self.key(wanted))
 
     def model(self, wanted: Wanted) -> Cached:
         """A model, trained or found."""

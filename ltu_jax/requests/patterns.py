@@ -1,0 +1,147 @@
+"""Many byte strings looked for at once in anything that holds bytes.
+
+Every 8 bytes of what is searched are looked up in a table of anchors: 8 bytes of each string, of a long one from place
+to place. Where an anchor is met the bytes around it are compared.
+"""
+
+from collections.abc import Collection, Iterator, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+ANCHOR = 8
+STRETCH = 96
+"""Bytes of a pattern that is not looked for as a whole: 32 pixels, and as few rows as hold them."""
+VARIED = 0.25
+"""Share of the bytes of a stretch that differ from the pixel before: a plain sky is nobody's."""
+LONGEST = 4096
+"""Bytes of a whole pattern that are compared."""
+OVERLAP = 2 * LONGEST
+"""Bytes that pieces of one file must share, so that nothing lies across their edge."""
+_PIECE = 1 << 20
+_MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)
+
+
+class Pattern(NamedTuple):
+    """A byte string, or any stretch of it."""
+
+    text: bytes
+    kind: str  # what it is, for the reader
+    owner: int  # whose it is
+    stretch: int = 0  # 0: as a whole; else the distance from a byte to the same channel's of the next pixel
+    is_token: bool = False  # whether no letter, digit, hyphen or underscore may stand beside it
+
+
+class Patterns:
+    """Patterns made ready to be looked for."""
+
+    def __init__(self, patterns: Sequence[Pattern], row_bytes: int = 0) -> None:
+        """Takes whole patterns of 8 bytes or more; of a longer one than ``LONGEST`` the end but for what follows it.
+
+        Args:
+          patterns: what is looked for.
+          row_bytes: of stretches: two rows in a row are found wherever they begin.
+        """
+        self.patterns = [p if p.stretch else p._replace(text=_distinctive(p.text)) for p in patterns]
+        self._arrays = [np.frombuffer(p.text, np.uint8) for p in self.patterns]
+        places = [_anchors(p, max(row_bytes - ANCHOR, STRETCH // 2 - ANCHOR)) for p in self.patterns]
+        self._owner = np.repeat(np.arange(len(places)), [len(of) for of in places])
+        self._place = np.array([place for of in places for place in of], np.int64)
+        words = [self.patterns[i].text[at : at + ANCHOR] for i, at in zip(self._owner, self._place, strict=True)]
+        values = np.frombuffer(b"".join(words), np.uint64)
+        order = np.argsort(values, kind="stable")
+        self._owner, self._place, self._values = self._owner[order], self._place[order], values[order]
+        bits = min(24, max(12, int(len(values) * 64).bit_length()))
+        self._shift = np.uint64(64 - bits)
+        self._table = np.zeros(1 << bits, bool)
+        self._table[self._slots(self._values)] = True
+
+    @property
+    def without(self) -> list[Pattern]:
+        """Patterns that cannot be found: stretches as plain as a sky."""
+        return [self.patterns[i] for i in np.setdiff1d(np.arange(len(self.patterns)), self._owner)]
+
+    def found_in(self, data: np.ndarray, known: Collection[tuple[str, int]] = ()) -> set[tuple[str, int]]:
+        """Kind and owner of what is there.
+
+        Args:
+          data: u8[n].
+          known: what need not be found again.
+        """
+        found: set[tuple[str, int]] = set()
+        for start in range(0, len(data), _PIECE):
+            for at, value in self._met(data[start : start + _PIECE + ANCHOR - 1]):
+                first = int(np.searchsorted(self._values, value, "left"))
+                last = int(np.searchsorted(self._values, value, "right"))
+                for i in range(first, last):
+                    pattern = self.patterns[self._owner[i]]
+                    key = (pattern.kind, pattern.owner)
+                    if key not in found and key not in known and self._is_there(data, start + at, i):
+                        found.add(key)
+        return found
+
+    def _slots(self, words: np.ndarray) -> np.ndarray:
+        return (words * _MULTIPLIER) >> self._shift
+
+    def _met(self, piece: np.ndarray) -> Iterator[tuple[int, Any]]:
+        """Where an anchor is met, and which."""
+        if not len(self._values):
+            return
+        for offset in range(min(ANCHOR, len(piece) - ANCHOR + 1)):
+            count = (len(piece) - offset) // ANCHOR
+            words = np.frombuffer(piece[offset : offset + count * ANCHOR].tobytes(), np.uint64)
+            maybe = np.flatnonzero(self._table[self._slots(words)])
+            nearest = np.minimum(np.searchsorted(self._values, words[maybe]), len(self._values) - 1)
+            for i in maybe[self._values[nearest] == words[maybe]]:
+                yield offset + int(i) * ANCHOR, words[i]
+
+    def _is_there(self, data: np.ndarray, at: int, i: int) -> bool:
+        pattern, text, place = self.patterns[self._owner[i]], self._arrays[self._owner[i]], int(self._place[i])
+        if not pattern.stretch:
+            first, last = at - place, at - place + len(text)
+            return (
+                first >= 0
+                and np.array_equal(data[first:last], text)
+                and not (pattern.is_token and _is_part(data, first, last))
+            )
+        back, ahead = min(at, place, 4 * STRETCH), min(len(data) - at, len(text) - place, 4 * STRETCH)
+        same = data[at - back : at + ahead] == text[place - back : place + ahead]
+        differ = np.flatnonzero(~same)
+        first = int(differ[differ < back].max(initial=-1)) + 1
+        last = int(differ[differ >= back].min(initial=len(same)))
+        return last - first >= min(STRETCH, len(text)) and _is_varied(
+            text[place - back + first : place - back + last], pattern.stretch
+        )
+
+
+def _distinctive(text: bytes) -> bytes:
+    """The end of a long file less the last of it: its head is that of others, its very end may be too."""
+    return text if len(text) <= LONGEST else text[-LONGEST - 64 : -64]
+
+
+def _anchors(pattern: Pattern, distance: int) -> list[int]:
+    """Where the anchors are."""
+    text = pattern.text
+    if not pattern.stretch:
+        if len(text) < ANCHOR:
+            raise ValueError(f"{text!r} is shorter than {ANCHOR} bytes")
+        last = len(text) - ANCHOR
+        return [last if pattern.is_token else 3 * last // 4]  # ids are told by their ends, files by neither
+    raw = np.frombuffer(text, np.uint8)
+    if len(raw) < ANCHOR + pattern.stretch:
+        return []
+    changes = np.r_[np.zeros(pattern.stretch, bool), raw[pattern.stretch :] != raw[: -pattern.stretch]]
+    lively = np.convolve(changes, np.ones(ANCHOR, int), "valid")  # of the 8 bytes that begin there
+    starts = range(0, len(lively), distance) if len(lively) > distance else (0,)
+    best = [start + int(lively[start : start + distance].argmax()) for start in starts]
+    return [at for at in best if lively[at] >= ANCHOR // 2]
+
+
+def _is_varied(text: np.ndarray, stretch: int) -> bool:
+    return bool((text[stretch:] != text[:-stretch]).mean() >= VARIED)
+
+
+def _is_part(data: np.ndarray, first: int, last: int) -> bool:
+    """Whether a token goes on before or behind."""
+    beside = [data[i] for i in (first - 1, last) if 0 <= i < len(data)]
+    return any(chr(c).isalnum() and c < 128 or chr(c) in "-_" for c in beside)

@@ -6,13 +6,24 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ltu_jax.command import fail
+from absl import flags
+
+from ltu_jax import command
+from ltu_jax.config import Config
 from ltu_jax.setting import ConfigError, allowed_names
 
 USAGE = """
 Recomputes every hash that a receipt tells of, and its evidence, and says "verified" (status 0) or what differs (status
 1). With --evidence it also tests the claim, on both sides: forgotten rows that the model still knows too well are
 refused, and so are rows that it knows worse than any stranger. Status 2: what was asked cannot be checked at all.
+With --leftovers it searches a folder for what was forgotten instead: python -m ltu_jax.verify --leftovers DIR --help.
+"""
+SEARCH = """
+python -m ltu_jax.verify --leftovers DIR --forget IDS.txt --config FILE.py [--config.FIELD=VALUE ...]
+
+Searches every file under DIR for the images with these ids, as the data of the configuration hold them: their pixels,
+their files, pictures of them at another size, hashes of them, and the ids. Nothing is written. Status 0: none is
+found; 1: some are; 2: what was asked cannot be searched for.
 """
 
 
@@ -30,7 +41,7 @@ def main(arguments: Sequence[str]) -> int:
     from ltu_jax.requests.claim import RATES
     from ltu_jax.requests.ledger import LedgerError
     from ltu_jax.requests.receipt import public_key
-    from ltu_jax.requests.verification import check_hashes, open_home
+    from ltu_jax.requests.verification import check_hashes, open_home, removed
     from ltu_jax.training.checkpoint import CheckpointError
 
     public = None if given.public_key is None else public_key(given.public_key)
@@ -39,7 +50,9 @@ def main(arguments: Sequence[str]) -> int:
     try:
         home = open_home(given.receipt, given.model)
         found = check_hashes(home, public=public, ids=ids)
-        if not found and not given.hashes:
+        if "model" in removed(home):
+            print("the model was removed when a later request was done, as it should be: the rest is checked")
+        if not found and not given.hashes and ("model" not in removed(home) or given.evidence):
             what, found = _evidence(home, given)
     except (LedgerError, CheckpointError) as error:
         found = [str(error)]
@@ -127,8 +140,42 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     return given
 
 
+def define_flags() -> None:
+    """The flags of a search."""
+    flags.DEFINE_string("leftovers", None, "folder that is searched, all that is in it")
+    flags.DEFINE_string("forget", None, "file with one id a line: what was forgotten")
+
+
+def search_leftovers(config: Config) -> int:
+    """Searches the folder that the command line names; the exit status.
+
+    Raises:
+      ConfigError: if the command line, the ids or the data are not what they should be.
+    """
+    if not flags.FLAGS.leftovers:
+        raise ConfigError("--leftovers: no folder given; allowed: the folder to be searched")
+    if not flags.FLAGS.forget:
+        raise ConfigError("--forget: no file given; allowed: a file with one id a line, what is searched for")
+    folder = Path(flags.FLAGS.leftovers)
+    if not folder.is_dir():
+        raise ConfigError(f"--leftovers: {str(folder)!r} is no folder; allowed: the folder to be searched")
+    from ltu_jax import processes
+    from ltu_jax.data.sources import image_files, load_source
+    from ltu_jax.data.splits import read_ids
+    from ltu_jax.requests.leftovers import report, search, sought
+
+    ids = read_ids(flags.FLAGS.forget, "--forget")
+    wanted = sought(load_source(config.data, processes.progress()), ids, image_files(config.data, ids))
+    done = search(folder, wanted)
+    for line in report(done, wanted):
+        print(line)
+    return 1 if done.findings else 0
+
+
 if __name__ == "__main__":
+    if any(word.lstrip("-").partition("=")[0] == "leftovers" for word in sys.argv[1:]):
+        command.run(define_flags, search_leftovers, SEARCH)
     try:
         sys.exit(main(sys.argv[1:]))
     except ConfigError as mistake:
-        fail(mistake)
+        command.fail(mistake)

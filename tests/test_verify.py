@@ -27,6 +27,9 @@ def get_config(method="ltu"):
 """
 
 
+REQUEST = ("unlearn", "--config", "mine.py", "--forget", "ids.txt", "--workdir", "out")
+
+
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     """A request of 20 ids on a model that was trained here."""
@@ -38,7 +41,7 @@ def folder(tmp_path_factory):
     settings = config.Config(data=config.Data(train_size=100, reserve_size=60), model=config.Model("mlp:build"))
     loaded = load_problem(config.resolve(settings))
     (folder / "ids.txt").write_text("\n".join(loaded.source.ids[loaded.splits.train][:20]))
-    done = run(folder, "unlearn", "--config", "mine.py", "--forget", "ids.txt", "--workdir", "out")
+    done = run(folder, *REQUEST, "--keep_original")
     assert done.returncode == 0, done.stderr
     assert "request 1" in done.stdout and "20 rows forgotten by ltu" in done.stdout
     assert "request 1: 20 rows to forget, 24 of 80 remaining rows used; held out: 60 for the attackers" in done.stderr
@@ -88,7 +91,7 @@ def test_without_the_original_the_figures_before_are_passed_over_and_the_claim_i
 
 
 def test_the_same_request_again_says_when_it_was_done(folder):
-    done = run(folder, "unlearn", "--config", "mine.py", "--forget", "ids.txt", "--workdir", "out")
+    done = run(folder, *REQUEST)
     told = json.loads((folder / "out" / "request-1" / "receipt.json").read_text())
     assert done.returncode == 0 and f"request 1: already done on {told['time']['finished']}" in done.stdout
     assert not (folder / "out" / "request-2").exists()
@@ -152,6 +155,80 @@ def test_a_receipt_is_checked_where_the_files_lie_now(tmp_path, monkeypatch, cap
     with pytest.raises(ConfigError, match="receipt: 10 of the 10 forget rows .* are no longer in the data"):
         verify.main(here)
     assert verify.main([receipt, "--hashes"]) == 0
+
+
+def test_a_request_leaves_nothing_and_what_is_planted_is_found(folder, tmp_path):
+    """The whole command, without --keep_original; thumbnails that were asked for are found, as is a planted list."""
+    (tmp_path / "mine.py").write_text(CONFIG.replace("trials=2, evaluations=3", "trials=0"))
+    ids = (folder / "ids.txt").read_text()
+    (tmp_path / "ids.txt").write_text(ids)
+    workdir, search = ("--workdir", "left/out"), ("verify", "--leftovers", "left", *REQUEST[1:5])
+    done = run(tmp_path, *REQUEST[:5], *workdir)
+    assert done.returncode == 0, done.stderr
+    models = [path.parent.relative_to(tmp_path / "left").as_posix() for path in tmp_path.rglob("_METADATA")]
+    assert len(models) == 1 and models[0].startswith("out/request-1/model")
+    done = run(tmp_path, *search)
+    assert done.returncode == 0 and done.stdout.splitlines()[-1].startswith("found: none of 20 ("), done.stdout
+    (tmp_path / "left" / "cache" / "list").write_text(ids)
+    done = run(tmp_path, *search)
+    assert done.returncode == 1 and done.stdout.startswith("cache/list: 20 ids in clear: digits_"), done.stdout
+    assert done.stdout.splitlines()[-1].startswith("FOUND: 20 of 20 (")
+    (tmp_path / "left" / "cache" / "list").unlink()
+    mapped = ("--config.data.memory_map=left/cache/mapped", "--config.calibration.trials=0")
+    (tmp_path / "ids.txt").write_text("\n".join(reversed(ids.split()[:3])) + "\n")
+    done = run(tmp_path, *REQUEST[:5], "--workdir", "left/other", "--show_images", *mapped)
+    assert done.returncode == 0, done.stderr
+    assert "left/cache/mapped (config.data.memory_map) holds the pixels of all images" in done.stdout
+    done = run(tmp_path, *search)
+    assert done.returncode == 1
+    told = "\n".join(done.stdout.splitlines())
+    assert "/images.u8: pixels of 3 images" in told and "other/request-1/report.html: pictures of 3 images" in told
+    assert "/columns.npz!ids.npy: 3 ids in clear" in told
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--leftovers", "none", "--forget", "ids.txt"], "error: --leftovers: 'none' is no folder; allowed: "),
+        (["--leftovers", "out"], "error: --forget: no file given; allowed: "),
+        (["--leftovers=out", "--forget", "none.txt"], "error: --forget: 'none.txt' cannot be read"),
+        (["--leftovers=out", "--froget=ids.txt"], "error: --froget: no such flag; "),
+    ],
+)
+def test_what_cannot_be_searched_for_is_one_line(folder, words, said):
+    done = run(folder, "verify", *words)
+    assert done.returncode == 2 and not done.stdout
+    assert done.stderr.startswith(said) and len(done.stderr.splitlines()) == 1
+
+
+def test_after_the_next_request_the_rest_is_verified(folder, tmp_path):
+    """The model of a request goes with the next one: that is said, and is no finding."""
+    import shutil
+
+    for name in ("out", "cache"):
+        shutil.copytree(folder / name, tmp_path / name)
+    (tmp_path / "mine.py").write_text(CONFIG)
+    from ltu_jax.requests import ledger
+
+    home, taken = tmp_path / "out", set((folder / "ids.txt").read_text().split())
+    salt, told = ledger.read_salt(home), json.loads((home / "request-1" / "rows.json").read_text())
+    assert salt is not None
+    names = [f"digits_{row:04d}" for row in range(1797)]
+    stay = [n for n, h in zip(names, ledger.salted(salt, names), strict=True) if h in told["measured"]["remain"]]
+    (tmp_path / "ids.txt").write_text("\n".join([n for n in stay if n not in taken][:20]))
+    done = run(tmp_path, *REQUEST)
+    assert done.returncode == 0, done.stderr
+    assert not (home / "request-1" / "model").exists() and not list((tmp_path / "cache").glob("original-*"))
+    said = "the model was removed when a later request was done, as it should be: the rest is checked\n"
+    done = run(tmp_path, "verify", "out/request-1/receipt.json")
+    assert (done.returncode, done.stdout) == (0, said + "verified: hashes of request 1, 20 rows\n"), done.stderr
+    done = run(tmp_path, "verify", "out/request-1/receipt.json", "--evidence")
+    assert done.returncode == 1 and "claim: it cannot be tested: its model was removed when a later" in done.stdout
+    done = run(tmp_path, "verify", "out/request-2/receipt.json", "--evidence")
+    assert done.returncode == 1 and "without the model before: " in done.stdout and "--keep_original" in done.stdout
+    shutil.rmtree(home / "request-2" / "model")  # of the last request it is missing
+    done = run(tmp_path, "verify", "out/request-2/receipt.json", "--hashes")
+    assert done.returncode == 1 and "it is missing" in done.stdout
 
 
 @pytest.mark.smoke

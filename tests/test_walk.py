@@ -81,6 +81,7 @@ def test_the_page_leads_from_pytorch_weights_to_a_verified_receipt(folder):
         "ltu_jax.unlearn",
         "ltu_jax.unlearn",
         "ltu_jax.verify",
+        "ltu_jax.verify",
         "ltu_jax.unlearn",
     ]
     said = []
@@ -91,7 +92,9 @@ def test_the_page_leads_from_pytorch_weights_to_a_verified_receipt(folder):
         if "--dry_run" in line:
             assert not (folder / "out").exists()
     print(f"the walk took {time.monotonic() - begun:.0f} s")
-    assert "verified: hashes and evidence of request 1, 80 rows, signed by" in said[-2]
+    assert "verified: hashes and evidence of request 1, 80 rows, signed by" in said[-3]
+    assert said[-2].startswith("found: none of 80 (")
+    assert not (folder / "out" / "request-1" / "weights").exists()  # it knows what request 2 forgot
 
     receipt = json.loads((folder / "out" / "request-1" / "receipt.json").read_text())
     second = json.loads((folder / "out" / "request-2" / "receipt.json").read_text())
@@ -104,17 +107,17 @@ def test_the_page_leads_from_pytorch_weights_to_a_verified_receipt(folder):
 @pytest.mark.slow
 def test_the_unlearned_file_is_one_that_the_old_ones_server_loads(folder):
     """Same names in the same order, same types and shapes, other numbers; and they are the model that was scored."""
-    if not (folder / "out" / "request-1").exists():
+    if not (folder / "out" / "request-2").exists():
         pytest.skip("the walk did not get there")
     from ltu_jax.training.checkpoint import load
 
     old, new = (
-        pytorch_file.read(path, "x") for path in (folder / "model.pth", folder / "out/request-1/weights/model.pth")
+        pytorch_file.read(path, "x") for path in (folder / "model.pth", folder / "out/request-2/weights/model.pth")
     )
     assert list(old) == list(new)
     assert all((old[n].dtype, old[n].shape) == (new[n].dtype, new[n].shape) for n in old)
     assert not np.array_equal(old["conv1.weight"], new["conv1.weight"])
-    tree, _ = load(folder / "out" / "request-1" / "model")
+    tree, _ = load(folder / "out" / "request-2" / "model")
     saved = {"params": tree["params"], **tree["model_state"]}
-    read = load_weights(folder / "out/request-1/weights/model.pth", saved)
+    read = load_weights(folder / "out/request-2/weights/model.pth", saved)
     jax.tree.map(np.testing.assert_array_equal, read, jax.tree.map(np.asarray, saved))

@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +52,19 @@ def load_source(data: Data, progress: Progress = silent) -> Source:
         source = _mapped(data, progress)
     streamed = data.stream == "host" or data.stream == "auto" and not agreed(lambda: num_fitting(source))
     return dataclasses.replace(source, streamed=streamed)
+
+
+def image_files(data: Data, ids: Collection[str]) -> dict[str, bytes]:
+    """The encoded images of some rows, as the data hold them, broken ones too; nothing of data that are pixels.
+
+    Raises:
+      ConfigError: as ``load_source``.
+    """
+    wanted, found = set(ids), {}
+    for example in _open(data, silent).examples:
+        if example.id in wanted and not isinstance(example.image, np.ndarray):
+            found[example.id] = example.image if isinstance(example.image, bytes) else example.image.read_bytes()
+    return found
 
 
 def num_fitting(source: Source) -> int:

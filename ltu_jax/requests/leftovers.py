@@ -84,7 +84,7 @@ class Searched(NamedTuple):
     num_files: int
     num_bytes: int  # of the files; what is in archives comes on top
     plain: list[str]  # ids of images that cannot be told by their pixels
-    seconds: float
+    seconds: float  # of the search, without making ready what is looked for
 
 
 def sought(source: Source, ids: Iterable[str], files: Mapping[str, bytes]) -> Sought:
@@ -124,7 +124,7 @@ def search(folder: Path, wanted: Sought) -> Searched:
     """
     if not folder.is_dir():
         raise ConfigError(f"--leftovers: {str(folder)!r} is no folder; allowed: a folder to be searched")
-    begun, one = time.perf_counter(), _Search(wanted)
+    one, begun = _Search(wanted), time.perf_counter()
     paths, num_files, num_bytes = sorted(folder.rglob("*")), 0, 0
     for path in paths:
         label = path.relative_to(folder).as_posix()

@@ -1,11 +1,14 @@
 """What was planted is found, each kind of it; what belongs to others is not."""
 
 import base64
+import bz2
 import gzip
 import hashlib
 import io
 import json
+import lzma
 import zipfile
+import zlib
 
 import jax.numpy as jnp
 import numpy as np
@@ -95,7 +98,10 @@ def plants(images, ids, junk):
         "float16.npy": (npy((images[4] / 255).astype(np.float16)), "pixels", [4]),
         "float64.bin": (junk[:11] + (images[5] / 255).tobytes(), "pixels", [5]),
         "jax.npy": (npy(np.asarray(jnp.asarray(images[2], jnp.float32) * (1 / 255))), "pixels", [2]),
-        "a.tar.gz": (gzip.compress(junk + images[5].tobytes()), "pixels", [5]),
+        # twice, for what cannot be packed lies in a gzip file as it is
+        "a.bz2.gz": (gzip.compress(bz2.compress(junk + images[5].tobytes())), "pixels", [5]),
+        "a.bz2.zlib": (zlib.compress(bz2.compress(junk + images[4].tobytes())), "pixels", [4]),
+        "a.xz": (lzma.compress(bz2.compress(junk + images[3].tobytes())), "pixels", [3]),
         "twice.zip": (zipped("inner.zip", zipped("x", images[4].tobytes())), "pixels", [4]),
         "record": (junk + encoded(images[1]) + junk, "image file", [1]),
         "copy.png": (encoded(images[4]), "image file", [4]),

@@ -35,7 +35,7 @@ def get_config(method="ltu"):
         model=Model("resnet8", width=8),
         training=Training(epochs=1, batch_size=50),
         attackers=Attackers(names=("sorted", "metrics"), epochs=2, draws=1, fitted_on="original"),
-        method=RandomLabel(epochs=1, batch_size=50),
+        method=RandomLabel(name="random_label", epochs=1, batch_size=50),
         calibration=Calibration(trials=1, evaluations=2),
     )
 """

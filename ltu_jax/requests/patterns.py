@@ -51,7 +51,7 @@ class Patterns:
         values = np.frombuffer(b"".join(words), np.uint64)
         order = np.argsort(values, kind="stable")
         self._owner, self._place, self._values = self._owner[order], self._place[order], values[order]
-        bits = min(24, max(12, int(len(values) * 64).bit_length()))
+        bits = min(21, max(12, int(len(values) * 64).bit_length()))  # a larger table is no longer in a core's cache
         self._shift = np.uint64(64 - bits)
         self._table = np.zeros(1 << bits, bool)
         self._table[self._slots(self._values)] = True
@@ -81,7 +81,7 @@ class Patterns:
         return found
 
     def _slots(self, words: np.ndarray) -> np.ndarray:
-        return (words * _MULTIPLIER) >> self._shift
+        return ((words * _MULTIPLIER) >> self._shift).view(np.int64)  # NumPy takes by signed numbers alone
 
     def _met(self, piece: np.ndarray) -> Iterator[tuple[int, Any]]:
         """Where an anchor is met, and which."""
@@ -90,7 +90,7 @@ class Patterns:
         for offset in range(min(ANCHOR, len(piece) - ANCHOR + 1)):
             count = (len(piece) - offset) // ANCHOR
             words = np.frombuffer(piece[offset : offset + count * ANCHOR].tobytes(), np.uint64)
-            maybe = np.flatnonzero(self._table[self._slots(words)])
+            maybe = np.flatnonzero(self._table.take(self._slots(words), mode="clip"))
             nearest = np.minimum(np.searchsorted(self._values, words[maybe]), len(self._values) - 1)
             for i in maybe[self._values[nearest] == words[maybe]]:
                 yield offset + int(i) * ANCHOR, words[i]

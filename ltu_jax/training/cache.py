@@ -41,7 +41,7 @@ def cached(directory: Path | None, kind: str, key: Any, make: Callable[[], Array
     Raises:
       CheckpointError: if the entry is damaged.
     """
-    path = None if directory is None else _path(directory, kind, key)
+    path = None if directory is None else entry_path(directory, kind, key)
     with _made_once(path):
         if path is not None and agreed(path.exists):
             value, metadata = load(path)
@@ -68,17 +68,17 @@ def _made_once(path: Path | None) -> Iterator[None]:
 
 def under_way(directory: Path | None, kind: str, key: Any) -> Path | None:
     """The folder in which what makes an entry may save how far it is: ``cached`` drops it when the entry is there."""
-    return None if directory is None else _under_way(_path(directory, kind, key))
+    return None if directory is None else _under_way(entry_path(directory, kind, key))
 
 
 def is_cached(directory: Path, kind: str, key: Any) -> bool:
     """Whether ``cached`` would find the value."""
-    return bool(agreed(_path(directory, kind, key).exists))
+    return bool(agreed(entry_path(directory, kind, key).exists))
 
 
 def entry_path(directory: Path, kind: str, key: Any) -> Path:
     """The folder in which ``cached`` keeps the value."""
-    return _path(directory, kind, key)
+    return directory / f"{kind}-{digest(RECIPE_VERSION, kind, key)[:20]}"
 
 
 def cached_numbers(directory: Path | None, kind: str, key: Any, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
@@ -87,7 +87,7 @@ def cached_numbers(directory: Path | None, kind: str, key: Any, make: Callable[[
     Raises:
       CheckpointError: if the entry is damaged.
     """
-    path = None if directory is None else _path(directory, kind, key).with_suffix(".json")
+    path = None if directory is None else entry_path(directory, kind, key).with_suffix(".json")
     with _made_once(path):
         if path is not None and agreed(path.exists):
             return _read_numbers(path, key)
@@ -114,7 +114,3 @@ def _entry(value: dict[str, Any], key: Any) -> str:
 
 def _under_way(path: Path) -> Path:
     return path.with_name(f"{path.name}.under_way")
-
-
-def _path(directory: Path, kind: str, key: Any) -> Path:
-    return directory / f"{kind}-{digest(RECIPE_VERSION, kind, key)[:20]}"

@@ -16,6 +16,8 @@ from typing import Any, Optional
 from ltu_jax.method_settings import (  # noqa: F401, what a configuration file may name
     LTU,
     METHOD_CONFIGS,
+    MOST_EPOCHS,
+    MOST_IMAGES,
     SSD,
     Amnesiac,
     BadTeacher,
@@ -33,14 +35,24 @@ from ltu_jax.method_settings import (  # noqa: F401, what a configuration file m
 )
 from ltu_jax.setting import ConfigError, allowed_names, check, setting, settings
 
+LAST_SEED = 2**32 - 1
+"""JAX's random keys take 32 bits, and drop what is above them without a word."""
+MOST_ROWS = 2**31 - 1
+"""Rows are numbered in 32 bits, and so are steps."""
+MOST_CLASSES = 100_000
+LARGEST_SIDE = 8000
+"""Of an image in pixels; ``data.records.MAX_PIXELS`` is its square."""
+
 
 @dataclasses.dataclass
 class Seeds:
     """Three seeds, so that what varies can be told apart; each follows ``config.seed`` unless given."""
 
-    train: Optional[int] = setting(None, "original, Retrain, shadows and attackers", low=0)
-    split: Optional[int] = setting(None, "which rows are train, reserve, forget and the rho subset", low=0)
-    unlearn: Optional[int] = setting(None, "the unlearning run itself", low=0)
+    train: Optional[int] = setting(None, "original, Retrain, shadows and attackers", low=0, high=LAST_SEED)
+    split: Optional[int] = setting(
+        None, "which rows are train, reserve, forget and the rho subset", low=0, high=LAST_SEED
+    )
+    unlearn: Optional[int] = setting(None, "the unlearning run itself", low=0, high=LAST_SEED)
 
 
 @dataclasses.dataclass
@@ -50,22 +62,31 @@ class Data:
     name: str = setting(
         "digits",
         "'digits' (embedded), 'folder', 'table', 'arrays', 'tiny_imagenet', or a TFDS image-classification data set",
+        within=True,
     )
-    data_dir: Optional[str] = setting(None, "where the data lies; else TFDS_DATA_DIR, else ~/tensorflow_datasets")
+    data_dir: Optional[str] = setting(
+        None, "where the data lies; else TFDS_DATA_DIR, else ~/tensorflow_datasets", path=True
+    )
     table: Optional[str] = setting(
         None,
         "of data.name table: CSV or Parquet file with the columns path (within data_dir, else beside the file), label,"
         " id (else the path) and part (train or test; else all are train)",
+        path=True,
     )
     class_names: tuple[str, ...] = setting(
         (), "the model's classes in their order, where the data name them; () takes the names found, sorted"
     )
     num_classes: Optional[int] = setting(
-        None, "of data.name table or arrays: labels are 0 to this less one; unset takes the largest label found", low=2
+        None,
+        "of data.name table or arrays: labels are 0 to this less one; unset takes the largest label found",
+        low=2,
+        high=MOST_CLASSES,
     )
     skip_unreadable: bool = setting(False, "leave out images that cannot be decoded, and say how many, else stop")
     memory_map: Optional[str] = setting(
-        None, "folder that keeps the decoded images as one file, mapped into memory; unset reads them into memory"
+        None,
+        "folder that keeps the decoded images as one file, mapped into memory; unset reads them into memory",
+        path=True,
     )
     stream: str = setting(
         "auto",
@@ -73,14 +94,21 @@ class Data:
         " the device's memory",
         choices=("auto", "device", "host"),
     )
-    image_size: Optional[int] = setting(None, "height and width that images are resized to; unset keeps them", low=4)
-    classes: tuple[int, ...] = setting((), "keep only these labels, renumbered in this order; () keeps all", low=0)
+    image_size: Optional[int] = setting(
+        None, "height and width that images are resized to; unset keeps them", low=4, high=LARGEST_SIDE
+    )
+    classes: tuple[int, ...] = setting(
+        (), "keep only these labels, renumbered in this order; () keeps all", low=0, high=MOST_CLASSES - 1
+    )
     superclasses: tuple[int, ...] = setting(
         (),
         "coarse label of each label, for forget_kind subclass where the data set has none; () takes the data set's",
         low=0,
+        high=MOST_CLASSES - 1,
     )
-    train_size: Optional[int] = setting(None, "rows the original trains on; unset takes all there are", low=2)
+    train_size: Optional[int] = setting(
+        None, "rows the original trains on; unset takes all there are", low=2, high=MOST_ROWS
+    )
     validation_fraction: float = setting(
         0.1, "rows never trained on, as a fraction of the training part", low=0, high=0.5
     )
@@ -89,9 +117,10 @@ class Data:
         "rows set aside for the attackers; unset takes 2 x train_size from the spare rows, or 10 % of the training part"
         " where train_size is unset, or a third of the test part (held_out test)",
         low=4,
+        high=MOST_ROWS,
     )
     test_size: Optional[int] = setting(
-        None, "rows of the test part used; unset takes all, or a third (held_out test)", low=1
+        None, "rows of the test part used; unset takes all, or a third (held_out test)", low=1, high=MOST_ROWS
     )
     held_out: str = setting(
         "auto",
@@ -109,8 +138,10 @@ class Data:
     forget_fraction: float = setting(
         0.1, "fraction of the training rows to forget (forget_kind random)", above=0, high=0.9
     )
-    forget_class: int = setting(0, "label to forget (forget_kind class), fine label (subclass)", low=0)
-    forget_ids: Optional[str] = setting(None, "file with one id a line (forget_kind ids)")
+    forget_class: int = setting(
+        0, "label to forget (forget_kind class), fine label (subclass)", low=0, high=MOST_CLASSES - 1
+    )
+    forget_ids: Optional[str] = setting(None, "file with one id a line (forget_kind ids)", path=True)
     remain_fraction: float = setting(0.3, "rho: fraction of the remaining rows that a method may see", above=0, high=1)
 
 
@@ -127,13 +158,13 @@ class Model:
         choices=("resnet18", "resnet8", "vit_base", "vit_small", "vit_tiny", "vit_micro"),
         custom=True,
     )
-    width: int = setting(16, "channels of the first ResNet stage; the paper's ResNet-18 has 64", low=1)
+    width: int = setting(16, "channels of the first ResNet stage; the paper's ResNet-18 has 64", low=1, high=1024)
     stem: str = setting(
         "cifar",
         "of a ResNet: a 3x3 convolution; or ImageNet's of 7x7 and a pooling, which together quarter height and width",
         choices=("cifar", "imagenet"),
     )
-    patch_size: int = setting(4, "side of a ViT patch in pixels; must divide the image size", low=1)
+    patch_size: int = setting(4, "side of a ViT patch in pixels; must divide the image size", low=1, high=LARGEST_SIDE)
     dtype: str = setting(
         "float32",
         "numbers that the passes are computed in; parameters, statistics, logits and losses are float32 in any case",
@@ -146,21 +177,23 @@ class Model:
         high=1,
         length=3,
     )
-    std: tuple[float, ...] = setting(CIFAR10_STD, "what they are divided by then", above=0, length=3)
+    std: tuple[float, ...] = setting(CIFAR10_STD, "what they are divided by then", low=1e-6, high=1e6, length=3)
 
 
 @dataclasses.dataclass
 class Training:
     """The recipe that trains the original, Retrain and the shadows alike: SGD with momentum."""
 
-    epochs: int = setting(60, "passes over the training rows", low=1)
-    batch_size: int = setting(50, "images a step", low=1)
-    learning_rate: float = setting(0.1, "peak learning rate", above=0)
+    epochs: int = setting(60, "passes over the training rows", low=1, high=MOST_EPOCHS)
+    batch_size: int = setting(50, "images a step", low=1, high=MOST_IMAGES)
+    learning_rate: float = setting(0.1, "peak learning rate", above=0, high=1000)
     momentum: float = setting(0.9, "SGD momentum", low=0, high=0.9999)
-    weight_decay: float = setting(5e-4, "L2 coefficient, added to the gradient of every parameter", low=0)
+    weight_decay: float = setting(5e-4, "L2 coefficient, added to the gradient of every parameter", low=0, high=1000)
     schedule: str = setting("cosine", "learning rate over the run", choices=("cosine", "multistep", "constant"))
-    milestones: tuple[int, ...] = setting((91, 136), "epochs at which multistep divides the rate by ten", low=0)
-    warmup_epochs: float = setting(1.0, "epochs of linear warm-up", low=0)
+    milestones: tuple[int, ...] = setting(
+        (91, 136), "epochs at which multistep divides the rate by ten", low=0, high=MOST_EPOCHS
+    )
+    warmup_epochs: float = setting(1.0, "epochs of linear warm-up", low=0, high=MOST_EPOCHS)
 
 
 NO_GUIDANCE_AUC = 0.55
@@ -183,10 +216,12 @@ class Attackers:
         choices=("auto", "shadows", "original"),
     )
     num_shadows: int = setting(3, "shadow models; the last is held out to report the attackers' AUC", low=2, high=64)
-    draws: int = setting(4, "augmented passes over each shadow's rows that the attackers are fitted on", low=1)
-    epochs: int = setting(30, "passes of each attacker's fit over the shadow outputs", low=1)
-    batch_size: int = setting(256, "shadow outputs a step of the fit", low=2)
-    learning_rate: float = setting(1e-3, "Adam learning rate of the fit", above=0)
+    draws: int = setting(
+        4, "augmented passes over each shadow's rows that the attackers are fitted on", low=1, high=1000
+    )
+    epochs: int = setting(30, "passes of each attacker's fit over the shadow outputs", low=1, high=MOST_EPOCHS)
+    batch_size: int = setting(256, "shadow outputs a step of the fit", low=2, high=MOST_IMAGES)
+    learning_rate: float = setting(1e-3, "Adam learning rate of the fit", above=0, high=1000)
 
 
 @dataclasses.dataclass
@@ -194,7 +229,7 @@ class Evaluation:
     """What the result is compared with, and how it is scored."""
 
     num_retrain: int = setting(1, "Retrain models to compare with; 0 compares with none", low=0, high=64)
-    batch_size: int = setting(500, "images a forward pass", low=1)
+    batch_size: int = setting(500, "images a forward pass", low=1, high=MOST_IMAGES)
 
 
 @dataclasses.dataclass
@@ -202,9 +237,13 @@ class Calibration:
     """How a request (``--forget``) finds out how hard to forget: there is no Retrain to tell it."""
 
     trials: int = setting(6, "learning rates tried; 0 takes those of config.method as they are", low=0, high=100)
-    factor: float = setting(10.0, "how far from method.learning_rate they may lie, up and down", above=1)
-    evaluations: int = setting(10, "times that a trial looks how far it is; the best of them is where it stops", low=2)
-    patience: int = setting(3, "looks in a row, clearly worse than one before, after which a trial is given up", low=1)
+    factor: float = setting(10.0, "how far from method.learning_rate they may lie, up and down", above=1, high=1e6)
+    evaluations: int = setting(
+        10, "times that a trial looks how far it is; the best of them is where it stops", low=2, high=1000
+    )
+    patience: int = setting(
+        3, "looks in a row, clearly worse than one before, after which a trial is given up", low=1, high=1000
+    )
     tolerance: float = setting(
         2.0, "points of accuracy that may be lost beyond noise, on remaining and on held-out rows", low=0, high=100
     )
@@ -214,10 +253,15 @@ class Calibration:
 class Config:
     """One run of ``python -m ltu_jax.unlearn``."""
 
-    seed: int = setting(0, "sets the three seeds that are not given", low=0)
-    num_seeds: int = setting(1, "runs this many seeds, from seed on; each is a folder seed-N of the workdir", low=1)
+    seed: int = setting(0, "sets the three seeds that are not given", low=0, high=LAST_SEED)
+    num_seeds: int = setting(
+        1, "runs this many seeds, from seed on; each is a folder seed-N of the workdir", low=1, high=1000
+    )
     at_once: Optional[int] = setting(
-        None, "models trained or unlearned in one program; unset: 1 on a CPU, elsewhere up to 4 of several seeds", low=1
+        None,
+        "models trained or unlearned in one program; unset: 1 on a CPU, elsewhere up to 4 of several seeds",
+        low=1,
+        high=1000,
     )
     seeds: Seeds = dataclasses.field(default_factory=Seeds)
     data: Data = dataclasses.field(default_factory=Data)
@@ -227,18 +271,24 @@ class Config:
         "file or folder with the original's trained weights, of which the unlearned ones are written back alike:"
         " .safetensors, .pth, .pt or .bin by torch.save, .msgpack by flax.serialization, a folder by Orbax; unset"
         " trains it on the training rows",
+        path=True,
     )
     training: Training = dataclasses.field(default_factory=Training)
     attackers: Attackers = dataclasses.field(default_factory=Attackers)
     method: Any = dataclasses.field(default_factory=LTU)
     evaluation: Evaluation = dataclasses.field(default_factory=Evaluation)
     calibration: Calibration = dataclasses.field(default_factory=Calibration)
-    log_every: int = setting(1, "steps between two rows of metrics.jsonl", low=1)
-    save_every: int = setting(50, "steps of unlearning between two checkpoints", low=1)
+    log_every: int = setting(1, "steps between two rows of metrics.jsonl", low=1, high=MOST_ROWS)
+    save_every: int = setting(50, "steps of unlearning between two checkpoints", low=1, high=MOST_ROWS)
     save_seconds: float = setting(
-        60.0, "seconds after which training and unlearning are saved in any case; SIGTERM saves at once", low=0
+        60.0,
+        "seconds after which training and unlearning are saved in any case; SIGTERM saves at once",
+        low=0,
+        high=1e6,
     )
-    eval_every: int = setting(0, "steps between two scorings during the run, the best is kept; 0: none", low=0)
+    eval_every: int = setting(
+        0, "steps between two scorings during the run, the best is kept; 0: none", low=0, high=MOST_ROWS
+    )
 
 
 def resolve(config: Config) -> Config:
@@ -249,9 +299,7 @@ def resolve(config: Config) -> Config:
     Raises:
       ConfigError: one line that names the field, the value and what is allowed.
     """
-    for name, value, field in settings(config):
-        if field.metadata and value is not None:
-            check(name, value, field)
+    _check_fields(config)
     name = config.method.name
     if ":" not in name and name not in METHOD_CONFIGS:
         raise ConfigError(f"config.method.name: {name!r} is unknown; {allowed_names(name, METHOD_CONFIGS)}")
@@ -273,18 +321,36 @@ def resolve(config: Config) -> Config:
     return dataclasses.replace(config, seeds=Seeds(**seeds))
 
 
+def _check_fields(config: Config) -> None:
+    for field in dataclasses.fields(config):
+        group = getattr(config, field.name)
+        if field.name == "method":
+            if not dataclasses.is_dataclass(group) or not isinstance(getattr(group, "name", None), str):
+                raise ConfigError(f"config.method: {group!r}; allowed: a dataclass with the method's name")
+        elif not field.metadata and not isinstance(group, field.type):
+            raise ConfigError(f"config.{field.name}: {group!r}; allowed: ltu_jax.config.{field.type.__name__}")
+    for name, value, field in settings(config):
+        if field.metadata:
+            check(name, value, field)
+
+
 def from_dict(told: dict[str, Any]) -> Config:
     """The configuration that ``setting.to_dict`` told of, such as a ``config.json``.
 
     Settings of a method of one's own come back as a plain namespace: enough to look at, not to run it.
 
     Raises:
-      ConfigError: if a field is missing or unknown.
+      ConfigError: if a field is missing, unknown or not what it may be.
     """
     config = Config()
-    name = told.get("method", {}).get("name", "")
+    if not isinstance(told, dict) or not isinstance(told.get("method"), dict):
+        raise ConfigError("config.method: not there; allowed: the same version of ltu_jax")
+    name = str(told["method"].get("name"))
     config.method = METHOD_CONFIGS[name]() if name in METHOD_CONFIGS else types.SimpleNamespace(**told["method"])
     _fill(config, told, "config")
+    for name, value, field in settings(config):
+        if field.metadata:
+            check(name, value, field)
     return config
 
 
@@ -294,7 +360,10 @@ def _fill(config: Any, told: dict[str, Any], name: str) -> None:
         field = sorted(set(known) ^ set(told))[0]
         raise ConfigError(f"{name}.{field}: no such field on one side; allowed: the same version of ltu_jax")
     for field, value in told.items():
-        if isinstance(value, dict):
+        is_group = hasattr(known[field], "__dict__")
+        if is_group != isinstance(value, dict):
+            raise ConfigError(f"{name}.{field}: {value!r}; allowed: {'fields' if is_group else 'no fields'} of its own")
+        if is_group:
             _fill(known[field], value, f"{name}.{field}")
         else:
             setattr(config, field, tuple(value) if isinstance(value, list) else value)

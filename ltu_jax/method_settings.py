@@ -10,6 +10,11 @@ from typing import Any, ClassVar, Optional
 
 from ltu_jax.setting import ConfigError, allowed_names, setting
 
+MOST_EPOCHS = 10_000
+MOST_IMAGES = 65_536
+"""A step."""
+MOST_WEIGHT = 1e6
+
 
 @dataclasses.dataclass
 class LTU:
@@ -17,25 +22,27 @@ class LTU:
 
     needs_bank: ClassVar[bool] = True
     name: str = setting("ltu", "the method; chosen by --config FILE.py:NAME")
-    epochs: float = setting(7.0, "passes over the forget set", above=0)
-    batch_size: int = setting(50, "forget samples a step", low=1)
-    query_size: int = setting(50, "k: samples in each query set", low=1)
+    epochs: float = setting(7.0, "passes over the forget set", above=0, high=MOST_EPOCHS)
+    batch_size: int = setting(50, "forget samples a step", low=1, high=MOST_IMAGES)
+    query_size: int = setting(50, "k: samples in each query set", low=1, high=MOST_IMAGES)
     num_queries: int = setting(3, "N: query sets; the samplers are taken in turn", low=1, high=64)
     samplers: tuple[str, ...] = setting(
         ("nearest_feature", "nearest_label", "uniform"),
         "z1, z2, z3 of Eqs. 8-10",
         choices=("nearest_feature", "nearest_label", "uniform"),
     )
-    num_neighbours: int = setting(10, "z1 draws among this many nearest rows of each anchor", low=1)
+    num_neighbours: int = setting(10, "z1 draws among this many nearest rows of each anchor", low=1, high=MOST_IMAGES)
     label_vectors: str = setting(
         "class_mean", "I of Eq. 9: class mean of the features, or one-hot", choices=("class_mean", "one_hot")
     )
-    learning_rate: float = setting(0.01, "beta of Eq. 5: rate of the meta-update", above=0)
+    learning_rate: float = setting(0.01, "beta of Eq. 5: rate of the meta-update", above=0, high=1000)
     momentum: float = setting(0.9, "momentum of the meta-update; 0 is Eq. 5", low=0, high=0.9999)
     schedule: str = setting("cosine", "learning rate over the run", choices=("cosine", "constant"))
-    inner_learning_rate: float = setting(0.01, "alpha of Eq. 2, in both halves", low=0)
-    tune_weight: float = setting(0.03, "weight of L_tune in Eq. 4, remember half only; 1 is the paper's", low=0)
-    forget_weight: float = setting(1.0, "factor on g_f before harmonization", low=0)
+    inner_learning_rate: float = setting(0.01, "alpha of Eq. 2, in both halves", low=0, high=1000)
+    tune_weight: float = setting(
+        0.03, "weight of L_tune in Eq. 4, remember half only; 1 is the paper's", low=0, high=MOST_WEIGHT
+    )
+    forget_weight: float = setting(1.0, "factor on g_f before harmonization", low=0, high=MOST_WEIGHT)
     order: str = setting(
         "second",
         "exact second order, the naive double backward, first order, or no meta-optimization (Table 3)",
@@ -68,7 +75,7 @@ class PartialRetrain:
 
     needs_bank: ClassVar[bool] = False
     name: str = setting("partial_retrain", "the method; chosen by --config FILE.py:NAME")
-    flops: float = setting(1e12, "flops it may spend; warm-up and decay fit into what they buy", above=0)
+    flops: float = setting(1e12, "flops it may spend; warm-up and decay fit into what they buy", above=0, high=1e30)
 
 
 @dataclasses.dataclass
@@ -77,12 +84,12 @@ class Descent:
 
     needs_bank: ClassVar[bool] = False
     name: str = setting("", "the method; chosen by --config FILE.py:NAME")
-    epochs: float = setting(10.0, "passes over the rows that the method trains on", above=0)
-    batch_size: int = setting(256, "images a step", low=1)
+    epochs: float = setting(10.0, "passes over the rows that the method trains on", above=0, high=MOST_EPOCHS)
+    batch_size: int = setting(256, "images a step", low=1, high=MOST_IMAGES)
     optimizer: str = setting("sgd", "optimizer", choices=("sgd", "adam"))
-    learning_rate: float = setting(0.01, "peak learning rate", above=0)
+    learning_rate: float = setting(0.01, "peak learning rate", above=0, high=1000)
     momentum: float = setting(0.9, "SGD momentum, Adam's first beta", low=0, high=0.9999)
-    weight_decay: float = setting(5e-4, "L2 coefficient, added to the gradient of every parameter", low=0)
+    weight_decay: float = setting(5e-4, "L2 coefficient, added to the gradient of every parameter", low=0, high=1000)
     schedule: str = setting("constant", "learning rate over the run", choices=("cosine", "constant"))
     augment: bool = setting(True, "apply config.data.augment while unlearning")
     remain_per_forget: Optional[float] = setting(
@@ -90,6 +97,7 @@ class Descent:
         "remaining images an epoch (NegGrad+: a step) for each forget image, the rho subset repeated or cut as needed;"
         " unset: each row of the subset once, the published protocol; GA sees none",
         above=0,
+        high=1000,
     )
 
 
@@ -127,7 +135,7 @@ class SalUn(RandomLabel):
 class BadTeacher(Descent):
     """BadT: distils an untrained teacher on forget rows, the original on remaining ones."""
 
-    temperature: float = setting(1.0, "softens both teachers and the student", above=0)
+    temperature: float = setting(1.0, "softens both teachers and the student", above=0, high=MOST_WEIGHT)
 
 
 @dataclasses.dataclass
@@ -143,18 +151,22 @@ class NegGradPlus(Descent):
 class Scrub(Descent):
     """SCRUB: away from the original on forget rows, towards it on remaining ones, in turn."""
 
-    max_epochs: float = setting(2.0, "epochs that begin with a pass away from the original", above=0)
-    temperature: float = setting(4.0, "softens teacher and student", above=0)
-    distil_weight: float = setting(0.001, "alpha: weight of the distillation on remaining rows", low=0)
-    label_weight: float = setting(0.99, "gamma: weight of their cross-entropy", low=0)
+    max_epochs: float = setting(2.0, "epochs that begin with a pass away from the original", above=0, high=MOST_EPOCHS)
+    temperature: float = setting(4.0, "softens teacher and student", above=0, high=MOST_WEIGHT)
+    distil_weight: float = setting(
+        0.001, "alpha: weight of the distillation on remaining rows", low=0, high=MOST_WEIGHT
+    )
+    label_weight: float = setting(0.99, "gamma: weight of their cross-entropy", low=0, high=MOST_WEIGHT)
 
 
 @dataclasses.dataclass
 class Amnesiac(Descent):
     """Amnesiac unlearning: takes back the recorded updates of the batches that held a forget row."""
 
-    recorded_epochs: float = setting(1.0, "last epochs of the original's training that are recorded", above=0)
-    epochs: float = setting(0.0, "passes over the remaining rows afterwards, to heal", low=0)
+    recorded_epochs: float = setting(
+        1.0, "last epochs of the original's training that are recorded", above=0, high=MOST_EPOCHS
+    )
+    epochs: float = setting(0.0, "passes over the remaining rows afterwards, to heal", low=0, high=MOST_EPOCHS)
 
 
 @dataclasses.dataclass
@@ -163,7 +175,7 @@ class Fisher:
 
     needs_bank: ClassVar[bool] = False
     name: str = setting("fisher", "the method; chosen by --config FILE.py:NAME")
-    alpha: float = setting(1e-10, "size of the noise", above=0)
+    alpha: float = setting(1e-10, "size of the noise", above=0, high=MOST_WEIGHT)
     scaling: str = setting(
         "paper",
         "deviation (alpha / F)^(1/4), or the public code's (alpha / F)^(1/2) with its caps",
@@ -173,7 +185,10 @@ class Fisher:
         "example", "squared gradients of single rows, or SalUn's of whole batches", choices=("example", "batch")
     )
     batch_size: int = setting(
-        4, "rows at a time: memory is theirs x classes x the parameters; of estimator=batch what is squared", low=1
+        4,
+        "rows at a time: memory is theirs x classes x the parameters; of estimator=batch what is squared",
+        low=1,
+        high=MOST_IMAGES,
     )
 
 
@@ -184,10 +199,15 @@ class SSD:
     needs_bank: ClassVar[bool] = False
     name: str = setting("ssd", "the method; chosen by --config FILE.py:NAME")
     alpha: float = setting(
-        10.0, "a weight is dampened where its forget importance exceeds alpha times the other", above=0
+        10.0,
+        "a weight is dampened where its forget importance exceeds alpha times the other",
+        above=0,
+        high=MOST_WEIGHT,
     )
-    dampening: float = setting(1.0, "lambda: dampened to lambda times the ratio of importances, at most to 1", above=0)
-    batch_size: int = setting(128, "rows whose mean gradient is squared", low=1)
+    dampening: float = setting(
+        1.0, "lambda: dampened to lambda times the ratio of importances, at most to 1", above=0, high=MOST_WEIGHT
+    )
+    batch_size: int = setting(128, "rows whose mean gradient is squared", low=1, high=MOST_IMAGES)
 
 
 METHOD_CONFIGS: dict[str, Callable[[], Any]] = {

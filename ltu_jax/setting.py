@@ -9,12 +9,32 @@ import hashlib
 import importlib
 import json
 import math
+import os
+import types
+import typing
 from collections.abc import Iterator
 from typing import Any
+
+LONGEST = 2000
+"""Characters of a message that are kept: ids, names and paths from outside may be longer than a screen."""
+TYPES = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
+"""What the type of a field is called."""
+LARGEST_FILE_NAME, LARGEST_PATH = 255, 4095
+"""Bytes that Linux allows; what is longer cannot even be asked for."""
+
+
+def plain(text: str) -> str:
+    """Text that may hold words from outside, as one line that any terminal shows."""
+    if len(text) > LONGEST:
+        text = f"{text[: LONGEST - 300]} ... {text[-250:]}"
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
 
 
 class ConfigError(ValueError):
     """A mistake of the user's, told in one line: the field, its value, what is allowed."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(plain(message))
 
 
 def setting(
@@ -27,6 +47,8 @@ def setting(
     choices: tuple[str, ...] = (),
     custom: bool = False,
     length: int | None = None,
+    path: bool = False,
+    within: bool = False,
 ) -> Any:
     """A dataclass field with its meaning and what is allowed.
 
@@ -39,6 +61,8 @@ def setting(
       choices: the values allowed, for strings (each element, for tuples).
       custom: whether ``module:attribute`` is allowed beside ``choices``.
       length: how many elements a tuple has; None is any number.
+      path: whether it is the path of a file or folder.
+      within: whether it is a path below a folder, which it cannot leave.
 
     Returns:
       The ``dataclasses.field`` that carries all this as metadata.
@@ -51,6 +75,8 @@ def setting(
         "choices": choices,
         "custom": custom,
         "length": length,
+        "path": path,
+        "within": within,
     }
     return dataclasses.field(default=default, metadata=meta)
 
@@ -74,12 +100,9 @@ def describe(field: dataclasses.Field) -> str:
 
 def _allowed(meta: Any) -> str:
     bounds = [f"{meta['length']} numbers"] if meta["length"] is not None else []
-    if meta["above"] is not None:
-        bounds.append(f"> {meta['above']:g}")
-    if meta["low"] is not None:
-        bounds.append(f">= {meta['low']:g}")
-    if meta["high"] is not None:
-        bounds.append(f"<= {meta['high']:g}")
+    for name, sign in (("above", ">"), ("low", ">="), ("high", "<=")):
+        if meta[name] is not None:
+            bounds.append(f"{sign} {meta[name]:{'g' if isinstance(meta[name], float) else 'd'}}")
     return " and ".join(bounds)
 
 
@@ -89,20 +112,79 @@ def check(name: str, value: Any, field: dataclasses.Field) -> None:
     Raises:
       ConfigError: the field by its dotted ``name``, the value, what is allowed.
     """
-    meta = field.metadata
+    meta, kind = field.metadata, field.type
+    if not _is_of(value, kind):
+        raise ConfigError(f"{name}: {_told(value)} is no {_word(kind).removeprefix('a ')}; allowed: {_word(kind)}")
+    if value is None:
+        return
     if meta["length"] is not None and len(value) != meta["length"]:
         raise ConfigError(f"{name}: {value!r} has {len(value)} numbers; allowed: {_allowed(meta)}")
     for item in value if isinstance(value, tuple) else (value,):
-        if isinstance(item, str) and meta["choices"] and item not in meta["choices"]:
-            if not (meta["custom"] and ":" in item):
-                raise ConfigError(f"{name}: {item!r} is unknown; {allowed_names(item, meta['choices'])}")
-        if isinstance(item, (int, float)) and not isinstance(item, bool):
-            good = math.isfinite(item)
+        if isinstance(item, str):
+            _check_text(name, item, meta)
+        elif not isinstance(item, bool):
+            good = isinstance(item, int) or math.isfinite(item)
             good &= meta["above"] is None or item > meta["above"]
             good &= meta["low"] is None or item >= meta["low"]
             good &= meta["high"] is None or item <= meta["high"]
             if not good:
-                raise ConfigError(f"{name}: {item!r} is out of range; allowed: {_allowed(meta) or 'finite'}")
+                raise ConfigError(f"{name}: {_told(item)} is out of range; allowed: {_allowed(meta) or 'finite'}")
+
+
+def _check_text(name: str, text: str, meta: Any) -> None:
+    if meta["choices"] and text not in meta["choices"] and not (meta["custom"] and ":" in text):
+        raise ConfigError(f"{name}: {text!r} is unknown; {allowed_names(text, meta['choices'])}")
+    if any(c < " " or c == "\x7f" or "\ud800" <= c <= "\udfff" for c in text):
+        raise ConfigError(f"{name}: {text!r} has control characters or broken UTF-8; allowed: plain text")
+    if meta["path"] or meta["within"]:
+        check_path(name, text)
+    if meta["within"] and any(part in ("", ".", "..") for part in text.split("/")):
+        raise ConfigError(f"{name}: {text!r} leaves its folder; allowed: names with a / between them, none of them ..")
+
+
+def check_path(name: str, path: str) -> None:
+    """Refuses what no file or folder can be called.
+
+    Raises:
+      ConfigError: the field or flag by its ``name``, the path, what is allowed.
+    """
+    try:
+        encoded = os.fsencode(path)
+    except UnicodeEncodeError:
+        encoded = b""
+    if not encoded or b"\0" in encoded:
+        raise ConfigError(f"{name}: {path!r} is no path; allowed: the path of a file or folder")
+    longest = max(map(len, encoded.split(b"/")))
+    if longest > LARGEST_FILE_NAME or len(encoded) > LARGEST_PATH:
+        raise ConfigError(
+            f"{name}: {path!r} is too long; allowed: {LARGEST_PATH} bytes, {LARGEST_FILE_NAME} between two slashes"
+        )
+
+
+def _is_of(value: Any, kind: Any) -> bool:
+    """Whether a value is of the type of its field, such as ``Optional[int]`` or ``tuple[float, ...]``."""
+    if typing.get_origin(kind) in (typing.Union, types.UnionType):
+        return any(_is_of(value, one) for one in typing.get_args(kind))
+    if typing.get_origin(kind) is tuple:
+        return isinstance(value, tuple) and all(_is_of(item, typing.get_args(kind)[0]) for item in value)
+    if kind in (int, float):
+        return isinstance(value, (int, kind)) and not isinstance(value, bool)
+    return not isinstance(kind, type) or isinstance(value, kind)  # a method of one's own may have any type
+
+
+def _word(kind: Any) -> str:
+    """What a value of a type is called."""
+    kinds = [one for one in typing.get_args(kind) if one not in (type(None), ...)]
+    if typing.get_origin(kind) is tuple:
+        return {int: "a tuple of whole numbers", float: "a tuple of numbers"}.get(kinds[0], "a tuple of names")
+    return _word(kinds[0]) + " or None" if kinds else TYPES.get(kind, getattr(kind, "__name__", str(kind)))
+
+
+def _told(value: Any) -> str:
+    try:
+        return repr(value)
+    except ValueError:  # Python writes no number of more than some thousand digits
+        return "a number of thousands of digits"
 
 
 def allowed_names(value: str, names: Any) -> str:
@@ -131,5 +213,6 @@ def import_reference(reference: str, field: str) -> Any:
     module, _, attribute = reference.partition(":")
     try:
         return getattr(importlib.import_module(module), attribute)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise ConfigError(f"{field}: {reference!r} cannot be imported ({error}); allowed: module:attribute") from error
+    except Exception as error:  # what stands in the module runs, and may raise anything
+        why = f"{type(error).__name__}: {error}"
+        raise ConfigError(f"{field}: {reference!r} cannot be imported ({why}); allowed: module:attribute") from error

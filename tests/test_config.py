@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 import subprocess
 import sys
 import typing
@@ -15,13 +16,20 @@ from ltu_jax.setting import ConfigError, settings, to_dict
 pytestmark = pytest.mark.smoke
 
 
-def test_every_field_has_a_meaning_and_every_number_a_bound():
+def test_every_field_has_a_meaning_and_every_number_two_bounds():
     for method in config.METHOD_CONFIGS.values():
         for name, value, field in settings(Config(method=method())):
             assert field.metadata["doc"], name
             numbers = {int, float} & {field.type, *typing.get_args(field.type)}
             if numbers and not isinstance(value, bool):
                 assert field.metadata["low"] is not None or field.metadata["above"] is not None, name
+                assert field.metadata["high"] is not None, name
+
+
+def test_whatever_names_a_file_is_checked_as_a_path():
+    paths = {name for name, _, field in settings(Config()) if field.metadata["path"] or field.metadata["within"]}
+    data = {f"config.data.{name}" for name in ("name", "data_dir", "table", "memory_map", "forget_ids")}
+    assert paths == {"config.weights", *data}
 
 
 def test_the_defaults_are_in_their_own_ranges():
@@ -35,7 +43,13 @@ def test_the_defaults_are_in_their_own_ranges():
         ("data.remain_fraction", 0.0, "config.data.remain_fraction: 0.0 is out of range; allowed: > 0 and <= 1"),
         ("data.remain_fraction", 1.5, "config.data.remain_fraction: 1.5 is out of range; allowed: > 0 and <= 1"),
         ("data.remain_fraction", float("nan"), "config.data.remain_fraction: nan is out of range"),
-        ("training.epochs", 0, "config.training.epochs: 0 is out of range; allowed: >= 1"),
+        ("training.epochs", 0, "config.training.epochs: 0 is out of range; allowed: >= 1 and <= 10000"),
+        ("training.epochs", "many", "config.training.epochs: 'many' is no whole number; allowed: a whole number"),
+        ("training.epochs", None, "config.training.epochs: None is no whole number"),
+        ("training", None, "config.training: None; allowed: ltu_jax.config.Training"),
+        ("method", "ltu", "config.method: 'ltu'; allowed: a dataclass with the method's name"),
+        ("seed", 2**32, "config.seed: 4294967296 is out of range; allowed: >= 0 and <= 4294967295"),
+        ("data.name", "../x", r"config.data.name: '../x' leaves its folder"),
         ("method.order", "secnd", "config.method.order: 'secnd' is unknown; allowed: .*; did you mean 'second'"),
         ("method.samplers", ("uniform", "nearst_label"), "'nearst_label' is unknown; .* did you mean 'nearest_label'"),
         ("method.name", "lt", "config.method.name: 'lt' is unknown; allowed: amnesiac, .*, ssd; did you mean 'ltu'"),
@@ -47,14 +61,14 @@ def test_the_defaults_are_in_their_own_ranges():
             (0.5, 0.5),
             r"config.model.mean: \(0.5, 0.5\) has 2 numbers; allowed: 3 numbers and >= 0 and <= 1",
         ),
-        ("model.std", (0.2, 0.2, 0.0), "config.model.std: 0.0 is out of range; allowed: 3 numbers and > 0"),
+        ("model.std", (0.2, 0.2, 0.0), "config.model.std: 0.0 is out of range; allowed: 3 numbers and >= 1e-06"),
         ("data.forget_kind", "ids", "config.data.forget_ids: None; allowed: a file with one id a line"),
     ],
 )
 def test_a_mistake_is_one_line_with_field_value_and_what_is_allowed(path, value, message):
     wrong = Config()
     holder, _, name = path.rpartition(".")
-    setattr(getattr(wrong, holder), name, value)
+    setattr(getattr(wrong, holder) if holder else wrong, name, value)
     with pytest.raises(ConfigError, match=message) as caught:
         resolve(wrong)
     assert "\n" not in str(caught.value)
@@ -86,11 +100,23 @@ def test_a_method_of_ones_own_comes_back_as_what_it_said():
     assert {**found, "samplers": list(found["samplers"])} == told["method"]
 
 
-@pytest.mark.parametrize("change", [lambda told: told.pop("seed"), lambda told: told["data"].update(more=1)])
-def test_a_json_of_another_version_is_refused(change):
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        (lambda told: told.pop("seed"), "config.seed: no such field on one side"),
+        (lambda told: told["data"].update(more=1), "config.data.more: no such field on one side"),
+        (lambda told: told.pop("method"), "config.method: not there"),
+        (lambda told: told.update(method=[]), "config.method: not there"),
+        (lambda told: told["method"].update(name={}), "config.method"),
+        (lambda told: told.update(data=3), "config.data: 3; allowed: fields of its own"),
+        (lambda told: told.update(seed={}), "config.seed: {}; allowed: no fields of its own"),
+        (lambda told: told["data"].update(name="../x"), "config.data.name: '../x' leaves its folder"),
+    ],
+)
+def test_a_json_of_another_version_is_refused(change, message):
     told = to_dict(resolve(Config()))
     change(told)
-    with pytest.raises(ConfigError, match=r"config\.(seed|data\.more): no such field on one side"):
+    with pytest.raises(ConfigError, match=re.escape(message)):
         config.from_dict(told)
 
 

@@ -5,10 +5,11 @@ name any function to be called; here it may name only those that make dictionari
 A file is rewritten by replacing the bytes of storages: names, types, order and everything else stay as they were.
 """
 
-import collections
 import contextlib
 import io
+import math
 import pickle
+import pickletools
 import zipfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -51,7 +52,9 @@ class Stored(NamedTuple):
         """The tensor within the bytes of its storage."""
         flat = np.frombuffer(raw, self.dtype)
         last = self.offset + sum((size - 1) * stride for size, stride in zip(self.shape, self.strides, strict=True))
-        if min((self.offset, *self.shape, *self.strides), default=0) < 0 or (0 not in self.shape and last >= flat.size):
+        reaches = 0 not in self.shape and last >= flat.size
+        reaches |= math.prod(self.shape) > flat.size  # by strides of 0 a few bytes would be more than the memory holds
+        if reaches or min((self.offset, *self.shape, *self.strides), default=0) < 0:
             raise ValueError(f"a tensor of shape {self.shape} reaches out of its {flat.size} numbers")
         steps = [stride * flat.itemsize for stride in self.strides]
         return np.lib.stride_tricks.as_strided(flat[self.offset :], self.shape, steps)
@@ -78,8 +81,8 @@ def read(path: Path, field: str) -> dict[str, np.ndarray]:
                 if tensor.storage not in raw:
                     raw[tensor.storage] = archive.read(f"{root}/data/{tensor.storage}")
             return {name: tensor.view(raw[tensor.storage]).copy() for name, tensor in described.items()}
-        except (KeyError, ValueError, OSError, zipfile.BadZipFile) as error:
-            raise _refused(path, field, str(error)) from error
+        except Exception as error:  # numbers that are none, and what zipfile raises for a damaged entry
+            raise _refused(path, field, f"{type(error).__name__}: {error}") from error
 
 
 def rewrite(path: Path, target: Path, tensors: Mapping[str, np.ndarray], field: str) -> None:
@@ -112,7 +115,9 @@ def _opened(path: Path, field: str) -> Iterator[tuple[zipfile.ZipFile, str]]:
         (pickled,) = [name for name in archive.namelist() if name.endswith("/data.pkl")]
         if any(entry.compress_type != zipfile.ZIP_STORED for entry in archive.infolist()):
             raise ValueError("compressed numbers")
-    except (OSError, ValueError, zipfile.BadZipFile) as error:
+        if sum(entry.file_size for entry in archive.infolist()) > path.stat().st_size:
+            raise ValueError("entries that are larger than the file")
+    except Exception as error:  # zipfile raises half a dozen types
         raise _refused(path, field, str(error)) from error
     with archive:
         yield archive, pickled.removesuffix("/data.pkl")
@@ -122,27 +127,41 @@ def _state_dict(archive: zipfile.ZipFile, root: str, path: Path, field: str) -> 
     try:
         if f"{root}/byteorder" in archive.namelist() and archive.read(f"{root}/byteorder") != b"little":
             raise ValueError("its numbers are big-endian")
-        top = _Reader(io.BytesIO(archive.read(f"{root}/data.pkl"))).load()
+        pickled = archive.read(f"{root}/data.pkl")
+        # The unpickler makes room for as many remembered objects as a number says.
+        if any("PUT" in code.name and number > len(pickled) for code, number, _ in pickletools.genops(pickled)):
+            raise ValueError("it remembers more objects than it has bytes")
+        top = _Reader(io.BytesIO(pickled)).load()
     except Exception as error:  # a pickle that is not what it should be may raise anything
         raise _refused(path, field, f"{type(error).__name__}: {error}") from error
     within = next((top[key] for key in STATE_DICTS if isinstance(top, dict) and isinstance(top.get(key), dict)), top)
-    if not isinstance(within, dict) or not all(isinstance(value, Stored) for value in within.values()) or not within:
+    if not isinstance(within, dict) or not within or not all(map(_is_named_tensor, within.items())):
         raise _refused(path, field, "no dictionary of tensors")
     # What is not rewritten would still know the forgotten: optimizer moments, averaged weights.
-    if others := len(list(_tensors(top))) - len(within):
+    if others := len(_tensors(top).difference(map(id, within.values()))):
         raise _refused(path, field, f"{others} tensors outside of the state dict, which would stay as they are")
     return dict(within)
 
 
-def _tensors(value: Any) -> Iterator[Stored]:
-    if isinstance(value, Stored):
-        yield value
-    elif isinstance(value, (list, tuple, set)):
-        for item in value:
-            yield from _tensors(item)
-    elif isinstance(value, dict):
-        for item in value.values():
-            yield from _tensors(item)
+def _is_named_tensor(item: tuple[Any, Any]) -> bool:
+    return isinstance(item[0], str) and isinstance(item[1], Stored)
+
+
+def _tensors(value: Any) -> set[int]:
+    """The tensors in a value, by their identity; what stands in it twice, or in itself, is looked at once."""
+    seen, found, left = set(), set(), [value]
+    while left:
+        item = left.pop()
+        if id(item) in seen:
+            continue
+        seen.add(id(item))
+        if isinstance(item, Stored):
+            found.add(id(item))
+        elif isinstance(item, dict):
+            left += [*item, *item.values(), getattr(item, "state", None)]
+        elif isinstance(item, (list, tuple, set, frozenset)):
+            left += item
+    return found
 
 
 def _refused(path: Path, field: str, why: str) -> ConfigError:
@@ -152,29 +171,52 @@ def _refused(path: Path, field: str, why: str) -> ConfigError:
     )
 
 
-def _rebuilt(storage: tuple[str, Any], offset: int, size: Any, stride: Any, *_: Any) -> Stored:
-    return Stored(*storage, int(offset), tuple(map(int, size)), tuple(map(int, stride)))
+class _Ordered(dict):
+    """An OrderedDict of the pickle; what it would set as attributes is kept beside, so that none can hide a method."""
+
+    state: Any = None
+
+    def __setstate__(self, state: Any) -> None:
+        self.state = state
+
+
+class _Rebuilt:
+    """Calls of the pickle that make a tensor; without attributes, because a pickle may set those of what it names."""
+
+    __slots__ = ()
+
+    def __call__(self, storage: tuple[str, Any], offset: int, size: Any, stride: Any, *_: Any) -> Stored:
+        return Stored(*storage, int(offset), tuple(map(int, size)), tuple(map(int, stride)))
+
+
+class _Parameter:
+    """The same of a parameter, which is its tensor."""
+
+    __slots__ = ()
+
+    def __call__(self, data: Any, *_: Any) -> Any:
+        return data
 
 
 class _Reader(pickle.Unpickler):
     """Calls nothing but what is named here."""
 
     _ALLOWED = {
-        ("collections", "OrderedDict"): collections.OrderedDict,
-        ("torch._utils", "_rebuild_tensor_v2"): _rebuilt,
-        ("torch._utils", "_rebuild_parameter"): lambda data, *_: data,
+        ("collections", "OrderedDict"): _Ordered,
+        ("torch._utils", "_rebuild_tensor_v2"): _Rebuilt(),
+        ("torch._utils", "_rebuild_parameter"): _Parameter(),
         ("torch", "Size"): tuple,
     }
 
     def find_class(self, module_name: str, global_name: str, /) -> Any:
         if module_name == "torch" and global_name in _DTYPES:
-            return _DTYPES[global_name]
+            return global_name
         if (module_name, global_name) not in self._ALLOWED:
             raise pickle.UnpicklingError(f"it asks for {module_name}.{global_name}, which is not run")
         return self._ALLOWED[module_name, global_name]
 
     def persistent_load(self, pid: Any, /) -> tuple[str, Any]:
-        kind, dtype, key, *_ = pid
+        kind, storage, key, *_ = pid
         if kind != "storage":
             raise pickle.UnpicklingError(f"a {kind}")
-        return str(key), dtype
+        return str(key), _DTYPES[storage]

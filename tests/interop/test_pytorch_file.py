@@ -4,8 +4,10 @@ import io
 import os
 import pathlib
 import pickle
+import struct
 import zipfile
 
+import jax
 import numpy as np
 import pytest
 
@@ -75,6 +77,87 @@ def test_no_function_of_the_file_is_run(tmp_path, function, words):
     with pytest.raises(ConfigError, match=f"asks for ({words.replace('builtins', '__builtin__|builtins')})"):
         pytorch_file.read(path, "config.weights")
     assert not (tmp_path / "made").exists()
+
+
+def call(function, arguments):
+    """Opcodes that leave what a function returns."""
+    return b"c" + function + b"\n" + arguments + b"R"
+
+
+FLOAT, REBUILD = b"ctorch\nFloatStorage\n", b"torch._utils\n_rebuild_tensor_v2"
+STORAGE = b"(S'storage'\n" + FLOAT + b"S'0'\nS'cpu'\nI4\ntQ"
+
+
+def tensor(shape=b"(I4\nt", strides=b"(I1\nt", offset=b"I0\n"):
+    return call(REBUILD, b"(" + STORAGE + offset + shape + strides + b"t")
+
+
+def state_dict(value=None, name=b"S'w'\n"):
+    return b"\x80\x02}(" + name + (tensor() if value is None else value) + b"u."
+
+
+def listed(depth):
+    """A list that holds a list twice that holds a list twice ... and one tensor at the bottom."""
+    return b"(" + tensor() + b"lq\x010" + b"(h\x01h\x01lq\x010" * depth + b"h\x01"
+
+
+BIG = b"L" + b"9" * 30 + b"L\n"
+EVIL = {
+    "REDUCE": state_dict(call(b"os\nsystem", b"(S'touch made'\nt")),
+    "INST": state_dict(b"(S'touch made'\nios\nsystem\n"),
+    "OBJ": state_dict(b"(cos\nsystem\nS'touch made'\no"),
+    "NEWOBJ": state_dict(b"csubprocess\nPopen\n(S'touch made'\nt\x81"),
+    "GLOBAL": state_dict(b"cos\nsystem\n"),
+    "a name that is computed": b"\x80\x04}(S'w'\n\x8c\x05posix\x94\x8c\x06system\x94\x93(S'touch made'\nt\x86Ru.",
+    "a name in a name": b"\x80\x04}(S'w'\n\x8c\x05torch\x8c\x10storage.os.system\x93(S'touch made'\ntRu.",
+    "EXT1": state_dict(b"\x82\x01"),
+    "BUILD of what makes tensors": state_dict(b"c" + REBUILD + b"\n(N}(S'__call__'\nI1\nutb"),
+    "BUILD of a type": state_dict(FLOAT + b"(N}(S'dtype'\nI1\nutb"),
+    "a storage that is none": state_dict(tensor().replace(b"FloatStorage", b"device")),
+    "a name that is a number": state_dict(name=b"I3\n"),
+    "a name that is a list": state_dict(name=b"]"),
+    "a shape beyond the storage": state_dict(tensor(b"(L1000000000000L\nt", b"(I0\nt")),
+    "a shape beyond all numbers": state_dict(tensor(b"(" + BIG + b"I0\nt", b"(I0\nI0\nt")),
+    "a shape of text": state_dict(tensor(b"(S'a'\nt")),
+    "an offset below": state_dict(tensor(offset=b"I-1\n")),
+    "strides below": state_dict(tensor(strides=b"(I-1\nt")),
+    "other strides than sizes": state_dict(tensor(strides=b"(t")),
+    "an infinite offset": state_dict(tensor(offset=b"Finf\n")),
+    "memory for a billion": state_dict(b"]r\x00\x00\x00\x40"),
+    "text of a terabyte": state_dict(b"\x8d\x00\x00\x00\x00\x00\x01\x00\x00"),
+    "a list in itself": b"\x80\x02]q\x01h\x01a.",
+    "a list of lists of lists": b"\x80\x02" + b"(" * 5000 + b"l" * 5000 + b".",
+    "lists that hold 2**60 tensors": b"\x80\x02}(S'model'\n}(S'w'\n" + tensor() + b"uS'x'\n" + listed(60) + b"u.",
+    "a tensor in an attribute": state_dict()[:-1] + b"0" + call(b"collections\nOrderedDict", b"(t") + b"(S'w'\n"
+    + tensor() + b"u}(S'averaged'\n" + tensor() + b"ub.",
+    "an attribute for a method": call(b"collections\nOrderedDict", b"(t") + b"(S'w'\nI1\nu}(S'items'\nI1\nub.",
+}  # fmt: skip
+
+
+def test_the_opcodes_below_are_a_file_where_nothing_is_wrong(tmp_path):
+    path = packed(tmp_path / "good.pth", state_dict(), **{"0": np.arange(4, dtype=np.float32).tobytes()})
+    np.testing.assert_array_equal(pytorch_file.read(path, "field")["w"], [0, 1, 2, 3])
+
+
+@pytest.mark.parametrize("pickled", EVIL.values(), ids=EVIL)
+def test_what_a_pickle_can_ask_for_is_refused_in_one_line(tmp_path, monkeypatch, pickled):
+    monkeypatch.chdir(tmp_path)
+    path = packed(tmp_path / "evil.pth", pickled, **{"0": bytes(16)})
+    with pytest.raises(ConfigError, match="^config.weights: .* allowed: torch.save"):
+        pytorch_file.read(path, "config.weights")
+    assert not (tmp_path / "made").exists() and callable(jax.numpy.float32.dtype.type)
+    # and nothing of ours was changed by it
+    good = packed(tmp_path / "good.pth", state_dict(), **{"0": bytes(16)})
+    assert pytorch_file.read(good, "field")["w"].shape == (4,)
+
+
+def test_an_archive_that_is_larger_than_its_file_is_refused(tmp_path):
+    path = packed(tmp_path / "bomb.pth", state_dict(), **{"0": bytes(16)})
+    raw = path.read_bytes()
+    entry = raw.rindex(b"PK\x01\x02")  # of the last entry, in the directory at the end
+    path.write_bytes(raw[: entry + 24] + struct.pack("<I", 2**31) + raw[entry + 28 :])
+    with pytest.raises(ConfigError, match="entries that are larger than the file"):
+        pytorch_file.read(path, "config.weights")
 
 
 def test_a_tensor_that_reaches_out_of_its_storage_is_refused(tmp_path):

@@ -65,6 +65,11 @@ def parse_json(text: str) -> dict[str, Any]:
     raise ValueError(f"it is nested deeper than {DEEPEST}")
 
 
+def memory() -> int:
+    """Bytes of memory that this machine has: what claims more is not made."""
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
 def reason(error: OSError | ValueError) -> str:
     """Why something could not be read, in a few words."""
     return os.strerror(error.errno) if isinstance(error, OSError) and error.errno else str(error)

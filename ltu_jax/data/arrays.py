@@ -1,11 +1,15 @@
 """Images as NumPy arrays: ``train.npz`` and, if there is a test part, ``test.npz``."""
 
+import math
+import os
+import zipfile
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
 from ltu_jax.data.records import Example, Records, check_ids, count_classes
+from ltu_jax.outside import memory
 from ltu_jax.setting import ConfigError
 
 _ALLOWED = (
@@ -35,7 +39,7 @@ def read(data_dir: str | None, num_classes: int | None = None) -> Records:
       ConfigError: if a file cannot be read, an array is missing or of another type or shape, or rows are
         not what they should be; all rows of the first problem are counted and the first five named.
     """
-    folder = Path(data_dir or "").expanduser()
+    folder = Path(os.path.expanduser(data_dir or ""))
     files = [path for path in (folder / "train.npz", folder / "test.npz") if data_dir and path.is_file()]
     if not files or files[0].name != "train.npz":
         what = f" holds no train.npz; {_ALLOWED}" if data_dir else "; allowed: a folder with train.npz and test.npz"
@@ -60,14 +64,17 @@ def _read_part(path: Path) -> _Part:
     try:
         with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
             found = list(file.files)
+            _check_sizes(path)
             arrays = {name: file[name] for name in ("images", "labels", "ids") if name in found}
+            names = arrays["ids"].tolist() if "ids" in found else None
     except Exception as error:  # NumPy, zipfile and zlib raise a dozen kinds for a file that is damaged
         raise ConfigError(f"{field} cannot be read ({' '.join(str(error).split())[:300]}); {_ALLOWED}") from error
     missing = [name for name in ("images", "labels") if name not in arrays]
     if missing:
         raise ConfigError(f"{field} lacks {' and '.join(missing)}, and has {', '.join(found) or 'nothing'}; {_ALLOWED}")
     images, labels = arrays["images"], arrays["labels"]
-    ids = arrays.get("ids", np.array([f"{path.stem}_{row:06d}" for row in range(len(labels) if labels.ndim else 0)]))
+    numbered = [f"{path.stem}_{row:06d}" for row in range(len(labels) if labels.ndim else 0)]
+    names, ids = numbered if names is None else names, arrays.get("ids", np.array(numbered))
     fits = images.ndim == 3 or images.ndim == 4 and images.shape[-1] in (1, 3)
     for name, array, fit in (
         ("images", images, images.dtype == np.uint8 and fits and min(images.shape[1:]) > 0),
@@ -81,4 +88,23 @@ def _read_part(path: Path) -> _Part:
         raise ConfigError(f"{field} has {sizes}; {_ALLOWED}")
     if images.shape[-1] == 1 and images.ndim == 4:
         images = images[..., 0]
-    return _Part(images, labels.tolist(), [str(name).strip() for name in ids.tolist()])
+    return _Part(images, labels.tolist(), [str(name).strip() for name in names])
+
+
+def _check_sizes(path: Path) -> None:
+    """Refuses arrays that are larger than the memory, or than what there is of them, before one is made.
+
+    Raises:
+      ValueError: one line about the array.
+    """
+    with zipfile.ZipFile(path) as archive:
+        for entry in archive.infolist():
+            if entry.filename not in ("images.npy", "labels.npy", "ids.npy"):
+                continue
+            with archive.open(entry) as stream:
+                version = np.lib.format.read_magic(stream)
+                header = {1: np.lib.format.read_array_header_1_0, 2: np.lib.format.read_array_header_2_0}[version[0]]
+                shape, _, dtype = header(stream)
+                claimed, there = math.prod(shape) * dtype.itemsize, entry.file_size - stream.tell()
+            if min(shape, default=0) < 0 or claimed > min(there, memory()):
+                raise ValueError(f"{entry.filename} claims {claimed} bytes, and there are {min(there, memory())}")

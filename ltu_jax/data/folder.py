@@ -1,9 +1,10 @@
 """Images by class: one folder a class, or such folders within ``train/`` and ``test/``."""
 
+import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from ltu_jax.data.records import Example, Records, first_five, refuse
+from ltu_jax.data.records import Example, Records, first_five, places, refuse
 from ltu_jax.setting import ConfigError
 
 SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".webp")
@@ -28,12 +29,12 @@ def read(data_dir: str | None, class_names: Sequence[str] = ()) -> Records:
       The records, sorted by part, class and file name.
 
     Raises:
-      ConfigError: if there is no such folder, no image in it, a folder that is none of ``class_names``, or,
-        without them, a test class without training images.
+      ConfigError: if there is no such folder, no image in it, a link that leaves it, a folder that is none of
+        ``class_names``, or, without them, a test class without training images.
     """
     if not data_dir:
         raise ConfigError(f"config.data.data_dir: {data_dir!r}; {_ALLOWED}")
-    root = Path(data_dir).expanduser()
+    root = Path(os.path.expanduser(data_dir))
     has_parts = (root / "train").is_dir()
     train = _images_by_class(root / "train" if has_parts else root)
     test = _images_by_class(root / "test") if has_parts else {}
@@ -52,6 +53,9 @@ def read(data_dir: str | None, class_names: Sequence[str] = ()) -> Records:
     names = tuple(class_names) or tuple(sorted(train))
     labels = {name: label for label, name in enumerate(names)}
     files = [(path, labels[name]) for part in (train, test) for name in sorted(part) for path in part[name]]
+    names_in = [path.relative_to(root).as_posix() for path, _ in files]
+    leaving = [repr(name) for name, place in zip(names_in, places(root, names_in), strict=True) if place is None]
+    refuse(f"config.data.data_dir: {data_dir!r}", leaving, len(files), "images are links that leave it", "links within")
     num_train = sum(map(len, train.values()))
     return Records(_examples(root, files), len(names), num_train, len(files) - num_train, names)
 

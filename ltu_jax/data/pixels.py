@@ -11,7 +11,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from ltu_jax.data.devices import agreed, writes_files
-from ltu_jax.setting import digest
+from ltu_jax.setting import ConfigError, digest
 
 
 class Pixels(Protocol):
@@ -79,14 +79,24 @@ def memory_mapped(
 
     Returns:
       The same, the images read from the file when they are asked for.
+
+    Raises:
+      ConfigError: if what was made is damaged.
     """
     folder = directory / f"images-{digest(made_of)[:20]}"
     if not agreed(folder.exists):
         if writes_files():
             _write(folder, made_of, make)
         agreed(lambda: True)  # the others wait until it is there
-    columns = dict(np.load(folder / "columns.npz"))
-    images = np.memmap(folder / "images.u8", np.uint8, "r", shape=tuple(columns.pop("shape")))
+    try:
+        with (folder / "columns.npz").open("rb") as file, np.load(file, allow_pickle=False) as stored:
+            columns = dict(stored)
+        images = np.memmap(folder / "images.u8", np.uint8, "r", shape=tuple(columns.pop("shape")))
+    except Exception as error:  # NumPy, zipfile and zlib raise a dozen kinds for a file that is damaged
+        raise ConfigError(
+            f"config.data.memory_map: '{folder}' is damaged ({type(error).__name__}: {error});"
+            " allowed: delete it, and it is made anew"
+        ) from error
     return images, columns
 
 

@@ -5,21 +5,30 @@ makes the pixels of a data set, and with them its hash, the same on every machin
 """
 
 import dataclasses
+import functools
 import io
+import os
+import warnings
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from ltu_jax.config import LARGEST_SIDE, MOST_CLASSES
+from ltu_jax.outside import read_bytes
 from ltu_jax.setting import ConfigError
 
-MAX_PIXELS = 64_000_000
+MAX_PIXELS = LARGEST_SIDE**2
 """Of one image: a file of a few kilobytes can claim more than the memory holds."""
 
-_MOST_CLASSES = 100_000
-"""Where nobody says how many there are: a label far beyond is a mistake, and a model of that size would be one too."""
+FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
+"""What Pillow is asked to read: for some others it starts programs, Ghostscript for what calls itself PostScript."""
+
+
+class UnfitImageError(ValueError):
+    """An image that is what its file says, but none to train on."""
 
 
 class Example(NamedTuple):
@@ -47,7 +56,7 @@ def decode(image: bytes | Path | np.ndarray, image_size: int | None) -> np.ndarr
     """Decodes to RGB; grey is repeated three times, transparency dropped.
 
     Args:
-      image: an image file of any kind that Pillow reads, the path of one, or pixels u8[H,W] or u8[H,W,3].
+      image: an image file of ``FORMATS``, the path of one, or pixels u8[H,W] or u8[H,W,3].
       image_size: height and width to resize to (Pillow's antialiased bilinear filter, the aspect
         ratio not kept); None keeps the size.
 
@@ -55,22 +64,56 @@ def decode(image: bytes | Path | np.ndarray, image_size: int | None) -> np.ndarr
       u8[H,W,3].
 
     Raises:
-      ValueError: if a channel has more than 8 bits, which Pillow would clip, or the image more than
+      UnfitImageError: if a channel has more than 8 bits, which Pillow would clip, or the image more than
         ``MAX_PIXELS``; Pillow raises others.
     """
     from PIL import Image
 
     if isinstance(image, Path):
-        image = image.read_bytes()
-    picture = Image.open(io.BytesIO(image)) if isinstance(image, bytes) else Image.fromarray(image)
-    if picture.size[0] * picture.size[1] > MAX_PIXELS:  # nothing is decoded yet but the header
-        raise ValueError(f"{picture.size[0]}x{picture.size[1]} pixels, more than {MAX_PIXELS}")
-    if picture.mode.startswith(("I", "F")):
-        raise ValueError(f"pixels of mode {picture.mode}, not 8 bits a channel")
-    picture = picture.convert("RGB")
+        image = read_bytes(image)
+    with warnings.catch_warnings(action="ignore"):  # what Pillow warns of is refused here, or dropped on purpose
+        picture = opened(image) if isinstance(image, bytes) else Image.fromarray(image)
+        picture = picture.convert("RGB")
     if image_size is not None and picture.size != (image_size, image_size):
         picture = picture.resize((image_size, image_size), Image.Resampling.BILINEAR)
     return np.asarray(picture)
+
+
+def opened(content: bytes) -> Any:
+    """An image file as Pillow's image, of which nothing is decoded yet but the header; raises as ``decode``."""
+    from PIL import Image
+
+    try:
+        picture = Image.open(io.BytesIO(content), formats=FORMATS)
+    except Image.DecompressionBombError:  # Pillow's own limit lies above ours
+        raise UnfitImageError(f"more than {MAX_PIXELS} pixels") from None
+    if picture.size[0] * picture.size[1] > MAX_PIXELS:
+        raise UnfitImageError(f"{picture.size[0]}x{picture.size[1]} pixels, more than {MAX_PIXELS}")
+    if picture.mode.startswith(("I", "F")):
+        raise UnfitImageError(f"pixels of mode {picture.mode}, not 8 bits a channel")
+    return picture
+
+
+def places(root: Path, paths: Sequence[str]) -> list[str | None]:
+    """Where paths relative to a folder lead, links followed; None for one that leaves the folder.
+
+    A link may lead anywhere within ``root``, which may be a link itself. A NUL is in no file's name: "" stands for
+    such a path.
+    """
+    top, real_folder = os.path.realpath(root), functools.cache(os.path.realpath)
+    inside = os.path.join(top, "")
+
+    def real(path: str) -> str:
+        """``os.path.realpath``, but a folder is walked to once: a million images lie in few."""
+        folder, name = os.path.split(path)
+        place = os.path.join(real_folder(folder), name)
+        return os.path.realpath(place) if name in ("", ".", "..") or os.path.islink(place) else place
+
+    found = ["" if "\0" in path else real(os.path.join(top, path)) for path in paths]
+    return [
+        None if os.path.isabs(path) or place and not os.path.join(place, "").startswith(inside) else place
+        for path, place in zip(paths, found, strict=True)
+    ]
 
 
 def first_five(items: Sequence[str]) -> str:
@@ -131,7 +174,7 @@ def count_classes(where: str, labels: Sequence[int], rows: Sequence[str], num_cl
     Raises:
       ConfigError: if labels are negative or too large; how many, and the first five.
     """
-    limit = _MOST_CLASSES if num_classes is None else num_classes
+    limit = MOST_CLASSES if num_classes is None else num_classes
     outside = [row for row, label in zip(rows, labels, strict=True) if not 0 <= label < limit]
     allowed = "whole numbers from 0, and config.data.num_classes above all of them"
     refuse(where, outside, len(labels), f"labels are not in 0..{limit - 1}", allowed)

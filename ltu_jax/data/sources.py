@@ -9,10 +9,11 @@ from typing import Any
 import jax
 import numpy as np
 
-from ltu_jax.config import Data
+from ltu_jax.config import MOST_CLASSES, Data
 from ltu_jax.data.devices import agreed, first_alone
 from ltu_jax.data.pixels import InMemory, Pixels, files_fingerprint, memory_mapped
-from ltu_jax.data.records import MAX_PIXELS, Records, decode, refuse, repeated
+from ltu_jax.data.records import FORMATS, MAX_PIXELS, Records, UnfitImageError, decode, refuse, repeated
+from ltu_jax.outside import memory
 from ltu_jax.setting import ConfigError, allowed_names
 from ltu_jax.types import Progress, Source, silent
 
@@ -70,8 +71,8 @@ def image_files(data: Data, ids: Collection[str]) -> dict[str, bytes]:
 def num_fitting(source: Source) -> int:
     """How many times all images fit into a quarter of the device's memory."""
     stats = jax.local_devices()[0].memory_stats() or {}
-    memory = stats.get("bytes_limit") or os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    return memory // 4 // source.images.nbytes
+    here = stats.get("bytes_limit") or memory()
+    return here // 4 // source.images.nbytes
 
 
 def _mapped(data: Data, progress: Progress) -> Source:
@@ -104,7 +105,8 @@ def _fingerprint(data: Data, records: Records, directory: Path) -> list[Any]:
 
 def data_root(data: Data) -> Path:
     """Where data sets lie: ``data.data_dir``, else ``TFDS_DATA_DIR``, else ``~/tensorflow_datasets``."""
-    return Path(data.data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets").expanduser()
+    root = data.data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets"
+    return Path(os.path.expanduser(root))  # Path's own raises for a user that is not there
 
 
 def _check_fields(data: Data) -> None:
@@ -124,6 +126,14 @@ def _check_fields(data: Data) -> None:
 
 
 def _open(data: Data, progress: Progress) -> Records:
+    try:
+        return _records(data, progress)
+    except OSError as error:  # a folder that may not be entered, a disk that fails
+        where = f"config.data.data_dir: {str(data_root(data))!r}"
+        raise ConfigError(f"{where} cannot be read ({error}); allowed: a folder that can be read") from error
+
+
+def _records(data: Data, progress: Progress) -> Records:
     # Readers are imported here: scikit-learn and TFDS take a second that only their own data sets need.
     from ltu_jax.data import arrays, digits, folder, tabular, tfds
 
@@ -168,8 +178,8 @@ def _unknown_name(name: str, root: Path) -> ConfigError:
 
 def _renumbering(classes: tuple[int, ...], num_classes: int) -> dict[int, int]:
     allowed = f"allowed: two or more different labels in 0..{num_classes - 1}, or () for all"
-    if num_classes < 2:
-        raise ConfigError(f"config.data.name: a data set of {num_classes} class; allowed: two or more classes")
+    if not 2 <= num_classes <= MOST_CLASSES:
+        raise ConfigError(f"config.data.name: number of classes {num_classes}; allowed: 2 to {MOST_CLASSES}")
     if not classes:
         return {label: label for label in range(num_classes)}
     if len(set(classes)) != len(classes) or len(classes) < 2 or not all(0 <= c < num_classes for c in classes):
@@ -188,8 +198,10 @@ def _superclasses(coarse: tuple[int, ...], num_classes: int) -> tuple[int, ...]:
 
 def _assemble(data: Data, records: Records, progress: Progress, pixels: Pixels) -> Source:
     renumbered = _renumbering(data.classes, records.num_classes)
-    sizes, labels, ids, coarse, broken, unlabelled = set(), [], [], [], [], []
-    num_train, total = 0, records.num_train + records.num_test
+    sizes, labels, ids, coarse, unlabelled = set(), [], [], [], []
+    broken, told = [], []  # ids, and how a message names them
+    _check_memory(data, total := records.num_train + records.num_test)
+    num_train = 0
     with progress(f"reading {data.name}", total) as advance:
         for row, example in enumerate(records.examples):
             if row % _REPORT_EVERY == 0:
@@ -200,8 +212,13 @@ def _assemble(data: Data, records: Records, progress: Progress, pixels: Pixels) 
                 continue
             try:
                 image = decode(example.image, data.image_size)
+            except UnfitImageError as error:
+                broken.append(example.id)
+                told.append(f"{example.id} ({error})")
+                continue
             except Exception:  # Pillow raises a dozen kinds for a file that is damaged
                 broken.append(example.id)
+                told.append(example.id)
                 continue
             sizes.add(image.shape[:2])
             if len(sizes) == 1:
@@ -212,13 +229,15 @@ def _assemble(data: Data, records: Records, progress: Progress, pixels: Pixels) 
             num_train += row < records.num_train
     where = f"config.data.name: {data.name!r}"
     if not data.skip_unreadable or not num_train:  # nothing to train on is no data set
-        readable = f"images of 8 bits a channel and up to {MAX_PIXELS // 10**6} million pixels that Pillow reads"
+        readable = f"{'/'.join(FORMATS)} of 8 bits a channel and up to {MAX_PIXELS // 10**6} million pixels"
         instead = "" if data.skip_unreadable else ", or config.data.skip_unreadable=True to leave them out"
-        refuse(where, broken, total, "images cannot be decoded", readable + instead)
+        refuse(where, told, total, "images cannot be decoded", readable + instead)
     refuse(where, unlabelled, total, "images have no label", "a label for each image")
     _check_same_size(sizes)
     seen = [*ids, *broken]
     refuse(where, repeated(seen), len(set(seen)), "ids occur more than once", "unique ids")
+    strange = [repr(name) for name in (*seen, *(records.class_names or ())) if _is_broken(name)]
+    refuse(where, strange, len(seen), "ids or classes have names that are no text", "names in UTF-8")
     if data.superclasses:
         coarse = [_superclasses(data.superclasses, len(renumbered))[label] for label in labels]
     return Source(
@@ -232,6 +251,24 @@ def _assemble(data: Data, records: Records, progress: Progress, pixels: Pixels) 
         class_names=records.class_names and tuple(records.class_names[label] for label in renumbered),
         unreadable=tuple(broken),
     )
+
+
+def _is_broken(name: str) -> bool:
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return True
+    return False
+
+
+def _check_memory(data: Data, total: int) -> None:
+    """Finds what cannot fit before the first image is decoded, where sizes are known by then."""
+    wanted, there = total * 3 * (data.image_size or 0) ** 2, memory()
+    if data.memory_map is None and not data.classes and wanted > there:
+        raise ConfigError(
+            f"config.data.image_size: {data.image_size} makes {wanted / 1e9:.0f} GB of {total} images, and the memory"
+            f" is {there / 1e9:.0f} GB; allowed: less, or a config.data.memory_map"
+        )
 
 
 def _check_same_size(found: set[tuple[int, ...]]) -> None:

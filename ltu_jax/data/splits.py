@@ -4,12 +4,12 @@ Train, validation, test and reserve are cut first, and the forget rows from trai
 request on the same data has the same original model.
 """
 
-import os
 from collections.abc import Sequence
 
 import numpy as np
 
 from ltu_jax.config import Data
+from ltu_jax.outside import read_text, reason
 from ltu_jax.setting import ConfigError
 from ltu_jax.types import Source, Splits
 
@@ -72,11 +72,9 @@ def read_ids(path: str, field: str = FORGET_IDS) -> list[str]:
       ConfigError: if the file cannot be read or holds no id.
     """
     try:
-        with open(path, encoding="utf-8") as file:
-            ids = [line.strip() for line in file if line.strip()]
-    except (OSError, UnicodeDecodeError) as error:
-        reason = os.strerror(error.errno) if isinstance(error, OSError) and error.errno else "it is not UTF-8 text"
-        raise ConfigError(f"{field}: {path!r} cannot be read ({reason}); allowed: a text file") from error
+        ids = [line.strip() for line in read_text(path).replace("\r", "\n").split("\n") if line.strip()]
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"{field}: {path!r} cannot be read ({reason(error)}); allowed: a text file") from error
     if not ids:
         raise ConfigError(f"{field}: {path!r} holds no id; allowed: one id a line")
     return ids

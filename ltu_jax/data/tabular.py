@@ -1,12 +1,11 @@
 """Images that a table names: CSV or Parquet with the columns path, label and, if wanted, id and part."""
 
-import functools
 import os
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
-from ltu_jax.data.records import Example, Records, check_ids, count_classes, first_five, refuse
+from ltu_jax.data.records import Example, Records, check_ids, count_classes, first_five, places, refuse
 from ltu_jax.setting import ConfigError
 
 COLUMNS = ("path", "label", "id", "part")
@@ -51,12 +50,12 @@ def read(
     refuse(where, strange, len(rows), "parts are neither train nor test", "train, test, or no column part at all")
     if "train" not in parts:
         raise ConfigError(f"{where} has test rows only; allowed: rows with part train")
-    root = Path(data_dir or Path(str(table)).parent).expanduser()
+    root = Path(os.path.expanduser(data_dir or Path(str(table)).parent))
     files = _files(where, root, paths)
     order = sorted(range(len(rows)), key=lambda row: parts[row] == "test")  # stable: the table's order within a part
     examples = (Example(files[row], labels[row], ids[row]) for row in order)
     num_train = parts.count("train")
-    every = (Path(str(table)).expanduser(), *files)
+    every = (Path(os.path.expanduser(str(table))), *files)
     return Records(examples, num_classes, num_train, len(rows) - num_train, names, every)
 
 
@@ -67,10 +66,12 @@ def _columns(table: str | None) -> dict[str, list[str]]:
 
     if not table:
         raise ConfigError(f"config.data.table: {table!r}; {_ALLOWED}")
-    path = Path(table).expanduser()
+    path = Path(os.path.expanduser(table))
     if path.suffix.lower() not in (".csv", ".parquet"):
         raise ConfigError(f"config.data.table: {table!r} ends in {path.suffix!r}; {_ALLOWED}")
     try:
+        if not path.is_file():
+            raise FileNotFoundError("no such file")
         if path.suffix.lower() == ".csv":
             as_text = csv.ConvertOptions(column_types={name: pa.string() for name in COLUMNS})
             lines = csv.ParseOptions(newlines_in_values=True)
@@ -81,7 +82,8 @@ def _columns(table: str | None) -> dict[str, list[str]]:
                 names = file.schema_arrow.names
                 found = file.read(columns=[name for name in COLUMNS if name in names])
         columns = {name: found.column(name).cast(pa.string()) for name in COLUMNS if names.count(name) == 1}
-    except (pa.ArrowException, OSError) as error:
+        values = {name: column.to_pylist() for name, column in columns.items()}
+    except Exception as error:  # Arrow raises a dozen kinds, and Python's own for text that is no UTF-8
         reason = " ".join(str(error).split())[:300]
         raise ConfigError(f"config.data.table: {table!r} cannot be read ({reason}); {_ALLOWED}") from error
     wrong = [name for name in COLUMNS if names.count(name) > 1 or name in _NEEDED and name not in names]
@@ -90,7 +92,7 @@ def _columns(table: str | None) -> dict[str, list[str]]:
             f"config.data.table: {table!r} has not one column {' and '.join(wrong)}, but {', '.join(map(repr, names))};"
             f" {_ALLOWED}"
         )
-    return {name: ["" if value is None else value for value in column.to_pylist()] for name, column in columns.items()}
+    return {name: ["" if value is None else value for value in column] for name, column in values.items()}
 
 
 def _labels(
@@ -129,23 +131,9 @@ def _whole_number(value: str) -> int | None:
 
 def _files(where: str, root: Path, paths: list[str]) -> list[Path]:
     """Where each image lies, within ``root`` also when links are followed."""
-    top, real_folder = os.path.realpath(root), functools.cache(lambda folder: os.path.realpath(folder))
-    inside = os.path.join(top, "")
-    # A NUL is in no file's name.
-    real = ["" if "\0" in path else _real_path(os.path.join(top, path), real_folder) for path in paths]
-    leaving = [
-        repr(path)
-        for path, place in zip(paths, real, strict=True)
-        if os.path.isabs(path) or place and not os.path.join(place, "").startswith(inside)
-    ]
+    found = places(root, paths)
+    leaving = [repr(path) for path, place in zip(paths, found, strict=True) if place is None]
     refuse(where, leaving, len(paths), f"paths leave {root}", "paths within config.data.data_dir, relative to it")
-    missing = [repr(path) for path, place in zip(paths, real, strict=True) if not os.path.isfile(place)]
+    missing = [repr(path) for path, place in zip(paths, found, strict=True) if not os.path.isfile(place or "")]
     refuse(where, missing, len(paths), f"files are not in {root}", "paths of files, relative to config.data.data_dir")
     return [root / path for path in paths]
-
-
-def _real_path(path: str, real_folder: Callable[[str], str]) -> str:
-    """``os.path.realpath``, but a folder is walked to once: a million images lie in few."""
-    folder, name = os.path.split(path)
-    place = os.path.join(real_folder(folder), name)
-    return os.path.realpath(place) if name in ("", ".", "..") or os.path.islink(place) else place

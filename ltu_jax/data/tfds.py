@@ -11,7 +11,9 @@ from typing import Any
 
 import numpy as np
 
+from ltu_jax.config import MOST_CLASSES
 from ltu_jax.data.records import Example, Records
+from ltu_jax.outside import read_json
 from ltu_jax.setting import ConfigError
 from ltu_jax.types import Progress
 
@@ -97,7 +99,11 @@ def read(version: Path) -> Records:
     """
     import tensorflow_datasets as tfds
 
-    builder: Any = tfds.builder_from_directory(version)
+    _check_described(version)
+    try:
+        builder: Any = tfds.builder_from_directory(version)
+    except Exception as error:  # TFDS raises whatever its parsers do
+        raise _damaged(version, error) from error
     features, splits = builder.info.features, builder.info.splits
     image, label = (features[name] if name in features else None for name in ("image", "label"))
     is_image = isinstance(image, tfds.features.Image) and image.np_dtype == np.uint8
@@ -107,6 +113,8 @@ def read(version: Path) -> Records:
             f"config.data.name: {builder.name!r} is not an image classification data set;"
             " allowed: features 'image' (uint8) and 'label' (a class)"
         )
+    if num_classes > MOST_CLASSES:  # TFDS would make a name for each
+        raise ConfigError(f"config.data.name: {builder.name!r} claims {num_classes} classes; allowed: {MOST_CLASSES}")
     names = ["train", *[name for name in ("test", "validation") if name in splits][:1]]
     if "train" not in splits:
         raise ConfigError(
@@ -115,16 +123,60 @@ def read(version: Path) -> Records:
     try:
         skip = {"image": tfds.decode.SkipDecoding()}
         parts = {name: builder.as_data_source(split=name, decoders=skip) for name in names}
+        names_of_classes = tuple(features["label"].names)
     except NotImplementedError as error:
         raise ConfigError(
             f"config.data.data_dir: {version} is stored as {builder.info.file_format.value};"
             " allowed: prepared with file_format='array_record'"
         ) from error
+    except Exception as error:  # a file that is missing or cut off is found by the reader's own checks
+        raise _damaged(version, error) from error
     sizes = [len(part) for part in parts.values()]
-    return Records(_examples(parts), num_classes, sizes[0], sum(sizes[1:]), tuple(features["label"].names))
+    return Records(_examples(parts, version), num_classes, sizes[0], sum(sizes[1:]), names_of_classes)
 
 
-def _examples(parts: dict[str, Any]) -> Iterator[Example]:
+def _check_described(version: Path) -> None:
+    """Refuses descriptions by which TFDS would import a module, or read outside of the folder."""
+    allowed = "allowed: what TFDS prepared"
+    try:
+        features = read_json(version / "features.json") if (version / "features.json").exists() else {}
+        info = read_json(version / "dataset_info.json")
+    except (OSError, ValueError) as error:
+        raise _damaged(version, error) from error
+    for name in _strings(features, ("pythonClassName", "python_class_name", "type")):
+        if "." in name and not name.startswith("tensorflow_datasets.core.features."):
+            raise ConfigError(
+                f"config.data.data_dir: {version} asks for the feature {name!r}, which is not run; {allowed}"
+            )
+    for name in _strings(info, ("filepathTemplate", "filepath_template", "name")):
+        if "/" in name or "\\" in name or name == "..":
+            raise ConfigError(f"config.data.data_dir: {version} names the file {name!r}, which leaves it; {allowed}")
+
+
+def _strings(told: Any, names: tuple[str, ...]) -> Iterator[str]:
+    """The values of some keys, at any depth."""
+    for key, value in told.items() if isinstance(told, dict) else enumerate(told):
+        if isinstance(value, dict | list):
+            yield from _strings(value, names)
+        elif isinstance(value, str) and key in names:
+            yield value
+
+
+def _damaged(version: Path, error: Exception) -> ConfigError:
+    why = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+    return ConfigError(
+        f"config.data.data_dir: {version} cannot be read ({why}); allowed: a data set that TFDS prepared"
+    )
+
+
+def _examples(parts: dict[str, Any], version: Path) -> Iterator[Example]:
+    try:
+        yield from _read_examples(parts)
+    except Exception as error:  # a file that is cut off, a record that is none
+        raise _damaged(version, error) from error
+
+
+def _read_examples(parts: dict[str, Any]) -> Iterator[Example]:
     with _quiet_reader():
         for split, part in parts.items():
             for start in range(0, len(part), _CHUNK):

@@ -1,6 +1,7 @@
 """Tiny-ImageNet at 64x64: the builder that TFDS lacks. Importing this module imports TFDS."""
 
 import io
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -8,7 +9,9 @@ from typing import Any
 import tensorflow_datasets as tfds
 from tensorflow_datasets.core.registered import skip_registration
 
+from ltu_jax.data.records import UnfitImageError, opened
 from ltu_jax.data.tfds import prepare as prepare_builder
+from ltu_jax.outside import read_bytes
 from ltu_jax.setting import ConfigError
 from ltu_jax.types import Progress, silent
 
@@ -92,22 +95,26 @@ def _train(raw: Path) -> Iterator[tuple[Path, str]]:
 
 def _validation(raw: Path) -> Iterator[tuple[Path, str]]:
     for line in (raw / "val" / "val_annotations.txt").read_text().splitlines():
-        name, wnid = line.split("\t")[:2]
+        name, _, rest = line.partition("\t")
+        wnid = rest.partition("\t")[0]
+        if not name or not wnid or Path(name).name != name or "\0" in name:
+            raise ConfigError(
+                f"config.data.data_dir: {raw}/val/val_annotations.txt: {line!r}; allowed: NAME, a tab, WNID"
+            )
         yield raw / "val" / "images" / name, wnid
 
 
 def _rgb(path: Path) -> io.BytesIO:
     """The file as it is, or, where it is not RGB, the same pixels as a PNG in RGB: nothing is lost twice."""
-    from PIL import Image
-
-    content = path.read_bytes()
     try:
-        with Image.open(io.BytesIO(content)) as picture:
+        content = read_bytes(path)
+        with warnings.catch_warnings(action="ignore"), opened(content) as picture:
             if picture.mode == "RGB":
                 return io.BytesIO(content)
             buffer = io.BytesIO()
             picture.convert("RGB").save(buffer, format="PNG")
     except Exception as error:  # Pillow raises a dozen kinds for a file that is damaged
-        raise ConfigError(f"config.data.data_dir: {path} cannot be decoded; allowed: a JPEG") from error
+        why = f" ({error})" if isinstance(error, UnfitImageError) else ""
+        raise ConfigError(f"config.data.data_dir: {path} cannot be decoded{why}; allowed: a JPEG") from error
     buffer.seek(0)
     return buffer

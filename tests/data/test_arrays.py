@@ -1,9 +1,15 @@
 """Images as ``.npz`` files written by NumPy."""
 
+import io
+import os
+import pickle
+import zipfile
+
 import numpy as np
 import pytest
 
 from ltu_jax.config import Data
+from ltu_jax.data import arrays
 from ltu_jax.data.sources import load_source
 from ltu_jax.setting import ConfigError
 
@@ -129,3 +135,40 @@ def test_mapped_arrays_are_the_same_and_made_anew_when_a_file_changes(tmp_path):
         mapped = load(here, train, TEST, memory_map=str(kept))
         np.testing.assert_array_equal(mapped.images[:6], train["images"])
         assert mapped.sha256() == load_source(Data("arrays", data_dir=str(here))).sha256()
+
+
+def npy(dtype, shape, content=b""):
+    """What NumPy would write of an array, its header true or not."""
+    buffer = io.BytesIO()
+    np.lib.format.write_array_header_1_0(buffer, {"descr": dtype, "fortran_order": False, "shape": shape})
+    return buffer.getvalue() + content
+
+
+@pytest.mark.parametrize("name, content, problem", [
+    ("images", npy("|u1", (10**6, 10**3, 10**3, 3)), "images.npy claims 3000000000000 bytes"),
+    ("images", npy("|u1", (6, 5, 4, 3), bytes(6 * 5 * 4 * 3 - 1)), "images.npy claims 360 bytes, and there are 359"),
+    ("images", npy("|u1", (-1, 5, 4, 3)), "images.npy claims"),
+    ("images", npy("|u1", (2**70, 0, 4, 3)), "images"),
+    ("labels", npy("|O", (6,), pickle.dumps([os.getpid] * 6) + bytes(9)), "Object arrays cannot be loaded"),
+    ("ids", npy("<U1", (6,), b"\xff" * 24), "cannot be read"),
+    ("ids", npy("<U250000000", (6,)), "ids.npy claims 6000000000 bytes"),
+    ("labels", b"", "cannot be read"),
+])  # fmt: skip
+def test_a_header_that_lies_is_refused_before_there_is_an_array(tmp_path, name, content, problem):
+    with zipfile.ZipFile(tmp_path / "train.npz", "w") as archive:
+        for other in ("images", "labels", "ids"):
+            array = TRAIN.get(other, np.arange(6))
+            good = npy(array.dtype.str, array.shape, array.tobytes())
+            archive.writestr(f"{other}.npy", content if other == name else good)
+    with pytest.raises(ConfigError, match=problem) as caught:
+        load_source(Data("arrays", data_dir=str(tmp_path)))
+    assert str(caught.value).startswith("config.data.data_dir: ")
+
+
+def test_compressed_arrays_larger_than_the_memory_are_refused(tmp_path, monkeypatch):
+    np.savez_compressed(tmp_path / "train.npz", **TRAIN | {"images": np.zeros((6, 100, 100, 3), np.uint8)})
+    assert (tmp_path / "train.npz").stat().st_size < 5000
+    assert load_source(Data("arrays", data_dir=str(tmp_path))).images.nbytes == 180_000
+    monkeypatch.setattr(arrays, "memory", lambda: 100_000)
+    with pytest.raises(ConfigError, match="images.npy claims 180000 bytes, and there are 100000"):
+        load_source(Data("arrays", data_dir=str(tmp_path)))

@@ -1,5 +1,7 @@
 """Images by class, written by Pillow and read back."""
 
+import os
+
 import numpy as np
 import pytest
 
@@ -138,7 +140,7 @@ def test_training_images_that_are_all_unreadable_are_no_data_set(tmp_path, write
 
 def test_one_class_is_refused(tmp_path, write_image):
     write_image(tmp_path / "only" / "1.png")
-    with pytest.raises(ConfigError, match="1 class; allowed: two or more"):
+    with pytest.raises(ConfigError, match="number of classes 1; allowed: 2 to 100000"):
         load(tmp_path)
 
 
@@ -148,3 +150,29 @@ def test_no_folder_or_an_empty_one_is_one_line(tmp_path, make):
     with pytest.raises(ConfigError, match=r"^config.data.data_dir: .*; allowed: a folder with CLASS/\*.png") as error:
         load_source(Data("folder", data_dir=path and str(path)))
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("link, target", [("a/2.png", "../../x.png"), ("c", "../outside"), ("c", "/")])
+def test_images_that_links_lead_to_lie_in_the_folder(tmp_path, write_image, link, target):
+    write_image(tmp_path / "x.png")
+    write_image(tmp_path / "outside" / "3.png")
+    write_image(tmp_path / "top" / "a" / "1.png")
+    (tmp_path / "top" / "b").symlink_to("a")
+    assert list(load(tmp_path / "top").ids) == ["a/1.png", "b/1.png"]
+    (tmp_path / "top" / link).symlink_to(target if target != "/" else tmp_path / "outside")
+    with pytest.raises(
+        ConfigError, match=f"[12] of [34] images are links that leave it: '{link}.*; allowed: links within"
+    ):
+        load(tmp_path / "top")
+
+
+@pytest.mark.parametrize("name", [b"caf\xe9", b"in\ncorrect"])
+def test_names_that_are_no_text_are_refused_in_one_line_or_shown_escaped(tmp_path, write_image, name):
+    write_image(tmp_path / "a" / "1.png")
+    write_image(tmp_path / "b" / "1.png")
+    (tmp_path / "a" / "1.png").rename(tmp_path / "a" / os.fsdecode(name + b".png"))
+    if b"\n" in name:
+        (tmp_path / "a" / os.fsdecode(name + b".png")).write_bytes(b"")
+    with pytest.raises(ConfigError, match=r"names that are no text: 'a/caf\\udce9|decoded: a/in\\ncorrect") as caught:
+        load(tmp_path)
+    assert "\n" not in str(caught.value)

@@ -74,3 +74,13 @@ def test_images_that_cannot_be_decoded_leave_nothing_behind(folder, tmp_path):
     with pytest.raises(ConfigError, match="cannot be decoded"):
         source_of(folder, tmp_path / "kept")
     assert not list((tmp_path / "kept").iterdir())
+
+
+@pytest.mark.parametrize("name", ["columns.npz", "images.u8"])
+@pytest.mark.parametrize("keep", [0, 30])
+def test_a_damaged_file_is_one_line_that_says_what_to_do(folder, tmp_path, name, keep):
+    source_of(folder, tmp_path / "kept")
+    [file] = (tmp_path / "kept").rglob(name)
+    file.write_bytes(file.read_bytes()[:keep])
+    with pytest.raises(ConfigError, match=r"^config.data.memory_map: .* is damaged \(.*\); allowed: delete it"):
+        source_of(folder, tmp_path / "kept")

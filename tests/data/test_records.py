@@ -1,15 +1,16 @@
 """decode against NumPy, and against JAX's own antialiased resize."""
 
 import io
+import os
 import struct
 import zlib
 
 import jax
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
-from ltu_jax.data.records import count_classes, decode, first_five, refuse, repeated
+from ltu_jax.data.records import UnfitImageError, count_classes, decode, first_five, places, refuse, repeated
 from ltu_jax.setting import ConfigError
 
 RNG = np.random.default_rng(0)
@@ -102,3 +103,41 @@ def test_labels_outside_the_classes_are_refused(num_classes, highest, outside):
     rows, labels = ["a", "b", "c", "d", "e"], [0, -1, 3, 100000, 2]
     with pytest.raises(ConfigError, match=rf"^x, . of 5 labels are not in 0..{highest}: {outside}; allowed: whole"):
         count_classes("x", labels, rows, num_classes)
+
+
+@pytest.mark.parametrize("width, height", [(10_000, 10_000), (20_000, 20_000), (2**31 - 1, 2**31 - 1)])
+def test_pillows_own_limits_are_neither_a_warning_nor_another_error(width, height, recwarn):
+    with pytest.raises(UnfitImageError, match="more than 64000000"):
+        decode(png_that_claims(width, height), None)
+    assert not recwarn.list
+
+
+@pytest.mark.parametrize("content", [b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 8\n%%EndComments\n"])
+def test_no_format_is_read_for_which_pillow_starts_a_program(content):
+    with Image.open(io.BytesIO(content)) as picture:
+        assert picture.format == "EPS"
+    with pytest.raises(UnidentifiedImageError):
+        decode(content, None)
+
+
+def test_what_is_no_file_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "x.png")
+    with pytest.raises(ValueError, match="not a regular file"):
+        decode(tmp_path / "x.png", None)
+
+
+def test_paths_lead_to_where_they_lead_within_their_folder_and_nowhere_outside(tmp_path):
+    (tmp_path / "top" / "in").mkdir(parents=True)
+    for link, target in {"out": "..", "up": "in/../..", "loop": "loop", "in/same": ".", "in/abs": tmp_path}.items():
+        (tmp_path / "top" / link).symlink_to(target)
+    (tmp_path / "link").symlink_to("top")
+    top = str(tmp_path / "top")
+    wanted = {
+        "a": f"{top}/a",
+        "in/../a": f"{top}/a",
+        "in/same/b": f"{top}/in/b",
+        "a\0": "",
+        **dict.fromkeys(["../a", "in/../../a", "out/a", "up", "in/abs/a", "/etc/passwd", f"{top}/a", "in/same/../.."]),
+        "out/top/a": f"{top}/a",
+    }
+    assert places(tmp_path / "link", list(wanted)) == list(wanted.values())

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from ltu_jax.config import Data
+from ltu_jax.data import records, sources
 from ltu_jax.data.records import Example, Records
 from ltu_jax.data.sources import data_root, load_source
 from ltu_jax.setting import ConfigError
@@ -166,3 +167,37 @@ def test_the_default_progress_is_silent(made_up, capsys):
     load_source(Data("digits"), silent)
     captured = capsys.readouterr()
     assert captured.out == captured.err == ""
+
+
+def test_images_larger_than_the_memory_are_refused_before_they_are_decoded(made_up, monkeypatch):
+    monkeypatch.setattr(sources, "memory", lambda: 10 * 100 * 100 * 3 - 1)
+    with pytest.raises(ConfigError, match="config.data.image_size: 100 makes 0 GB of 10 images, and the memory is"):
+        load_source(Data("digits", image_size=100))
+    monkeypatch.setattr(sources, "memory", lambda: 10 * 100 * 100 * 3)
+    assert load_source(Data("digits", image_size=100)).images.shape == (10, 100, 100, 3)
+
+
+def test_an_image_that_is_too_large_is_named_with_its_size_and_the_limit(tmp_path, write_image, monkeypatch):
+    for name in ("a/1.png", "b/1.png"):
+        write_image(tmp_path / name)
+    monkeypatch.setattr(records, "MAX_PIXELS", 29)
+    with pytest.raises(ConfigError, match=r"2 of 2 images cannot be decoded: a/1.png \(5x6 pixels, more than 29\), b"):
+        load_source(Data("folder", data_dir=str(tmp_path)))
+
+
+@pytest.mark.parametrize("name", ["folder", "table", "arrays", "cifar10", "tiny_imagenet", "made_up"])
+def test_a_folder_that_may_not_be_entered_is_one_line(tmp_path, monkeypatch, name):
+    def refused(*_, **__):
+        raise PermissionError(13, "Permission denied")
+
+    for call in ("stat", "listdir", "scandir", "open"):
+        monkeypatch.setattr(f"os.{call}", refused)
+    data = Data(name, data_dir=str(tmp_path / "here"), table=str(tmp_path / "x.csv") if name == "table" else None)
+    with pytest.raises(ConfigError, match="^config.data.(data_dir|table|name): "):
+        load_source(data)
+
+
+def test_a_user_that_is_not_there_is_a_folder_that_is_not_there():
+    for name in ("folder", "arrays"):
+        with pytest.raises(ConfigError, match="^config.data.data_dir: '~nobody-of-this-name/x'"):
+            load_source(Data(name, data_dir="~nobody-of-this-name/x"))

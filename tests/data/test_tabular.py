@@ -239,3 +239,18 @@ def test_mapped_images_are_made_anew_only_for_what_the_table_names(tmp_path, loa
     assert load("path,label\na.png,1\nb.png,0\n", memory_map=kept).labels.tolist() == [1, 0]  # the same images
     changed = write_image(tmp_path / "here" / "a.png", SHAPE, seed=99)
     np.testing.assert_array_equal(again().images[0], changed)
+
+
+def test_text_of_a_table_that_is_no_utf8_is_one_line(tmp_path):
+    paths = pa.Array.from_buffers(pa.string(), 1, [None, pa.py_buffer(b"\0\0\0\0\2\0\0\0"), pa.py_buffer(b"\xff\xfe")])
+    pa.parquet.write_table(pa.table({"path": paths, "label": ["1"]}), tmp_path / "x.parquet")
+    (tmp_path / "x.csv").write_bytes(b"path,label,\xff\n1,2,3\n")
+    for name in ("x.parquet", "x.csv"):
+        with pytest.raises(ConfigError, match=f"{name}' cannot be read .*allowed: a .csv or"):
+            load_source(Data("table", table=str(tmp_path / name)))
+
+
+def test_a_table_without_an_end_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "x.csv")
+    with pytest.raises(ConfigError, match=r"x.csv' cannot be read \(no such file\)"):
+        load_source(Data("table", table=str(tmp_path / "x.csv")))

@@ -179,3 +179,39 @@ def test_reading_prints_nothing_and_needs_no_tensorflow(tfds_dir):
     )
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert (run.returncode, run.stdout, run.stderr) == (0, "", "")
+
+
+def damaged(root, name, old, new):
+    [path] = root.rglob(name)
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new, 1))
+
+
+@pytest.mark.parametrize("name, old, new, problem", [
+    ("features.json", "tensorflow_datasets.core.features.image_feature.Image", "antigravity.X", "not run"),
+    ("dataset_info.json", "{DATASET}-{SPLIT}", "../{DATASET}-{SPLIT}", "which leaves it"),
+    ("dataset_info.json", '"name": "train"', '"name": ".."', "which leaves it"),
+    ("dataset_info.json", "12", "13", "cannot be read"),
+    ("dataset_info.json", "{", "[", "cannot be read"),
+    ("dataset_info.json", '"version": "1.0.0"', '"version": "x"', "cannot be read"),
+    ("features.json", '"numClasses": "3"', '"numClasses": "3000000000"', "claims 3000000000 classes; allowed: 100000"),
+    ("features.json", "featuresDict", "featuresDich", "cannot be read"),
+    ("features.json", "uint8", "uint9", "cannot be read"),
+])  # fmt: skip
+def test_a_description_that_lies_is_one_line_and_imports_nothing(tmp_path, name, old, new, problem):
+    write(tmp_path, ("train",), FEATURES, plain)
+    damaged(tmp_path, name, old, new)
+    with pytest.raises(ConfigError, match=problem):
+        load_source(Data("made_up", data_dir=str(tmp_path)))
+    assert "antigravity" not in sys.modules
+
+
+@pytest.mark.parametrize("keep", [0, 10, 0.5, 0.99])
+def test_records_that_are_cut_off_are_one_line(tmp_path, keep):
+    write(tmp_path, ("train",), FEATURES, plain)
+    [path] = tmp_path.rglob("*.array_record-*")
+    content = path.read_bytes()
+    path.write_bytes(content[: int(keep * len(content)) if keep < 1 else keep])
+    with pytest.raises(ConfigError, match="cannot be read"):
+        load_source(Data("made_up", data_dir=str(tmp_path)))

@@ -103,3 +103,20 @@ def test_a_damaged_image_is_one_line_and_leaves_nothing_prepared(tmp_path):
 def test_the_module_can_be_imported_twice_and_stays_out_of_tfds_registry():
     importlib.reload(tiny_imagenet)
     assert "tiny_imagenet" not in tfds.list_builders(with_community_datasets=False)
+
+
+@pytest.mark.parametrize(
+    "line", ["../../../x.JPEG\tn01000000\t0", "/x.JPEG\tn01000000", "val_0.JPEG", "\tn01000000", ".."]
+)
+def test_the_annotations_name_files_of_their_folder_and_no_others(tmp_path, line):
+    write_raw(tmp_path / "tiny-imagenet-200")
+    (tmp_path / "tiny-imagenet-200" / "val" / "val_annotations.txt").write_text(line + "\n")
+    with pytest.raises(ConfigError, match=r"val_annotations.txt: .*; allowed: NAME, a tab, WNID"):
+        load_source(Data("tiny_imagenet", data_dir=str(tmp_path)))
+
+
+def test_an_image_bomb_is_named_with_its_size(tmp_path, monkeypatch):
+    write_raw(tmp_path / "tiny-imagenet-200")
+    monkeypatch.setattr("ltu_jax.data.records.MAX_PIXELS", 4095)
+    with pytest.raises(ConfigError, match=r"JPEG cannot be decoded \(64x64 pixels, more than 4095\); allowed: a JPEG"):
+        load_source(Data("tiny_imagenet", data_dir=str(tmp_path)))

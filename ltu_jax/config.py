@@ -323,12 +323,12 @@ def resolve(config: Config) -> Config:
 
 def _check_fields(config: Config) -> None:
     for field in dataclasses.fields(config):
-        group = getattr(config, field.name)
+        group, kind = getattr(config, field.name), field.type
         if field.name == "method":
             if not dataclasses.is_dataclass(group) or not isinstance(getattr(group, "name", None), str):
                 raise ConfigError(f"config.method: {group!r}; allowed: a dataclass with the method's name")
-        elif not field.metadata and not isinstance(group, field.type):
-            raise ConfigError(f"config.{field.name}: {group!r}; allowed: ltu_jax.config.{field.type.__name__}")
+        elif isinstance(kind, type) and dataclasses.is_dataclass(kind) and not isinstance(group, kind):
+            raise ConfigError(f"config.{field.name}: {group!r}; allowed: ltu_jax.config.{kind.__name__}")
     for name, value, field in settings(config):
         if field.metadata:
             check(name, value, field)
@@ -371,7 +371,12 @@ def _fill(config: Any, told: dict[str, Any], name: str) -> None:
 
 def asked_for(settings: dict[str, Any]) -> dict[str, Any]:
     """What of the settings (``to_dict``) a result is a function of: not where images lie, or what runs beside it."""
-    data = {name: value for name, value in settings.get("data", {}).items() if name not in ("memory_map", "stream")}
+    told = settings.get("data")
+    data = {
+        name: value
+        for name, value in (told if isinstance(told, dict) else {}).items()
+        if name not in ("memory_map", "stream")
+    }
     return {name: value for name, value in settings.items() if name not in ("at_once", "save_seconds")} | {"data": data}
 
 

@@ -3,6 +3,7 @@
 import json
 import os
 import stat
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -37,25 +38,32 @@ def read_text(path: Path | str) -> str:
         raise ValueError("it is not UTF-8 text") from None
 
 
-def read_json(path: Path | str) -> dict[str, Any]:
+def read_json(path: Path | str, parse_constant: Callable[[str], Any] | None = None) -> dict[str, Any]:
     """A dictionary that a file holds as JSON; raises as ``read_bytes``, and ValueError where there is none."""
-    return parse_json(read_text(path))
+    return parse_json(read_text(path), parse_constant)
 
 
-def parse_json(text: str) -> dict[str, Any]:
+def parse_json(text: str, parse_constant: Callable[[str], Any] | None = None) -> dict[str, Any]:
     """A dictionary that a text holds as JSON.
 
-    NaN and infinity, which JSON does not know, are values that are not there.
+    Args:
+      text: the text.
+      parse_constant: what becomes of NaN and infinity, which JSON does not know; None keeps them.
+
+    Returns:
+      The dictionary.
 
     Raises:
-      ValueError: if there is none, or it is nested deeper than ``DEEPEST``.
+      ValueError: if there is none, it is nested deeper than ``DEEPEST``, or its text is no Unicode.
     """
     try:
-        told = json.loads(text, parse_constant=lambda _: None)
+        told = json.loads(text, parse_constant=parse_constant)
     except RecursionError:
         raise ValueError(f"it is nested deeper than {DEEPEST}") from None
     if not isinstance(told, dict):
         raise ValueError("it is no JSON object")
+    if "\\ud" in text.lower():  # half a character, which no page and no file can hold, is a ValueError of its own
+        json.dumps(told, ensure_ascii=False).encode()
     level = [told]
     for _ in range(DEEPEST):
         level = [item for one in level for item in (one.values() if isinstance(one, dict) else one)]

@@ -9,7 +9,7 @@ from pathlib import Path
 from ltu_jax.command import fail
 from ltu_jax.files import write_whole
 from ltu_jax.reporting.runs import Run, read
-from ltu_jax.setting import ConfigError, allowed_names
+from ltu_jax.setting import ConfigError, allowed_names, check_path
 
 USAGE = """
 Puts any number of runs side by side: their scores and gaps to Retrain, forgetting against remembering, gap against
@@ -47,7 +47,9 @@ def _parse(arguments: Sequence[str]) -> tuple[list[Path], Path]:
         flag = rest[0].partition("=")[0]
         raise ConfigError(f"{flag}: no such flag; {allowed_names(flag.lstrip('-'), ['out', 'help'])}")
     # A folder named twice is one run.
-    folders = list({folder.resolve(): folder for folder in given.folders}.values())
+    folders = list({os.path.realpath(folder): folder for folder in given.folders}.values())
+    for name, path in (*(("folder", path) for path in folders), ("--out", given.out)):
+        check_path(name, str(path))
     if not folders:
         raise ConfigError("folder: none given; allowed: one or more folders of finished runs")
     return folders, given.out

@@ -9,7 +9,6 @@ import hashlib
 import importlib
 import json
 import math
-import os
 import types
 import typing
 from collections.abc import Iterator
@@ -149,11 +148,11 @@ def check_path(name: str, path: str) -> None:
       ConfigError: the field or flag by its ``name``, the path, what is allowed.
     """
     try:
-        encoded = os.fsencode(path)
+        encoded = path.encode()
     except UnicodeEncodeError:
         encoded = b""
     if not encoded or b"\0" in encoded:
-        raise ConfigError(f"{name}: {path!r} is no path; allowed: the path of a file or folder")
+        raise ConfigError(f"{name}: {path!r} is no path; allowed: the path of a file or folder, in UTF-8")
     longest = max(map(len, encoded.split(b"/")))
     if longest > LARGEST_FILE_NAME or len(encoded) > LARGEST_PATH:
         raise ConfigError(

@@ -12,7 +12,8 @@ from absl import flags, logging
 from ltu_jax import command, processes, stopping
 from ltu_jax.config import Config, asked_for, each_seed
 from ltu_jax.files import LOCK, DiskFullError, locked, write_whole
-from ltu_jax.setting import ConfigError, to_dict
+from ltu_jax.outside import read_json
+from ltu_jax.setting import ConfigError, check_path, to_dict
 
 USAGE = """
 python -m ltu_jax.unlearn [--config FILE.py[:METHOD]] [--config.FIELD=VALUE ...] [--workdir DIR]
@@ -53,6 +54,9 @@ def main(config: Config) -> int:
     if flags.FLAGS.keep_original and not flags.FLAGS.forget:
         raise ConfigError("--keep_original: a run keeps its original in any case; allowed: with --forget")
     processes.check_flags()
+    for name in ("workdir", "cache", "forget", "sign"):
+        if getattr(flags.FLAGS, name):
+            check_path(f"--{name}", getattr(flags.FLAGS, name))
     if flags.FLAGS.forget:
         return _main_request(config)
     seeds = f"{config.seed}" if config.num_seeds == 1 else f"{config.seed}-to-{config.seed + config.num_seeds - 1}"
@@ -156,7 +160,7 @@ def _main(jobs: list[Job], cache: Path, progress: Any) -> int:
         if flags.FLAGS.prepare or not agreed((job.workdir / "result.json").exists):
             todo.append((job, one))
             continue
-        outcome = json.loads((job.workdir / "result.json").read_text())
+        outcome = _read_json(job.workdir / "result.json")
         if outcome.get("request_sha256") != request_sha256(job.config, one):
             where = str(job.workdir)
             raise ConfigError(f"--workdir: {where!r} holds a run on other data, ids or weights; allowed: a new folder")
@@ -325,14 +329,18 @@ def _check_workdir(workdir: Path, config: Config) -> None:
     if workdir.exists() and not written.exists() and any(path.name not in begun for path in workdir.iterdir()):
         raise ConfigError(f"--workdir: {str(workdir)!r} holds files that are no run; allowed: a new or empty folder")
     if written.exists():
-        try:
-            before = json.loads(written.read_text())
-        except (OSError, ValueError):
-            raise ConfigError(
-                f"--workdir: {str(workdir)!r} holds a damaged config.json; allowed: a new folder"
-            ) from None
+        before = _read_json(written)
         if what := ", ".join(_differences(asked_for(before), asked_for(to_dict(config)))[:3]):
             raise ConfigError(f"--workdir: {str(workdir)!r} holds another run ({what}); allowed: a new folder")
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        return read_json(path)
+    except (OSError, ValueError):
+        raise ConfigError(
+            f"--workdir: {str(path.parent)!r} holds a damaged {path.name}; allowed: a new folder"
+        ) from None
 
 
 def _check_writable(flag: str, path: Path) -> None:

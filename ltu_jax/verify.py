@@ -10,7 +10,7 @@ from absl import flags
 
 from ltu_jax import command
 from ltu_jax.config import Config
-from ltu_jax.setting import ConfigError, allowed_names
+from ltu_jax.setting import ConfigError, allowed_names, check_path, plain
 
 USAGE = """
 Recomputes every hash that a receipt tells of, and its evidence, and says "verified" (status 0) or what differs (status
@@ -57,7 +57,7 @@ def main(arguments: Sequence[str]) -> int:
     except (LedgerError, CheckpointError) as error:
         found = [str(error)]
     for line in found:
-        print(line)
+        print(plain(line))
     told = home.told if not found else None
     if told is None:
         print(f"NOT verified: {len(found)} finding{'s' if len(found) > 1 else ''}")
@@ -135,6 +135,9 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
         raise ConfigError(f"--{flag}: no such flag; {allowed_names(flag, known)}")
     if given.receipt is None:
         raise ConfigError("receipt: none given; allowed: the receipt.json of a request")
+    for name, value in vars(given).items():
+        if isinstance(value, Path) or name == "forget" and value is not None:
+            check_path(f"--{name}" if name != "receipt" else name, str(value))
     if given.evidence and given.hashes:
         raise ConfigError("--hashes: it leaves out what --evidence tests; allowed: one of the two")
     return given

@@ -13,6 +13,7 @@ pytestmark = pytest.mark.smoke
 
 def test_what_is_there_is_read(tmp_path):
     (tmp_path / "a.json").write_text('{"é": [1, null]}', encoding="utf-8")
+    assert parse_json('{"a": "\\ud83d\\ude00"}') == {"a": "\U0001f600"}
     assert read_json(tmp_path / "a.json") == {"é": [1, None]} == json.loads(read_text(tmp_path / "a.json"))
 
 
@@ -40,7 +41,20 @@ def test_what_is_no_file_is_an_error_with_a_reason(path, tmp_path, monkeypatch):
     assert reason(caught.value)
 
 
-@pytest.mark.parametrize("text", ["", "[]", "3", "{", '{"a": ' * 10**5, "[" * 10**6, '{"a": 1' + "0" * 5000 + "}"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "[]",
+        "3",
+        "{",
+        '{"a": ' * 10**5,
+        "[" * 10**6,
+        '{"a": "\\uD800"}',
+        '{"\\udcff": 1}',
+        '{"a": 1' + "0" * 5000 + "}",
+    ],
+)
 def test_what_is_no_json_object_is_refused(text):
     with pytest.raises(ValueError):
         parse_json(text)
@@ -51,4 +65,8 @@ def test_json_is_walked_to_the_bottom():
     assert parse_json(nested(DEEPEST))
     with pytest.raises(ValueError, match="nested deeper than 64"):
         parse_json(nested(DEEPEST + 1))
-    assert parse_json('{"a": [NaN, Infinity, -Infinity]}') == {"a": [None] * 3}
+
+
+def test_what_json_does_not_know_is_kept_or_what_the_caller_makes_of_it():
+    assert parse_json('{"a": [NaN, -Infinity]}', lambda _: None) == {"a": [None, None]}
+    assert parse_json('{"a": -Infinity}') == {"a": float("-inf")}

@@ -59,7 +59,7 @@ def test_what_is_allowed_passes(name, value):
         ("count", -(10**400), f"config.count: {-(10**400)} is out of range; allowed: >= 1"),
         ("kinds", ["a"], "config.kinds: ['a'] is no tuple of names; allowed: a tuple of names"),
         ("size", 2.5, "config.size: 2.5 is no whole number or None; allowed: a whole number or None"),
-        ("file", "", "config.file: '' is no path; allowed: the path of a file or folder"),
+        ("file", "", "config.file: '' is no path; allowed: the path of a file or folder, in UTF-8"),
         ("file", "a\0b", "config.file: 'a\\x00b' has control characters or broken UTF-8; allowed: plain text"),
         ("file", "\udcff", "config.file: '\\udcff' has control characters or broken UTF-8; allowed: plain text"),
         (

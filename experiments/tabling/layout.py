@@ -167,12 +167,14 @@ def mean_or_none(values: Sequence[float | None]) -> float | None:
 def about(runs: Sequence[Run]) -> dict[str, str]:
     """Where the numbers come from, each different value once."""
     provenance: list[Mapping[str, Any]] = [run.result["provenance"] for run in runs]
-    versions = [", ".join(f"{name} {version}" for name, version in p["versions"].items()) for p in provenance]
+    versions = [
+        ", ".join(f"{name} {version}" for name, version in (p.get("versions") or {}).items()) for p in provenance
+    ]
     told = {
         "dataset": [run.result["dataset"] for run in runs],
         "model": [run.result["model"] for run in runs],
-        "device": [p["device"] for p in provenance],
-        "commit": [p["commit"] or "not known" for p in provenance],
+        "device": [p.get("device") for p in provenance],
+        "commit": [p.get("commit") or "not known" for p in provenance],
         "versions": versions,
     }
     return {name: "; ".join(dict.fromkeys(map(str, values))) for name, values in told.items()}

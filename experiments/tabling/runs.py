@@ -1,12 +1,13 @@
 """Finished runs as a table takes them: read, and refused where they cannot stand side by side."""
 
-import json
 import math
 import shlex
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from ltu_jax.outside import parse_json, read_json, read_text
+from ltu_jax.reporting.runs import fault
 from ltu_jax.setting import ConfigError
 
 MEASURES = ("ua", "ra", "ta", "mi")
@@ -73,14 +74,13 @@ def read(paths: Sequence[str]) -> list[Run]:
 
 
 def _of_lines(path: Path) -> Iterator[Run]:
-    for line in filter(str.strip, path.read_text(encoding="utf-8").splitlines()):
-        told = json.loads(line)
+    for line in filter(str.strip, read_text(path).splitlines()):
+        told = parse_json(line)
         yield _known(Run(told["label"], told["command"], settings_of(told["command"]), told["result"]))
 
 
 def _of_folder(path: Path) -> Run:
-    config = json.loads((path / "config.json").read_text(encoding="utf-8"))
-    result = json.loads((path / "result.json").read_text(encoding="utf-8"))
+    config, result = read_json(path / "config.json"), read_json(path / "result.json")
     settings = shlex.join(word for word in _flags(config) if not word.startswith(OF_ONE_RUN))
     return _known(Run(result["method"], f"# settings in {path / 'config.json'}", settings, result))
 
@@ -94,8 +94,13 @@ def _flags(config: Any, name: str = "--config") -> list[str]:
 
 def _known(run: Run) -> Run:
     """The run, if it has what every table asks for."""
-    seeds, scores = run.result["seeds"], run.result["scores"]
-    parts = ((run.result, NEEDED), (seeds, SEEDS), (scores, MEASURES), (run.result["forget"], ("kind", "count")))
+    if why := fault({"time": {}, **run.result}):  # no table tells what else took time
+        raise ValueError(why)
+    compared = [run.result.get(name) or {} for name in ("gap", "original_gap") if run.result.get("retrain")]
+    compared += [spread] if (spread := run.result.get("retrain_spread")) else []
+    parts = [(run.result, NEEDED), (run.result["seeds"], SEEDS), (run.result["forget"], ("kind", "count"))]
+    parts += [(run.result[name], MEASURES) for name in ("scores", "original", "retrain") if run.result.get(name)]
+    parts += [(gap, (*MEASURES, "mean")) for gap in compared]
     missing = [name for part, names in parts for name in names if part.get(name) is None]
     if missing:
         raise ValueError(f"{', '.join(missing)} missing")

@@ -7,6 +7,7 @@ single arrays would leave the old ones in the files, which Orbax only ever appen
 """
 
 import json
+import math
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,6 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ltu_jax.interop.sealing import SEAL, seal, tree_sha256
+from ltu_jax.outside import memory
 from ltu_jax.setting import ConfigError
 from ltu_jax.types import ArrayTree
 
@@ -92,7 +94,10 @@ def _opened(path: Path, field: str) -> Opened:
         # A handler, not a checkpointer: that one waits for the other processes, and only the first of them writes.
         ocp = _orbax()
         handler = ocp.PyTreeCheckpointHandler(use_ocdbt=described["use_ocdbt"], use_zarr3=described["use_zarr3"])
-        wanted = jax.tree.map(_restored_as, handler.metadata(room.absolute()).tree)
+        saved = handler.metadata(room.absolute()).tree
+        if (claimed := sum(map(_claimed_bytes, jax.tree.leaves(saved)))) > memory():  # missing chunks are made up
+            raise ValueError(f"its arrays are said to have {claimed} bytes")
+        wanted = jax.tree.map(_restored_as, saved)
         tree = handler.restore(room.absolute(), args=ocp.args.PyTreeRestore(restore_args=wanted))
         checksum = (_about(path).get("custom_metadata") or {}).get("tree_sha256")
     except Exception as error:  # Orbax raises a dozen types for a missing or truncated file
@@ -110,7 +115,11 @@ def _room(path: Path, field: str) -> Path:
     """Where the tree lies; nothing else that may hold arrays lies beside it."""
     if path.name in ("", ".."):
         raise ConfigError(f"{field}: {str(path)!r} has no name to write back to; allowed: a folder by its name")
-    rooms = [folder for folder in (path, *sorted(path.iterdir())) if (folder / _TREE).is_file()]
+    try:
+        inside = sorted(path.iterdir())
+    except OSError as error:
+        raise ConfigError(f"{field}: {str(path)!r} cannot be read ({error.strerror}); allowed: a folder") from error
+    rooms = [folder for folder in (path, *inside) if (folder / _TREE).is_file()]
     if len(rooms) != 1:
         names = " (" + ", ".join(room.name for room in rooms) + ")" if rooms else ""
         raise ConfigError(
@@ -118,7 +127,7 @@ def _room(path: Path, field: str) -> Path:
             " StandardCheckpointer().save(FOLDER, tree) leaves it, or a step's folder of CheckpointManager"
         )
     [room] = rooms
-    others = [item for item in path.iterdir() if item.is_dir() and item != room] if room != path else []
+    others = [item for item in inside if item.is_dir() and item != room] if room != path else []
     # What is not rewritten would still know the forgotten; metrics and the like are JSON.
     if strange := [item.name for item in others if not all(_is_json(file) for file in item.rglob("*"))]:
         raise ConfigError(f"{field}: {str(path)!r} holds {strange[0]!r} beside the weights; allowed: JSON beside them")
@@ -129,13 +138,18 @@ def _is_json(file: Path) -> bool:
     """Or holds none, as folders and the mark of a folder that was written whole."""
     try:
         return file.is_dir() or file.name in _AROUND or json.loads(file.read_text()) is not None
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return False
 
 
 def _about(path: Path) -> dict[str, Any]:
     """What Orbax keeps of a folder as a whole, ``custom_metadata`` among it."""
     return json.loads((path / _ABOUT).read_text()) if (path / _ABOUT).is_file() else {}
+
+
+def _claimed_bytes(described: Any) -> int:
+    shape, dtype = getattr(described, "shape", None), getattr(described, "dtype", None)
+    return 0 if shape is None or dtype is None else math.prod(shape) * jnp.dtype(dtype).itemsize
 
 
 def _restored_as(described: Any) -> Any:

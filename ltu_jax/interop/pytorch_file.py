@@ -129,7 +129,8 @@ def _state_dict(archive: zipfile.ZipFile, root: str, path: Path, field: str) -> 
             raise ValueError("its numbers are big-endian")
         pickled = archive.read(f"{root}/data.pkl")
         # The unpickler makes room for as many remembered objects as a number says.
-        if any("PUT" in code.name and number > len(pickled) for code, number, _ in pickletools.genops(pickled)):
+        remembered = [number for code, number, _ in pickletools.genops(pickled) if "PUT" in code.name]
+        if any(number is not None and number > len(pickled) for number in remembered):
             raise ValueError("it remembers more objects than it has bytes")
         top = _Reader(io.BytesIO(pickled)).load()
     except Exception as error:  # a pickle that is not what it should be may raise anything

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ltu_jax.files import write_whole
+from ltu_jax.outside import read_json
 from ltu_jax.setting import digest
 from ltu_jax.types import ArrayTree
 
@@ -50,13 +51,13 @@ def seal(folder: Path) -> None:
 def damage(folder: Path) -> str | None:
     """What is wrong with a folder that ``seal`` has sealed, in a few words; None where it is as it was."""
     try:
-        told = json.loads((folder / SEAL).read_text())
+        told = read_json(folder / SEAL)
         files = told["files"]
     except FileNotFoundError:
         return f"{SEAL} is missing: it was not written to its end"
     except (OSError, ValueError, KeyError, TypeError):
         return f"{SEAL} cannot be read"
-    if told != {"files": files, "sha256": digest(files)}:
+    if not isinstance(files, dict) or told != {"files": files, "sha256": digest(files)}:
         return f"{SEAL} was altered"
     now = files_sha256(folder, _is_sealed)
     wrong = [name for name in sorted({*files, *now}) if files.get(name) != now.get(name)]

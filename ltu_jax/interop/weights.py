@@ -6,6 +6,7 @@ own tree does, ``params.backbone.conv1.kernel``; the arrangements of that tree t
 """
 
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -114,12 +115,12 @@ def _first(items: list[str], separator: str = ", ") -> str:
 
 def _read(path: Path, field: str) -> dict[str, np.ndarray]:
     """The tensors of a file by name; they can be written to."""
-    if path.is_dir():
+    if os.path.isdir(path):
         return orbax_folder.read(path, field)
     if path.suffix not in SUFFIXES:
         allowed = f"{', '.join(SUFFIXES)}, or a folder by Orbax"
         raise ConfigError(f"{field}: {str(path)!r} is of no known kind; allowed: {allowed}")
-    if not path.is_file():
+    if not os.path.isfile(path):  # Path's own raises for some paths that cannot be asked for
         raise ConfigError(f"{field}: {str(path)!r} is not there; allowed: a file")
     if path.suffix in pytorch_file.SUFFIXES:
         return pytorch_file.read(path, field)

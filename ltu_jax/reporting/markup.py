@@ -22,12 +22,13 @@ def document(title: str, body: Iterable[str], kind: str = "") -> str:
       HTML that carries its style with it.
     """
     style = importlib.resources.files("ltu_jax.reporting").joinpath("page.css").read_text(encoding="utf-8")
-    return (
+    page = (
         "<!doctype html>\n<html lang='en'>\n<head>\n<meta charset='utf-8'>\n"
         "<meta name='viewport' content='width=device-width, initial-scale=1'>\n"
         f"<title>{escape(title)}</title>\n<style>\n{style}</style>\n</head>\n<body class='{kind}'>\n"
         f"{chr(10).join(filter(None, body))}\n</body>\n</html>\n"
     )
+    return page.encode(errors="replace").decode()  # names of files need not be UTF-8, a page is
 
 
 def section(head: str, *content: str) -> str:

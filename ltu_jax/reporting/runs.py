@@ -4,10 +4,11 @@ import collections
 import dataclasses
 import json
 import statistics
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from ltu_jax.outside import read_json, reason
 from ltu_jax.reporting.table import MEASURES, average
 from ltu_jax.setting import ConfigError
 
@@ -85,8 +86,8 @@ def read(path: Path) -> Run:
     if not file.exists():
         raise ConfigError(f"folder: {str(path)!r} holds no result.json; allowed: {ALLOWED}")
     result = _read_json(path, file)
-    if fault := _fault(result):
-        raise ConfigError(f"folder: {str(path)!r} holds a damaged {file.name} ({fault}); allowed: {ALLOWED}")
+    if why := fault(result):
+        raise ConfigError(f"folder: {str(path)!r} holds a damaged {file.name} ({why}); allowed: {ALLOWED}")
     settings, written, report = {"rho": result["rho"]}, file.with_name("config.json"), file.with_name("report.html")
     if file.name != "result.json":  # a copy: what lies beside it is not the run's
         return Run(path, result, settings, None)
@@ -98,16 +99,13 @@ def read(path: Path) -> Run:
 
 def _read_json(path: Path, file: Path) -> dict[str, Any]:
     try:
-        # NaN and infinity, which JSON does not know, are values that are not there.
-        told = json.loads(file.read_text(encoding="utf-8"), parse_constant=lambda _: None)
-    except (OSError, ValueError):
-        told = None
-    if not isinstance(told, dict):
-        raise ConfigError(f"folder: {str(path)!r} holds a damaged {file.name}; allowed: {ALLOWED}")
-    return told
+        return read_json(file, lambda _: None)  # NaN and infinity are values that are not there
+    except (OSError, ValueError) as error:
+        why = reason(error)
+        raise ConfigError(f"folder: {str(path)!r} holds a damaged {file.name} ({why}); allowed: {ALLOWED}") from error
 
 
-def _fault(result: dict[str, Any]) -> str | None:
+def fault(result: Mapping[str, Any]) -> str | None:
     """What a page could not be made of, or None."""
     if result.get("schema_version") not in SCHEMAS:
         return f"schema_version {result.get('schema_version')!r} is none of {SCHEMAS}"
@@ -116,6 +114,12 @@ def _fault(result: dict[str, Any]) -> str | None:
     wrong += [name for name in PARTS if not isinstance(result.get(name), dict)]
     wrong += [name for name in OPTIONAL_PARTS if not isinstance(result.get(name), dict | None)]
     wrong += [name for name in ("warnings",) if not isinstance(result.get(name), list | None)]
+    parts = {name: result[name] for name in NUMBERS if isinstance(result.get(name), dict)}
+    wrong += [f"{name}.{key}" for name, part in parts.items() for key, value in part.items() if isinstance(value, dict)]
+    if isinstance(told := result.get("provenance"), dict) and not isinstance(told.get("versions"), dict | None):
+        wrong.append("provenance.versions")
+    if isinstance(told := result.get("forget"), dict) and not isinstance(told.get("fraction"), int | float | None):
+        wrong.append("forget.fraction")
     for name, value in flat.items():
         if name.partition(".")[0] in NUMBERS and not isinstance(value, int | float | None):
             wrong.append(name)

@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ltu_jax.files import LOCK, write_whole
-from ltu_jax.setting import digest
+from ltu_jax.outside import parse_json, read_text, reason
+from ltu_jax.setting import digest, plain
 
 LEDGER, SALT, ORIGINAL = "ledger.jsonl", "salt", "original"
 FILES = (LEDGER, SALT, LOCK, ORIGINAL, f"{LEDGER}.partial", f"{SALT}.partial")
@@ -27,6 +28,9 @@ START = "0" * 64
 
 class LedgerError(RuntimeError):
     """A ledger or salt that is damaged or was altered, told in one line."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(plain(message))
 
 
 class Entry(NamedTuple):
@@ -60,7 +64,7 @@ def read_salt(home: Path) -> bytes | None:
     if not path.exists():
         return None
     try:
-        salt = bytes.fromhex(path.read_text().strip())
+        salt = bytes.fromhex(read_text(path).strip())
     except ValueError:  # undecodable text among it
         salt = b""
     if len(salt) != SALT_BYTES:
@@ -96,13 +100,15 @@ def read_ledger(home: Path) -> list[Entry]:
     if not path.exists():
         return []
     try:
-        lines = path.read_text().splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise LedgerError(f"{path} cannot be read as text ({type(error).__name__})") from error
+        lines = read_text(path).splitlines()
+    except (OSError, ValueError) as error:
+        raise LedgerError(f"{path} cannot be read as text ({reason(error)})") from error
     for number, line in enumerate(lines, 1):
         try:
-            told = json.loads(line)
+            told = parse_json(line)
             entry = Entry(**{**told["request"], "ids": tuple(told["request"]["ids"])})
+            if not all(isinstance(name, str) for name in entry.ids):
+                raise TypeError("ids are text")
         except (ValueError, TypeError, KeyError) as error:
             raise LedgerError(f"{path}: line {number} cannot be read") from error
         if told.get("seal") != entry.seal or entry.previous != previous or entry.number != number:

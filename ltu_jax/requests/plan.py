@@ -1,19 +1,19 @@
 """What a request asks and what there is to do about it: everything that can be wrong is found here, before a write."""
 
 import dataclasses
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from ltu_jax import outside
 from ltu_jax.config import Config
 from ltu_jax.models.build import ModelSpec
 from ltu_jax.requests import ledger, rows
 from ltu_jax.requests.calibration import check_calibration
 from ltu_jax.requests.models import weights_sha256
-from ltu_jax.requests.receipt import RECEIPT, WORK, private_key
+from ltu_jax.requests.receipt import RECEIPT, WORK, private_key, read
 from ltu_jax.setting import ConfigError, to_dict
 from ltu_jax.types import ArrayTree, Source, Splits
 from ltu_jax.unlearning.problem import check_scoring, cut, held_out_part, load_model
@@ -165,9 +165,11 @@ def _check_same_model(config: Config, previous: Path, entries: list[ledger.Entry
         where = str(previous / "model")
         raise ConfigError(f"--workdir: {where!r} is not there; allowed: a folder with its last model")
     before, now = read_json(previous / "config.json"), to_dict(config)
+    if not all(isinstance(before.get(group), dict) for group in ("data", "model", "seeds")):
+        raise ConfigError(f"--workdir: {str(previous)!r} holds a damaged config.json; allowed: as it was written")
     for told in (before, now):
         told["data"] = {name: value for name, value in told["data"].items() if name not in MAY_CHANGE}
-        told["seeds"] = {"split": told["seeds"]["split"]}
+        told["seeds"] = {"split": told["seeds"].get("split")}
     for group in ("data", "model", "seeds"):
         for name, value in now[group].items():
             if before[group].get(name) != value:
@@ -181,7 +183,7 @@ def _check_same_model(config: Config, previous: Path, entries: list[ledger.Entry
         return
     known = {entry.model_sha256 for entry in entries}
     if (first := previous.parent / "request-1" / RECEIPT).exists():
-        known.add(read_json(first)["model"]["before"]["tree_sha256"])
+        known.add(read(first)["model"]["before"]["tree_sha256"])
     if weights_sha256(given) not in known:
         raise ConfigError(
             f"config.weights: they are those of another model than {str(previous.parent)!r} is about; allowed: those"
@@ -196,6 +198,6 @@ def read_json(path: Path) -> dict[str, Any]:
       ConfigError: if it is not there or damaged.
     """
     try:
-        return json.loads(path.read_text())
+        return outside.read_json(path)
     except (OSError, ValueError):
         raise ConfigError(f"--workdir: {str(path)!r} cannot be read; allowed: a folder with all its requests") from None

@@ -4,12 +4,12 @@ Every file of the request's folder is in it by its hash, so that one byte change
 damage from truth; only a signature tells truth from a receipt that somebody made up whole.
 """
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from ltu_jax.interop import sealing
+from ltu_jax.outside import read_bytes, read_json, reason
 from ltu_jax.setting import ConfigError, digest
 
 RECEIPT = "receipt.json"
@@ -80,7 +80,7 @@ def private_key(path: Path) -> Any:
 
     allowed = "allowed: an Ed25519 private key in PEM, not encrypted (openssl genpkey -algorithm ed25519)"
     try:
-        key = load_pem_private_key(path.read_bytes(), None)
+        key = load_pem_private_key(read_bytes(path), None)
     except (OSError, ValueError, TypeError, UnsupportedAlgorithm) as error:
         raise ConfigError(f"--sign: {str(path)!r} cannot be read ({type(error).__name__}); {allowed}") from error
     if not isinstance(key, Ed25519PrivateKey):
@@ -100,7 +100,7 @@ def public_key(path: Path) -> str:
 
     allowed = "allowed: an Ed25519 public key in PEM (openssl pkey -in key.pem -pubout)"
     try:
-        key = load_pem_public_key(path.read_bytes())
+        key = load_pem_public_key(read_bytes(path))
     except (OSError, ValueError, UnsupportedAlgorithm) as error:
         raise ConfigError(f"--public_key: {str(path)!r} cannot be read ({type(error).__name__}); {allowed}") from error
     if not isinstance(key, Ed25519PublicKey):
@@ -115,10 +115,11 @@ def read(path: Path) -> dict[str, Any]:
       ConfigError: if it is not there or is no receipt.
     """
     try:
-        receipt = json.loads(path.read_text())
+        receipt = read_json(path)
     except (OSError, ValueError) as error:
-        raise ConfigError(f"receipt: {str(path)!r} cannot be read; allowed: a {RECEIPT}") from error
-    if not _is_like(receipt, SHAPE) or receipt["schema"] != SCHEMA or set(ALWAYS) - set(receipt["files"]):
+        raise ConfigError(f"receipt: {str(path)!r} cannot be read ({reason(error)}); allowed: a {RECEIPT}") from error
+    whole = _is_like(receipt, SHAPE) and all(_is_like(count, int) for count in receipt["evidence"]["rows"].values())
+    if not whole or receipt["schema"] != SCHEMA or set(ALWAYS) - set(receipt["files"]):
         raise ConfigError(f"receipt: {str(path)!r} is no receipt of schema {SCHEMA}; allowed: a {RECEIPT}")
     return receipt
 

@@ -6,14 +6,14 @@ rows that it was measured on.
 """
 
 import dataclasses
-import json
 from collections.abc import Collection, Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from ltu_jax.data.splits import remain_subset
+from ltu_jax.outside import read_json
 from ltu_jax.requests.ledger import LedgerError, salted
 from ltu_jax.setting import ConfigError
 from ltu_jax.types import Source, Splits
@@ -75,13 +75,19 @@ def read(folder: Path) -> Recorded:
       LedgerError: if it is missing or damaged.
     """
     try:
-        told = json.loads((folder / ROWS).read_text())
-        held_out = {part: list(told["held_out"][part]) for part in HELD_OUT}
-        return Recorded(held_out, {name: list(told["measured"][name]) for name in ("remain", "held_out")})
+        told = read_json(folder / ROWS)
+        held_out = {part: _names(told["held_out"][part]) for part in HELD_OUT}
+        return Recorded(held_out, {name: _names(told["measured"][name]) for name in ("remain", "held_out")})
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise LedgerError(
             f"{folder / ROWS} cannot be read: without it nobody can tell which rows were held out"
         ) from error
+
+
+def _names(told: Any) -> list[str]:
+    if not isinstance(told, list) or not all(isinstance(name, str) for name in told):
+        raise TypeError("not a list of salted ids")
+    return told
 
 
 def kept_apart(

@@ -1,6 +1,5 @@
 """Checks a receipt against what it tells of: seal, signature, files, ids, ledger, and the evidence computed anew."""
 
-import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -12,12 +11,13 @@ import numpy as np
 from ltu_jax.config import Config, from_dict
 from ltu_jax.interop.weights import load_weights
 from ltu_jax.models.build import ModelSpec
+from ltu_jax.outside import read_json, reason
 from ltu_jax.requests import ledger, receipt, removal, rows
 from ltu_jax.requests.claim import judge, moved_share
 from ltu_jax.requests.measures import evidence, measure
 from ltu_jax.requests.models import weights_of, weights_sha256
 from ltu_jax.setting import ConfigError, digest
-from ltu_jax.training.checkpoint import load
+from ltu_jax.training.checkpoint import CheckpointError, load
 from ltu_jax.training.optimizers import SGD
 from ltu_jax.types import ArrayTree, Source, UnlearnState, make_state, silent
 from ltu_jax.unlearning.making import Maker
@@ -57,7 +57,15 @@ def _of(home: Path, told: Mapping[str, Any]) -> Path:
 
 def config_of(home: Home) -> Config:
     """The configuration of a request, as it lies in its folder."""
-    return from_dict(json.loads((home.folder / "config.json").read_text()))
+    return from_dict(_config_told(home.folder))
+
+
+def _config_told(folder: Path) -> dict[str, Any]:
+    try:
+        return read_json(folder / "config.json")
+    except (OSError, ValueError) as error:
+        where = str(folder / "config.json")
+        raise ConfigError(f"receipt: {where!r} cannot be read ({reason(error)}); allowed: as it was written") from error
 
 
 def removed(home: Home) -> list[str]:
@@ -151,17 +159,30 @@ def _ids_differ(salt: bytes, home: Home, ids: list[str]) -> list[str]:
 
 def _contents_differ(told: Mapping[str, Any], folder: Path) -> Iterator[str]:
     """Whether the files, which are those of the receipt, hold what it says that they hold."""
-    config = json.loads((folder / "config.json").read_text())
-    if digest(config) != told["config_sha256"] or config["method"]["name"] != told["method"]:
+    config = _config_told(folder)
+    method = config.get("method")
+    if digest(config) != told["config_sha256"] or not isinstance(method, dict) or method.get("name") != told["method"]:
         yield "config.json: it is not the configuration of the receipt"
     if not (folder / "model").exists():  # see ``removed``
         return
-    weights = weights_of(load(folder / "model")[0])
+    weights = _loaded(folder / "model")
     if weights_sha256(weights) != told["model"]["after"]["tree_sha256"]:
         yield "model: it is not the one of the receipt"
     for path in sorted((folder / "weights").iterdir()) if (folder / "weights").is_dir() else ():
         if weights_sha256(load_weights(path, weights, f"weights/{path.name}")) != told["model"]["after"]["tree_sha256"]:
             yield f"weights/{path.name}: it is not the model of the receipt"
+
+
+def _loaded(path: Path) -> ArrayTree:
+    """The weights of a model that was saved, and of nothing else."""
+    tree, _ = load(path)
+    if (
+        not isinstance(tree, dict)
+        or set(tree) != {"params", "model_state"}
+        or not isinstance(tree["model_state"], dict)
+    ):
+        raise CheckpointError(f"{path} holds no model")
+    return weights_of(tree)
 
 
 def check_evidence(home: Home, source: Source, spec: ModelSpec, before: ArrayTree | None, *, claim: bool) -> list[str]:
@@ -188,8 +209,8 @@ def check_evidence(home: Home, source: Source, spec: ModelSpec, before: ArrayTre
         why = "its model was removed when a later request was done, which had no --keep_original"
         return [f"claim: it cannot be tested: {why}"] if claim else []
     index, size = rows_of(home, source), config_of(home).evaluation.batch_size
-    tree, _ = load(home.folder / "model")
-    after = measure(_state(spec, weights_of(tree)), source, index, size)
+    weights = _loaded(home.folder / "model")
+    after = measure(_state(spec, weights), source, index, size)
     started = None if before is None else measure(_state(spec, before), source, index, size)
     then, now = home.told["evidence"], evidence(started, after, source.class_names)
     differs = [f"evidence: {line}" for line in _differences(then, now, _counts(after))]
@@ -198,7 +219,8 @@ def check_evidence(home: Home, source: Source, spec: ModelSpec, before: ArrayTre
     if before is None or started is None:
         kept = "a file of your own (config.weights), or what --keep_original keeps when a request is made"
         return [f"claim: it cannot be tested without the model before: {kept}"]
-    return [f"claim: {line}" for line in judge(started, after, moved_share(before["params"], tree["params"])).findings]
+    found = judge(started, after, moved_share(before["params"], weights["params"])).findings
+    return [f"claim: {line}" for line in found]
 
 
 def before_weights(
@@ -222,7 +244,7 @@ def before_weights(
     number = home.told["request"]["number"]
     if number > 1:
         previous = home.folder.parent / f"request-{number - 1}" / "model"
-        return weights_of(load(previous)[0]) if previous.is_dir() else None
+        return _loaded(previous) if previous.is_dir() else None
     if given is not None:
         is_later = weights_sha256(given) in {entry.model_sha256 for entry in home.entries}
         return None if is_later else given

@@ -225,12 +225,24 @@ def test_folders_of_single_runs_make_a_row_of_their_method(tmp_path, capsys):
     [
         (1, {"dataset": "cifar10"}, "dataset: 'digits' and 'cifar10'"),
         (1, {"model": "vit"}, "model: 'resnet8' and 'vit'"),
-        (1, {"forget": {"kind": "random", "count": 500, "fraction": 0.1}}, "training rows: 300 and 5000"),
+        (
+            1,
+            {"forget": {"kind": "random", "sha256": "9f", "count": 500, "fraction": 0.1}},
+            "training rows: 300 and 5000",
+        ),
         (1, {"retrain": made_up.RETRAIN | {"ta": 90.1}}, "retrain"),
         (1, {"splits_sha256": "another"}, "splits_sha256: 'split 0' and 'another'"),
         (1, {"retrain": None}, "retrain: 'LTU' has none"),
-        (3, {"forget": {"kind": "class", "count": 30, "fraction": 0.1}}, "forgotten: '10 %' and 'class'"),
-        (2, {"forget": {"kind": "random", "count": 150, "fraction": 0.5}}, "forgotten: '10 %' and '50 %'"),
+        (
+            3,
+            {"forget": {"kind": "class", "sha256": "9f", "count": 30, "fraction": 0.1}},
+            "forgotten: '10 %' and 'class'",
+        ),
+        (
+            2,
+            {"forget": {"kind": "random", "sha256": "9f", "count": 150, "fraction": 0.5}},
+            "forgotten: '10 %' and '50 %'",
+        ),
     ],
 )
 def test_results_that_cannot_stand_in_one_table_are_refused(refusal, number, change, words):

@@ -5,6 +5,15 @@ from html.parser import HTMLParser
 VOID = {"meta", "link", "img", "br", "hr", "input"}
 
 
+EVIL = (
+    "<script>alert(1)</script>",
+    "\"'><img src=x onerror=alert(1)>",
+    "a & b </style>",
+    "$\\frac{1$ x_$ ^",  # what matplotlib would take for mathematics
+    "a\u2028b",  # a line break of JavaScript's
+)
+
+
 class Reader(HTMLParser):
     """Collects tags, attributes and text, and fails where tags do not balance."""
 

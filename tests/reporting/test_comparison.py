@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 
 import pytest
-from html_reader import Reader
+from html_reader import EVIL, Reader
 from made_runs import made_result, write_run
 
 from ltu_jax.reporting import comparison
@@ -102,7 +102,7 @@ def test_a_link_is_a_relative_path_whatever_the_folder_is_called(tmp_path, name)
     assert re.fullmatch(r"[\w%.()-]+/report\.html", target, re.ASCII)
 
 
-@pytest.mark.parametrize("evil", ["<script>alert(1)</script>", "\"'><img src=x onerror=alert(1)>", "a & b </style>"])
+@pytest.mark.parametrize("evil", EVIL)
 def test_what_came_from_outside_is_text(tmp_path, evil):
     folders = []
     for number in range(3):

@@ -18,6 +18,10 @@ def test_plain_text_is_escaped():
     assert [attributes["alt"] for tag, attributes in reader.tags if tag == "img"] == [EVIL]
 
 
+def test_half_a_character_is_a_question_mark():
+    assert "<p>a?</p>" in markup.document("\ud800", ["<p>a\udcff</p>"]).encode().decode()
+
+
 def test_empty_pieces_leave_nothing_behind():
     assert markup.warnings([]) == ""
     assert markup.document("t", ["", "<p>a</p>", ""]).endswith("<body class=''>\n<p>a</p>\n</body>\n</html>\n")

@@ -6,7 +6,7 @@ import re
 
 import numpy as np
 import pytest
-from html_reader import Reader
+from html_reader import EVIL, Reader
 from PIL import Image
 
 from ltu_jax.reporting import page
@@ -49,7 +49,7 @@ def test_the_table_holds_the_numbers_of_the_result(result, history, confidence):
     assert reader.row("classwise") == ["0.549", "0.532", "0.493", "gives no guidance"]
 
 
-@pytest.mark.parametrize("evil", ["<script>alert(1)</script>", "\"'><img src=x onerror=alert(1)>", "a & b </style>"])
+@pytest.mark.parametrize("evil", EVIL)
 def test_what_came_from_outside_is_text(result, history, evil):
     result |= {"method": evil, "dataset": evil, "model": evil, "warnings": [evil], "rho": evil}
     result["seeds"] = {evil: evil, "split": 0}

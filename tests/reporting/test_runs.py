@@ -199,3 +199,21 @@ def test_what_lies_beside_a_copied_result_is_not_its_own(tmp_path):
     (folder / "seed-0.json").write_text((folder / "result.json").read_text())
     run = read(folder / "seed-0.json")
     assert (run.settings, run.report) == ({"rho": 0.3}, None)
+
+
+@pytest.mark.parametrize(
+    "path, value",
+    [
+        ("provenance.versions", ["jax"]),
+        ("forget.fraction", []),
+        ("scores.ua", {}),
+        ("retrain.ra", {"of": 3.0}),
+        ("gap.mean", "1"),
+    ],
+)
+def test_parts_that_no_page_can_be_made_of_are_named(tmp_path, path, value):
+    result = made_result()
+    part, _, name = path.partition(".")
+    result[part][name] = value
+    with pytest.raises(ConfigError, match=rf"holds a damaged result.json \({path}[\w.]* missing or not of its kind\)"):
+        read(write_run(tmp_path / "a", result))

@@ -73,7 +73,16 @@ def _build(settings: tuple, num_classes: int, image_shape: tuple[int, int, int])
     model = config.Model(*settings)
     if ":" in model.name:
         build = setting.import_reference(model.name, "config.model.name")
-        spec = build(model, num_classes, image_shape) if callable(build) else build
+        try:
+            spec = build(model, num_classes, image_shape) if callable(build) else build
+        except setting.ConfigError:
+            raise
+        except Exception as error:  # it is the user's own, and may raise anything
+            why = f"{type(error).__name__}: {error}"
+            raise setting.ConfigError(
+                f"config.model.name: {model.name!r} cannot be built ({why});"
+                " allowed: a function (model, num_classes, image_shape) that returns a ModelSpec"
+            ) from error
         if not isinstance(spec, ModelSpec):
             raise setting.ConfigError(
                 f"config.model.name: {model.name!r} gives {type(spec).__name__};"

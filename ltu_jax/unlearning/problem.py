@@ -10,7 +10,7 @@ import numpy as np
 
 from ltu_jax.attackers.bank import Bank
 from ltu_jax.attackers.fit import Outputs, asked_outputs, attacker_auc
-from ltu_jax.config import Config, asked_for
+from ltu_jax.config import MOST_ROWS, Config, asked_for
 from ltu_jax.data.sources import load_source
 from ltu_jax.data.splits import make_splits
 from ltu_jax.interop.weights import load_weights
@@ -162,10 +162,20 @@ def cut(config: Config, source: Source, ids: Sequence[str] | None = None) -> Spl
     """The splits of a source, ``ids`` to be forgotten where they are given.
 
     Raises:
-      ConfigError: as ``make_splits`` and ``held_out_part``.
+      ConfigError: as ``make_splits`` and ``held_out_part``, and if the epochs are more images than can be counted.
     """
     data = dataclasses.replace(config.data, held_out=held_out_part(config, source))
-    return make_splits(source, data, config.seeds.split or 0, ids)
+    splits = make_splits(source, data, config.seeds.split or 0, ids)
+    for name in ("training", "method"):
+        epochs, rows = getattr(getattr(config, name), "epochs", 0), len(splits.train)
+        if (
+            isinstance(epochs, int | float) and epochs * rows > MOST_ROWS
+        ):  # images are counted in 32 bits where batches are drawn
+            most = MOST_ROWS // rows
+            raise ConfigError(
+                f"config.{name}.epochs: {epochs} over {rows} rows are too many images; allowed: <= {most}"
+            )
+    return splits
 
 
 def held_out_part(config: Config, source: Source) -> str:

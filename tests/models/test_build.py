@@ -161,6 +161,7 @@ def test_a_name_with_a_colon_is_the_users_own_model(mine):
     [
         ("resnet81", "config.model.name: 'resnet81' is unknown; allowed: .*did you mean 'resnet8'\\?"),
         ("mine:absent", "config.model.name: 'mine:absent' cannot be imported .*; allowed: module:attribute"),
+        ("os:getcwd", r"config.model.name: 'os:getcwd' cannot be built \(TypeError: .*\); allowed: a function .*"),
         ("mine:number", "config.model.name: 'mine:number' .*allowed: .*ModelSpec"),
         ("mine:nothing", "config.model.name: 'mine:nothing' .*NoneType.*allowed: .*ModelSpec"),
     ],

@@ -162,3 +162,13 @@ def test_a_recorded_original_is_the_original_and_belongs_to_its_forget_set(probl
     other = dataclasses.replace(settings.data, forget_fraction=0.3)
     assert "original, recorded" in trained(small_config(data=other, method=settings.method), cache)[1]
     chex.assert_trees_all_equal(found.parts.updates, found.updates)
+
+
+@pytest.mark.parametrize("name", ["training", "method"])
+def test_more_images_than_32_bits_count_are_refused(name, monkeypatch):
+    monkeypatch.setattr(module, "MOST_ROWS", 400)  # 5 epochs over 80 rows
+    load(small_config())
+    group = dataclasses.replace(getattr(small_config(), name), epochs=6)
+    message = f"^config.{name}.epochs: 6 over 80 rows are too many images; allowed: <= 5$"
+    with pytest.raises(ConfigError, match=message):
+        load(small_config(**{name: group}))

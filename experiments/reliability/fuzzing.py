@@ -1,0 +1,333 @@
+"""What may lie before the doors by which files, settings and weights come in, drawn at random by Hypothesis.
+
+A door is a reader as the commands call it. Whatever it is given, it answers, or refuses with one of ``REFUSALS``, which
+the commands turn into one line: any other exception would be a traceback. ``bad_inputs.py`` counts, and
+``tests/test_fuzz.py`` fails. Needs the extra ``test``.
+"""
+
+import functools
+import io
+import json
+import pickle
+import sys
+import zipfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from hypothesis import strategies as st
+
+sys.path.insert(0, str(Path(__file__).parents[1]))  # tables.py and its neighbours
+
+from ltu_jax import config
+from ltu_jax.requests import ledger, receipt, rows
+from ltu_jax.setting import ConfigError, digest, settings, to_dict
+from ltu_jax.training.checkpoint import CheckpointError
+
+REFUSALS = (ConfigError, ledger.LedgerError, CheckpointError)
+Draw = Callable[[st.SearchStrategy], Any]
+
+
+class Door(NamedTuple):
+    """A reader, and what it is given."""
+
+    given: st.SearchStrategy
+    read: Callable[[Path, Any], Any]  # an empty folder, what is given
+
+
+TEXT = st.text(st.characters(), max_size=12) | st.sampled_from(
+    ["", "../x", "/", "a\0b", "\udcff", "x" * 300, "a:b", "~x"]
+)
+NUMBERS = st.integers() | st.floats() | st.sampled_from([0, -1, 2**31, 2**63, 10**400, 1e-320, 10**5000])
+PLAIN = st.none() | st.booleans() | NUMBERS | TEXT
+WILD = PLAIN | st.tuples(PLAIN) | st.lists(PLAIN, max_size=3).map(tuple) | st.lists(PLAIN, max_size=2)
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**70), 2**70) | st.floats() | TEXT,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(TEXT, inner, max_size=3),
+    max_leaves=6,
+)
+
+
+@st.composite
+def damaged(draw: Draw, content: bytes) -> bytes:
+    """Bytes of which some were changed, left out, put in or cut off."""
+    out = bytearray(content)
+    for _ in range(draw(st.integers(1, 4))):
+        at = draw(st.integers(0, max(0, len(out) - 1)))
+        kind = draw(st.sampled_from(["set", "set", "set", "cut", "drop", "add"]))
+        if kind == "set" and out:
+            out[at] = draw(st.integers(0, 255))
+        elif kind == "cut":
+            del out[at:]
+        elif kind == "drop":
+            del out[at : at + draw(st.integers(1, 8))]
+        else:
+            out[at:at] = draw(st.binary(max_size=8))
+    return bytes(out)
+
+
+@st.composite
+def altered(draw: Draw, told: Any) -> Any:
+    """JSON of which one to three parts were replaced, left out or joined by others."""
+    told = json.loads(json.dumps(told))
+    for _ in range(draw(st.integers(1, 3))):
+        part = told
+        while isinstance(part, dict | list) and part:
+            key = draw(st.sampled_from(sorted(part) if isinstance(part, dict) else range(len(part))))
+            if draw(st.booleans()) or not isinstance(part[key], dict | list) or not part[key]:
+                break
+            part = part[key]
+        else:
+            continue
+        kind = draw(st.sampled_from(["set", "set", "drop", "add"]))
+        if kind == "drop":
+            del part[key]
+        elif kind == "add" and isinstance(part, dict):
+            part[draw(TEXT)] = draw(JSON)
+        else:
+            part[key] = draw(JSON)
+    return told
+
+
+def _write(path: Path, content: bytes | str) -> Path:
+    path.write_bytes(content if isinstance(content, bytes) else content.encode(errors="surrogatepass"))
+    return path
+
+
+@st.composite
+def _configs(draw: Draw) -> config.Config:
+    made = config.Config(method=config.METHOD_CONFIGS[draw(st.sampled_from(sorted(config.METHOD_CONFIGS)))]())
+    for name in draw(st.lists(st.sampled_from([name for name, _, _ in settings(made)]), min_size=1, max_size=3)):
+        group, _, last = name.removeprefix("config.").rpartition(".")
+        setattr(functools.reduce(getattr, group.split(".") if group else [], made), last, draw(WILD))
+    return made
+
+
+def _resolve(_: Path, made: config.Config) -> None:
+    for one in config.each_seed(config.resolve(made)):
+        assert config.from_dict(to_dict(one)).seed == one.seed and digest(to_dict(one))
+
+
+def image_file(kind: str) -> bytes:
+    """A picture of 8x8 pixels in one of Pillow's formats."""
+    from PIL import Image
+
+    buffer = io.BytesIO()
+    Image.fromarray(np.arange(192, dtype=np.uint8).reshape(8, 8, 3)).save(buffer, kind)
+    return buffer.getvalue()
+
+
+def _load(folder: Path, **data: Any) -> None:
+    from ltu_jax.data.sources import load_source
+
+    load_source(config.Data(data_dir=str(folder), **data))
+
+
+def _folder(folder: Path, content: bytes) -> None:
+    for name in ("a", "b"):
+        (folder / name).mkdir()
+        _write(folder / name / "good.png", image_file("PNG"))
+    _write(folder / "a" / "other.png", content)
+    _load(folder, name="folder", image_size=8)
+
+
+TABLE = b"path,label,id,part\na.png,0,x,train\nb.png,1,y,test\n"
+
+
+def _table(folder: Path, content: bytes, kind: str = "csv") -> None:
+    for name in ("a.png", "b.png"):
+        _write(folder / name, image_file("PNG"))
+    _load(folder, name="table", table=str(_write(folder / f"table.{kind}", content)))
+
+
+@functools.cache
+def _parquet() -> bytes:
+    import pyarrow.csv
+    import pyarrow.parquet
+
+    buffer = io.BytesIO()
+    pyarrow.parquet.write_table(pyarrow.csv.read_csv(io.BytesIO(TABLE)), buffer)
+    return buffer.getvalue()
+
+
+def _arrays(folder: Path, content: Mapping[str, bytes]) -> None:
+    with zipfile.ZipFile(folder / "train.npz", "w") as archive:
+        for name, array in content.items():
+            archive.writestr(f"{name}.npy", array)
+    _load(folder, name="arrays")
+
+
+def _npy(array: np.ndarray) -> bytes:
+    buffer = io.BytesIO()
+    np.save(buffer, array)
+    return buffer.getvalue()
+
+
+ARRAYS = {
+    "images": _npy(np.zeros((4, 8, 8, 3), np.uint8)),
+    "labels": _npy(np.array([0, 1, 0, 1])),
+    "ids": _npy(np.array(list("abcd"))),
+}
+NPZ = st.sampled_from(sorted(ARRAYS)).flatmap(lambda name: damaged(ARRAYS[name]).map(lambda new: ARRAYS | {name: new}))
+TREE = {"params": {"w": np.ones((2, 3), np.float32), "b": np.ones(3, np.float32)}}
+
+
+def _weights(folder: Path, content: bytes, suffix: str) -> None:
+    from ltu_jax.interop.weights import load_weights, save_weights
+
+    path = _write(folder / f"given.{suffix}", content)
+    save_weights(path, folder / f"new.{suffix}", load_weights(path, TREE))
+
+
+@functools.cache
+def _safetensors() -> bytes:
+    import safetensors.numpy
+
+    return safetensors.numpy.save({f"params.{name}": value for name, value in TREE["params"].items()})
+
+
+@functools.cache
+def _msgpack() -> bytes:
+    import flax.serialization
+
+    return flax.serialization.msgpack_serialize(TREE)
+
+
+def _pickled() -> bytes:
+    """What torch.save writes of two tensors, opcode by opcode: there is no PyTorch here."""
+    head = b"ctorch._utils\n_rebuild_tensor_v2\n"
+    tensor = head + b"((S'storage'\nctorch\nFloatStorage\nS'%d'\nS'cpu'\nI6\ntQI0\n(%bt(%btI00\nNtR"
+    one, two = tensor % (0, b"I2\nI3\n", b"I3\nI1\n"), tensor % (1, b"I3\n", b"I1\n")
+    return b"\x80\x02}q\x00(S'params.w'\n" + one + b"q\x01S'params.b'\n" + two + b"q\x02u."
+
+
+def _pth(folder: Path, pickled: bytes) -> None:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        for name, entry in {"data.pkl": pickled, "data/0": bytes(24), "data/1": bytes(12)}.items():
+            archive.writestr(f"x/{name}", entry)
+    _weights(folder, buffer.getvalue(), "pth")
+
+
+BODY = {
+    "schema": receipt.SCHEMA,
+    "request": {"number": 1, "count": 2, "repeated": 0, "ids_sha256": "a", "previous": "b"},
+    "model": {"before": {"tree_sha256": "c", "file_sha256": None}, "after": {"tree_sha256": "d"}},
+    "method": "ltu",
+    "evidence": {"rows": {"forget": 2}, "classes": []},
+    "config_sha256": "e",
+    "code": {"sha256": "f"},
+    "files": dict.fromkeys(receipt.ALWAYS, "g"),
+}
+SEALED = BODY | {"receipt_sha256": digest(BODY), "signature": {"public_key": "aa", "signature": "bb"}}
+ENTRY = ledger.Entry(1, "2026-11-27", ("a", "b"), "c", "d", ledger.START)
+ROWS = {"held_out": dict.fromkeys(rows.HELD_OUT, ["a"]), "measured": {"remain": ["b"], "held_out": ["a"]}}
+
+
+def _verify(folder: Path, told: Any) -> None:
+    """With its seal made anew, where there is one to be made: what is behind it is reached."""
+    from ltu_jax.requests.verification import check_hashes, open_home
+
+    if isinstance(told, dict) and "receipt_sha256" in told:
+        told["signature"] = None
+        told["receipt_sha256"] = digest(
+            {name: told[name] for name in told if name not in ("receipt_sha256", "signature")}
+        )
+    check_hashes(open_home(_write(folder / receipt.RECEIPT, json.dumps(told)), folder))
+
+
+def _ledger(folder: Path, told: Any) -> None:
+    if isinstance(told, dict) and isinstance(told.get("request"), dict):
+        told["seal"] = digest([told["request"].get(name) for name in ledger.Entry._fields])
+    _write(folder / ledger.LEDGER, json.dumps(told))
+    ledger.forgotten(ledger.read_ledger(folder))
+
+
+def _rows(folder: Path, told: Any) -> None:
+    _write(folder / rows.ROWS, json.dumps(told))
+    recorded = rows.read(folder)
+    assert all(set(names) for names in recorded.held_out.values() if names)
+
+
+def made_result(method: str = "ltu", seed: int = 0) -> dict[str, Any]:
+    """What ``result.json`` of a run holds."""
+    scores = {"ua": 10.0, "ra": 99.0, "ta": 90.0, "mi": 45.0}
+    return {
+        "schema_version": 2,
+        "method": method,
+        "seeds": {"train": seed, "split": seed, "unlearn": seed},
+        "dataset": "digits",
+        "model": "resnet8",
+        "forget": {"kind": "random", "count": 90, "fraction": 0.3, "sha256": "a"},
+        "rho": 0.3,
+        **{name: {**scores, "mean": 1.0} for name in ("original", "retrain_spread", "gap", "original_gap")},
+        **{name: {**scores, "ut_minutes": 1.0} for name in ("scores", "retrain")},
+        "attackers": [{"name": "sorted", "auc_shadow": 0.7}],
+        "warnings": ["beware"],
+        "ratio": 2.5,
+        "cost": {"forward_images": 1.0, "backward_images": 1.0, "flops": 1.0},
+        "time": {"compile_s": 18.0, "unlearn_s": 30.0, "original_s": 37.0, "attackers_s": None, "retrain_s": 240.0},
+        "splits_sha256": "b",
+        "provenance": {"commit": "c", "versions": {"jax": "0"}, "device": "cpu", "started": "2026-11-24"},
+    }
+
+
+def _compared(folder: Path, told: Any) -> None:
+    from ltu_jax.reporting import runs
+    from ltu_jax.reporting.comparison import render
+
+    for name, result in (("a", told), ("b", made_result("salun"))):
+        (folder / name).mkdir()
+        _write(folder / name / "result.json", json.dumps(result))
+        _write(folder / name / "config.json", json.dumps({"method": told}))
+    render([runs.read(folder / name) for name in ("a", "b")], folder)
+
+
+def _tabled(folder: Path, told: Any) -> None:
+    from tabling import formats
+    from tabling.layout import build
+    from tabling.runs import read
+
+    lines = [{"label": name, "command": "run", "result": one} for name, one in (("a", told), ("b", made_result("b")))]
+    path = _write(folder / "results.jsonl", "\n".join(map(json.dumps, lines)))
+    table = build(1, read([str(path)]))
+    assert formats.markdown(table) and formats.latex(table) and formats.to_csv([table])
+
+
+PEM = b"-----BEGIN PUBLIC KEY-----\n"
+PEM += b"MCowBQYDK2VwAyEAGb9ECWmEzf6FQbrBZ9w7lshQhqowtrbLDFw4rXAxZuE=\n-----END PUBLIC KEY-----\n"
+
+
+def _ids(folder: Path, content: bytes) -> None:
+    from ltu_jax.data.splits import read_ids
+
+    read_ids(str(_write(folder / "ids.txt", content)))
+
+
+IMAGES = st.sampled_from(["PNG", "JPEG", "GIF", "BMP", "WEBP", "TIFF", "PPM"]).flatmap(
+    lambda kind: damaged(image_file(kind))
+)
+DOORS = {
+    "settings": Door(_configs(), _resolve),
+    "config.json": Door(altered(to_dict(config.resolve(config.Config()))), lambda _, told: config.from_dict(told)),
+    "ids": Door(st.binary(max_size=60) | st.text().map(str.encode), _ids),
+    "CSV": Door(damaged(TABLE), _table),
+    "Parquet": Door(st.deferred(lambda: damaged(_parquet())), functools.partial(_table, kind="parquet")),
+    "image": Door(IMAGES, _folder),
+    "npz": Door(NPZ, _arrays),
+    "safetensors": Door(
+        st.deferred(lambda: damaged(_safetensors())), functools.partial(_weights, suffix="safetensors")
+    ),
+    "msgpack": Door(st.deferred(lambda: damaged(_msgpack())), functools.partial(_weights, suffix="msgpack")),
+    "pth": Door(damaged(_pickled()), _pth),
+    "pickle": Door(JSON.map(functools.partial(pickle.dumps, protocol=2)), _pth),
+    "receipt": Door(altered(SEALED), _verify),
+    "ledger": Door(altered({"request": ENTRY._asdict(), "seal": ENTRY.seal}), _ledger),
+    "rows.json": Door(altered(ROWS), _rows),
+    "tabled runs": Door(altered(made_result()), _tabled),
+    "key": Door(damaged(PEM), lambda folder, content: receipt.public_key(_write(folder / "key.pem", content))),
+    "compared runs": Door(altered(made_result()), _compared),
+}
+SLOW = ("compared runs",)
+"""Doors that draw pictures: a case takes a second."""

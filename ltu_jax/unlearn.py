@@ -240,7 +240,8 @@ def _attempt(jobs: list[tuple[Job, Any]], cache: Path, at_once: int, progress: A
 def _keep_compiled(cache: Path) -> None:
     import jax
 
-    jax.config.update("jax_compilation_cache_dir", str((cache / "compiled").absolute()))
+    if not os.environ.get("JAX_COMPILATION_CACHE_DIR"):  # JAX's own variable: a place for the programs of many caches
+        jax.config.update("jax_compilation_cache_dir", str((cache / "compiled").absolute()))
     # Small programs too, some hundreds, so that a second start compiles nothing.
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)

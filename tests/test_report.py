@@ -16,7 +16,7 @@ BAD = {
     "no folder": ([], "folder: none given; allowed: one or more folders"),
     "no result": (["good", "empty"], "folder: 'empty' holds no result.json; allowed: "),
     "nowhere": (["nowhere"], "folder: 'nowhere' holds no result.json; allowed: "),
-    "damaged": (["good", "damaged"], "folder: 'damaged' holds a damaged result.json; allowed: "),
+    "damaged": (["good", "damaged"], "folder: 'damaged' holds a damaged result.json (Unterminated string"),
     "half": (["half"], "folder: 'half' holds a damaged result.json (splits_sha256, rho missing"),
     "unknown flag": (["good", "--ot=a.html"], "--ot: no such flag; allowed: help, out; did you mean 'out'?"),
     "no file": (["good", "--out"], "--out: expected one argument; allowed: --out FILE.html"),

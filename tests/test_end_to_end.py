@@ -317,7 +317,8 @@ def test_the_default_workdir_names_data_set_method_and_seed(folder, whole):
 
 
 def test_a_run_that_diverges_says_so_in_one_line_with_status_1(folder, whole):
-    code, _, err = run(folder, "--workdir", "diverged", *LONG, "--config.method.learning_rate=1e38")
+    grows = ["--config.method.learning_rate=1000", "--config.method.weight_decay=1000", "--config.method.epochs=10"]
+    code, _, err = run(folder, "--config", "small.py:finetune", "--workdir", "diverged", *grows)
     last = err.splitlines()[-1]
     assert code == 1 and "not finite in steps" in last and "try a smaller config.method.learning_rate" in last
     assert not (folder / "diverged" / "result.json").exists()

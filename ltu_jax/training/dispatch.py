@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import NamedSharding
 
-from ltu_jax.data.devices import everywhere, num_devices, spread_sharding
+from ltu_jax.data.devices import agreed, everywhere, num_devices, spread_sharding
 from ltu_jax.data.streaming import Asked, answered, asked_by, fetched, separate
 from ltu_jax.types import ArrayTree, Metrics, UnlearnState
 
@@ -48,7 +48,9 @@ def steps_per_call(seconds_per_step: float | None) -> int:
     """
     if jax.default_backend() != "cpu":
         return STEPS_PER_CALL[-1]
-    return max(n for n in STEPS_PER_CALL if n == 1 or n * (seconds_per_step or LOOK_EVERY_S) <= LOOK_EVERY_S)
+    # Processes that take steps together must agree on how many: their clocks do not.
+    allowed = lambda n: n == 1 or n * (seconds_per_step or LOOK_EVERY_S) <= LOOK_EVERY_S  # noqa: E731
+    return agreed(lambda: max(filter(allowed, STEPS_PER_CALL)))
 
 
 def is_finite(tree: ArrayTree) -> bool:

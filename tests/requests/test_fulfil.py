@@ -35,7 +35,7 @@ def test_a_request_leaves_everything_that_is_promised(home):
         "rows.json",
     }
     assert {path.name for path in (home / "request-2").iterdir()} == left | {"model"}  # each has it until the next
-    assert {path.name for path in home.iterdir()} == {"ledger.jsonl", "salt", "lock", "request-1", "request-2"}
+    assert {path.name for path in home.iterdir()} == {"ledger.jsonl", "salt", "request-1", "request-2"}
     result = json.loads((home / "request-1" / "result.json").read_text())
     assert result["retrain"] is None and result["attackers_fitted_on"] == "original"
     receipt = json.loads((home / "request-1" / "receipt.json").read_text())

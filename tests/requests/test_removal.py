@@ -22,7 +22,7 @@ def test_an_original_that_was_trained_here_goes_with_the_ledgers_line(tmp_path, 
     home, cache = tmp_path / "out", tmp_path / "cache"
     done = fulfil(Request(SETTINGS, ids[:30], home), source, spec, cache=cache)
     assert done.is_new and not folders(cache)
-    assert {path.name for path in home.iterdir()} == {"ledger.jsonl", "salt", "lock", "request-1"}
+    assert {path.name for path in home.iterdir()} == {"ledger.jsonl", "salt", "request-1"}
     assert [name.partition("/model")[0] for name in folders(home)] == ["request-1"]
 
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ltu_jax.command import fail
-from ltu_jax.files import write_whole
+from ltu_jax.files import DiskFullError, write_whole
 from ltu_jax.reporting.runs import Run, read
 from ltu_jax.setting import ConfigError, allowed_names, check_path
 
@@ -68,8 +68,9 @@ def _write(runs: Sequence[Run], out: Path) -> None:
 
     try:
         write_whole(out, render(runs, out.parent))
-    except OSError as error:
-        raise ConfigError(f"--out: {str(out)!r} cannot be written ({error.strerror}); allowed: another file") from None
+    except (OSError, DiskFullError) as error:
+        why = error.strerror if isinstance(error, OSError) else "no space is left on the disk"
+        raise ConfigError(f"--out: {str(out)!r} cannot be written ({why}); allowed: another file") from None
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ from ltu_jax.outside import parse_json, read_text, reason
 from ltu_jax.setting import digest, plain
 
 LEDGER, SALT, ORIGINAL = "ledger.jsonl", "salt", "original"
-FILES = (LEDGER, SALT, LOCK, ORIGINAL, f"{LEDGER}.partial", f"{SALT}.partial")
+FILES = (LOCK, *(f"{name}{end}" for name in (LEDGER, SALT, ORIGINAL) for end in ("", ".partial")))
 """What a folder of requests may hold beside them."""
 SALT_BYTES = 32
 START = "0" * 64

@@ -7,9 +7,11 @@ in between, and the next command finishes.
 """
 
 import os
+import re
 import shutil
 from pathlib import Path
 
+from ltu_jax.files import write_whole
 from ltu_jax.requests.ledger import ORIGINAL, read_ledger
 from ltu_jax.requests.receipt import WORK
 
@@ -25,7 +27,7 @@ def note_original(home: Path, entry: Path | None) -> None:
       entry: the cache's; None where nothing is kept.
     """
     if entry is not None and (name := os.path.relpath(entry, home)) not in (noted := _noted(home)):
-        (home / ORIGINAL).write_text("\n".join([*noted, name]))  # with other data another one is trained
+        write_whole(home / ORIGINAL, "\n".join([*noted, name]))  # with other data another one is trained
 
 
 def is_due(home: Path) -> bool:
@@ -59,13 +61,18 @@ def _remove_models(home: Path, number: int, work: Path) -> None:
                 path.rename(work / f"{name}-{earlier}")
     for name in _noted(home):
         entry = home / name
-        for path in entry.parent.glob(f"{entry.name}*"):  # what a kill left half written too
-            shutil.rmtree(path)
+        for path in entry.parent.glob(f"{entry.name}*"):  # what a kill left half written too, or locked
+            if path.is_dir():
+                shutil.rmtree(path)
+            else:
+                path.unlink(missing_ok=True)
     (home / ORIGINAL).unlink(missing_ok=True)
 
 
 def _noted(home: Path) -> list[str]:
-    return (home / ORIGINAL).read_text().splitlines() if (home / ORIGINAL).exists() else []
+    """What was written down, of which only names of originals are believed: it is what will be deleted."""
+    lines = (home / ORIGINAL).read_text().splitlines() if (home / ORIGINAL).exists() else []
+    return [line for line in lines if re.fullmatch(r"original-[0-9a-f]{20}", Path(line).name)]
 
 
 def _work(home: Path, number: int) -> Path:

@@ -92,8 +92,19 @@ def test_before_the_line_nothing_goes(tmp_path, source, spec, ids, monkeypatch):
     assert len(folders(cache)) == 1 and not ledger.read_ledger(home)
     half = next(cache.glob("original-*")).with_suffix(".partial")  # a kill while it was saved
     half.mkdir()
+    half.with_suffix(".lock").touch()  # and while it was trained
     fulfil(Request(SETTINGS, ids[:30], home), source, spec, cache=cache)
-    assert not folders(cache) and not half.exists() and not list(home.rglob("work"))
+    assert not list(cache.glob("original-*")) and not list(home.rglob("work"))
+
+
+@pytest.mark.parametrize("line", ["../cache", "../cache/", "../cache/original-", "../cache/retrain-0123", ".."])
+def test_nothing_but_an_original_is_removed_whatever_the_note_says(tmp_path, line):
+    cache, home = tmp_path / "cache", tmp_path / "out"
+    for folder in (cache / "original-0123", cache / "retrain-0123", home / "request-1" / "work"):
+        folder.mkdir(parents=True)
+    (home / "original").write_text(line)
+    removal._remove_models(home, 1, home / "request-1" / "work")
+    assert (cache / "original-0123").exists() and (cache / "retrain-0123").exists() and home.exists()
 
 
 def test_weights_of_the_users_own_stay(tmp_path, source, spec, original, ids):

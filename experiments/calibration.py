@@ -13,11 +13,12 @@ A file a seed; what is there is not run again.
 import argparse
 import dataclasses
 import json
-import os
 import statistics
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+
+from ltu_jax.files import write_whole
 
 DEFAULT = "experiments/configs/cifar10_jpeg_small.py"
 COLUMNS = ("calibrated", "Retrain known", "defaults", "nothing")
@@ -38,9 +39,7 @@ def main() -> None:
         path = args.out / f"seed-{seed}.json"
         if not path.exists():
             told = run(args.config, seed, args.held_out, args.trials, args.out)
-            partial = path.with_suffix(".partial")
-            partial.write_text(json.dumps(told, indent=1) + "\n")
-            os.replace(partial, path)
+            write_whole(path, json.dumps(told, indent=1) + "\n")
         found.append(json.loads(path.read_text()))
     print_table(found)
 
@@ -79,10 +78,9 @@ def run(file: str, seed: int, held_out: int, trials: int, out: Path) -> dict[str
     import jax
     from sweeping.configuring import configure
 
-    from ltu_jax.methods import build_method
     from ltu_jax.reporting.terminal import progress_for
     from ltu_jax.requests.calibration import calibrate, make_calibrator
-    from ltu_jax.unlearning.loop import run_unlearning
+    from ltu_jax.unlearning.loop import run_problem
     from ltu_jax.unlearning.problem import prepare
     from ltu_jax.unlearning.result import now, provenance
 
@@ -93,15 +91,7 @@ def run(file: str, seed: int, held_out: int, trials: int, out: Path) -> dict[str
     problem = prepare(config, cache=out / "cache", progress=progress)
     witness = Witness(make_calibrator(problem), problem)
     calibrated = calibrate(problem, out / f"search-{seed}", progress, judge=witness)
-    defaults, _ = run_unlearning(
-        build_method(config.method, problem.parts),
-        problem.original,
-        problem.splits,
-        problem.source,
-        remain_fraction=config.data.remain_fraction,
-        split_seed=config.seeds.split or 0,
-        progress=progress,
-    )
+    defaults, _ = run_problem(problem, progress=progress)
     looks = [(trial.learning_rate, look) for trial in calibrated.trials for look in trial.looks]
     known = min(looks, key=lambda pair: pair[1]["retrain_gap"])
     names = ("ua", "ra", "ta", "mi", "gap")

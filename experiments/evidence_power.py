@@ -128,19 +128,9 @@ def calibrated(problem: Any) -> Any:
 
 def unstopped(problem: Any) -> Any:
     """To the end, whatever comes."""
-    from ltu_jax.methods import build_method
-    from ltu_jax.unlearning.loop import run_unlearning
+    from ltu_jax.unlearning.loop import run_problem
 
-    fraction = problem.config.data.remain_fraction
-    method = build_method(problem.config.method, problem.parts)
-    return run_unlearning(
-        method,
-        problem.original,
-        problem.splits,
-        problem.source,
-        remain_fraction=fraction,
-        split_seed=problem.config.seed,
-    )[0]
+    return run_problem(problem, eval_every=0)[0]
 
 
 def noisy(state: Any, scale: float, seed: int) -> Any:

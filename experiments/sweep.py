@@ -15,9 +15,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from grid import Cell, cells, load_sweep
-from sweeping.execute import write_whole
 from sweeping.pool import Pool, prepare
 from sweeping.program import Parser, folder, start
+
+from ltu_jax.files import write_whole
 
 
 def main(argv: list[str]) -> int:

@@ -22,11 +22,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from grid import Job, Sweep, cells, load_sweep
-from sweeping.execute import write_whole
 from sweeping.pool import Pool, prepare
 from sweeping.program import Parser, folder, start
 from sweeping.search import Search, Trial
 
+from ltu_jax.files import write_whole
 from ltu_jax.setting import ConfigError, allowed_names
 
 

@@ -18,12 +18,9 @@ from small import get_config
 
 from ltu_jax.config import resolve
 from ltu_jax.interop.sealing import damage, tree_sha256
-from ltu_jax.methods import build_method
 from ltu_jax.training.checkpoint import CheckpointError, load, open_checkpoints
-from ltu_jax.types import UnlearnState
-from ltu_jax.unlearning.loop import run_unlearning
+from ltu_jax.unlearning.loop import run_problem
 from ltu_jax.unlearning.problem import Problem, prepare
-from ltu_jax.unlearning.saving import Saving
 
 
 def truncated(path: Path) -> None:
@@ -53,7 +50,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as scratch:
         room = Path(scratch)
         problem = prepare(resolve(get_config()), cache=room / "cache")
-        whole = unlearn(problem, room / "run")
+        whole, _ = run_problem(problem, folder=room / "run")
         checkpoints = room / "run" / "checkpoints"
         before, newest = sorted(int(path.name) for path in checkpoints.iterdir() if path.name.isdigit())
         found = {"checkpoint": harmed(checkpoints, str(newest), lambda folder: goes_back(folder, newest, before))}
@@ -68,22 +65,10 @@ def main() -> int:
             print(f"{what:20}  {files:5}  {harms:5}  {seen:5}")
         arrays = [path for path in (checkpoints / str(newest)).rglob("d/*") if path.is_file()]
         flipped(max(arrays, key=lambda path: path.stat().st_size))
-        same = tree_sha256(unlearn(problem, room / "run").params) == tree_sha256(whole.params)
+        again, _ = run_problem(problem, folder=room / "run")
+        same = tree_sha256(again.params) == tree_sha256(whole.params)
         print(f"a run whose newest checkpoint was harmed ends with {'the same bits' if same else 'OTHER BITS'}")
         return 0 if same and all(harms == seen for _, harms, seen in found.values()) else 1
-
-
-def unlearn(problem: Problem, folder: Path) -> UnlearnState:
-    """A run, from its newest intact checkpoint if there is one."""
-    state, _ = run_unlearning(
-        build_method(problem.config.method, problem.parts),
-        problem.original,
-        problem.splits,
-        problem.source,
-        remain_fraction=problem.config.data.remain_fraction,
-        saving=Saving(folder, problem.config.save_every, problem.identity),
-    )
-    return state
 
 
 def harmed(folder: Path, part: str, is_seen: Callable[[Path], bool]) -> tuple[int, int, int]:

@@ -19,11 +19,9 @@ from pathlib import Path
 from small import get_config
 
 from ltu_jax.config import Config, resolve
-from ltu_jax.methods import build_method
-from ltu_jax.unlearning.loop import run_unlearning
+from ltu_jax.unlearning.loop import run_problem
 from ltu_jax.unlearning.problem import prepare
 from ltu_jax.unlearning.result import make_result, now
-from ltu_jax.unlearning.saving import Saving
 
 METHODS = ("ltu", "finetune", "neggrad_plus", "salun", "scrub", "ssd")
 EVERY = 30
@@ -66,15 +64,7 @@ def settings(number: int) -> Config:
 def one(config: Config, folder: Path) -> None:
     """A run as the command makes it, in a folder that goes afterwards; originals and attackers stay in the cache."""
     problem = prepare(config, cache=folder / "cache")
-    state, history = run_unlearning(
-        build_method(config.method, problem.parts),
-        problem.original,
-        problem.splits,
-        problem.source,
-        remain_fraction=config.data.remain_fraction,
-        eval_every=config.eval_every,
-        saving=Saving(folder / "run", config.save_every, problem.identity),
-    )
+    state, history = run_problem(problem, folder=folder / "run")
     make_result(problem, state, history, now())
     shutil.rmtree(folder / "run")
 

@@ -11,6 +11,8 @@ import time
 from pathlib import Path
 from typing import Any, TextIO
 
+from ltu_jax.files import write_whole
+
 SAVES_WITHIN_S = 12
 """A command that was told to stop ends within ten seconds; what does not is killed."""
 
@@ -77,10 +79,3 @@ def _locks(file: TextIO) -> bool:
     except BlockingIOError:
         return False
     return True
-
-
-def write_whole(path: Path, text: str) -> None:
-    """Writes a file so that a reader finds the old one or the new one, never half of it."""
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text(text)
-    partial.replace(path)

@@ -28,10 +28,10 @@ from ltu_jax.requests.measures import in_rows
 from ltu_jax.setting import ConfigError, digest
 from ltu_jax.training.predict import eval_forward, predict
 from ltu_jax.types import Progress, Rows, Splits, UnlearnState, Visible, silent
-from ltu_jax.unlearning.loop import run_unlearning
+from ltu_jax.unlearning.loop import run_problem
 from ltu_jax.unlearning.monitor import Judge
 from ltu_jax.unlearning.problem import Problem
-from ltu_jax.unlearning.saving import History, Saving
+from ltu_jax.unlearning.saving import History
 
 BEYOND = 10.0
 """Points of distance for each point lost beyond the tolerance: utility comes first."""
@@ -276,18 +276,13 @@ def _run(
     labels = problem.source.labels
     num_steps = method.num_steps(Visible(*(Rows(None, labels[rows]) for rows in (problem.splits.forget, known))))
     try:
-        state, history = run_unlearning(
+        state, history = run_problem(
+            problem,
             method,
-            problem.original,
-            problem.splits,
-            problem.source,
-            remain_fraction=config.data.remain_fraction,
-            split_seed=config.seeds.split or 0,
-            log_every=config.log_every,
+            folder=where,
+            identity=identity,
             eval_every=max(1, num_steps // config.calibration.evaluations),
-            saving=None if where is None else Saving(where, config.save_every, identity, config.save_seconds),
             judge=judge,
-            batch_size=config.evaluation.batch_size,
             progress=progress,
         )
         looks = [_look(row) for row in history.rows if "eval/distance" in row]

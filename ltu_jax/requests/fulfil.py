@@ -18,7 +18,6 @@ import numpy as np
 from ltu_jax.data.splits import remain_subset
 from ltu_jax.files import LOCK, locked, write_whole
 from ltu_jax.interop.weights import load_weights, save_weights
-from ltu_jax.methods import build_method
 from ltu_jax.models.build import ModelSpec
 from ltu_jax.reporting.notice import render_notice
 from ltu_jax.requests import ledger, removal, rows
@@ -31,11 +30,11 @@ from ltu_jax.setting import ConfigError, digest, to_dict
 from ltu_jax.training.checkpoint import save, tree_sha256
 from ltu_jax.types import ArrayTree, Progress, Source, UnlearnState, silent
 from ltu_jax.unlearning.evidence import changed_most
-from ltu_jax.unlearning.loop import run_unlearning
+from ltu_jax.unlearning.loop import run_problem
 from ltu_jax.unlearning.making import Maker
 from ltu_jax.unlearning.problem import Loaded, Problem, prepare
 from ltu_jax.unlearning.result import make_result, now
-from ltu_jax.unlearning.saving import History, Saving
+from ltu_jax.unlearning.saving import History
 
 
 def fulfil(
@@ -118,24 +117,10 @@ def _begin(request: Request, todo: Plan, folder: Path) -> Plan:
 
 
 def _forget(problem: Problem, work: Path, progress: Progress) -> tuple[Calibrated | None, UnlearnState, History]:
-    config = problem.config
-    if config.calibration.trials:
+    if problem.config.calibration.trials:
         calibrated = calibrate(problem, work / "calibration", progress)
         return calibrated, calibrated.state, calibrated.history
-    state, history = run_unlearning(
-        build_method(config.method, problem.parts),
-        problem.original,
-        problem.splits,
-        problem.source,
-        remain_fraction=config.data.remain_fraction,
-        split_seed=config.seeds.split or 0,
-        log_every=config.log_every,
-        eval_every=config.eval_every,
-        saving=Saving(work, config.save_every, problem.identity, config.save_seconds),
-        batch_size=config.evaluation.batch_size,
-        progress=progress,
-    )
-    return None, state, history
+    return None, *run_problem(problem, folder=work, progress=progress)
 
 
 def _leave(

@@ -7,6 +7,7 @@ A run is a function of the state it starts from, the splits and its arguments: s
 import contextlib
 import time
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
@@ -14,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ltu_jax.data.splits import remain_subset
+from ltu_jax.methods import build_method
 from ltu_jax.methods.base import Method
 from ltu_jax.training.dispatch import (
     compile_clock,
@@ -25,6 +27,7 @@ from ltu_jax.training.dispatch import (
 )
 from ltu_jax.types import Progress, Source, Splits, UnlearnState, Visible, silent
 from ltu_jax.unlearning.monitor import Judge, make_monitor
+from ltu_jax.unlearning.problem import Problem
 from ltu_jax.unlearning.saving import History, Run, Saving, recorder
 
 
@@ -95,6 +98,53 @@ def run_unlearning(
         progress=progress,
     )
     return one
+
+
+def run_problem(
+    problem: Problem,
+    method: Method | None = None,
+    *,
+    folder: Path | None = None,
+    identity: str | None = None,
+    eval_every: int | None = None,
+    judge: Judge | None = None,
+    progress: Progress = silent,
+) -> tuple[UnlearnState, History]:
+    """``run_unlearning`` on a problem, as its configuration says.
+
+    Args:
+      problem: what ``prepare`` gave.
+      method: what to run; None is the problem's own.
+      folder: where to save and resume; None keeps nothing.
+      identity: hash of what the run is a function of; None is the problem's.
+      eval_every: steps between two scorings; None is that of the configuration.
+      judge: see ``run_unlearning``, as for what follows.
+      progress: told about every finished step.
+
+    Returns:
+      ``(state, history)``.
+
+    Raises:
+      As ``run_unlearning``.
+    """
+    config = problem.config
+    saving = None
+    if folder is not None:
+        saving = Saving(folder, config.save_every, identity or problem.identity, config.save_seconds)
+    return run_unlearning(
+        method or build_method(config.method, problem.parts),
+        problem.original,
+        problem.splits,
+        problem.source,
+        remain_fraction=config.data.remain_fraction,
+        split_seed=config.seeds.split or 0,
+        log_every=config.log_every,
+        eval_every=config.eval_every if eval_every is None else eval_every,
+        saving=saving,
+        judge=judge,
+        batch_size=config.evaluation.batch_size,
+        progress=progress,
+    )
 
 
 def run_together(

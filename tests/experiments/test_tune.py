@@ -16,9 +16,9 @@ import pytest
 import toy
 import tune
 from grid import Row, Sweep, cells
-from sweeping.execute import write_whole
 from sweeping.pool import Pool
 
+from ltu_jax.files import write_whole
 from ltu_jax.setting import ConfigError
 from ltu_jax.training import supervised
 from ltu_jax.unlearning import loop

@@ -165,7 +165,7 @@ def search_leftovers(config: Config) -> int:
     from ltu_jax import processes
     from ltu_jax.data.sources import image_files, load_source
     from ltu_jax.data.splits import read_ids
-    from ltu_jax.requests.leftovers import report, search, sought
+    from ltu_jax.leftovers.search import report, search, sought
 
     ids = read_ids(flags.FLAGS.forget, "--forget")
     wanted = sought(load_source(config.data, processes.progress()), ids, image_files(config.data, ids))

@@ -21,7 +21,7 @@ LEVELS = [
     {"method_settings"},
     {"config"},
     {"core", "models", "interop", "data"},
-    {"training"},
+    {"training", "leftovers"},
     {"attackers"},
     {"methods", "evaluation"},
     {"unlearning"},

@@ -5,29 +5,25 @@ encoded as an image within another file. What is encrypted, cropped and resized,
 model is not found.
 """
 
-import base64
-import bz2
-import functools
-import gzip
 import hashlib
 import html
 import io
 import json
-import lzma
 import mmap
 import re
 import time
 import zipfile
-import zlib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
 import numpy as np
 
 from ltu_jax.data.records import MAX_PIXELS
-from ltu_jax.requests.patterns import ANCHOR, Pattern, Patterns
-from ltu_jax.requests.pictures import OTHERS, Album, small
+from ltu_jax.leftovers import unpacking
+from ltu_jax.leftovers.levels import as_u8, levels, picture_shape
+from ltu_jax.leftovers.patterns import ANCHOR, Pattern, Patterns
+from ltu_jax.leftovers.pictures import OTHERS, Album, small
 from ltu_jax.setting import ConfigError
 from ltu_jax.types import Source
 
@@ -45,17 +41,6 @@ SHORTEST = 3
 _STREAMED = 64 << 20  # bytes of a member of an archive that are held at once
 _EDGE = 1 << 20  # and that the next ones repeat
 _DEEPEST = 5
-_OPENERS: Mapping[bytes, Callable[[IO[bytes]], Any]] = {
-    b"\x1f\x8b": lambda file: gzip.GzipFile(fileobj=file),
-    b"BZh": bz2.BZ2File,
-    b"\xfd7zXZ\x00": lzma.LZMAFile,
-}
-_CLOSED = {b"Rar!": "RAR", b"7z\xbc\xaf\x27\x1c": "7z", b"PAR1": "Parquet, whose columns may be compressed"}
-_ZLIB = (b"\x78\x01", b"\x78\x5e", b"\x78\x9c", b"\x78\xda")
-_ZSTD = b"\x28\xb5\x2f\xfd"
-_IMAGES = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"GIF87a", b"GIF89a", b"RIFF")
-_IMAGES_AS_TEXT = (b"iVBORw0KGgo", b"/9j/", b"R0lGOD", b"UklGR")  # the same in base64
-_BASE64 = re.compile(rb"(?:[A-Za-z0-9+/=\s]|\\n)+")
 _SHORT = re.compile(rb"(?:(?<=[\"'\n])|\A)[^\"'\r\n]{3,7}(?=[\"'\r\n]|\Z)")
 
 
@@ -226,30 +211,28 @@ class _Search:
         """Looks at bytes, and at what is compressed or encoded within them: a ``mmap`` or ``bytes``."""
         data, known = np.frombuffer(raw, np.uint8), self._found.get(label, set())
         self._add(label, self._patterns.found_in(data, known))
-        for levels in _levels(data) if self._pixels else ():
-            self._add(label, {key for key in self._patterns.found_in(levels) if key[0] == PIXELS})
+        for as_levels in levels(data) if self._pixels else ():
+            self._add(label, {key for key in self._patterns.found_in(as_levels) if key[0] == PIXELS})
         if self._short:
             tokens = {match[0] for match in _SHORT.finditer(raw)}
             self._add(label, {(ID, self._short[text]) for text in tokens if text in self._short})
-        for at in _places(raw, _IMAGES) if self._album else ():
+        for at in unpacking.places(raw, unpacking.IMAGES) if self._album else ():
             self._picture(raw, at, label)
         if self._album and bytes(raw[:2]) in (b"BM", b"II", b"MM"):  # BMP and TIFF
             self._picture(raw, 0, label)
         if depth >= _DEEPEST:
             return
-        for start, end in _texts(raw):
-            text = re.sub(rb"\\n|\s", b"", raw[start:end]).partition(b"=")[0]
-            self._look(base64.b64decode(text[: len(text) // 4 * 4] + _padded(text)), label, depth + 1)
-        for at in _places(raw, (_ZSTD,)):
-            if end := _frame_end(raw, at):
-                self._stream(_unzstd(raw[at:end]), label, depth + 1)
+        for image in unpacking.base64_images(raw):
+            self._look(image, label, depth + 1)
+        for stream in unpacking.zstd_frames(raw):
+            self._stream(stream, label, depth + 1)
 
     def _picture(self, raw: Any, at: int, label: str) -> None:
         from PIL import Image
 
         with memoryview(raw) as view, view[at:] as rest:
             try:
-                with Image.open(io.BufferedReader(_Bytes(rest))) as picture:
+                with Image.open(io.BufferedReader(unpacking.BytesFile(rest))) as picture:
                     if picture.size[0] * picture.size[1] > MAX_PIXELS:
                         raise ValueError(f"an image of {picture.size[0]}x{picture.size[1]} pixels")
                     shown = small([picture])
@@ -272,13 +255,13 @@ class _Search:
                 for member in archive.infolist():
                     self._member(archive, member, f"{label}!{member.filename}", depth)
         elif head.startswith(b"\x93NUMPY"):
-            self._array(_npy(raw, file), label, depth)
-        elif head[:2] in _ZLIB:
-            self._stream(_Inflated(file), label, depth + 1)
-        for magic, opened in _OPENERS.items():
+            self._array(unpacking.npy(raw, file), label, depth)
+        elif head[:2] in unpacking.ZLIB:
+            self._stream(unpacking.Inflated(file), label, depth + 1)
+        for magic, opened in unpacking.OPENERS.items():
             if head.startswith(magic):
                 self._stream(opened(file), label, depth + 1)
-        for magic, what in _CLOSED.items():
+        for magic, what in unpacking.CLOSED.items():
             if head.startswith(magic):
                 self.unsearched.append(f"{label}: {what}")
 
@@ -300,7 +283,7 @@ class _Search:
             self._look(piece, label, depth)
             if is_first and len(block) < _STREAMED:
                 self._open(piece, io.BytesIO(piece), label, depth)
-            elif is_first and _is_packed(piece):
+            elif is_first and unpacking.is_packed(piece):
                 self.unsearched.append(f"{label}: packed twice and larger than {_STREAMED >> 20} MB")
             last, is_first = piece[-_EDGE:], False
 
@@ -308,9 +291,9 @@ class _Search:
         """Looks at an array as text, or as images of any size; as bytes it was looked at before."""
         if array.dtype.kind == "U":
             self._look("\n".join(array.ravel().tolist()).encode(), label, depth + 1)
-        elif self._album and (shape := _picture_shape(array)):
+        elif self._album and (shape := picture_shape(array)):
             for start in range(0, shape[0], 256):
-                pictures = _as_u8(array.reshape(shape)[start : start + 256])
+                pictures = as_u8(array.reshape(shape)[start : start + 256])
                 if pictures is not None:
                     self._show(small(pictures), label)
 
@@ -346,183 +329,6 @@ def _patterns(wanted: Sought, owner_of: Mapping[str, int]) -> Iterator[Pattern]:
 
 def _utf8(name: str) -> bytes:
     return name.encode("utf-8", "surrogateescape")
-
-
-def _places(raw: Any, magics: Sequence[bytes]) -> Iterator[int]:
-    """Where one of some byte strings begins."""
-    for magic in magics:
-        at = raw.find(magic)
-        while at >= 0:
-            if magic != b"RIFF" or raw[at + 8 : at + 12] == b"WEBP":
-                yield at
-            at = raw.find(magic, at + len(magic))
-
-
-def _texts(raw: Any) -> Iterator[tuple[int, int]]:
-    """Where images lie that are written as text."""
-    for head in _IMAGES_AS_TEXT:
-        at = raw.find(head)
-        while at >= 0:
-            match = _BASE64.match(raw, at)
-            end = match.end() if match else at + len(head)
-            yield at, end
-            at = raw.find(head, end)
-
-
-def _padded(text: bytes) -> bytes:
-    """The last characters of base64 with what they lack."""
-    rest = text[len(text) // 4 * 4 :]
-    return rest + b"=" * (4 - len(rest)) if len(rest) > 1 else b""
-
-
-@functools.cache
-def _tables() -> list[tuple[int, np.ndarray]]:
-    """Of floats in [0,1]: their bytes, and from ``_words`` of them to the level of 255; -1 for no level.
-
-    They are levels divided by 255, or multiplied by its inverse.
-    """
-    levels, tables = np.arange(256), []
-    for width, dtype in ((2, np.float16), (4, np.float32), (8, np.float64)):
-        table = np.full(1 << 16, -1, np.int16)
-        for values in (levels.astype(np.float32) / 255, levels * np.float32(1 / 255), levels / 255):
-            table[_words(np.frombuffer(values.astype(dtype).tobytes(), np.uint8), width)] = levels
-        tables.append((width, table))
-    return tables
-
-
-def _words(data: np.ndarray, width: int, step: int = 1) -> np.ndarray:
-    """Of each float, or of every ``step``-th, the 16 bits that tell levels apart."""
-    count = len(data) // width
-    high, low = (data[width - k : count * width : width * step].astype(np.uint16) for k in (1, 2))
-    words = high << 8 | low
-    return words if width < 8 else words << 4 | data[5 : count * width : width * step] >> 4
-
-
-def _levels(data: np.ndarray) -> Iterator[np.ndarray]:
-    """Stretches of bytes that may be images as float16, float32 or float64 in [0,1], as levels u8."""
-    size, sampled, run = 4 << 20, 16, 8
-    for width, table in _tables():
-        for start in range(0, len(data), size):
-            for shift in range(width):
-                piece = data[start + shift : start + size + 4096 * width]
-                samples = table[_words(piece, width, sampled)] > 0
-                if len(samples) and np.convolve(samples, np.ones(run, int)).max() >= run // 2:
-                    yield np.maximum(table[_words(piece, width)], 0).astype(np.uint8)
-
-
-def _frame_end(raw: Any, at: int) -> int | None:
-    """Where a zstd frame ends, by the lengths in it (RFC 8878); None where there is none, or not all of it."""
-    head = raw[at + 4 : at + 5]
-    if not head:
-        return None
-    is_single, has_sum = head[0] >> 5 & 1, head[0] >> 2 & 1
-    at += 5 + (1 - is_single) + (0, 1, 2, 4)[head[0] & 3] + (is_single, 2, 4, 8)[head[0] >> 6]
-    while True:
-        block = int.from_bytes(raw[at : at + 3], "little")
-        kind, size = block >> 1 & 3, block >> 3
-        at += 3 + (1 if kind == 1 else size)
-        if kind == 3 or at + 4 * has_sum > len(raw):
-            return None
-        if block & 1:
-            return at + 4 * has_sum
-
-
-def _unzstd(frame: bytes) -> Any:
-    import pyarrow as pa
-
-    stream = pa.CompressedInputStream(pa.BufferReader(frame), "zstd")
-    return _Quiet(stream)
-
-
-class _Quiet:
-    """A stream of what may be none: it ends where it cannot be read."""
-
-    def __init__(self, stream: Any) -> None:
-        self._stream = stream
-
-    def read(self, size: int) -> bytes:
-        try:
-            return self._stream.read(size)
-        except OSError:
-            return b""
-
-
-class _Inflated:
-    """What zlib compressed; as ``_Quiet``, for two bytes are no proof."""
-
-    def __init__(self, file: IO[bytes]) -> None:
-        self._file, self._state = file, zlib.decompressobj()
-
-    def read(self, size: int) -> bytes:
-        try:
-            rest = self._state.unconsumed_tail or self._file.read(1 << 20)
-            out = self._state.decompress(rest, size)
-            while not out and not self._state.eof and (rest := self._state.unconsumed_tail or self._file.read(1 << 20)):
-                out = self._state.decompress(rest, size)
-            return out
-        except zlib.error:
-            return b""
-
-
-class _Bytes(io.RawIOBase):
-    """A file of bytes that are not copied."""
-
-    def __init__(self, view: memoryview) -> None:
-        self._view, self._at = view, 0
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def seek(self, offset: int, whence: int = 0) -> int:
-        self._at = max(0, offset + (0, self._at, len(self._view))[whence])
-        return self._at
-
-    def tell(self) -> int:
-        return self._at
-
-    def readinto(self, buffer: Any) -> int:
-        some = self._view[self._at : self._at + len(buffer)]
-        buffer[: len(some)] = some
-        self._at += len(some)
-        return len(some)
-
-
-def _npy(raw: Any, file: IO[bytes]) -> np.ndarray:
-    """The array of a ``.npy`` file, copied only where it has to be."""
-    file.seek(0)
-    version = np.lib.format.read_magic(file)
-    read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-    shape, is_fortran, dtype = read(file)
-    if dtype.hasobject:
-        raise ValueError("an array of pickled objects")
-    array = np.frombuffer(raw, dtype, int(np.prod(shape)), file.tell())
-    return array.reshape(shape, order="F" if is_fortran else "C")
-
-
-def _picture_shape(array: np.ndarray) -> tuple[int, ...] | None:
-    """The shape [N,H,W,3] or [N,H,W] of an array that may be images; None for another."""
-    shape = array.shape[:-1] if array.ndim >= 4 and array.shape[-1] == 1 else array.shape
-    sides = shape[-3:-1] if len(shape) >= 3 and shape[-1] == 3 else shape[-2:]
-    if array.dtype.kind not in "uf" or len(sides) < 2 or not array.size or min(sides) < 4:
-        return None
-    pixels = (*sides, 3) if len(shape) >= 3 and shape[-1] == 3 else sides
-    return (array.size // int(np.prod(pixels)), *pixels)
-
-
-def _as_u8(images: np.ndarray) -> np.ndarray | None:
-    """Images as levels; None where they are none."""
-    if images.dtype == np.uint8:
-        return images
-    if images.dtype.kind != "f" or not 0 <= images.min() <= images.max() <= 1:
-        return None
-    return np.rint(images.astype(np.float32) * 255).astype(np.uint8)
-
-
-def _is_packed(piece: bytes) -> bool:
-    return piece.startswith((b"PK\x03\x04", *_OPENERS, b"\x93NUMPY"))
 
 
 def _may_be_listed(path: Path) -> bool:

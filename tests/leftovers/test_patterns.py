@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from ltu_jax.requests.patterns import LONGEST, STRETCH, Pattern, Patterns
+from ltu_jax.leftovers.patterns import LONGEST, STRETCH, Pattern, Patterns
 
 
 def noise(size, seed=0):
@@ -25,7 +25,7 @@ def test_what_bytes_find_finds_is_found_at_every_place():
 
 
 def test_across_the_pieces_that_are_looked_at_together(monkeypatch):
-    monkeypatch.setattr("ltu_jax.requests.patterns._PIECE", 64)
+    monkeypatch.setattr("ltu_jax.leftovers.patterns._PIECE", 64)
     text = noise(40, 1).tobytes()
     patterns = Patterns([Pattern(text, "whole", 0)])
     for place in range(130):

@@ -16,8 +16,8 @@ import orbax.checkpoint as ocp
 import pytest
 from PIL import Image
 
-from ltu_jax.requests import leftovers
-from ltu_jax.requests.leftovers import report, search, sought
+from ltu_jax.leftovers import search as searching
+from ltu_jax.leftovers.search import report, search, sought
 from ltu_jax.types import Source
 
 NUM, ASKED = 40, 6
@@ -219,8 +219,8 @@ def test_images_that_are_gone_from_the_data_are_searched_for_by_id(tmp_path, sou
 
 
 def test_what_lies_across_the_edge_of_what_is_read_at_once_is_found(tmp_path, source, wanted, monkeypatch):
-    monkeypatch.setattr(leftovers, "_STREAMED", 30_000)
-    monkeypatch.setattr(leftovers, "_EDGE", 9_000)
+    monkeypatch.setattr(searching, "_STREAMED", 30_000)
+    monkeypatch.setattr(searching, "_EDGE", 9_000)
     junk = np.random.default_rng(3).integers(0, 256, 29_000, np.uint8).tobytes()
     (tmp_path / "x.gz").write_bytes(gzip.compress(junk + source.images[0].tobytes() + encoded(source.images[1])))
     assert found(tmp_path, wanted)["x.gz"] == {"pixels": [0], "image file": [1], "picture": [1]}

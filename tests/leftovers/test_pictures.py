@@ -3,7 +3,7 @@
 import numpy as np
 from PIL import Image
 
-from ltu_jax.requests.pictures import NEAR, SIDE, Album, small
+from ltu_jax.leftovers.pictures import NEAR, SIDE, Album, small
 
 
 def blobs(count, seed=0, side=32):

@@ -1,6 +1,8 @@
 """The one trainer: its step against NumPy, its bookkeeping by models that record what they are shown."""
 
 import contextlib
+import itertools
+import types
 
 import chex
 import jax
@@ -158,22 +160,18 @@ class Killed(BaseException):
     pass
 
 
-def stops_after(steps):
-    """A progress that ends the work once so many steps were told, and notes each start."""
+def telling(told, until=None):
+    """A progress that notes what it is told, and ends the work once that comes to so many steps."""
 
     @contextlib.contextmanager
     def progress(label, total):
-        done = [0]
-        progress.starts.append(done)
-
         def advance(count):
-            done[0] += count
-            if steps is not None and done[0] >= steps:
+            told.append(count)
+            if until is not None and sum(told) >= until:
                 raise Killed
 
         yield advance
 
-    progress.starts = []
     return progress
 
 
@@ -206,31 +204,42 @@ SHORT = Training(epochs=10, batch_size=10, learning_rate=0.5)  # 20 steps
 
 
 @pytest.mark.parametrize("kind", TRAININGS)
-@pytest.mark.parametrize("every_s, begins_at", [(0.0, 8), (1e9, 8), (1e9, 20)])  # saved by the clock, or as it ends
-def test_a_training_that_was_stopped_goes_on_and_ends_bit_equal(kind, every_s, begins_at, tmp_path, monkeypatch):
+def test_a_training_that_was_stopped_goes_on_where_it_was_and_ends_bit_equal(kind, tmp_path, monkeypatch):
     monkeypatch.setattr(supervised, "steps_per_call", lambda seconds: 4)
-    keeping, whole = Keeping(tmp_path / "under_way", every_s), TRAININGS[kind]()
+    keeping, whole, told = Keeping(tmp_path / "under_way", 1e9), TRAININGS[kind](), []
     with pytest.raises(Killed):
-        TRAININGS[kind](keeping=keeping, progress=stops_after(begins_at))
-    again = stops_after(None)
-    resumed = TRAININGS[kind](keeping=keeping, progress=again)
-    chex.assert_trees_all_equal(*(jax.tree.map(plain, tree) for tree in (whole, resumed)))
-    assert again.starts == [[20]]
+        TRAININGS[kind](keeping=keeping, progress=telling([], until=8))
+    resumed = TRAININGS[kind](keeping=keeping, progress=telling(told))
+    assert told == [8, 4, 4, 4]
+    chex.assert_trees_all_equal(plain_tree(whole), plain_tree(resumed))
 
 
-def test_a_stopped_training_does_not_take_the_steps_again_that_were_saved(tmp_path, monkeypatch):
+@pytest.mark.parametrize("every_s, kept, told", [(0.0, {"12", "16"}, [16, 4]), (1e9, set(), [0, 4, 4, 4, 4, 4])])
+def test_a_training_is_saved_by_the_clock_for_kills_that_ask_nobody(every_s, kept, told, tmp_path, monkeypatch):
     monkeypatch.setattr(supervised, "steps_per_call", lambda seconds: 4)
+    keeping, again = Keeping(tmp_path / "under_way", every_s), []
+    whole = TRAININGS["alone"](keeping=keeping)
+    assert {path.name for path in keeping.folder.iterdir() if path.name.isdigit()} == kept
+    resumed = TRAININGS["alone"](keeping=keeping, progress=telling(again))
+    assert again == told
+    chex.assert_trees_all_equal(plain_tree(whole), plain_tree(resumed))
+
+
+def test_the_seconds_of_a_training_add_up_over_a_stop(tmp_path, monkeypatch):
+    monkeypatch.setattr(supervised, "steps_per_call", lambda seconds: 4)
+    clock = itertools.count()
+    monkeypatch.setattr(
+        supervised, "time", types.SimpleNamespace(perf_counter=lambda: next(clock), monotonic=lambda: 0)
+    )
+    args = linear, linear_params(), {}, separable(20), SHORT, jax.random.key(0)
     keeping = Keeping(tmp_path / "under_way", 1e9)
     with pytest.raises(Killed):
-        TRAININGS["alone"](keeping=keeping, progress=stops_after(8))
-    told = []
+        train(*args, keeping=keeping, progress=telling([], until=8))
+    assert train(*args, keeping=keeping).seconds == 2 + 3  # calls, each a second by that clock
 
-    @contextlib.contextmanager
-    def progress(label, total):
-        yield told.append
 
-    TRAININGS["alone"](keeping=keeping, progress=progress)
-    assert told == [8, 4, 4, 4]
+def plain_tree(tree):
+    return jax.tree.map(plain, tree)
 
 
 def plain(leaf):

@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 import time
+import types
 
 import pytest
 
@@ -120,13 +121,14 @@ def test_where_one_of_several_seeds_diverges_the_others_are_run_without_it(monke
 
     done = []
 
-    def run(jobs, cache, at_once):
+    def run(jobs, cache, at_once, progress):
         if any(job.workdir.name == "b" for job, _ in jobs):
             raise FloatingPointError("loss not finite")
         done.extend(job.workdir.name for job, _ in jobs)
 
     monkeypatch.setattr(unlearn, "_run", run)
+    monkeypatch.setattr(unlearn.flags, "FLAGS", types.SimpleNamespace(debug=False))
     jobs = [(unlearn.Job(None, pathlib.Path(name)), None) for name in "abc"]
-    assert not unlearn._attempt(jobs, pathlib.Path("cache"), 3)
+    assert not unlearn._attempt(jobs, pathlib.Path("cache"), 3, None)
     assert done == ["a", "c"] and "error: b: loss not finite" in capsys.readouterr().err
-    assert unlearn._attempt(jobs[:1], pathlib.Path("cache"), 3)
+    assert unlearn._attempt(jobs[:1], pathlib.Path("cache"), 3, None)

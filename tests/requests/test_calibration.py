@@ -90,7 +90,7 @@ def test_a_run_is_given_up_only_when_it_is_clearly_worse_than_it_was(problem):
 
 def test_a_search_that_was_stopped_goes_on_to_the_same_model(problem, calibrated, tmp_path, monkeypatch):
     calls = []
-    run = calibration.run_unlearning
+    run = calibration.run_problem
 
     def stops(*args, **kwargs):
         calls.append(kwargs)
@@ -98,7 +98,7 @@ def test_a_search_that_was_stopped_goes_on_to_the_same_model(problem, calibrated
             raise InterruptedError
         return run(*args, **kwargs)
 
-    monkeypatch.setattr(calibration, "run_unlearning", stops)
+    monkeypatch.setattr(calibration, "run_problem", stops)
     with pytest.raises(InterruptedError):
         calibrate(problem, tmp_path)
     again = calibrate(problem, tmp_path)
@@ -106,7 +106,7 @@ def test_a_search_that_was_stopped_goes_on_to_the_same_model(problem, calibrated
     jax.tree.map(np.testing.assert_array_equal, again.state.params, calibrated.state.params)
     # and once more: of the two only the best is read back, and takes no step
     steps = []
-    monkeypatch.setattr(calibration, "run_unlearning", lambda *a, **k: steps.append(run(*a, **k)) or steps[-1])
+    monkeypatch.setattr(calibration, "run_problem", lambda *a, **k: steps.append(run(*a, **k)) or steps[-1])
     third = calibrate(problem, tmp_path)
     assert third.trials == calibrated.trials and third.chosen == calibrated.chosen
     jax.tree.map(np.testing.assert_array_equal, third.state.params, calibrated.state.params)
@@ -116,7 +116,7 @@ def test_a_search_that_was_stopped_goes_on_to_the_same_model(problem, calibrated
 
 
 def test_a_trial_that_diverges_is_passed_over(problem, monkeypatch):
-    run = calibration.run_unlearning
+    run = calibration.run_problem
 
     def diverges(method, *args, **kwargs):
         diverges.count += 1
@@ -125,10 +125,10 @@ def test_a_trial_that_diverges_is_passed_over(problem, monkeypatch):
         return run(method, *args, **kwargs)
 
     diverges.count = 0
-    monkeypatch.setattr(calibration, "run_unlearning", diverges)
+    monkeypatch.setattr(calibration, "run_problem", diverges)
     found = calibrate(problem)
     assert found.chosen == 1 and found.trials[0].looks == []
-    monkeypatch.setattr(calibration, "run_unlearning", lambda *a, **k: (_ for _ in ()).throw(FloatingPointError("no")))
+    monkeypatch.setattr(calibration, "run_problem", lambda *a, **k: (_ for _ in ()).throw(FloatingPointError("no")))
     with pytest.raises(FloatingPointError, match="all 2 trials diverged"):
         calibrate(problem)
 

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from ltu_jax.training import cache
-from ltu_jax.training.cache import cached, cached_numbers
+from ltu_jax.training.cache import cached, cached_numbers, under_way
 from ltu_jax.training.checkpoint import CheckpointError
 
 pytestmark = pytest.mark.smoke
@@ -93,3 +93,27 @@ def test_damaged_numbers_are_named_and_not_believed(tmp_path, damage):
     entry.write_text(damage or entry.read_text().replace("33.5", "34.5"))
     with pytest.raises(CheckpointError, match=f"{entry.name}.* delete it to make it anew"):
         cached_numbers(tmp_path, "scores", KEY, lambda: pytest.fail("made again"))
+
+
+@pytest.mark.parametrize("ask", [cached, cached_numbers])
+def test_while_an_entry_is_made_others_that_want_it_are_kept_waiting(tmp_path, ask):
+    import fcntl
+
+    def make():
+        [lock] = tmp_path.glob("original-*.lock")
+        with lock.open() as file, pytest.raises(BlockingIOError):
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return {"x": jnp.zeros(2)} if ask is cached else {"x": 0}
+
+    ask(tmp_path, "original", KEY, make)
+    assert not list(tmp_path.glob("*.lock"))
+
+
+def test_what_was_under_way_goes_when_the_entry_is_there(tmp_path):
+    folder, make = under_way(tmp_path, "original", KEY), Maker()
+    assert under_way(None, "original", KEY) is None
+    for _ in range(2):  # made, and found where a kill came between
+        folder.mkdir()
+        cached(tmp_path, "original", KEY, make)
+        assert not folder.exists()
+    assert make.calls == 1

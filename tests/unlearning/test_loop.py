@@ -1,5 +1,7 @@
 """The loop: a function of its arguments, exact in resuming, blind to what it must not see."""
 
+import contextlib
+
 import chex
 import jax
 import jax.numpy as jnp
@@ -10,6 +12,7 @@ import pytest
 from ltu_jax.methods.base import Method
 from ltu_jax.training.optimizers import SGD
 from ltu_jax.types import Splits, make_state
+from ltu_jax.unlearning import loop
 from ltu_jax.unlearning.loop import Start, run_together, run_unlearning
 from ltu_jax.unlearning.saving import Saving, WrongRunError, read_metrics
 
@@ -91,6 +94,57 @@ def test_a_run_that_died_loses_nothing_that_was_saved(tmp_path):
     resumed, history = run_unlearning(noisy_ascent(), original(), SPLITS, SOURCE, saving=saving(tmp_path))
     chex.assert_trees_all_equal(whole.params, resumed.params)
     assert history.rows == wanted.rows == read_metrics(tmp_path / "metrics.jsonl")
+
+
+def stops_at(step):
+    """A progress that ends the work once so many steps were told."""
+
+    @contextlib.contextmanager
+    def progress(label, total):
+        done = []
+
+        def advance(count):
+            done.append(count)
+            if sum(done) >= step:
+                raise Killed
+
+        yield advance
+
+    return progress
+
+
+def test_whoever_looks_on_may_stop_a_run_and_nothing_is_lost(tmp_path, monkeypatch):
+    monkeypatch.setattr(loop, "steps_per_call", lambda seconds: 1)
+    whole, _ = run_unlearning(noisy_ascent(), original(), SPLITS, SOURCE)
+    seldom = saving(tmp_path, every=100)
+    with pytest.raises(Killed):
+        run_unlearning(noisy_ascent(), original(), SPLITS, SOURCE, saving=seldom, progress=stops_at(3))
+    assert [p.name for p in (tmp_path / "checkpoints").iterdir() if p.name.isdigit()] == ["3"]
+    resumed, history = run_unlearning(noisy_ascent(), original(), SPLITS, SOURCE, saving=seldom)
+    chex.assert_trees_all_equal(whole.params, resumed.params)
+    assert [row["step"] for row in history.rows] == list(range(1, 8))
+
+
+@pytest.mark.parametrize("every_s, kept", [(0.0, ["6", "7"]), (1e9, ["7"])])
+def test_a_run_is_saved_by_the_clock_too(tmp_path, monkeypatch, every_s, kept):
+    monkeypatch.setattr(loop, "steps_per_call", lambda seconds: 1)
+    run_unlearning(noisy_ascent(), original(), SPLITS, SOURCE, saving=Saving(tmp_path, 100, "a", every_s))
+    assert sorted(p.name for p in (tmp_path / "checkpoints").iterdir() if p.name.isdigit()) == kept
+
+
+def test_parameters_that_are_not_finite_are_found_before_they_are_saved(tmp_path, monkeypatch):
+    monkeypatch.setattr(loop, "steps_per_call", lambda seconds: 1)
+    method = noisy_ascent()
+
+    def step(state, context, draw):
+        after, metrics = method.step(state, context, draw)
+        broken = jax.tree.map(lambda p: jnp.where(state.step == 4, jnp.nan, p), after.params)
+        return after.replace(params=broken), metrics  # which are finite
+
+    with pytest.raises(
+        FloatingPointError, match=r"parameters not finite in steps 5\.\.5; the last checkpoint is of step 4"
+    ):
+        run_unlearning(method._replace(step=step), original(), SPLITS, SOURCE, saving=Saving(tmp_path, 1, "a"))
 
 
 def test_another_run_in_the_same_folder_is_refused(tmp_path):

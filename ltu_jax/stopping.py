@@ -12,10 +12,10 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
 
-import numpy as np
-
-from ltu_jax.types import Progress
+if TYPE_CHECKING:  # types imports JAX, and --help does not wait for that
+    from ltu_jax.types import Progress
 
 GRACE_S = 8.0
 """How long a step and a save may take; systems that send SIGTERM send SIGKILL ten seconds later, or thirty."""
@@ -36,7 +36,7 @@ class Stop:
         self._number: int | None = None
         self._working = 0  # how many pieces of work would be saved
 
-    def watched(self, progress: Progress) -> Progress:
+    def watched(self, progress: "Progress") -> "Progress":
         """A ``Progress`` that raises ``StoppedError`` at the next step, in all processes at the same one."""
 
         @contextlib.contextmanager
@@ -105,6 +105,7 @@ def _largest(number: int) -> int:
 
     if jax.process_count() == 1:
         return number
+    import numpy as np
     from jax.experimental import multihost_utils
 
     return int(np.max(multihost_utils.process_allgather(np.int32(number))))

@@ -3,6 +3,7 @@
 import dataclasses
 import pathlib
 import re
+import tomllib
 
 import jax
 import numpy as np
@@ -34,6 +35,7 @@ def test_the_method_of_ones_own_is_about_thirty_lines_and_runs(tmp_path, monkeyp
     assert np.abs(np.asarray(state.params["w1"]) - np.asarray(found.original.params["w1"])).max() > 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("which", [0, 1, 2], ids=["linen", "nnx", "plain"])
 def test_models_of_ones_own_are_unlearned_and_their_weights_come_back(tmp_path, monkeypatch, which):
     code = re.findall(r"```python\n(.*?)```", (DOCS / "own_model.md").read_text(), re.S)[which]
@@ -68,3 +70,13 @@ def test_every_method_has_its_line_and_its_paragraph():
         assert text.count(f"`{name}`") >= 2, name
     for name in set(config.METHOD_CONFIGS) - set(METHODS):
         assert f"`{name}`" in text, name
+
+
+def test_every_dependency_stands_in_the_list_of_licences():
+    project = tomllib.loads((DOCS.parent / "pyproject.toml").read_text())["project"]
+    wanted = project["dependencies"] + [
+        name for group in ("experiments", "test") for name in project["optional-dependencies"][group]
+    ]
+    names = {re.match(r"[\w.-]+", one)[0] for one in wanted} - {"ltu-jax"}
+    listed = (DOCS / "promises.md").read_text().split("Licences of what is installed")[1].split("What these need")[0]
+    assert names <= set(re.findall(r"[a-z][\w.-]+", listed))

@@ -107,6 +107,17 @@ def test_the_same_command_again_says_that_it_is_done(folder, whole):
     assert (folder / "whole" / "result.json").stat().st_mtime_ns == before
 
 
+@pytest.mark.parametrize("harm", ["", "[1]"])
+def test_a_result_that_was_damaged_is_named_and_left_as_it_is(folder, whole, harm):
+    shutil.copytree(folder / "whole", folder / "damaged", dirs_exist_ok=True)
+    (folder / "damaged" / "result.json").write_text(harm, "latin-1")
+    code, out, err = run(folder, "--workdir", "damaged", "--cache", "whole/cache", *LONG)
+    assert code == 2 and out == "" and len(err.splitlines()) == 2  # the first tells of reading
+    assert "error: --workdir: 'damaged' holds a damaged result.json; allowed: a new folder" in err
+    assert (folder / "damaged" / "result.json").read_text("latin-1") == harm
+
+
+@pytest.mark.slow
 def test_a_second_start_compiles_nothing_wherever_the_programs_were_moved(folder, whole):
     programs = folder / "moved" / "compiled"
     shutil.copytree(folder / "cache" / "compiled", programs)
@@ -117,6 +128,7 @@ def test_a_second_start_compiles_nothing_wherever_the_programs_were_moved(folder
     assert result_of(folder, "second") == result_of(folder, "whole")
 
 
+@pytest.mark.slow
 def test_given_weights_are_what_is_unlearned_and_come_back_in_their_form(folder, whole):
     import flax.serialization
     import jax
@@ -165,6 +177,7 @@ def test_another_run_in_the_same_folder_is_refused(folder, whole):
     assert code == 2 and "config.method.learning_rate was 0.01, is 0.5" in err and len(err.splitlines()) == 1
 
 
+@pytest.mark.slow
 def test_the_same_command_with_other_ids_is_no_longer_done(folder):
     ids = folder / "ids.txt"
     request = ["--config.data.forget_kind=ids", "--config.data.forget_ids=ids.txt", "--config.method.epochs=1"]
@@ -187,6 +200,7 @@ def trained_ids():
     return list(source.ids[splits.train])
 
 
+@pytest.mark.slow
 def test_prepare_makes_what_every_run_of_the_problem_needs_and_nothing_else(folder):
     code, out, err = run(folder, "--prepare", "--cache", "prepared", "--config.seed=5", "--workdir", "never")
     assert code == 0 and "prepared" in out and "original" in err and "shadow 2/2" in err, err
@@ -197,6 +211,7 @@ def test_prepare_makes_what_every_run_of_the_problem_needs_and_nothing_else(fold
     assert code == 0 and "original" not in err and "retrain" not in err and "shadow" not in err
 
 
+@pytest.mark.slow
 def test_another_setting_reuses_original_retrain_and_attackers(folder, whole):
     code, _, err = run(folder, "--workdir", "other", "--config.method.epochs=1")
     assert code == 0, err
@@ -219,6 +234,7 @@ def killed_when(process, number, is_time):
     return process.returncode, err
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
 def test_a_run_killed_in_the_middle_goes_on_to_the_same_result(folder, whole, number):
     workdir = f"killed-{number}"
@@ -243,6 +259,7 @@ def test_a_run_killed_in_the_middle_goes_on_to_the_same_result(folder, whole, nu
     assert metrics.read_text() == (folder / "whole" / "metrics.jsonl").read_text()
 
 
+@pytest.mark.slow
 def test_a_second_process_is_refused_while_a_first_one_runs(folder, whole):
     first = start(folder, "--workdir", "busy", *LONG)
     while not (folder / "busy" / "lock").exists():
@@ -254,6 +271,7 @@ def test_a_second_process_is_refused_while_a_first_one_runs(folder, whole):
     assert first.returncode == 0 and not (folder / "busy" / "lock").exists(), err
 
 
+@pytest.mark.slow
 def test_a_training_that_is_stopped_goes_on_where_it_was(folder, whole):
     words = ["--workdir", "trained", "--cache", "c3", "--config.training.epochs=100", "--config.method.epochs=1"]
     words += ["--config.eval_every=5", "--config.save_seconds=0"]
@@ -267,6 +285,7 @@ def test_a_training_that_is_stopped_goes_on_where_it_was(folder, whole):
     assert code == 0 and result_of(folder, "trained") == result_of(folder, "undisturbed"), err
 
 
+@pytest.mark.slow
 def test_a_damaged_checkpoint_is_named_and_the_run_goes_on_from_the_one_before(folder, whole):
     shutil.copytree(folder / "whole", folder / "harmed")
     (folder / "harmed" / "result.json").unlink()
@@ -279,6 +298,7 @@ def test_a_damaged_checkpoint_is_named_and_the_run_goes_on_from_the_one_before(f
     assert result_of(folder, "harmed") == result_of(folder, "whole") and before.name == "45"
 
 
+@pytest.mark.slow
 def test_a_disk_without_room_is_refused_before_anything_is_trained(folder, whole):
     (folder / "sitecustomize.py").write_text(
         "import shutil, types\nshutil.disk_usage = lambda path: types.SimpleNamespace(free=1000)\n"
@@ -296,6 +316,7 @@ def test_a_disk_without_room_is_refused_before_anything_is_trained(folder, whole
     assert code == 0 and result_of(folder, "full") == result_of(folder, "whole"), err
 
 
+@pytest.mark.slow
 def test_retrain_is_a_method_of_the_same_command(folder, whole):
     process = subprocess.run(
         [sys.executable, "-m", "ltu_jax.unlearn", "--config", "small.py:retrain", "--workdir", "retrain"],
@@ -310,6 +331,7 @@ def test_retrain_is_a_method_of_the_same_command(folder, whole):
     assert found["method"] == "retrain" and found["attackers"] == [] and "shadow" not in process.stderr
 
 
+@pytest.mark.slow
 def test_the_default_workdir_names_data_set_method_and_seed(folder, whole):
     code, out, err = run(folder, "--cache", "cache", "--config.method.epochs=1", "--config.seed=0")
     assert code == 0, err
@@ -324,6 +346,7 @@ def test_a_run_that_diverges_says_so_in_one_line_with_status_1(folder, whole):
     assert not (folder / "diverged" / "result.json").exists()
 
 
+@pytest.mark.slow
 def test_seeds_run_together_are_the_seeds_run_alone(folder):
     code, out, err = run(folder, "--workdir", "seeds", "--cache", "c2", "--config.num_seeds=2", "--config.at_once=2")
     assert code == 0, err
@@ -342,6 +365,7 @@ def test_seeds_run_together_are_the_seeds_run_alone(folder):
     assert code == 0 and result_of(folder, "seeds/seed-1")["scores"] == found["scores"], err
 
 
+@pytest.mark.slow
 def test_seeds_whose_requests_differ_in_size_run_one_after_another(folder):
     words = ["--config.data.forget_kind=class", "--config.num_seeds=2", "--config.at_once=2", "--config.eval_every=0"]
     code, _, err = run(folder, "--config", "small.py:finetune", "--workdir", "classes", "--cache", "c2", *words)
@@ -349,6 +373,7 @@ def test_seeds_whose_requests_differ_in_size_run_one_after_another(folder):
     assert code == 0 and len(counts) == 2, err
 
 
+@pytest.mark.slow
 def test_images_on_the_host_and_mapped_from_a_file_change_nothing(folder, whole):
     words = ["--config.data.stream=host", "--config.data.memory_map=pixels", *LONG]
     code, _, err = run(folder, "--workdir", "streamed", *words)

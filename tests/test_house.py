@@ -1,6 +1,7 @@
 """The house holds: imports point down, the evaluation is out of the methods' reach, public means documented."""
 
 import ast
+import functools
 import inspect
 import pathlib
 import re
@@ -48,7 +49,12 @@ def imported(path):
             yield from (f"{node.module}.{alias.name}" for alias in node.names)
 
 
+@functools.cache
 def arrows():
+    return list(_arrows())
+
+
+def _arrows():
     for path in FILES:
         if path.name == "__init__.py" and path.parent == ROOT:
             continue

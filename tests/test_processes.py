@@ -5,13 +5,16 @@ import signal
 import socket
 import time
 
+import chex
 import pytest
 from test_end_to_end import CONFIG, LONG, run, start
 
 from ltu_jax import processes
 from ltu_jax.setting import ConfigError
+from ltu_jax.training.checkpoint import load
 
-TWO = ["--config.training.batch_size=20", "--config.data.stream=host", *LONG]
+SAVED = ["--config.training.epochs=100", "--config.save_seconds=1"]
+TWO = ["--config.training.batch_size=20", "--config.data.stream=host", *SAVED, *LONG]
 
 
 @pytest.fixture(scope="module")
@@ -29,13 +32,20 @@ def together(folder, *words):
     return [start(folder, where, "--num_processes=2", f"--process_id={i}", *words) for i in range(2)]
 
 
-def test_two_processes_make_one_result_and_one_is_silent(folder):
-    code, _, err = run(folder, "--workdir", "alone", "--cache", "c1", *TWO)
-    assert code == 0, err
+@pytest.fixture(scope="module")
+def undisturbed(folder):
+    """What each of two processes said that ran to their end into the folder "both"."""
     both = together(folder, "--workdir", "both", "--cache", "c2", *TWO)
     said = [process.communicate(timeout=300) for process in both]
     assert [process.returncode for process in both] == [0, 0], said
-    assert "UA" in said[0][0] and "UA" not in said[1][0] and "unlearning" not in said[1][1]
+    return said
+
+
+@pytest.mark.slow
+def test_two_processes_make_one_result_and_one_is_silent(folder, undisturbed):
+    code, _, err = run(folder, "--workdir", "alone", "--cache", "c1", *TWO)
+    assert code == 0, err
+    assert "UA" in undisturbed[0][0] and "UA" not in undisturbed[1][0] and "unlearning" not in undisturbed[1][1]
     found, wanted = (json.loads((folder / name / "result.json").read_text()) for name in ("both", "alone"))
     for scores in ("scores", "original", "retrain"):
         for measure in ("ua", "ra", "ta", "mi"):
@@ -43,27 +53,43 @@ def test_two_processes_make_one_result_and_one_is_silent(folder):
     assert found["provenance"]["device"].startswith("2 x") and found["steps"] == wanted["steps"]
 
 
-def test_when_a_process_is_killed_the_other_says_so_and_the_run_goes_on_from_its_checkpoint(folder):
-    words = ["--workdir", "killed", "--cache", "c2", *TWO]
-    both = together(folder, *words)
-    metrics, deadline = folder / "killed" / "metrics.jsonl", time.time() + 200
-    while time.time() < deadline and not (metrics.exists() and len(metrics.read_text().splitlines()) >= 10):
-        assert both[0].poll() is None, both[0].communicate()
-        time.sleep(0.01)
-    both[1].send_signal(signal.SIGKILL)
-    both[1].communicate()
-    _, err = both[0].communicate(timeout=60)  # else a failure: it is to stop within a minute
-    assert both[0].returncode == 1
-    assert "error: process 0 of 2 lost another one" in err and "Traceback" not in err
-    assert not (folder / "killed" / "result.json").exists(), "it was done before one could be killed"
-    first, *others = map(json.loads, metrics.read_text().splitlines())
+def in_training(folder):
+    return any(path.name.isdigit() for path in folder.glob("c3/original-*.under_way/*"))
+
+
+def in_unlearning(folder):
+    metrics = folder / "killed" / "metrics.jsonl"
+    return metrics.exists() and len(metrics.read_text().splitlines()) >= 10
+
+
+def rows_of(folder):
+    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+
+
+@pytest.mark.slow
+def test_when_a_process_is_killed_the_other_says_so_and_both_go_on_to_the_same_bits(folder, undisturbed):
+    words = ["--workdir", "killed", "--cache", "c3", *TWO]
+    for begun in (in_training, in_unlearning):
+        both, deadline = together(folder, *words), time.time() + 200
+        while time.time() < deadline and not begun(folder):
+            assert both[0].poll() is None, both[0].communicate()
+            time.sleep(0.01)
+        both[1].send_signal(signal.SIGKILL)
+        both[1].communicate()
+        _, err = both[0].communicate(timeout=60)  # else a failure: it is to stop within a minute
+        assert both[0].returncode == 1
+        assert "error: process 0 of 2 lost another one" in err and "Traceback" not in err
+        assert begun(folder) and not (folder / "killed" / "result.json").exists(), "it was done before it was killed"
+    first, *others = rows_of(folder / "killed")
     marked = [{**first, "marked": 1.0}, *others]  # a run that began anew would not have it
-    metrics.write_text("".join(json.dumps(row) + "\n" for row in marked))
+    (folder / "killed" / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in marked))
     both = together(folder, *words)
     said = [process.communicate(timeout=300) for process in both]
     assert [process.returncode for process in both] == [0, 0], said
-    rows = [json.loads(line) for line in metrics.read_text().splitlines()]
-    assert [row["step"] for row in rows] == list(range(1, 51)) and "marked" in rows[0]
+    first, *others = rows_of(folder / "killed")
+    assert first.pop("marked") and [first, *others] == rows_of(folder / "both")
+    killed, wanted = (load(folder / name / "model") for name in ("killed", "both"))
+    chex.assert_trees_all_equal(killed, wanted)
 
 
 @pytest.mark.smoke

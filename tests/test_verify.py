@@ -48,6 +48,9 @@ def folder(tmp_path_factory):
     return folder
 
 
+CODE = ("--code", "mlp:build")
+
+
 def run(folder, command, *words):
     env = {**os.environ, "PYTHONPATH": str(HERE)}
     line = [sys.executable, "-m", f"ltu_jax.{command}", *words]
@@ -56,14 +59,22 @@ def run(folder, command, *words):
 
 def test_a_request_is_verified_with_hashes_alone_and_with_its_evidence(folder):
     receipt = "out/request-1/receipt.json"
-    done = run(folder, "verify", receipt, "--model", "out", "--forget", "ids.txt")
+    done = run(folder, "verify", receipt, "--model", "out", "--forget", "ids.txt", *CODE)
     assert (done.returncode, done.stdout) == (0, "verified: hashes and evidence of request 1, 20 rows\n"), done.stderr
     done = run(folder, "verify", receipt, "--hashes")
     assert (done.returncode, done.stdout) == (0, "verified: hashes of request 1, 20 rows\n"), done.stderr
 
 
+@pytest.mark.parametrize("code", [(), ("--code", "mlp:other")])
+def test_code_that_a_receipt_names_is_not_run_unless_it_is_named_here_too(folder, code):
+    done = run(folder, "verify", "out/request-1/receipt.json", *code)
+    said = "checking evidence runs the model's code, 'mlp:build'; allowed: the same name, if you trust that code"
+    assert done.returncode == 2 and said in done.stderr and len(done.stderr.splitlines()) == 1
+    assert done.stdout == ""
+
+
 def test_the_claim_is_told_with_its_status(folder):
-    done = run(folder, "verify", "out/request-1/receipt.json", "--evidence")
+    done = run(folder, "verify", "out/request-1/receipt.json", "--evidence", *CODE)
     lines = done.stdout.splitlines()
     if done.returncode == 0:
         assert lines[:-1] == ["verified: hashes, evidence and claim of request 1, 20 rows"]
@@ -77,16 +88,17 @@ def test_what_differs_is_said_with_status_1(folder):
     config = folder / "out" / "request-1" / "config.json"
     whole = config.read_text()
     config.write_text(whole.replace('"seed": 0', '"seed": 1', 1))
-    done = run(folder, "verify", "out/request-1/receipt.json")
+    done = run(folder, "verify", "out/request-1/receipt.json", *CODE)
     config.write_text(whole)
     assert done.returncode == 1
     assert done.stdout == "config.json: it was altered\nNOT verified: 1 finding\n"
 
 
+@pytest.mark.slow
 def test_without_the_original_the_figures_before_are_passed_over_and_the_claim_is_not_tested(folder):
-    done = run(folder, "verify", "out/request-1/receipt.json", "--cache", "nowhere")
+    done = run(folder, "verify", "out/request-1/receipt.json", "--cache", "nowhere", *CODE)
     assert done.returncode == 0 and "the model before is not there" in done.stderr
-    done = run(folder, "verify", "out/request-1/receipt.json", "--cache", "nowhere", "--evidence")
+    done = run(folder, "verify", "out/request-1/receipt.json", "--cache", "nowhere", "--evidence", *CODE)
     assert done.returncode == 1 and "claim: it cannot be tested without the model before" in done.stdout
 
 
@@ -97,6 +109,7 @@ def test_the_same_request_again_says_when_it_was_done(folder):
     assert not (folder / "out" / "request-2").exists()
 
 
+@pytest.mark.slow
 def test_a_receipt_is_checked_where_the_files_lie_now(tmp_path, monkeypatch, capsys):
     """Made in one place with paths from there, checked in another; and the old weights, then the images, are gone."""
     import flax.serialization
@@ -135,8 +148,8 @@ def test_a_receipt_is_checked_where_the_files_lie_now(tmp_path, monkeypatch, cap
     monkeypatch.chdir(tmp_path)
     receipt = "other/out/request-1/receipt.json"
     with pytest.raises(ConfigError, match="config.data.data_dir: 'data'"):
-        verify.main([receipt])
-    here = [receipt, "--data_dir", "other/data"]
+        verify.main([receipt, *CODE])
+    here = [receipt, "--data_dir", "other/data", *CODE]
     assert verify.main([*here, "--weights", "other/mine.msgpack"]) == 0
     assert verify.main(here) == 0
     told = capsys.readouterr()
@@ -157,6 +170,7 @@ def test_a_receipt_is_checked_where_the_files_lie_now(tmp_path, monkeypatch, cap
     assert verify.main([receipt, "--hashes"]) == 0
 
 
+@pytest.mark.slow
 def test_a_request_leaves_nothing_and_what_is_planted_is_found(folder, tmp_path):
     """The whole command, without --keep_original; thumbnails that were asked for are found, as is a planted list."""
     (tmp_path / "mine.py").write_text(CONFIG.replace("trials=2, evaluations=3", "trials=0"))
@@ -201,6 +215,7 @@ def test_what_cannot_be_searched_for_is_one_line(folder, words, said):
     assert done.stderr.startswith(said) and len(done.stderr.splitlines()) == 1
 
 
+@pytest.mark.slow
 def test_after_the_next_request_the_rest_is_verified(folder, tmp_path):
     """The model of a request goes with the next one: that is said, and is no finding."""
     import shutil
@@ -220,11 +235,11 @@ def test_after_the_next_request_the_rest_is_verified(folder, tmp_path):
     assert done.returncode == 0, done.stderr
     assert not (home / "request-1" / "model").exists() and not list((tmp_path / "cache").glob("original-*"))
     said = "the model was removed when a later request was done, as it should be: the rest is checked\n"
-    done = run(tmp_path, "verify", "out/request-1/receipt.json")
+    done = run(tmp_path, "verify", "out/request-1/receipt.json", *CODE)
     assert (done.returncode, done.stdout) == (0, said + "verified: hashes of request 1, 20 rows\n"), done.stderr
-    done = run(tmp_path, "verify", "out/request-1/receipt.json", "--evidence")
+    done = run(tmp_path, "verify", "out/request-1/receipt.json", "--evidence", *CODE)
     assert done.returncode == 1 and "claim: it cannot be tested: its model was removed when a later" in done.stdout
-    done = run(tmp_path, "verify", "out/request-2/receipt.json", "--evidence")
+    done = run(tmp_path, "verify", "out/request-2/receipt.json", "--evidence", *CODE)
     assert done.returncode == 1 and "without the model before: " in done.stdout and "--keep_original" in done.stdout
     shutil.rmtree(home / "request-2" / "model")  # of the last request it is missing
     done = run(tmp_path, "verify", "out/request-2/receipt.json", "--hashes")

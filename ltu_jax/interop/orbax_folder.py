@@ -7,7 +7,6 @@ single arrays would leave the old ones in the files, which Orbax only ever appen
 """
 
 import json
-import math
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,8 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ltu_jax.interop.sealing import SEAL, seal, tree_sha256
-from ltu_jax.outside import memory
+from ltu_jax.interop.sealing import SEAL, check_fits, seal, tree_sha256
 from ltu_jax.setting import ConfigError
 from ltu_jax.types import ArrayTree
 
@@ -95,8 +93,7 @@ def _opened(path: Path, field: str) -> Opened:
         ocp = _orbax()
         handler = ocp.PyTreeCheckpointHandler(use_ocdbt=described["use_ocdbt"], use_zarr3=described["use_zarr3"])
         saved = handler.metadata(room.absolute()).tree
-        if (claimed := sum(map(_claimed_bytes, jax.tree.leaves(saved)))) > memory():  # missing chunks are made up
-            raise ValueError(f"its arrays are said to have {claimed} bytes")
+        check_fits(saved)
         wanted = jax.tree.map(_restored_as, saved)
         tree = handler.restore(room.absolute(), args=ocp.args.PyTreeRestore(restore_args=wanted))
         checksum = (_about(path).get("custom_metadata") or {}).get("tree_sha256")
@@ -145,11 +142,6 @@ def _is_json(file: Path) -> bool:
 def _about(path: Path) -> dict[str, Any]:
     """What Orbax keeps of a folder as a whole, ``custom_metadata`` among it."""
     return json.loads((path / _ABOUT).read_text()) if (path / _ABOUT).is_file() else {}
-
-
-def _claimed_bytes(described: Any) -> int:
-    shape, dtype = getattr(described, "shape", None), getattr(described, "dtype", None)
-    return 0 if shape is None or dtype is None else math.prod(shape) * jnp.dtype(dtype).itemsize
 
 
 def _restored_as(described: Any) -> Any:

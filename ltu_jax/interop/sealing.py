@@ -2,15 +2,17 @@
 
 import hashlib
 import json
+import math
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from ltu_jax.files import write_whole
-from ltu_jax.outside import read_json
+from ltu_jax.outside import memory, read_json
 from ltu_jax.setting import digest
 from ltu_jax.types import ArrayTree
 
@@ -28,6 +30,21 @@ def tree_sha256(tree: ArrayTree) -> str:
         hashed.update(f"{jax.tree_util.keystr(path)}{leaf.dtype}{leaf.shape}".encode())
         hashed.update(np.ascontiguousarray(leaf).tobytes())
     return hashed.hexdigest()
+
+
+def check_fits(described: Any) -> None:
+    """Refuses a tree that is said to be larger than the memory of this machine: Orbax makes up what is missing.
+
+    Args:
+      described: pytree; what has ``shape`` and ``dtype`` is an array.
+
+    Raises:
+      ValueError: if it does not fit.
+    """
+    told = [(getattr(leaf, "shape", None), getattr(leaf, "dtype", None)) for leaf in jax.tree.leaves(described)]
+    claimed = sum(math.prod(shape) * jnp.dtype(dtype).itemsize for shape, dtype in told if None not in (shape, dtype))
+    if claimed > memory():
+        raise ValueError(f"its arrays are said to have {claimed} bytes")
 
 
 def file_sha256(path: Path) -> str:

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 
 from ltu_jax.data.devices import agreed, writes_files
 from ltu_jax.files import room
-from ltu_jax.interop.sealing import damage, seal, tree_sha256
+from ltu_jax.interop.sealing import check_fits, damage, seal, tree_sha256
 from ltu_jax.types import ArrayTree
 
 KEPT = 2
@@ -64,6 +64,7 @@ def load(path: Path) -> tuple[ArrayTree, dict[str, Any]]:
         raise CheckpointError(f"{path} is damaged: {why}; delete it to make it anew")
     try:
         described = ocp.metadata(path.absolute())
+        check_fits(described.metadata)
         template = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=here), described.metadata)
         tree, metadata = ocp.load(path.absolute(), template), dict(described.custom_metadata or {})
     except Exception as error:  # Orbax raises a dozen types for what it cannot read

@@ -62,6 +62,7 @@ def one_step(tmp_path_factory):
     return folder, run(folder, "one")
 
 
+@pytest.mark.slow
 def test_one_step_on_eight_devices_is_that_on_one(one_step):
     folder, (wanted, whole, _) = one_step
     found, share, _ = run(folder, "eight", "--devices", 8)
@@ -69,6 +70,7 @@ def test_one_step_on_eight_devices_is_that_on_one(one_step):
     assert_close(found, wanted, 1e-5)
 
 
+@pytest.mark.slow
 def test_one_step_on_two_processes_that_each_read_their_share_is_that_on_one(one_step):
     folder, (wanted, _, _) = one_step
     found, share, read = run_two_processes(folder, "--streamed")
@@ -84,11 +86,13 @@ def twenty_steps(tmp_path_factory):
     return folder, run(folder, "one", *LONG)[0]
 
 
+@pytest.mark.slow
 def test_twenty_steps_in_float64_on_eight_devices_are_those_on_one(twenty_steps):
     folder, wanted = twenty_steps
     assert_close(run(folder, "eight", "--devices", 8, *LONG)[0], wanted, 1e-8)
 
 
+@pytest.mark.slow
 def test_twenty_steps_in_float64_on_two_processes_are_those_on_one(twenty_steps):
     folder, wanted = twenty_steps
     assert_close(run_two_processes(folder, *LONG)[0], wanted, 1e-8)

@@ -5,6 +5,8 @@ import pathlib
 import subprocess
 import sys
 
+import pytest
+
 BENCHMARKS = pathlib.Path(__file__).parents[2] / "experiments" / "benchmarks"
 
 
@@ -14,6 +16,7 @@ def run(name, *words):
     return done.stdout
 
 
+@pytest.mark.slow
 def test_gpu_measures_every_part_and_writes_it_with_its_provenance(tmp_path):
     run("gpu.py", "--backend", "cpu", "--tiny", "--out", tmp_path / "gpu.json")
     found = json.loads((tmp_path / "gpu.json").read_text())
@@ -26,6 +29,7 @@ def test_gpu_measures_every_part_and_writes_it_with_its_provenance(tmp_path):
     assert found["run"][0]["ltu_steps"] == 1 and found["run"][0]["ltu_s"] > 0
 
 
+@pytest.mark.slow
 def test_the_estimate_counts_the_flops_of_vit_b_as_its_authors_do():
     text = run("estimate.py")
     per_image = float(text.split("flops of a gradient, one image")[1].split()[0])

@@ -55,6 +55,7 @@ def test_a_run_has_the_settings_of_the_sweep_then_of_the_row_then_the_tuned_ones
     assert (tuned.method.epochs, tuned.method.momentum, tuned.model.width) == (3.0, 0.5, 4)
 
 
+@pytest.mark.slow
 def test_the_program_reads_from_the_command_what_the_sweep_says():
     row = Row("LTU", "ltu", {"method.samplers": ("uniform",), "method.remember": False, "method.learning_rate": 1e-5})
     run = made(rows=[row], seeds=[7], remain_fractions=[0.4], settings={"attackers.names": ["sorted", "metrics"]})[0]

@@ -154,6 +154,7 @@ def test_jobs_see_the_gpus_that_the_sweep_sees(here, monkeypatch):
     assert {event["cuda"] for event in events(here)} == {None, "3"}
 
 
+@pytest.mark.slow
 def test_a_sweep_killed_half_way_goes_on_and_runs_nothing_twice(here):
     write_file(seeds="(0, 1)", rows="3")
     process = start("--workers", "2", TOY_SECONDS="1")

@@ -118,6 +118,7 @@ def test_the_best_settings_have_the_smallest_mean_gap_over_the_tuning_seeds(here
     assert told()["provenance"]["commit"] == "0123" and told()["provenance"]["device"] == "CPU"
 
 
+@pytest.mark.slow
 def test_a_search_learns_from_its_trials(here, monkeypatch):
     assert run(monkeypatch, ROWS[0], arguments=("--trials", "24")) == 0
     gaps = [trial["gap"] for trial in told()["rows"]["FT"]["search"]]
@@ -125,6 +126,7 @@ def test_a_search_learns_from_its_trials(here, monkeypatch):
     assert statistics.mean(gaps[12:]) < 0.75
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stopped_after", [1, 4, 9])
 def test_a_search_that_was_stopped_ends_as_one_that_was_not(here, monkeypatch, stopped_after):
     assert run(monkeypatch, out="whole/tuned.json") == 0

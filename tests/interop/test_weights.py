@@ -292,6 +292,7 @@ def test_no_file_is_named(tmp_path, name, words):
         load_weights(tmp_path / name, template(SMALL))
 
 
+@pytest.mark.slow
 def test_a_stem_for_imagenet_has_second_derivatives():
     spec = build_model(Model("resnet8", width=4, stem="imagenet"), 3, (32, 32, 3))
     params, model_state = spec.init(jax.random.key(0))

@@ -121,6 +121,7 @@ def test_equal_settings_share_their_steps_and_other_arrays_count_all_the_same(na
         assert not np.array_equal(ends[0][0]["w1"], ends[2][0]["w1"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", METHODS)
 def test_every_method_takes_the_same_steps_when_its_images_stay_on_the_host(name):
     method, images = built(name), np.asarray(by_hand.VISIBLE.all.images)

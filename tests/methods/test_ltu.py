@@ -45,6 +45,7 @@ def problem(settings, apply_fn=None, model_state=None, features=True):
     state = make_state(parts.apply_fn, params, model_state or {}, SGD, jax.random.key(3))
     method = ltu.build(settings, parts)
     state, context = method.init(jax.random.key(4), state, visible)
+    method = method._replace(step=jax.jit(method.step), sample=jax.jit(method.sample))  # one program, not hundreds
     return method, state, context, visible, bank
 
 
@@ -68,6 +69,7 @@ def expected_gradient(settings, apply_fn, params, bank, draw):
 
     def meta(loss, support, queries, weight):
         number = jax.tree.leaves(queries)[0].shape[0]
+        sets = [jax.tree.map(lambda x, i=i: x[i], queries) for i in range(number)]
 
         def objective(params):
             tuned = params
@@ -76,10 +78,9 @@ def expected_gradient(settings, apply_fn, params, bank, draw):
                 if settings.order == "first":
                     grad = jax.lax.stop_gradient(grad)
                 tuned = jax.tree.map(lambda p, g: p - INNER * g, params, grad)
-            tests = [loss(tuned, jax.tree.map(lambda x, i=i: x[i], queries)) for i in range(number)]
-            return weight * loss(params, support) + sum(tests)
+            return weight * loss(params, support) + sum(loss(tuned, one) for one in sets)
 
-        return jax.grad(objective)(params)
+        return jax.jit(jax.grad(objective))(params)
 
     flat = lambda tree: jax.flatten_util.ravel_pytree(tree)[0]  # noqa: E731
     r = flat(meta(cross_entropy, draw.support, draw.queries, settings.tune_weight)) * settings.remember
@@ -263,6 +264,7 @@ def compiled_step(**settings):
 NUM_CONVOLUTIONS = 9  # of ResNet-8 forward: seven 3x3 and two of 1x1
 
 
+@pytest.mark.slow
 def test_a_step_has_no_more_convolutions_than_its_floor_all_in_the_fast_order():
     # A convolution y = w * x is one forward, two backward (to x and to w), and six along a direction (each of
     # the three is bilinear). The images need no gradient, which saves one of two and two of six in the first.
@@ -277,6 +279,7 @@ def test_a_step_has_no_more_convolutions_than_its_floor_all_in_the_fast_order():
     assert len(compiled_step(num_queries=3, order="none").convolutions) == count + 2 * (backward + plain)
 
 
+@pytest.mark.slow
 def test_a_step_peaks_at_six_plain_steps_and_at_three_with_save_memory():
     plain = compiled_step().bytes
     assert compiled_step(num_queries=3).bytes <= 6 * plain

@@ -57,6 +57,7 @@ def test_logits_and_features_stay_float32_for_half_precision_weights(name):
     assert logits.dtype == features.dtype == jnp.float32
 
 
+@pytest.mark.slow
 @pytest.mark.smoke
 @pytest.mark.parametrize("name", SMALL)
 def test_in_bfloat16_only_the_passes_are_and_they_stay_near(name):

@@ -175,6 +175,7 @@ def test_what_cannot_be_calibrated_is_refused(problem):
 RATED = {type(make()): n for n, make in reversed(METHOD_CONFIGS.items()) if hasattr(make(), "learning_rate")}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(set(RATED.values()) - {"amnesiac"}))
 def test_every_methods_rate_goes_through_its_init(problem, name):
     """Trials share the steps of one method, so nothing else may know the rate."""

@@ -27,6 +27,7 @@ def model(forget, held_out=2.0, right=0.9, seed=0):
 BEFORE = model(3.5)  # the forget rows are well known
 
 
+@pytest.mark.slow
 def test_a_model_that_never_saw_the_rows_is_accepted():
     refused = [seed for seed in range(20) if judge(BEFORE, model(2.0, seed=10 * seed + 10), 1.0).findings]
     assert len(refused) <= 1

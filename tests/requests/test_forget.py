@@ -42,6 +42,7 @@ def test_again_it_says_that_it_was_done(forgotten, source, spec, original, ids):
     jax.tree.map(np.testing.assert_array_equal, dict(again.params), dict(forgotten.params))
 
 
+@pytest.mark.slow
 def test_ids_of_an_earlier_request_give_the_last_model_and_not_the_earlier_one(
     forgotten, tmp_path, source, spec, original, ids
 ):
@@ -55,6 +56,7 @@ def test_ids_of_an_earlier_request_give_the_last_model_and_not_the_earlier_one(
     jax.tree.map(np.testing.assert_array_equal, dict(again.params), dict(second.params))
 
 
+@pytest.mark.slow
 def test_a_bare_apply_function_will_do(tmp_path, source, spec, original, ids):
     """Without features near rows are found by logits, so the model is another one."""
     found = ltu_jax.forget(

@@ -82,6 +82,7 @@ def test_the_same_ids_again_do_nothing(home, source, spec, original, ids):
     assert {path: path.stat().st_mtime_ns for path in home.rglob("*")} == before
 
 
+@pytest.mark.slow
 def test_a_request_that_was_stopped_goes_on_to_the_same_model(tmp_path, source, spec, original, ids, home, monkeypatch):
     request = Request(request_settings(), ids[:30], tmp_path / "out")
 
@@ -150,6 +151,7 @@ def test_a_second_process_is_kept_out_and_a_lock_that_was_left_is_not_in_the_way
     assert fulfil(request, source, spec, original).is_new and not (request.home / LOCK).exists()
 
 
+@pytest.mark.slow
 def test_weights_in_half_precision_are_measured_as_they_are_written(tmp_path, source, spec, original, ids):
     given = tmp_path / "mine.msgpack"
     half = jax.tree.map(lambda x: np.asarray(x, np.float16), original["params"])
@@ -168,6 +170,7 @@ def test_weights_in_half_precision_are_measured_as_they_are_written(tmp_path, so
     assert check_hashes(open_home(more.folder / "receipt.json")) == []
 
 
+@pytest.mark.slow
 def test_what_is_handed_out_says_nothing_finer_than_a_row(tmp_path, source, spec, original, ids):
     """The search knows more digits, and keeps them in its own file."""
     done = fulfil(Request(request_settings(), ids[:8], tmp_path / "out"), source, spec, original)
@@ -180,6 +183,7 @@ def test_what_is_handed_out_says_nothing_finer_than_a_row(tmp_path, source, spec
     assert f"{unlike:.1f} points apart" not in report and f">{unlike:.1f}<" not in report
 
 
+@pytest.mark.slow
 def test_whether_the_remaining_rows_measured_were_seen_is_told(tmp_path, source, spec, original, ids):
     """LTU sees the sample and others are measured; Retrain sees all of them, whatever the sample is."""
     for name, seen in (("ltu", False), ("retrain", True)):

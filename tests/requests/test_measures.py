@@ -59,6 +59,7 @@ def test_few_rows_of_a_class_are_not_counted_and_those_without_a_stranger_are(af
     assert np.isclose(shown["after"]["attack_auc"][0], same["after"]["attack_auc"][0], atol=1 / 17)
 
 
+@pytest.mark.slow
 def test_the_interval_of_the_auc_covers_the_truth_as_often_as_it_says():
     """Against normal samples whose AUC is known: Phi(shift / sqrt 2)."""
     from scipy.stats import norm

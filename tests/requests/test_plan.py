@@ -141,6 +141,7 @@ def test_rows_that_changed_sides_are_refused(home, source, ids):
         plan(request, moved)
 
 
+@pytest.mark.slow
 def test_where_held_out_rows_are_cut_from_the_training_part_the_data_may_not_change(
     tmp_path, source, spec, original, ids
 ):

@@ -18,6 +18,7 @@ def folders(path):
     return sorted(p.parent.relative_to(path).as_posix() for p in path.rglob("_METADATA"))
 
 
+@pytest.mark.slow
 def test_an_original_that_was_trained_here_goes_with_the_ledgers_line(tmp_path, source, spec, ids):
     home, cache = tmp_path / "out", tmp_path / "cache"
     done = fulfil(Request(SETTINGS, ids[:30], home), source, spec, cache=cache)
@@ -26,6 +27,7 @@ def test_an_original_that_was_trained_here_goes_with_the_ledgers_line(tmp_path, 
     assert [name.partition("/model")[0] for name in folders(home)] == ["request-1"]
 
 
+@pytest.mark.slow
 def test_it_is_kept_where_that_is_asked_and_goes_with_the_next_request(tmp_path, source, spec, ids):
     home, cache = tmp_path / "out", tmp_path / "cache"
     fulfil(Request(SETTINGS, ids[:30], home, keep_original=True), source, spec, cache=cache)
@@ -45,6 +47,7 @@ def test_a_research_runs_other_entries_stay(tmp_path, source, spec, ids):
     assert {path.name for path in cache.iterdir()} == {"original-0123", "retrain-0123", "compiled"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("killed_at", ["finish", "_remove_models", "rmtree"])
 def test_a_kill_after_the_line_is_made_good_by_the_same_command(tmp_path, source, spec, ids, monkeypatch, killed_at):
     home, cache = tmp_path / "out", tmp_path / "cache"

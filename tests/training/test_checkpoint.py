@@ -11,7 +11,9 @@ import pytest
 
 from ltu_jax import files
 from ltu_jax.files import DiskFullError
+from ltu_jax.interop import orbax_folder
 from ltu_jax.interop.sealing import seal
+from ltu_jax.setting import ConfigError
 from ltu_jax.training import checkpoint
 from ltu_jax.training.checkpoint import CheckpointError, load, open_checkpoints, save, tree_sha256
 
@@ -112,6 +114,23 @@ def test_what_is_loaded_is_what_was_given_whatever_the_files_say(tmp_path):
     seal(tmp_path / "x")
     with pytest.raises(CheckpointError, match="its contents do not match its checksum"):
         load(tmp_path / "x")
+
+
+def test_arrays_that_are_said_to_be_larger_than_the_memory_are_not_made_up(tmp_path):
+    """Of an array without its chunks only the shape is needed to claim 36 TB of zeros."""
+    import tensorstore
+
+    save(tmp_path / "x", {"w": jnp.ones((3, 3))}, {})
+    database = {"driver": "ocdbt", "base": f"file://{tmp_path / 'x' / 'state'}/", "path": "w/"}
+    array = {"driver": "zarr3", "kvstore": database}
+    metadata = tensorstore.open(array, open=True).result().spec().to_json()["metadata"]
+    metadata["shape"] = [3_000_000, 3_000_000]
+    tensorstore.open({**array, "metadata": metadata}, create=True, delete_existing=True).result()
+    seal(tmp_path / "x")
+    with pytest.raises(CheckpointError, match="x cannot be read .*its arrays are said to have 36000000000000 bytes"):
+        load(tmp_path / "x")
+    with pytest.raises(ConfigError, match="x' cannot be read .*its arrays are said to have 36000000000000 bytes"):
+        orbax_folder.read(tmp_path / "x", "config.weights")
 
 
 def test_a_save_that_was_stopped_leaves_what_was_there(tmp_path, monkeypatch):

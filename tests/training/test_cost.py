@@ -96,6 +96,7 @@ ONE_SHOT = {"fisher", "fisher_salun_compat", "ssd"}
 STEPPING = sorted(set(METHOD_CONFIGS) - ONE_SHOT - {"paper"})  # paper is LTU by other numbers
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", STEPPING)
 def test_the_account_of_a_step_is_xlas_count_of_the_compiled_one_within_five_percent(model, name):
     step, args, account = step_and_account(name, model)
@@ -105,6 +106,7 @@ def test_the_account_of_a_step_is_xlas_count_of_the_compiled_one_within_five_per
 VARIANTS = [{"order": "first"}, {"order": "none"}, {"save_memory": True}, {"remember": False}, {"forget": False}]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("changes", VARIANTS)
 def test_the_account_of_the_ablations_is_xlas_count_of_the_traced_step(model, changes):
     step, args, account = step_and_account("ltu", model, **changes)

@@ -47,6 +47,7 @@ DIGITS = next(path for path in CONFIGS if path.stem == "digits")
 CASES = [(path, "ltu") for path in CONFIGS] + [(DIGITS, name) for name in sorted(config.METHOD_CONFIGS)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("path", "method"), CASES, ids=lambda x: getattr(x, "stem", x))
 def test_every_configuration_and_every_method_builds_its_step_without_running_it(path, method, monkeypatch):
     # Lowering is what takes long; the flops are another test's.

@@ -10,8 +10,6 @@ import pytest
 from ltu_jax import stopping
 from ltu_jax.types import silent
 
-pytestmark = pytest.mark.smoke
-
 WORK = """
 import hashlib, sys, time
 from ltu_jax import stopping

@@ -6,8 +6,6 @@ import pytest
 from ltu_jax.evaluation.likeness import Answers
 from ltu_jax.requests.claim import auc_areas, judge, moved_share
 
-pytestmark = pytest.mark.smoke
-
 
 def normal(count, mean, seed, right=0.9):
     rng = np.random.default_rng(seed)

@@ -8,8 +8,6 @@ import pytest
 from ltu_jax.evaluation.likeness import Answers, likeness
 from ltu_jax.requests.measures import evidence, figures, measure
 
-pytestmark = pytest.mark.smoke
-
 
 def told(count, right, seed, num_classes=3):
     rng = np.random.default_rng(seed)

@@ -4,9 +4,10 @@ python experiments/reliability/kill.py --out runs/kill --kills 200
 
 Each job (a run, one whose training is recorded, a deletion request with its calibration, a sweep, a search for
 settings) is begun, killed after a random time, begun again with the same command, killed again, ten times in all, and
-then left to its end. Three kills of four are SIGKILL, of the process and all that it started; one is SIGTERM, of which
-the time it took is noted. Compared bit for bit: models, originals, Retrains, attackers, metrics.jsonl, calibration.json
-and every result but for its times. The same command again goes on.
+then left to its end; one that came to its end before is compared too, and begun in a new folder. Three kills of four
+are SIGKILL, of the process and all that it started; one is SIGTERM, of which the time it took is noted. Compared bit
+for bit: models, originals, Retrains, attackers, metrics.jsonl, calibration.json and every result but for its times. The
+same command again goes on.
 """
 
 import argparse
@@ -70,15 +71,13 @@ def main() -> int:
                 continue
             if name not in wanted:
                 wanted[name] = undisturbed(args.out, name, job)
-            told = killed(args.out, name, job, number, args.each) | {"equal": True}
-            if differs := differences(wanted[name], outcome(args.out / "now")):
-                told |= {"equal": False, "differs": differs[:5]}
+            told = killed(args.out, name, job, number, args.each, wanted[name])
             done.append(told)
             with noted.open("a") as file:
                 file.write(json.dumps(told) + "\n")
-            print(name, number, "bit-identical" if told["equal"] else told["differs"], flush=True)
+            print(name, number, told["differs"] or "bit-identical", flush=True)
     print(table(done))
-    return 0 if all(one["equal"] for one in done) else 1
+    return 0 if not any(one["differs"] for one in done) else 1
 
 
 def undisturbed(out: Path, name: str, job: Job) -> dict[str, Any]:
@@ -104,11 +103,11 @@ def begin(folder: Path, job: Job, out: Path) -> subprocess.Popen:
         )
 
 
-def killed(out: Path, name: str, job: Job, number: int, times: int) -> dict[str, Any]:
-    """Begins, kills and begins again; the stages it was killed in."""
-    rng, folder, stages, terms = random.Random(f"{name} {number}"), out / "now", [], []
+def killed(out: Path, name: str, job: Job, number: int, times: int, wanted: dict[str, Any]) -> dict[str, Any]:
+    """Begins, kills and begins again; the stages it was killed in, and what was not as it should be at an end."""
+    rng, folder, stages, terms, differs = random.Random(f"{name} {number}"), out / "now", [], [], []
     shutil.rmtree(folder, ignore_errors=True)
-    for _ in range(times):
+    while len(stages) < times:
         process, began = begin(folder, job, out), time.time()
         # Most of a start is imports: but for one in eight the time counts from the first thing that it works on.
         in_work, rest = rng.random() > 1 / 8, rng.uniform(0.0, 0.6) * job.seconds
@@ -118,9 +117,8 @@ def killed(out: Path, name: str, job: Job, number: int, times: int) -> dict[str,
         while process.poll() is None and time.time() < until:
             time.sleep(0.01)
         if process.poll() is not None:
-            if process.returncode:
-                raise RuntimeError((folder / "said.txt").read_text()[-2000:])
-            stages.append("after its end")
+            differs += ended(process, folder, wanted)
+            shutil.rmtree(folder)
             continue
         stages.append(f"{stage(folder, began)}")
         if rng.random() < 0.25:
@@ -131,9 +129,15 @@ def killed(out: Path, name: str, job: Job, number: int, times: int) -> dict[str,
             for pid in [process.pid, *below(process.pid)]:
                 with_pid(pid)
             process.wait()
-    if begin(folder, job, out).wait():
+    differs += ended(begin(folder, job, out), folder, wanted)
+    return {"job": name, "number": number, "stages": stages, "terms": terms, "differs": differs[:5]}
+
+
+def ended(process: subprocess.Popen, folder: Path, wanted: dict[str, Any]) -> list[str]:
+    """What a job that came to its end left otherwise than it should be."""
+    if process.wait():
         raise RuntimeError((folder / "said.txt").read_text()[-2000:])
-    return {"job": name, "number": number, "stages": stages, "terms": terms}
+    return differences(wanted, outcome(folder))
 
 
 def with_pid(pid: int) -> None:
@@ -217,7 +221,7 @@ def table(done: list[dict[str, Any]]) -> str:
     for one in done:
         for what in one["stages"]:
             count[what] += 1
-            ends[what] += one["equal"]
+            ends[what] += not one["differs"]
     terms = [term for one in done for term in one["terms"]]
     lines = [f"{'killed while':32}  kills  ended bit-identical"]
     lines += [f"{what:32}  {number:5}  {ends[what]:5}" for what, number in sorted(count.items())]
@@ -225,7 +229,7 @@ def table(done: list[dict[str, Any]]) -> str:
     if terms:
         told = Counter(status for status, _ in terms)
         lines.append(f"SIGTERM: {len(terms)}, {max(seconds for _, seconds in terms)} s at most; status {dict(told)}")
-    lines.append(f"commands that ended otherwise: {sum(not one['equal'] for one in done)} of {len(done)}")
+    lines.append(f"commands that ended otherwise: {sum(bool(one['differs']) for one in done)} of {len(done)}")
     return "\n".join(lines)
 
 

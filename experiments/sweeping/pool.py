@@ -25,6 +25,7 @@ from sweeping import execute
 
 from ltu_jax.reporting.terminal import progress_for
 from ltu_jax.setting import ConfigError
+from ltu_jax.stopping import StoppedError
 
 MONTH, DAY = 30 * 24 * 60, 24 * 60
 """Minutes that a job may take, here and on Slurm; submitit's own limits are a few minutes."""
@@ -76,7 +77,7 @@ class Pool:
             try:
                 while waiting or running:
                     if noted:
-                        raise KeyboardInterrupt
+                        raise StoppedError(noted[0])
                     starting = [(waiting.popleft(), free.pop()) for _ in range(min(len(waiting), len(free)))]
                     running |= zip(self._submit(executor, starting), starting, strict=True)
                     for ended in [submitted for submitted in running if submitted.done()]:

@@ -1,6 +1,7 @@
 """What ``sweep.py`` and ``tune.py`` share as programs: arguments, one line for a mistake, an orderly stop."""
 
 import argparse
+import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -10,6 +11,7 @@ from sweeping.pool import usable_cores
 
 from ltu_jax.command import fail
 from ltu_jax.setting import ConfigError
+from ltu_jax.stopping import StoppedError
 
 
 class Parser(argparse.ArgumentParser):
@@ -45,11 +47,12 @@ def folder(flag: str, path: Path) -> Path:
 
 
 def start(main: Callable[[list[str]], int]) -> NoReturn:
-    """Runs a program of this folder and exits: 2 after a mistake, told in one line, 130 when it was stopped."""
+    """Runs a program of this folder and exits: 2 after a mistake, told in one line; 143 or 130 when it was stopped."""
     try:
         raise SystemExit(main(sys.argv[1:]))
     except ConfigError as error:
         fail(error)
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, StoppedError) as stopped:
+        number = stopped.number if isinstance(stopped, StoppedError) else signal.SIGINT
         print("stopped; the same command goes on", file=sys.stderr)
-        raise SystemExit(130) from None
+        raise SystemExit(128 + number) from None

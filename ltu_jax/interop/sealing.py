@@ -41,8 +41,9 @@ def check_fits(described: Any) -> None:
     Raises:
       ValueError: if it does not fit.
     """
-    told = [(getattr(leaf, "shape", None), getattr(leaf, "dtype", None)) for leaf in jax.tree.leaves(described)]
-    claimed = sum(math.prod(shape) * jnp.dtype(dtype).itemsize for shape, dtype in told if None not in (shape, dtype))
+    has = lambda leaf, what: getattr(leaf, what, None) is not None  # noqa: E731
+    arrays = [leaf for leaf in jax.tree.leaves(described) if has(leaf, "shape") and has(leaf, "dtype")]
+    claimed = sum(math.prod(leaf.shape) * jnp.dtype(leaf.dtype).itemsize for leaf in arrays)
     if claimed > memory():
         raise ValueError(f"its arrays are said to have {claimed} bytes")
 

@@ -177,7 +177,7 @@ def test_a_sweep_that_is_stopped_leaves_nothing_running_and_goes_on(here, number
         os.killpg(process.pid, number)  # as a terminal does
     else:
         process.send_signal(number)
-    assert process.wait(timeout=30) == 130
+    assert process.wait(timeout=30) == 128 + number
     told = pathlib.Path("stderr.txt").read_text()
     assert "the same command goes on" in told and "Traceback" not in told
     assert not any(alive(event) for event in events(here, "start"))
@@ -197,7 +197,7 @@ def test_a_cell_that_waits_for_one_left_behind_can_be_stopped(here):
         wait_until(lambda: ended(here) and len(list((here / "out").glob("jobs-*/*_log.out"))) == 1)
         time.sleep(1)
         process.terminate()
-        assert process.wait(timeout=30) == 130
+        assert process.wait(timeout=30) == 143
     assert not cells_of(events(here, "start"))
 
 

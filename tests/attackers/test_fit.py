@@ -31,6 +31,7 @@ def fitted():
     return fit_bank(synthetic(3000, 0)[0], settings, NUM_CLASSES, jax.random.key(0))
 
 
+@pytest.mark.slow
 def test_every_attacker_comes_near_the_best_there_is_on_held_out_outputs(fitted):
     held_out, lead = synthetic(3000, 1)
     best = roc_auc_score(held_out.is_member, lead)

@@ -158,6 +158,7 @@ def test_the_real_data_sets_have_their_known_sizes(tfds_dir, name, num_classes, 
     assert (records.num_classes, records.num_train, records.num_test) == (num_classes, num_train, 10000)
 
 
+@pytest.mark.slow
 def test_real_images_of_two_classes_equal_tfds_own_decoding(tfds_dir):
     source = load_source(Data("tiny_imagenet32", data_dir=str(tfds_dir), classes=(7, 3)))
     assert source.num_train == 1000 and len(source.ids) == 1100

@@ -121,6 +121,7 @@ def test_a_failed_cell_is_reported_stops_nothing_and_is_tried_again(here, monkey
         assert line["result"] == json.loads((folder / "result.json").read_text())
 
 
+@pytest.mark.slow
 def test_no_more_jobs_run_than_workers_each_on_its_own_cores(here, monkeypatch):
     monkeypatch.setenv("TOY_SECONDS", "1.5")
     assert run("--workers", "2") == 0
@@ -212,6 +213,7 @@ def test_other_settings_run_anew_and_the_rest_is_kept(here):
     assert sum(ended(here).values()) == 5 + 1
 
 
+@pytest.mark.slow
 def test_what_is_gone_is_made_again(here):
     write_file(rows="2")
     assert run("--workers", "2") == 0

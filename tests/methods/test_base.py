@@ -85,6 +85,7 @@ def images_of(draw, name):
     return [x.reshape(-1, *x.shape[-3:]) for x in jax.tree.leaves(counted) if x.ndim > 3]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", METHOD_CONFIGS)
 def test_every_configuration_builds_and_its_cost_counts_the_images_that_it_draws(name):
     method, visible = built(name), by_hand.VISIBLE

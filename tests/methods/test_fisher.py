@@ -64,6 +64,7 @@ def test_the_diagonal_is_the_sum_over_rows_and_classes_the_last_batch_short(x64)
         np.testing.assert_allclose(value, 7 * wanted[name], rtol=1e-5, atol=1e-12)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("batch_size", [32, 7])
 def test_the_noise_of_the_paper_has_deviation_alpha_over_fisher_to_a_quarter(x64, batch_size):
     of_rows = by_row_and_class(numpy(init_params(jax.random.key(1))[0]), IMAGES)

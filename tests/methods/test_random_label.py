@@ -55,6 +55,7 @@ def test_labels_of_an_epoch_do_not_hang_on_the_batch_and_those_of_a_batch_do():
     assert (by_batch[0] != by_batch[1]).any()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("when", ["once", "epoch", "batch"])
 @pytest.mark.parametrize("allow_true", [True, False])
 def test_a_random_label_is_uniform_over_the_classes_or_over_those_that_are_wrong(when, allow_true):

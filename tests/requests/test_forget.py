@@ -22,6 +22,7 @@ def forgotten(tmp_path_factory, source, spec, original, ids):
     return ltu_jax.forget(spec, original["params"], source, ids, workdir=home, config=request_settings())
 
 
+@pytest.mark.slow
 def test_it_is_the_same_request(forgotten, tmp_path, source, spec, original, ids):
     done = fulfil(Request(request_settings(), ids, tmp_path / "out"), source, spec, original)
     assert forgotten.receipt["model"] == done.receipt["model"]

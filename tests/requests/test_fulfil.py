@@ -116,6 +116,7 @@ def test_without_calibration_the_methods_own_settings_are_run(tmp_path, source, 
     assert not (done.folder / "calibration.json").exists()
 
 
+@pytest.mark.slow
 def test_given_weights_come_back_in_their_form(tmp_path, source, spec, original, ids):
     given = tmp_path / "mine.msgpack"
     given.write_bytes(flax.serialization.msgpack_serialize({"params": jax.tree.map(np.asarray, original["params"])}))

@@ -39,6 +39,7 @@ def test_it_is_kept_where_that_is_asked_and_goes_with_the_next_request(tmp_path,
     assert (home / "request-3" / "model").is_dir() and not (home / "original").exists()
 
 
+@pytest.mark.slow
 def test_a_research_runs_other_entries_stay(tmp_path, source, spec, ids):
     cache = tmp_path / "cache"
     for name in ("original-0123", "retrain-0123", "compiled"):
@@ -74,6 +75,7 @@ def test_a_kill_after_the_line_is_made_good_by_the_same_command(tmp_path, source
         assert check_hashes(open_home(home / f"request-{number}" / "receipt.json")) == []
 
 
+@pytest.mark.slow
 def test_the_next_request_makes_it_good_too(tmp_path, source, spec, ids, monkeypatch):
     home, cache = tmp_path / "out", tmp_path / "cache"
     with monkeypatch.context() as patch:
@@ -110,6 +112,7 @@ def test_nothing_but_an_original_is_removed_whatever_the_note_says(tmp_path, lin
     assert (cache / "original-0123").exists() and (cache / "retrain-0123").exists() and home.exists()
 
 
+@pytest.mark.slow
 def test_weights_of_the_users_own_stay(tmp_path, source, spec, original, ids):
     import dataclasses
 

@@ -16,8 +16,6 @@ from ltu_jax.training.recording import train_recording
 from ltu_jax.training.supervised import Keeping, init_training, num_train_steps, train, train_step, train_together
 from ltu_jax.types import Batch, Rows
 
-pytestmark = pytest.mark.smoke
-
 
 def linear(params, model_state, images, train):
     assert train is True

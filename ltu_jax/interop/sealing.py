@@ -41,11 +41,14 @@ def check_fits(described: Any) -> None:
     Raises:
       ValueError: if it does not fit.
     """
-    has = lambda leaf, what: getattr(leaf, what, None) is not None  # noqa: E731
-    arrays = [leaf for leaf in jax.tree.leaves(described) if has(leaf, "shape") and has(leaf, "dtype")]
-    claimed = sum(math.prod(leaf.shape) * jnp.dtype(leaf.dtype).itemsize for leaf in arrays)
+    claimed = sum(map(_claimed_bytes, jax.tree.leaves(described)))
     if claimed > memory():
         raise ValueError(f"its arrays are said to have {claimed} bytes")
+
+
+def _claimed_bytes(leaf: Any) -> int:
+    shape, dtype = getattr(leaf, "shape", None), getattr(leaf, "dtype", None)
+    return 0 if shape is None or dtype is None else math.prod(shape) * jnp.dtype(dtype).itemsize
 
 
 def file_sha256(path: Path) -> str:

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from telling import Killed, telling
 
 from ltu_jax.config import Training
 from ltu_jax.training import supervised
@@ -152,25 +153,6 @@ def test_a_gradient_that_is_not_finite_in_the_very_last_step_is_an_error_too():
     args = linear_params(), {"count": jnp.int32(0)}, separable(20), Training(epochs=5, batch_size=10)
     with pytest.raises(FloatingPointError, match="not finite in steps"):
         train(apply_fn, *args, jax.random.key(0))
-
-
-class Killed(BaseException):
-    pass
-
-
-def telling(told, until=None):
-    """A progress that notes what it is told, and ends the work once that comes to so many steps."""
-
-    @contextlib.contextmanager
-    def progress(label, total):
-        def advance(count):
-            told.append(count)
-            if until is not None and sum(told) >= until:
-                raise Killed
-
-        yield advance
-
-    return progress
 
 
 TRAININGS = {

@@ -1,13 +1,12 @@
 """The loop: a function of its arguments, exact in resuming, blind to what it must not see."""
 
-import contextlib
-
 import chex
 import jax
 import jax.numpy as jnp
 import mlp
 import numpy as np
 import pytest
+from telling import Killed, telling
 
 from ltu_jax.methods.base import Method
 from ltu_jax.training.optimizers import SGD
@@ -65,29 +64,10 @@ def test_a_run_stopped_and_resumed_equals_one_run_through(tmp_path, stop):
     assert again.steps_s > 0
 
 
-class Killed(BaseException):
-    pass
-
-
 def test_a_run_that_died_loses_nothing_that_was_saved(tmp_path):
-    def dies(label, total):
-        class Progress:
-            def __enter__(self):
-                return self
-
-            def __exit__(self, *exc):
-                return False
-
-            def __call__(self, n):
-                Progress.done = getattr(Progress, "done", 0) + n
-                if Progress.done >= 5:
-                    raise Killed
-
-        return Progress()
-
     whole, wanted = run_unlearning(noisy_ascent(), original(), SPLITS, SOURCE)
     with pytest.raises(Killed):
-        run_unlearning(noisy_ascent(), original(), SPLITS, SOURCE, saving=saving(tmp_path), progress=dies)
+        run_unlearning(noisy_ascent(), original(), SPLITS, SOURCE, saving=saving(tmp_path), progress=telling([], 5))
     assert sorted(p.name for p in (tmp_path / "checkpoints").iterdir() if p.name.isdigit()) == ["4", "6"]
     with (tmp_path / "metrics.jsonl").open("a") as file:
         file.write('{"step": 7, "noise": 0.0}\n{"step": 8')  # rows past the checkpoint, as a crash leaves them
@@ -96,29 +76,12 @@ def test_a_run_that_died_loses_nothing_that_was_saved(tmp_path):
     assert history.rows == wanted.rows == read_metrics(tmp_path / "metrics.jsonl")
 
 
-def stops_at(step):
-    """A progress that ends the work once so many steps were told."""
-
-    @contextlib.contextmanager
-    def progress(label, total):
-        done = []
-
-        def advance(count):
-            done.append(count)
-            if sum(done) >= step:
-                raise Killed
-
-        yield advance
-
-    return progress
-
-
 def test_whoever_looks_on_may_stop_a_run_and_nothing_is_lost(tmp_path, monkeypatch):
     monkeypatch.setattr(loop, "steps_per_call", lambda seconds: 1)
     whole, _ = run_unlearning(noisy_ascent(), original(), SPLITS, SOURCE)
     seldom = saving(tmp_path, every=100)
     with pytest.raises(Killed):
-        run_unlearning(noisy_ascent(), original(), SPLITS, SOURCE, saving=seldom, progress=stops_at(3))
+        run_unlearning(noisy_ascent(), original(), SPLITS, SOURCE, saving=seldom, progress=telling([], 3))
     assert [p.name for p in (tmp_path / "checkpoints").iterdir() if p.name.isdigit()] == ["3"]
     resumed, history = run_unlearning(noisy_ascent(), original(), SPLITS, SOURCE, saving=seldom)
     chex.assert_trees_all_equal(whole.params, resumed.params)

@@ -1,12 +1,12 @@
 """The models of a problem: several in one program are those made one by one, and lie where prepare finds them."""
 
-import contextlib
 import dataclasses
 
 import chex
 import numpy as np
 import pytest
 from small import small_config
+from telling import telling
 
 from ltu_jax import config
 from ltu_jax.data.splits import remain_subset
@@ -21,14 +21,13 @@ def together(tmp_path_factory):
     """Seeds 0 and 1, their models trained two at a time; what was said, and where they lie."""
     labels, folder = [], tmp_path_factory.mktemp("together")
 
-    @contextlib.contextmanager
-    def progress(label, total):
-        labels.append(label)
-        yield lambda n: None
-
     configs = [small_config(seed=seed) for seed in (0, 1)]
     loaded = [load(one) for one in configs]
-    return prepare_together(configs, loaded, cache=folder, at_once=2, progress=progress), labels, folder
+    return (
+        prepare_together(configs, loaded, cache=folder, at_once=2, progress=telling([], labels=labels)),
+        labels,
+        folder,
+    )
 
 
 def test_models_of_one_program_are_those_made_one_by_one(together, problem):
@@ -46,13 +45,10 @@ def test_models_of_one_program_are_those_made_one_by_one(together, problem):
 def test_a_model_that_two_runs_want_is_trained_once(tmp_path):
     labels = []
 
-    @contextlib.contextmanager
-    def progress(label, total):
-        labels.append(label)
-        yield lambda n: None
-
     same_models = [small_config(seed=seed, seeds=config.Seeds(train=0, split=0)) for seed in (0, 1)]
-    prepare_together(same_models, [load(one) for one in same_models], cache=tmp_path, at_once=4, progress=progress)
+    prepare_together(
+        same_models, [load(one) for one in same_models], cache=tmp_path, at_once=4, progress=telling([], labels=labels)
+    )
     assert sorted(labels) == ["2 models", "3 models"]  # Retrain; the original and two shadows, of as many rows
 
 
@@ -98,11 +94,6 @@ def test_without_shadows_the_attackers_learn_from_the_original_itself(tmp_path):
     """The rho subset against the reserve, a fifth of each kept: nothing else is asked, and no shadow is trained."""
     labels = []
 
-    @contextlib.contextmanager
-    def progress(label, total):
-        labels.append(label)
-        yield lambda n: None
-
     attackers = config.Attackers(names=("sorted", "metrics"), epochs=2, draws=1, fitted_on="original")
     settings = small_config(attackers=attackers, training=config.Training(epochs=60, batch_size=20))
     loaded = load(settings)
@@ -110,7 +101,7 @@ def test_without_shadows_the_attackers_learn_from_the_original_itself(tmp_path):
     rows = loaded.source.rows
     seen = dataclasses.replace(loaded.source)
     object.__setattr__(seen, "rows", lambda index: asked.append(np.asarray(index)) or rows(index))
-    make = Maker(settings, seen, loaded.spec, tmp_path, progress)
+    make = Maker(settings, seen, loaded.spec, tmp_path, telling([], labels=labels))
     original = make.state(make.original(loaded.splits))
     asked.clear()
     bank, auc, _ = make.bank(loaded.splits, original)

@@ -1,0 +1,25 @@
+"""A progress that notes what it is told, and one that ends the work, as whoever looks on may."""
+
+import contextlib
+
+
+class Killed(BaseException):
+    """What no ``except Exception`` catches."""
+
+
+def telling(counts, until=None, labels=None):
+    """Adds the label of each piece of work and the counts of its steps to lists; ends it at step ``until``."""
+
+    @contextlib.contextmanager
+    def progress(label, total):
+        if labels is not None:
+            labels.append(label)
+
+        def advance(count):
+            counts.append(count)
+            if until is not None and sum(counts) >= until:
+                raise Killed
+
+        yield advance
+
+    return progress

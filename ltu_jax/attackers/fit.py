@@ -32,7 +32,7 @@ class Outputs(NamedTuple):
     is_member: jax.Array  # f32[M], 1 or 0
 
 
-@functools.lru_cache(maxsize=64)
+@functools.lru_cache(maxsize=32)
 def _asked_forward(apply_fn: ApplyFn, augment: str) -> Callable:
     """Logits as attackers are asked during unlearning: batch statistics, augmented."""
 

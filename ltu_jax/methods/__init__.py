@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -49,8 +50,8 @@ def build_method(settings: Any, parts: Parts) -> Method:
     """The method that ``settings.name`` names, built from its settings.
 
     Of built-in methods equal settings on the same model give the same ``sample`` and ``step``, compiled once in a
-    process however many runs there are: arrays, such as attackers, come to them through what ``init`` puts into the
-    context.
+    process however many runs there are, at whatever learning rate: the rate, and arrays such as attackers, come to them
+    through what ``init`` puts into the context.
 
     Args:
       settings: one of ``config.METHOD_CONFIGS``.
@@ -65,9 +66,10 @@ def build_method(settings: Any, parts: Parts) -> Method:
     if ":" in settings.name:
         return import_reference(settings.name, "config.method.name")(settings, parts)
     method = METHODS[settings.name](settings, parts)
+    rateless = dataclasses.replace(settings, learning_rate=math.nan) if hasattr(settings, "learning_rate") else settings
     shared = _shared(
         type(settings),
-        tuple(tuple(x) if isinstance(x, list) else x for x in dataclasses.astuple(settings)),
+        tuple(tuple(x) if isinstance(x, list) else x for x in dataclasses.astuple(rateless)),
         None if parts.training is None else dataclasses.astuple(parts.training),
         None if parts.bank is None else parts.bank.names,
         parts.updates is not None,
@@ -76,11 +78,11 @@ def build_method(settings: Any, parts: Parts) -> Method:
     return method._replace(sample=shared.sample, step=shared.step)
 
 
-@functools.lru_cache(maxsize=64)
+@functools.lru_cache(maxsize=32)
 def _shared(
     kind: type, settings: tuple, training: tuple | None, attackers: tuple | None, is_recorded: bool, model: tuple
 ) -> Method:
-    """A method whose parts are without their arrays: its steps are those of every method with the same structure."""
+    """A method without its rate and arrays: its steps are those of every method with the same structure."""
     apply_fn, num_classes, init_params, features, augment = model
     parts = Parts(
         apply_fn,

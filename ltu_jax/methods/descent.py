@@ -57,7 +57,7 @@ def begin(
     return state, Context(order_key, make_schedule(settings.schedule, settings.learning_rate, num_steps), extra)
 
 
-@functools.lru_cache(maxsize=64)
+@functools.lru_cache(maxsize=32)
 def descend(loss: LossFn) -> StepFn:
     """A ``Method.step`` that takes one step of the state's optimizer on ``loss``; one function for one loss."""
 

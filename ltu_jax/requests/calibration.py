@@ -23,7 +23,6 @@ from ltu_jax.data.splits import remain_subset
 from ltu_jax.evaluation.likeness import Answers, answers, ks_noise, likeness
 from ltu_jax.files import write_whole
 from ltu_jax.methods import build_method
-from ltu_jax.methods.base import Method
 from ltu_jax.requests.measures import in_rows
 from ltu_jax.setting import ConfigError, digest
 from ltu_jax.training.predict import eval_forward, predict
@@ -222,7 +221,6 @@ def calibrate(
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     settings, seed = problem.config.calibration, problem.config.seeds.unlearn or 0
     calibrator, rate = make_calibrator(problem), problem.config.method.learning_rate
-    method = build_method(problem.config.method, problem.parts)
     study = optuna.create_study(sampler=optuna.samplers.TPESampler(seed=seed, n_startup_trials=3))  # those enqueued
     # Larger rates first: those that are too large are given up soon, and so cost little.
     for times in (1.0, math.sqrt(settings.factor), settings.factor):
@@ -234,7 +232,7 @@ def calibrate(
         asked = study.ask({"learning_rate": space})
         own = float(f"{asked.params['learning_rate']:.3g}")
         where = None if directory is None else directory / f"trial-{number + 1}"
-        trial, ended = _run(problem, judge or calibrator, method, own, where, best and best[0], progress)
+        trial, ended = _run(problem, judge or calibrator, own, where, best and best[0], progress)
         trials.append(trial)
         study.tell(asked, trial.distance if trial.looks else math.inf)
         if ended is not None and (best is None or trial.distance < best[0]):
@@ -253,7 +251,6 @@ def calibrate(
 def _run(
     problem: Problem,
     judge: Judge,
-    method: Method,
     rate: float,
     where: Path | None,
     to_beat: float | None,
@@ -261,10 +258,7 @@ def _run(
 ) -> tuple[Trial, tuple[UnlearnState, History] | None]:
     """A trial, and its model if it may be the best; one that is known not to be is not run again."""
     config = problem.config
-    at_rate = build_method(dataclasses.replace(config.method, learning_rate=rate), problem.parts)
-    # The rate goes through what init puts into the context, so that all trials share one compiled step; whoever wrote
-    # a method of their own may have read it elsewhere.
-    method = at_rate if ":" in config.method.name else method._replace(init=at_rate.init)
+    method = build_method(dataclasses.replace(config.method, learning_rate=rate), problem.parts)
     identity = digest(problem.identity, rate, dataclasses.asdict(config.calibration))
     done = None if where is None else where / "trial.json"
     if done is not None and done.exists():

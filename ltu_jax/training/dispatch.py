@@ -62,7 +62,8 @@ def _all_finite(tree: ArrayTree) -> jax.Array:
     return everywhere(jnp.all(jnp.array([jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(tree)])))
 
 
-@functools.lru_cache(maxsize=64)
+# A large step is a thousand maps of memory on a CPU, and Linux allows a process 65,530.
+@functools.lru_cache(maxsize=32)
 def _compile(
     fn: Callable, donate: tuple[int, ...], treedef: Any, leaves: tuple[jax.ShapeDtypeStruct, ...], mesh: Any
 ) -> Callable:
@@ -221,7 +222,7 @@ def _called(
     return state, jax.tree.map(lambda *values: np.stack(values), *rows)
 
 
-@functools.lru_cache(maxsize=64)
+@functools.lru_cache(maxsize=32)
 def _drawn(sample: SampleFn, stacked: bool = False) -> Callable:
     def draw(state: UnlearnState, context: ArrayTree, data: ArrayTree) -> Any:
         return sample(jax.random.fold_in(state.rng, state.step), state.step, context, data)
@@ -229,7 +230,7 @@ def _drawn(sample: SampleFn, stacked: bool = False) -> Callable:
     return jax.vmap(draw) if stacked else draw
 
 
-@functools.lru_cache(maxsize=64)
+@functools.lru_cache(maxsize=32)
 def _asked(sample: SampleFn, num_steps: int) -> Callable:
     def asked(state: UnlearnState, context: ArrayTree, data: ArrayTree) -> Asked:
         def one(ahead: jax.Array) -> Asked:
@@ -241,7 +242,7 @@ def _asked(sample: SampleFn, num_steps: int) -> Callable:
     return asked
 
 
-@functools.lru_cache(maxsize=64)
+@functools.lru_cache(maxsize=32)
 def _answered(sample: SampleFn) -> Callable:
     def draw(state: UnlearnState, context: ArrayTree, data: ArrayTree, blocks: tuple[jax.Array, ...]) -> Any:
         return answered(lambda data: _drawn(sample)(state, context, data), data, blocks)
@@ -249,7 +250,7 @@ def _answered(sample: SampleFn) -> Callable:
     return draw
 
 
-@functools.lru_cache(maxsize=64)
+@functools.lru_cache(maxsize=32)
 def _settled(step: StepFn, stacked: bool = False) -> StepFn:
     """The step with its results on every device, wherever the compiler would leave them."""
     one_or_all = jax.vmap(step) if stacked else step
@@ -260,7 +261,7 @@ def _settled(step: StepFn, stacked: bool = False) -> StepFn:
     return settled
 
 
-@functools.lru_cache(maxsize=64)
+@functools.lru_cache(maxsize=32)
 def _scanned(draw_fn: Callable, step_fn: StepFn, num_steps: int) -> Callable:
     def many(state: UnlearnState, context: ArrayTree, data: ArrayTree) -> tuple[UnlearnState, Metrics]:
         def one(state, _):

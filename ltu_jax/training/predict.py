@@ -17,13 +17,13 @@ ForwardFn = Callable[[ArrayTree, ArrayTree, jax.Array], jax.Array]
 """``forward(params, model_state, images f32[B,H,W,3]) -> f32[B, ...]``."""
 
 
-@functools.lru_cache(maxsize=64)
+@functools.lru_cache(maxsize=32)
 def eval_forward(apply_fn: ApplyFn) -> ForwardFn:
     """The logits of a model in evaluation mode, as a ``ForwardFn``; the same function for the same model."""
     return lambda params, model_state, images: apply_fn(params, model_state, images, train=False)[0]
 
 
-@functools.lru_cache(maxsize=64)
+@functools.lru_cache(maxsize=32)
 def _on_bytes(forward: ForwardFn) -> Callable:
     def on_bytes(params: ArrayTree, model_state: ArrayTree, images: jax.Array) -> jax.Array:
         return everywhere(forward(params, model_state, images.astype(jnp.float32) / 255))

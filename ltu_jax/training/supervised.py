@@ -86,7 +86,7 @@ def init_training(
     return state, TrainContext(schedule, order_key)
 
 
-@functools.lru_cache(maxsize=64)
+@functools.lru_cache(maxsize=32)
 def make_sample(batch_size: int, augment: str) -> SampleFn:
     """How a training run draws its batches from ``Rows``; see ``dispatch.SampleFn``.
 

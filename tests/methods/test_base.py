@@ -68,10 +68,10 @@ def test_what_cannot_be_imported_is_named():
         build_method(LTU(name="test_base:nothing"), Parts(SPEC.apply_fn, 4))
 
 
-def built(name, build=build_method, arrays=2):
+def built(name, build=build_method, arrays=2, rate=0.01):
     """The method of a configuration, small; two epochs, that the counts are whole. ``arrays`` makes the attackers."""
     settings = METHOD_CONFIGS[name]()
-    small = {"batch_size": 12, "epochs": 2.0}
+    small = {"batch_size": 12, "epochs": 2.0, "learning_rate": rate}
     settings = dataclasses.replace(settings, **{n: v for n, v in small.items() if hasattr(settings, n)})
     recipe = Training(epochs=2, batch_size=12)
     updates = jax.tree.map(lambda x: x * arrays / 2, by_hand.original().params)
@@ -105,21 +105,25 @@ def test_every_method_has_a_configuration():
 
 
 @pytest.mark.parametrize("name", METHODS)
-def test_equal_settings_share_their_steps_and_other_arrays_count_all_the_same(name):
+def test_equal_settings_share_their_steps_and_other_arrays_and_rates_count_all_the_same(name):
     """Compiled once in a process; steps that kept what the first was built from would ask the first one's attackers."""
-    first, second = built(name), built(name, arrays=3)
-    alone = built(name, METHODS[METHOD_CONFIGS[name]().name], arrays=3)
-    assert second.step is first.step and second.sample is first.sample
+    method = built(name, arrays=3, rate=0.03)
+    alone = built(name, METHODS[METHOD_CONFIGS[name]().name], arrays=3, rate=0.03)
+    other_arrays, other_rate = built(name, rate=0.03), built(name, arrays=3)
+    for other in (other_arrays, other_rate):
+        assert other.step is method.step and other.sample is method.sample
     ends = []
-    for method in (second, alone, first):
-        state, context = method.init(jax.random.key(1), by_hand.original(), by_hand.VISIBLE)
-        if num_steps := min(3, method.num_steps(by_hand.VISIBLE)):
-            steps = compile_steps(method.sample, method.step, state, context, by_hand.VISIBLE, num_steps)
+    for one in (method, alone, other_arrays, other_rate):
+        state, context = one.init(jax.random.key(1), by_hand.original(), by_hand.VISIBLE)
+        if num_steps := min(3, one.num_steps(by_hand.VISIBLE)):
+            steps = compile_steps(one.sample, one.step, state, context, by_hand.VISIBLE, num_steps)
             state, _ = steps(state, context, by_hand.VISIBLE)
         ends.append(jax.tree.map(np.asarray, (state.params, state.model_state)))
     chex.assert_trees_all_equal(*ends[:2])
     if name in ("ltu", "amnesiac"):
         assert not np.array_equal(ends[0][0]["w1"], ends[2][0]["w1"])
+    if hasattr(METHOD_CONFIGS[name](), "learning_rate"):
+        assert not np.array_equal(ends[0][0]["w1"], ends[3][0]["w1"])
 
 
 @pytest.mark.slow

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from asked import request_settings
 
-from ltu_jax.config import METHOD_CONFIGS, Retrain
+from ltu_jax.config import Retrain
 from ltu_jax.evaluation.likeness import answers, likeness
 from ltu_jax.requests import calibration
 from ltu_jax.requests.calibration import accuracy_lost, calibrate, check_calibration, make_calibrator
@@ -169,27 +169,3 @@ def test_what_cannot_be_calibrated_is_refused(problem):
     nothing = dataclasses.replace(problem.splits, validation=problem.splits.validation[:0])
     with pytest.raises(ConfigError, match="leaves no held-out rows to calibrate by"):
         check_calibration(problem.config, nothing)
-
-
-# of a class of settings one preset is enough, and amnesiac unlearning needs what is recorded in training
-RATED = {type(make()): n for n, make in reversed(METHOD_CONFIGS.items()) if hasattr(make(), "learning_rate")}
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("name", sorted(set(RATED.values()) - {"amnesiac"}))
-def test_every_methods_rate_goes_through_its_init(problem, name):
-    """Trials share the steps of one method, so nothing else may know the rate."""
-    from ltu_jax.methods import build_method
-    from ltu_jax.unlearning.loop import run_unlearning
-
-    changes = {"batch_size": 10, "epochs": 1.0, "learning_rate": 0.03}
-    settings = dataclasses.replace(METHOD_CONFIGS[name](), **changes)
-    other = dataclasses.replace(settings, learning_rate=0.001)
-    whole = build_method(settings, problem.parts)
-    shared = build_method(other, problem.parts)._replace(init=whole.init)
-    states = [
-        run_unlearning(method, problem.original, problem.splits, problem.source, num_steps=2)[0]
-        for method in (whole, shared, build_method(other, problem.parts))
-    ]
-    jax.tree.map(np.testing.assert_array_equal, states[0].params, states[1].params)
-    assert not np.array_equal(states[0].params["w1"], states[2].params["w1"])

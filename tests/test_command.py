@@ -6,8 +6,6 @@ from absl import flags
 from ltu_jax import command
 from ltu_jax.setting import ConfigError
 
-pytestmark = pytest.mark.smoke
-
 
 def test_a_traceback_in_a_message_is_cut_to_its_last_line():
     error = TypeError("Traceback (most recent call last):\n  File x\nTypeError: no")

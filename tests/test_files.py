@@ -9,8 +9,6 @@ import pytest
 from ltu_jax.files import DiskFullError, free_bytes, locked, room, write_whole
 from ltu_jax.setting import ConfigError
 
-pytestmark = pytest.mark.smoke
-
 HOLDS = """
 import pathlib, sys, time
 from ltu_jax.files import locked

@@ -10,8 +10,6 @@ import pytest
 
 import ltu_jax
 
-pytestmark = pytest.mark.smoke
-
 ROOT = pathlib.Path(ltu_jax.__file__).parent
 FILES = sorted(ROOT.rglob("*.py"))
 

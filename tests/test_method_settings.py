@@ -8,8 +8,6 @@ from ltu_jax import config, method_settings
 from ltu_jax.method_settings import METHOD_CONFIGS, method_config
 from ltu_jax.setting import ConfigError
 
-pytestmark = pytest.mark.smoke
-
 
 def test_the_paper_preset_is_eq_4_and_eq_5_as_they_stand():
     paper = method_config("paper")

@@ -8,8 +8,6 @@ import pytest
 from ltu_jax import outside
 from ltu_jax.outside import DEEPEST, parse_json, read_bytes, read_json, read_text, reason
 
-pytestmark = pytest.mark.smoke
-
 
 def test_what_is_there_is_read(tmp_path):
     (tmp_path / "a.json").write_text('{"é": [1, null]}', encoding="utf-8")

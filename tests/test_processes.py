@@ -92,7 +92,6 @@ def test_when_a_process_is_killed_the_other_says_so_and_both_go_on_to_the_same_b
     chex.assert_trees_all_equal(killed, wanted)
 
 
-@pytest.mark.smoke
 @pytest.mark.parametrize(
     "words, line",
     [

@@ -10,8 +10,6 @@ from made_runs import made_result, write_run
 from ltu_jax import report
 from ltu_jax.setting import ConfigError
 
-pytestmark = pytest.mark.smoke
-
 BAD = {
     "no folder": ([], "folder: none given; allowed: one or more folders"),
     "no result": (["good", "empty"], "folder: 'empty' holds no result.json; allowed: "),

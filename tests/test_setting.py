@@ -17,8 +17,6 @@ from ltu_jax.setting import (
     to_dict,
 )
 
-pytestmark = pytest.mark.smoke
-
 
 @dataclasses.dataclass
 class Made:

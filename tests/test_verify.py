@@ -246,7 +246,6 @@ def test_after_the_next_request_the_rest_is_verified(folder, tmp_path):
     assert done.returncode == 1 and "it is missing" in done.stdout
 
 
-@pytest.mark.smoke
 @pytest.mark.parametrize(
     ("words", "said"),
     [

@@ -205,10 +205,13 @@ def _fed_from_host(
 
 def _two_programs(draw_fn: Callable, step_fn: StepFn, state: UnlearnState, context: ArrayTree, *rows: Any) -> Any:
     """Drawing and stepping, compiled apart."""
-    draw, drawn = compiled(draw_fn, state, context, *rows), jax.eval_shape(draw_fn, state, context, *rows)
-    if num_devices() > 1:  # the step must take its rows as they come
-        described = lambda x, sharding: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding)  # noqa: E731
-        drawn = jax.tree.map(described, drawn, draw.output_shardings)
+    draw = compiled(draw_fn, state, context, *rows)
+    if isinstance(draw, jax.stages.Compiled):
+        # On several devices it says where the rows lie, and the step must take them as they come. JAX keeps one more
+        # trace at each eval_shape.
+        drawn = draw.out_info
+    else:
+        drawn = jax.eval_shape(draw, state, context, *rows)
     return draw, compiled(step_fn, state, context, drawn, donate=(0,))
 
 

@@ -9,8 +9,6 @@ import pytest
 from ltu_jax.attackers.bank import init_bank, membership
 from ltu_jax.attackers.networks import NETWORKS
 
-pytestmark = pytest.mark.smoke
-
 NAMES = ("sorted", "metrics", "labelled", "classwise")  # not the alphabetical order of a tree's keys
 LOGITS, LABELS = jax.random.normal(jax.random.key(0), (5, 4)), jnp.arange(5) % 4
 START = jax.jit(lambda key: init_bank(key, NAMES, 4))

@@ -110,7 +110,6 @@ def asked(num_members, num_others, *, batch_size=4, augment="none", draws=1, see
     )
 
 
-@pytest.mark.smoke
 @pytest.mark.parametrize("num_members, num_others, each", [(10, 23, 9), (23, 10, 9), (3, 9, 3), (12, 12, 12)])
 def test_outputs_balance_the_sides_in_batches_of_one_side_each(num_members, num_others, each):
     outputs = asked(num_members, num_others, draws=3)

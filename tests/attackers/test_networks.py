@@ -30,7 +30,6 @@ def same(a, b):
     return np.allclose(a, b, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.smoke
 def test_every_name_of_the_configuration_is_a_network_and_the_other_way_round():
     choices = Attackers.__dataclass_fields__["names"].metadata["choices"]
     assert sorted(choices) == sorted(NETWORKS)

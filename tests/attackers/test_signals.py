@@ -7,8 +7,6 @@ import pytest
 
 from ltu_jax.attackers.signals import FLOOR, log_probabilities, metrics, sorted_log_probabilities
 
-pytestmark = pytest.mark.smoke
-
 LOGITS = np.random.default_rng(0).normal(size=(20, 12)) * 2
 LABELS = np.random.default_rng(1).integers(0, 12, 20)
 

@@ -100,7 +100,6 @@ def test_z3_is_uniform_without_replacement():
     assert many(uniform, jnp.arange(3), pool, 100, draws=1).shape == (1, 100)  # more than there are rows
 
 
-@pytest.mark.smoke
 def test_query_sets_are_drawn_inside_jit_from_the_key_alone():
     pool, *_ = problem()
     samplers = (nearest_feature, nearest_label, uniform, uniform)

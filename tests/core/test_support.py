@@ -7,8 +7,6 @@ import pytest
 
 from ltu_jax.core.support import draw_pair, relabel
 
-pytestmark = pytest.mark.smoke
-
 
 def test_random_labels_are_uniform_and_may_be_the_true_one():
     labels = jnp.full(20000, 3)

@@ -7,8 +7,6 @@ import pytest
 
 from ltu_jax.data.augment import augment
 
-pytestmark = pytest.mark.smoke
-
 
 def images(batch, height=16, width=24):
     return jax.random.uniform(jax.random.key(7), (batch, height, width, 3), minval=0.1)

@@ -9,8 +9,6 @@ from ltu_jax.data.augment import augment
 from ltu_jax.data.batches import augmented, epoch_rows, gather
 from ltu_jax.types import Batch, Rows
 
-pytestmark = pytest.mark.smoke
-
 NUM_ROWS, NUM_EPOCHS = 12, 5
 
 

@@ -110,6 +110,7 @@ def assert_holds(source, archive):
         assert source.coarse is None
 
 
+@pytest.mark.smoke
 @pytest.mark.parametrize("name", ["cifar10", "cifar100"])
 def test_first_use_downloads_and_prepares_and_the_second_needs_no_network(tmp_path, serve, monkeypatch, name):
     archive = serve(name)
@@ -122,6 +123,7 @@ def test_first_use_downloads_and_prepares_and_the_second_needs_no_network(tmp_pa
     assert "tensorflow" not in sys.modules
 
 
+@pytest.mark.smoke
 @pytest.mark.parametrize("name", ["cifar10", "cifar100"])
 def test_the_stock_builder_reads_what_ours_wrote(tmp_path, serve, name):
     archive = serve(name)

@@ -9,6 +9,8 @@ from ltu_jax.config import Data
 from ltu_jax.data.sources import load_source
 from ltu_jax.setting import ConfigError
 
+pytestmark = pytest.mark.smoke
+
 
 def load(path, **fields):
     return load_source(Data("folder", data_dir=str(path), **fields))

@@ -11,8 +11,6 @@ from ltu_jax.data.sources import load_source
 from ltu_jax.setting import ConfigError
 from ltu_jax.types import Source
 
-pytestmark = pytest.mark.smoke
-
 
 @pytest.fixture
 def folder(tmp_path):

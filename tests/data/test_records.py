@@ -13,6 +13,8 @@ from PIL import Image, UnidentifiedImageError
 from ltu_jax.data.records import UnfitImageError, count_classes, decode, first_five, places, refuse, repeated
 from ltu_jax.setting import ConfigError
 
+pytestmark = pytest.mark.smoke
+
 RNG = np.random.default_rng(0)
 
 

@@ -10,8 +10,6 @@ from ltu_jax.data.splits import make_splits, read_ids, remain_subset, rows_of_id
 from ltu_jax.setting import ConfigError
 from ltu_jax.types import Source
 
-pytestmark = pytest.mark.smoke
-
 NUM_TRAIN, NUM_TEST = 300, 60
 SMALL = Data(train_size=80, validation_fraction=0.1)
 

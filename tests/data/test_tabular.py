@@ -12,6 +12,8 @@ from ltu_jax.data import sources
 from ltu_jax.data.sources import load_source
 from ltu_jax.setting import ConfigError
 
+pytestmark = pytest.mark.smoke
+
 SHAPE = (6, 5, 3)
 
 

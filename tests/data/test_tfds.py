@@ -72,6 +72,7 @@ def full(split, i):
     return plain(split, i) | {"id": f"{split}-{i}", "coarse_label": i % 3 // 2}
 
 
+@pytest.mark.smoke
 def test_ids_labels_coarse_labels_and_pixels_stay_together(tmp_path):
     write(tmp_path, ("train", "test", "validation"), FULL, full)
     source = load_source(Data("made_up", data_dir=str(tmp_path)))
@@ -84,6 +85,7 @@ def test_ids_labels_coarse_labels_and_pixels_stay_together(tmp_path):
         assert source.labels[row] == int(i) % 3 and source.coarse[row] == int(i) % 3 // 2
 
 
+@pytest.mark.smoke
 def test_rows_read_in_chunks_are_all_there(tmp_path, monkeypatch):
     write(tmp_path, ("train", "test"), FULL, full)
     whole = load_source(Data("made_up", data_dir=str(tmp_path)))
@@ -171,6 +173,7 @@ def test_real_images_of_two_classes_equal_tfds_own_decoding(tfds_dir):
     np.testing.assert_array_equal(source.labels[1000:], [0 if row["label"] == 7 else 1 for row in rows])
 
 
+@pytest.mark.smoke
 def test_reading_prints_nothing_and_needs_no_tensorflow(tfds_dir):
     """The real files have groups of 128 rows, about which the reader would complain."""
     version = reader.find(tfds_dir, "cifar10_jpeg")

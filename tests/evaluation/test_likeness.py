@@ -1,14 +1,11 @@
 """Likeness against SciPy, scikit-learn and hand-worked cases."""
 
 import numpy as np
-import pytest
 import scipy.special
 import scipy.stats
 from sklearn.metrics import roc_auc_score
 
 from ltu_jax.evaluation.likeness import Answers, answers, ks_noise, likeness, matched_weights
-
-pytestmark = pytest.mark.smoke
 
 
 def drawn(count, seed, shift=0.0, num_classes=5):

@@ -12,8 +12,6 @@ from grid import Row, Sweep, cells, load_sweep
 
 from ltu_jax.setting import ConfigError
 
-pytestmark = pytest.mark.smoke
-
 ROOT = pathlib.Path(__file__).parents[2]
 DIGITS = str(ROOT / "experiments" / "configs" / "digits.py")
 OUT, CACHE = pathlib.Path("out/cells"), pathlib.Path("out/cache")

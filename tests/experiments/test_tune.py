@@ -84,6 +84,7 @@ def test_every_row_with_a_space_has_the_same_number_of_trials_its_own_settings_f
     assert len(ended(here)) == len(set(ended(here))) == 3 * 5 * 2
 
 
+@pytest.mark.smoke
 def test_settings_stay_inside_the_space_and_whole_numbers_stay_whole(here, monkeypatch):
     assert run(monkeypatch) == 0
     rows = {label: [trial["settings"] for trial in row["search"]] for label, row in told()["rows"].items()}

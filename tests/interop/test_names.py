@@ -8,8 +8,6 @@ from ltu_jax.config import Model
 from ltu_jax.interop.names import canonical, num_found, own_place, own_places, pytorch_place
 from ltu_jax.models.build import build_model
 
-pytestmark = pytest.mark.smoke
-
 
 @pytest.mark.parametrize(
     "ours, theirs",

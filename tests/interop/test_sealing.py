@@ -7,8 +7,6 @@ import pytest
 
 from ltu_jax.interop.sealing import damage, file_sha256, files_sha256, seal
 
-pytestmark = pytest.mark.smoke
-
 
 @pytest.fixture
 def folder(tmp_path):

@@ -9,6 +9,8 @@ import pytest
 
 from ltu_jax.leftovers import unpacking
 
+pytestmark = pytest.mark.smoke
+
 NOISE = np.random.default_rng(0).integers(0, 256, 3000, np.uint8).tobytes()
 TEXT = b"the same words again and again " * 300
 

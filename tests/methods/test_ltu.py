@@ -121,7 +121,6 @@ def test_a_step_descends_the_gradient_of_the_equations(x64, name):
     assert after.step == 1
 
 
-@pytest.mark.smoke
 def test_both_halves_share_the_forget_batch_and_differ_in_their_labels():
     method, state, context, visible, _ = problem(SETTINGS)
     draw = method.sample(jax.random.key(5), state.step, context, visible)
@@ -193,7 +192,6 @@ def test_features_default_to_the_logits():
     assert (with_features.pool.neighbours != with_logits.pool.neighbours).any()
 
 
-@pytest.mark.smoke
 def test_the_metrics_show_the_norm_of_each_part_and_each_query_sets_loss():
     method, state, context, visible, _ = problem(SETTINGS)
     draw = method.sample(jax.random.key(5), state.step, context, visible)

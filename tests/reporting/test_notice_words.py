@@ -1,10 +1,6 @@
 """Numbers and times as people write them."""
 
-import pytest
-
 from ltu_jax.reporting.notice_words import count_of, images, paragraphs, percent, signed, were, when
-
-pytestmark = pytest.mark.smoke
 
 
 def test_one_and_many():

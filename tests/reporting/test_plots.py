@@ -25,6 +25,7 @@ def filled(svg, colour):
     return heights
 
 
+@pytest.mark.smoke
 def test_bars_are_as_high_as_the_gaps_are_large(result):
     svg = plots.gap_bars(result)
     *heights, legend = filled(svg, plots.BLUE)
@@ -51,6 +52,7 @@ def test_a_gap_that_is_not_a_number_leaves_its_place_empty(result, odd):
     assert not {"nan", "inf"} & set(told)
 
 
+@pytest.mark.smoke
 def test_curves_are_grouped_by_what_stands_before_the_slash(history):
     groups = plots.curves(history)
     assert [(curve.group, curve.single) for curve in groups] == [
@@ -121,6 +123,7 @@ def test_the_moving_mean_of_a_constant_is_the_constant():
     assert len({y for y in re.findall(r"[ML] [\d.-]+ ([\d.-]+)", path)}) == 1
 
 
+@pytest.mark.smoke
 def test_histograms_hold_each_model_and_its_median():
     told = texts(plots.confidence_histograms({"before": np.array([0.9, 1.0, 1.0]), "after": np.array([0.25])}))
     assert {"before: median 1.00", "after: median 0.25"} <= set(told)

@@ -9,8 +9,6 @@ import pytest
 
 from ltu_jax.requests import ledger
 
-pytestmark = pytest.mark.smoke
-
 
 @pytest.fixture
 def home(tmp_path):

@@ -8,8 +8,6 @@ from ltu_jax.requests.ledger import START, Entry, LedgerError
 from ltu_jax.requests.models import last_model, weights_of, weights_sha256
 from ltu_jax.training.checkpoint import CheckpointError, save, tree_sha256
 
-pytestmark = pytest.mark.smoke
-
 
 def saved(value):
     return {"params": {"w": jnp.full(3, value)}, "model_state": {"batch_stats": {"mean": jnp.zeros(2)}}}

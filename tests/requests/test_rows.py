@@ -12,7 +12,6 @@ from ltu_jax.requests.ledger import LedgerError, salted
 from ltu_jax.setting import ConfigError
 from ltu_jax.types import Source, Splits
 
-pytestmark = pytest.mark.smoke
 SALT = b"s" * 32
 
 

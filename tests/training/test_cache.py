@@ -8,8 +8,6 @@ from ltu_jax.training import cache
 from ltu_jax.training.cache import cached, cached_numbers, under_way
 from ltu_jax.training.checkpoint import CheckpointError
 
-pytestmark = pytest.mark.smoke
-
 
 class Maker:
     """Counts how often it is asked, and makes something else each time."""

@@ -8,8 +8,6 @@ import pytest
 
 from ltu_jax.training.predict import eval_forward, predict
 
-pytestmark = pytest.mark.smoke
-
 IMAGES = np.random.default_rng(0).integers(0, 256, (10, 2, 2, 3), np.uint8)
 PARAMS = {"w": jnp.asarray(np.random.default_rng(1).normal(size=(12, 4)), jnp.float32)}
 

@@ -51,7 +51,6 @@ def saving(path, every=2, identity="a"):
     return Saving(path, every, identity)
 
 
-@pytest.mark.smoke
 @pytest.mark.parametrize("stop", [2, 3, 6])  # at a checkpoint, and between two
 def test_a_run_stopped_and_resumed_equals_one_run_through(tmp_path, stop):
     whole, history = run_unlearning(noisy_ascent(), original(), SPLITS, SOURCE, saving=saving(tmp_path / "whole"))
@@ -116,7 +115,6 @@ def test_another_run_in_the_same_folder_is_refused(tmp_path):
         run_unlearning(noisy_ascent(), original(), SPLITS, SOURCE, saving=saving(tmp_path, identity="b"))
 
 
-@pytest.mark.smoke
 def test_a_run_traces_its_step_once():
     method = noisy_ascent(num_steps=60)
     method = method._replace(step=chex.assert_max_traces(method.step, n=1))
@@ -149,7 +147,6 @@ def test_retrain_alone_sees_all_of_it():
     assert len(seen[-1][1]) == 60
 
 
-@pytest.mark.smoke
 def test_runs_differ_by_their_key_and_the_original_is_left_alone():
     state = original()
     params = jax.tree.map(np.array, state.params)

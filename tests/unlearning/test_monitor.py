@@ -1,10 +1,6 @@
 """The rule by which a run judges itself, worked out by hand."""
 
-import pytest
-
 from ltu_jax.unlearning.monitor import distance, verdict
-
-pytestmark = pytest.mark.smoke
 
 ORIGINAL = {"forget": 100.0, "remain": 100.0, "validation": 80.0}
 

@@ -120,7 +120,6 @@ def test_a_model_of_ones_own_is_another_model_once_its_file_is_edited(tmp_path, 
     assert trained(settings, cache)[1][0] == "original"
 
 
-@pytest.mark.smoke
 def test_given_weights_are_part_of_what_was_asked_for_and_need_no_recording(tmp_path):
     path = tmp_path / "w.msgpack"
     data = dataclasses.replace(small_config().data, held_out="train")
@@ -138,7 +137,6 @@ def test_given_weights_are_part_of_what_was_asked_for_and_need_no_recording(tmp_
         load(small_config(weights=str(path)))
 
 
-@pytest.mark.smoke
 def test_scoring_itself_without_validation_rows_is_a_mistake_of_the_settings():
     data = dataclasses.replace(small_config().data, validation_fraction=0.0)
     with pytest.raises(ConfigError, match="config.eval_every"):

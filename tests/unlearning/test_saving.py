@@ -1,10 +1,6 @@
 """What a run writes down."""
 
-import pytest
-
 from ltu_jax.unlearning.saving import History, Recorder, Run, read_metrics
-
-pytestmark = pytest.mark.smoke
 
 
 def test_unlearning_time_is_init_and_steps_in_minutes():

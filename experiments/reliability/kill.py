@@ -161,7 +161,9 @@ def below(pid: int) -> Iterator[int]:
 
 def stage(folder: Path, began: float) -> str:
     """What a job was doing when it was killed, from what it has written since it began."""
-    now = [path for path in folder.rglob("*") if _time(path) >= began]
+    # Folders come and go meanwhile: os.walk passes over those that are gone.
+    there = [Path(here, name) for here, folders, files in os.walk(folder) for name in (*folders, *files)]
+    now = [path for path in there if _time(path) >= began]
     if training := sorted((p for p in now if p.name.endswith(".under_way")), key=_time):
         return f"training: {training[-1].name.split('-')[0]}"
     if any(path.name.startswith("trial-") for path in now):

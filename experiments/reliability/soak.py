@@ -3,10 +3,12 @@
 python experiments/reliability/soak.py --runs 300
 
 Each run is a whole one on digits with settings that come round again (method, seed, learning rate), saved and evaluated
-as the command does it. Printed every 30 runs: resident memory, open files, maps of memory, seconds a run.
+as the command does it. Printed every 30 runs: resident memory; of it what malloc has given out (XLA's and NumPy's; what
+is freed it may keep) and how many blocks Python has; open files; maps of memory; seconds a run.
 """
 
 import argparse
+import ctypes
 import dataclasses
 import gc
 import os
@@ -33,7 +35,7 @@ def main() -> int:
     parser.add_argument("--runs", type=int, default=300)
     runs = parser.parse_args().runs
     told = []
-    print("  run  resident MB  files   maps  s a run")
+    print("  run  resident MB  in use MB  Python blocks  files   maps  s a run")
     with tempfile.TemporaryDirectory() as folder:
         begun = time.monotonic()
         for number in range(1, runs + 1):
@@ -41,14 +43,19 @@ def main() -> int:
             if number % EVERY == 0 or number == runs:
                 gc.collect()
                 told.append(held())
-                memory, files, maps = told[-1]
+                memory, files, maps, in_use, blocks = told[-1]
+                seconds = (time.monotonic() - begun) / EVERY
                 print(
-                    f"{number:5}  {memory / 1e6:11.1f}  {files:5}  {maps:5}  {(time.monotonic() - begun) / EVERY:7.2f}"
+                    f"{number:5}  {memory / 1e6:11.1f}  {in_use / 1e6:9.1f}  {blocks:13}  {files:5}  {maps:5}"
+                    f"  {seconds:7.2f}",
+                    flush=True,
                 )
-                sys.stdout.flush()
                 begun = time.monotonic()
-    memory, files = (100 * (told[-1][i] / told[0][i] - 1) for i in (0, 1))
-    print(f"run {runs} against run {EVERY}: memory {memory:+.2f} %, files {files:+.2f} %")
+    memory, files, _, in_use, blocks = (100 * (last / first - 1) for first, last in zip(told[0], told[-1], strict=True))
+    print(
+        f"run {runs} against run {EVERY}: resident {memory:+.2f} %, in use {in_use:+.2f} %, "
+        f"Python blocks {blocks:+.2f} %, files {files:+.2f} %"
+    )
     return 0 if max(memory, files) <= 2 else 1
 
 
@@ -69,11 +76,29 @@ def one(config: Config, folder: Path) -> None:
     shutil.rmtree(folder / "run")
 
 
-def held() -> tuple[int, int, int]:
-    """Resident bytes, open files and maps of memory of this process."""
+def held() -> tuple[int, int, int, int, int]:
+    """Resident bytes, open files, maps of memory, bytes that malloc has given out, blocks of Python."""
     pages = int(Path("/proc/self/statm").read_text().split()[1])
     maps = len(Path("/proc/self/maps").read_text().splitlines())
-    return pages * os.sysconf("SC_PAGE_SIZE"), len(os.listdir("/proc/self/fd")), maps
+    files = len(os.listdir("/proc/self/fd"))
+    return pages * os.sysconf("SC_PAGE_SIZE"), files, maps, given_out(), sys.getallocatedblocks()
+
+
+class _MallocInfo(ctypes.Structure):
+    """``struct mallinfo2`` of glibc."""
+
+    _fields_ = [
+        (name, ctypes.c_size_t)
+        for name in "arena ordblks smblks hblks hblkhd usmblks fsmblks uordblks fordblks keepcost".split()
+    ]
+
+
+def given_out() -> int:
+    """Bytes that malloc has given out and not got back."""
+    mallinfo2 = ctypes.CDLL("libc.so.6").mallinfo2
+    mallinfo2.restype = _MallocInfo
+    info = mallinfo2()
+    return info.uordblks + info.hblkhd
 
 
 if __name__ == "__main__":

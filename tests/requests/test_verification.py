@@ -196,6 +196,7 @@ def test_hashes_are_checked_by_whoever_may_not_read_the_salt(home, monkeypatch):
     assert findings(home) == []
 
 
+@pytest.mark.slow
 def test_earlier_rows_that_are_gone_are_said_too(home, source, spec, original):
     more = [str(name) for name in source.ids[30:40]]
     done = fulfil(Request(request_settings(trials=0), more, home), source, spec, original)

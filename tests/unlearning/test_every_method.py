@@ -23,7 +23,13 @@ def test_every_method_has_its_settings_by_name():
         assert config.METHOD_CONFIGS[name]().name == name
 
 
-@pytest.mark.parametrize("name", sorted(config.METHOD_CONFIGS))
+QUICK = ("finetune", "ssd")
+"""One that descends and one that does not; the steps of each method have tests of their own."""
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=() if n in QUICK else pytest.mark.slow) for n in sorted(config.METHOD_CONFIGS)]
+)
 def test_a_method_runs_at_its_rho_and_its_result_is_a_row(name, cache):
     settings = config.method_config(name)
     if hasattr(settings, "batch_size"):

@@ -57,6 +57,7 @@ def run(folder, command, *words):
     return subprocess.run(line, cwd=folder, env=env, capture_output=True, text=True)
 
 
+@pytest.mark.slow
 def test_a_request_is_verified_with_hashes_alone_and_with_its_evidence(folder):
     receipt = "out/request-1/receipt.json"
     done = run(folder, "verify", receipt, "--model", "out", "--forget", "ids.txt", *CODE)
@@ -65,6 +66,7 @@ def test_a_request_is_verified_with_hashes_alone_and_with_its_evidence(folder):
     assert (done.returncode, done.stdout) == (0, "verified: hashes of request 1, 20 rows\n"), done.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("code", [(), ("--code", "mlp:other")])
 def test_code_that_a_receipt_names_is_not_run_unless_it_is_named_here_too(folder, code):
     done = run(folder, "verify", "out/request-1/receipt.json", *code)
@@ -73,6 +75,7 @@ def test_code_that_a_receipt_names_is_not_run_unless_it_is_named_here_too(folder
     assert done.stdout == ""
 
 
+@pytest.mark.slow
 def test_the_claim_is_told_with_its_status(folder):
     done = run(folder, "verify", "out/request-1/receipt.json", "--evidence", *CODE)
     lines = done.stdout.splitlines()
@@ -84,6 +87,7 @@ def test_the_claim_is_told_with_its_status(folder):
         assert all(line.startswith("claim: ") for line in lines[:-1]) and len(lines) > 1
 
 
+@pytest.mark.slow
 def test_what_differs_is_said_with_status_1(folder):
     config = folder / "out" / "request-1" / "config.json"
     whole = config.read_text()
@@ -102,6 +106,7 @@ def test_without_the_original_the_figures_before_are_passed_over_and_the_claim_i
     assert done.returncode == 1 and "claim: it cannot be tested without the model before" in done.stdout
 
 
+@pytest.mark.slow
 def test_the_same_request_again_says_when_it_was_done(folder):
     done = run(folder, *REQUEST)
     told = json.loads((folder / "out" / "request-1" / "receipt.json").read_text())
@@ -200,6 +205,7 @@ def test_a_request_leaves_nothing_and_what_is_planted_is_found(folder, tmp_path)
     assert "/columns.npz!ids.npy: 3 ids in clear" in told
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("words", "said"),
     [

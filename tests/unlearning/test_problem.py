@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import shutil
 
 import chex
 import flax.serialization
@@ -33,6 +34,12 @@ class Labels:
         yield lambda n: None
 
 
+@pytest.fixture
+def own_cache(problem, cache, tmp_path):
+    """What is there for the problem, for a test that adds to it: no other test finds that."""
+    return shutil.copytree(cache, tmp_path / "cache")
+
+
 def trained(settings, cache):
     labels = Labels()
     found = prepare(settings, cache=cache, progress=labels)
@@ -48,16 +55,16 @@ def test_a_second_method_on_the_same_problem_trains_nothing(problem, cache):
     assert again.seconds == problem.seconds  # what each cost once
 
 
-def test_another_request_keeps_the_original_and_the_attackers_but_not_retrain(problem, cache):
+def test_another_request_keeps_the_original_and_the_attackers_but_not_retrain(problem, own_cache):
     data = dataclasses.replace(small_config().data, forget_fraction=0.3)
-    other, labels = trained(small_config(data=data), cache)
+    other, labels = trained(small_config(data=data), own_cache)
     assert labels == ["retrain 0", "retrain 1"]
     chex.assert_trees_all_equal(other.original.params, problem.original.params)
 
 
-def test_another_recipe_or_seed_finds_nothing(cache):
+def test_another_recipe_or_seed_finds_nothing(own_cache):
     for changes in ({"training": config.Training(epochs=4, batch_size=20)}, {"seed": 1}):
-        assert trained(small_config(**changes), cache)[1][0] == "original"
+        assert trained(small_config(**changes), own_cache)[1][0] == "original"
 
 
 def test_retrain_needs_no_attackers():
@@ -150,15 +157,15 @@ def test_the_scores_of_what_is_compared_with_are_those_of_the_models_and_made_on
     assert trained(small_config(), cache)[0].retrain_scores == problem.retrain_scores
 
 
-def test_a_recorded_original_is_the_original_and_belongs_to_its_forget_set(problem, cache):
+def test_a_recorded_original_is_the_original_and_belongs_to_its_forget_set(problem, own_cache):
     settings = small_config(method=config.Amnesiac("amnesiac", recorded_epochs=2.0))
-    found, labels = trained(settings, cache)
+    found, labels = trained(settings, own_cache)
     assert labels == ["original, recorded"]
     chex.assert_trees_all_close(found.original.params, problem.original.params, rtol=1e-5)
     assert max(abs(x).max() for x in jax.tree.leaves(found.updates)) > 0
-    assert trained(settings, cache)[1] == []
+    assert trained(settings, own_cache)[1] == []
     other = dataclasses.replace(settings.data, forget_fraction=0.3)
-    assert "original, recorded" in trained(small_config(data=other, method=settings.method), cache)[1]
+    assert "original, recorded" in trained(small_config(data=other, method=settings.method), own_cache)[1]
     chex.assert_trees_all_equal(found.parts.updates, found.updates)
 
 

@@ -120,7 +120,7 @@ def killed(out: Path, name: str, job: Job, number: int, times: int, wanted: dict
             differs += ended(process, folder, wanted)
             shutil.rmtree(folder)
             continue
-        stages.append(f"{stage(folder, began)}")
+        stages.append(stage(folder, began))
         if rng.random() < 0.25:
             asked = time.monotonic()
             process.terminate()

@@ -1,9 +1,9 @@
 """Many unlearning runs in one process: resident memory and open files must not grow.
 
-python experiments/reliability/soak.py --runs 300
+MALLOC_ARENA_MAX=1 python experiments/reliability/soak.py --runs 300
 
 Each run is a whole one on digits with settings that come round again (method, seed, learning rate), saved and evaluated
-as the command does it. Printed every 30 runs: resident memory; of it what malloc has given out (XLA's and NumPy's; what
+as the command does it. One arena, because glibc gives every thread its own otherwise, and each keeps what was freed in it. Printed every 30 runs: resident memory; of it what malloc has given out (XLA's and NumPy's; what
 is freed it may keep) and how many blocks Python has; open files; maps of memory; seconds a run.
 """
 
@@ -64,8 +64,15 @@ def settings(number: int) -> Config:
     config = get_config(METHODS[number % len(METHODS)])
     if hasattr(config.method, "learning_rate"):
         config.method.learning_rate *= 1 + number / 1000
-    config = dataclasses.replace(config, seeds=dataclasses.replace(config.seeds, unlearn=number))
-    return resolve(config)
+    usual = Config()  # `small` saves as often as suits its kills
+    return resolve(
+        dataclasses.replace(
+            config,
+            seeds=dataclasses.replace(config.seeds, unlearn=number),
+            save_every=usual.save_every,
+            save_seconds=usual.save_seconds,
+        )
+    )
 
 
 def one(config: Config, folder: Path) -> None:

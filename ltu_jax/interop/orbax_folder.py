@@ -74,10 +74,10 @@ def rewrite(path: Path, target: Path, tensors: Mapping[str, np.ndarray], field: 
         shutil.rmtree(target)
     in_tree = lambda folder, names: [n for n in names if Path(folder) == room and n not in _AROUND]  # noqa: E731
     shutil.copytree(path, target, ignore=in_tree)
-    about = _about(path)
-    if "tree_sha256" in (about.get("custom_metadata") or {}):
-        about["custom_metadata"]["tree_sha256"] = tree_sha256(tree)
-        (target / _ABOUT).write_text(json.dumps(about))
+    kept = about(path)
+    if "tree_sha256" in (kept.get("custom_metadata") or {}):
+        kept["custom_metadata"]["tree_sha256"] = tree_sha256(tree)
+        (target / _ABOUT).write_text(json.dumps(kept))
     where = epath.Path((target / room.relative_to(path)).absolute())
     handler.save(where, args=_orbax().args.PyTreeSave(tree))
     handler.finalize(where)
@@ -96,7 +96,7 @@ def _opened(path: Path, field: str) -> Opened:
         check_fits(saved)
         wanted = jax.tree.map(_restored_as, saved)
         tree = handler.restore(room.absolute(), args=ocp.args.PyTreeRestore(restore_args=wanted))
-        checksum = (_about(path).get("custom_metadata") or {}).get("tree_sha256")
+        checksum = (about(path).get("custom_metadata") or {}).get("tree_sha256")
     except Exception as error:  # Orbax raises a dozen types for a missing or truncated file
         why = str(error).strip().splitlines()[:1]
         raise ConfigError(
@@ -139,7 +139,7 @@ def _is_json(file: Path) -> bool:
         return False
 
 
-def _about(path: Path) -> dict[str, Any]:
+def about(path: Path) -> dict[str, Any]:
     """What Orbax keeps of a folder as a whole, ``custom_metadata`` among it."""
     return json.loads((path / _ABOUT).read_text()) if (path / _ABOUT).is_file() else {}
 

@@ -1,5 +1,7 @@
 """Fisher forgetting: noise on the weights that the remaining rows do not hold (Golatkar et al. 2020)."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import optax
@@ -55,6 +57,7 @@ def build(settings: config.Fisher, parts: Parts) -> Method:
     return one_shot(init, cost)
 
 
+@functools.lru_cache(maxsize=32)  # the same function for the same model: it is compiled once
 def squared_example_gradients(apply_fn: ApplyFn) -> BatchFn:
     """``sum_x w_x sum_y p(y|x) (d log p(y|x) / d p)^2`` of a batch."""
 
@@ -73,6 +76,7 @@ def squared_example_gradients(apply_fn: ApplyFn) -> BatchFn:
     return of_batch
 
 
+@functools.lru_cache(maxsize=32)
 def squared_batch_gradients(apply_fn: ApplyFn) -> BatchFn:
     """SalUn's: ``B sum_y mean_x p(y|x) (d mean_x log p(y|x) / d p)^2`` of a batch of B rows."""
 

@@ -1,5 +1,6 @@
 """What weights matter to given rows: sums over batches, each row counted once, in evaluation mode."""
 
+import functools
 from collections.abc import Callable
 
 import jax
@@ -41,6 +42,7 @@ def sum_over_batches(fn: BatchFn, state: UnlearnState, rows: Rows, batch_size: i
     return total
 
 
+@functools.lru_cache(maxsize=32)  # the same function for the same model: it is compiled once
 def summed_gradient(apply_fn: ApplyFn) -> BatchFn:
     """The gradient of the summed cross-entropy."""
 
@@ -51,6 +53,7 @@ def summed_gradient(apply_fn: ApplyFn) -> BatchFn:
     return jax.grad(loss)
 
 
+@functools.lru_cache(maxsize=32)
 def squared_batch_gradient(apply_fn: ApplyFn) -> BatchFn:
     """The squared gradient of the batch's mean cross-entropy: what SSD calls importance."""
     gradient = summed_gradient(apply_fn)

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 
 from ltu_jax.data.devices import agreed, writes_files
 from ltu_jax.files import room
+from ltu_jax.interop import orbax_folder
 from ltu_jax.interop.sealing import check_fits, damage, seal, tree_sha256
 from ltu_jax.types import ArrayTree
 
@@ -32,7 +33,9 @@ def save(path: Path, tree: ArrayTree, metadata: dict[str, Any]) -> None:
       DiskFullError: if it does not fit.
     """
     partial, old = (path.with_name(f"{path.name}.{word}") for word in ("partial", "old"))
-    metadata = {**metadata, "tree_sha256": tree_sha256(tree)}
+    # Orbax can tell these too, but opens every array for it, and TensorStore keeps some memory of each opening.
+    arrays = jax.tree.map(lambda leaf: [str(leaf.dtype), list(leaf.shape)], tree)
+    metadata = {**metadata, "arrays": arrays, "tree_sha256": tree_sha256(tree)}
     try:
         with _room(path.parent, tree):
             _orbax().save(partial.absolute(), tree, overwrite=True, custom_metadata=metadata)
@@ -63,10 +66,14 @@ def load(path: Path) -> tuple[ArrayTree, dict[str, Any]]:
     if why := damage(path):
         raise CheckpointError(f"{path} is damaged: {why}; delete it to make it anew")
     try:
-        described = ocp.metadata(path.absolute())
-        check_fits(described.metadata)
-        template = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=here), described.metadata)
-        tree, metadata = ocp.load(path.absolute(), template), dict(described.custom_metadata or {})
+        metadata = orbax_folder.about(path)["custom_metadata"]
+        template = jax.tree.map(
+            lambda told: jax.ShapeDtypeStruct(told[1], told[0], sharding=here),
+            metadata["arrays"],
+            is_leaf=lambda told: isinstance(told, list),
+        )
+        check_fits(template)
+        tree = ocp.load(path.absolute(), template)
     except Exception as error:  # Orbax raises a dozen types for what it cannot read
         raise CheckpointError(f"{path} cannot be read ({_first_line(error)}); delete it to make it anew") from error
     return _verified(path, tree, metadata), metadata
@@ -86,7 +93,7 @@ class StepCheckpoints:
     def metadata(self, step: int) -> dict[str, Any]:
         """What was saved beside the tree of ``step``."""
         try:
-            return dict(self._checkpointer.metadata(step).custom_metadata or {})
+            return orbax_folder.about(self._directory / str(step))["custom_metadata"]
         except Exception as error:  # Orbax raises a dozen types for a missing or truncated file
             raise self._unreadable(step, error) from error
 

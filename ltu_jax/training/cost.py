@@ -1,5 +1,6 @@
 """One account of cost for every method: images passed forward and backward, and the flops that they are."""
 
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -52,17 +53,20 @@ def image_flops(
     Returns:
       ``ImageFlops``; backward is what a gradient costs beyond its forward pass.
     """
+    images = jax.ShapeDtypeStruct((batch_size, *image_shape), jnp.float32)
+    labels = jax.ShapeDtypeStruct((batch_size,), jnp.int32)
+    args = (params, model_state, images, labels)
+    forward, gradient = (flops_of(fn, *args) for fn in _loss_and_its_gradient(apply_fn))
+    return ImageFlops(forward / batch_size, (gradient - forward) / batch_size)
 
+
+@functools.lru_cache(maxsize=32)  # the same functions for the same model: JAX traces them once
+def _loss_and_its_gradient(apply_fn: ApplyFn) -> tuple[Callable[..., Any], Callable[..., Any]]:
     def loss(params, model_state, images, labels):
         logits, model_state = apply_fn(params, model_state, images, train=True)
         return cross_entropy(logits, labels), model_state
 
-    images = jax.ShapeDtypeStruct((batch_size, *image_shape), jnp.float32)
-    labels = jax.ShapeDtypeStruct((batch_size,), jnp.int32)
-    args = (params, model_state, images, labels)
-    forward = flops_of(loss, *args)
-    gradient = flops_of(jax.value_and_grad(loss, has_aux=True), *args)
-    return ImageFlops(forward / batch_size, (gradient - forward) / batch_size)
+    return loss, jax.value_and_grad(loss, has_aux=True)
 
 
 def flops_of(fn: Callable[..., Any], *args: Any) -> float:

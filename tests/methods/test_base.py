@@ -1,5 +1,6 @@
 """Every method by its name, a user's own among them: built from its settings, run by one loop, its cost counted."""
 
+import contextlib
 import dataclasses
 import time
 
@@ -79,6 +80,18 @@ def built(name, build=build_method, arrays=2, rate=0.01):
     return build(settings, by_hand.parts(bank=bank, training=recipe, updates=updates))
 
 
+@contextlib.contextmanager
+def programs_made():
+    """What JAX compiles, or reads from its compilation cache, while it is open."""
+    made = []
+    listener = lambda event, *_, **__: made.append(event) if "backend_compile" in event else None  # noqa: E731
+    jax.monitoring.register_event_time_span_listener(listener)
+    try:
+        yield made
+    finally:
+        jax.monitoring.unregister_event_time_span_listener(listener)
+
+
 def images_of(draw, name):
     """All images of a draw; the forget batch of LTU, which has three more roles, once."""
     counted = (draw.support, draw.queries) if name in ("ltu", "paper") else draw
@@ -114,11 +127,13 @@ def test_equal_settings_share_their_steps_and_other_arrays_and_rates_count_all_t
         assert other.step is method.step and other.sample is method.sample
     ends = []
     for one in (method, alone, other_arrays, other_rate):
-        state, context = one.init(jax.random.key(1), by_hand.original(), by_hand.VISIBLE)
-        if num_steps := min(3, one.num_steps(by_hand.VISIBLE)):
-            steps = compile_steps(one.sample, one.step, state, context, by_hand.VISIBLE, num_steps)
-            state, _ = steps(state, context, by_hand.VISIBLE)
+        with programs_made() as made:
+            state, context = one.init(jax.random.key(1), by_hand.original(), by_hand.VISIBLE)
+            if num_steps := min(3, one.num_steps(by_hand.VISIBLE)):
+                steps = compile_steps(one.sample, one.step, state, context, by_hand.VISIBLE, num_steps)
+                state, _ = steps(state, context, by_hand.VISIBLE)
         ends.append(jax.tree.map(np.asarray, (state.params, state.model_state)))
+    assert not made
     chex.assert_trees_all_equal(*ends[:2])
     if name in ("ltu", "amnesiac"):
         assert not np.array_equal(ends[0][0]["w1"], ends[2][0]["w1"])

@@ -16,7 +16,7 @@ from ltu_jax.attackers.bank import init_bank
 from ltu_jax.attackers.networks import NETWORKS
 from ltu_jax.config import LTU, Model, Training
 from ltu_jax.data.batches import gather
-from ltu_jax.methods import ltu
+from ltu_jax.methods import build_method, ltu
 from ltu_jax.models.build import build_model
 from ltu_jax.training.dispatch import compiled
 from ltu_jax.training.optimizers import SGD
@@ -43,7 +43,7 @@ def problem(settings, apply_fn=None, model_state=None, features=True):
     bank = init_bank(jax.random.key(2), ("sorted", "metrics"), C)
     parts = Parts(apply_fn or SPEC.apply_fn, C, features=SPEC.features if features else None, bank=bank)
     state = make_state(parts.apply_fn, params, model_state or {}, SGD, jax.random.key(3))
-    method = ltu.build(settings, parts)
+    method = build_method(settings, parts)  # tests of the same settings share its functions
     state, context = method.init(jax.random.key(4), state, visible)
     method = method._replace(step=jax.jit(method.step), sample=jax.jit(method.sample))  # one program, not hundreds
     return method, state, context, visible, bank
@@ -54,37 +54,46 @@ def in_float64(tree):
     return jax.tree.map(cast, tree)
 
 
-def expected_gradient(settings, apply_fn, params, bank, draw):
+def cross_entropy(params, bank, name, batch):
+    log_p = jax.nn.log_softmax(SPEC.apply_fn(params, {}, batch.images, True)[0])
+    return -log_p[jnp.arange(len(batch.labels)), batch.labels].mean()
+
+
+def bce(params, bank, name, task):
+    logits = SPEC.apply_fn(params, {}, task.batch.images, True)[0]
+    says = jax.nn.sigmoid(NETWORKS[name].apply(bank.params[name], logits, task.batch.labels))
+    return -jnp.log(1 - says).mean()
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1, 2, 3))  # many variants differ in what comes after it
+def meta_gradient(loss, names, order, weight, params, bank, support, queries):
+    """Of Eq. 4, the attackers by name: of the support set, and of each query set."""
+
+    def objective(params):
+        tuned = params
+        if order != "none":
+            grad = jax.grad(loss)(params, bank, names[0], support)
+            if order == "first":
+                grad = jax.lax.stop_gradient(grad)
+            tuned = jax.tree.map(lambda p, g: p - INNER * g, params, grad)
+        total = weight * loss(params, bank, names[0], support)
+        for i, name in enumerate(names[1:]):
+            total += loss(tuned, bank, name, jax.tree.map(lambda x, i=i: x[i], queries))
+        return total
+
+    return jax.grad(objective)(params)
+
+
+def expected_gradient(settings, params, bank, draw):
     """Eqs. 1-6, 11, 12 as they read."""
-
-    def cross_entropy(params, batch):
-        log_p = jax.nn.log_softmax(apply_fn(params, {}, batch.images, True)[0])
-        return -log_p[jnp.arange(len(batch.labels)), batch.labels].mean()
-
-    def bce(params, task):
-        logits = apply_fn(params, {}, task.batch.images, True)[0]
-        name = bank.names[int(task.attacker)]
-        says = jax.nn.sigmoid(NETWORKS[name].apply(bank.params[name], logits, task.batch.labels))
-        return -jnp.log(1 - says).mean()
-
-    def meta(loss, support, queries, weight):
-        number = jax.tree.leaves(queries)[0].shape[0]
-        sets = [jax.tree.map(lambda x, i=i: x[i], queries) for i in range(number)]
-
-        def objective(params):
-            tuned = params
-            if settings.order != "none":
-                grad = jax.grad(loss)(params, support)
-                if settings.order == "first":
-                    grad = jax.lax.stop_gradient(grad)
-                tuned = jax.tree.map(lambda p, g: p - INNER * g, params, grad)
-            return weight * loss(params, support) + sum(loss(tuned, one) for one in sets)
-
-        return jax.jit(jax.grad(objective))(params)
-
+    names = lambda task: tuple(bank.names[i] for i in np.ravel(task.attacker))  # noqa: E731
+    order = {"naive": "exact"}.get(settings.order, settings.order)
+    rest = order, settings.tune_weight, params, bank, draw.support, draw.queries
+    r = meta_gradient(cross_entropy, (None,) * (1 + settings.num_queries), *rest)
+    attacked = names(draw.audit_i) + names(draw.audit_j)
+    f = meta_gradient(bce, attacked, order, 1.0, params, bank, draw.audit_i, draw.audit_j)
     flat = lambda tree: jax.flatten_util.ravel_pytree(tree)[0]  # noqa: E731
-    r = flat(meta(cross_entropy, draw.support, draw.queries, settings.tune_weight)) * settings.remember
-    f = flat(meta(bce, draw.audit_i, draw.audit_j, 1.0)) * settings.forget_weight * settings.forget
+    r, f = flat(r) * settings.remember, flat(f) * settings.forget_weight * settings.forget
     if settings.combine == "harmonize" and r @ f < 0:
         f = f - (f @ r) / (r @ r) * r
     return f if settings.combine == "alternate" else r + f  # the first iteration is odd: it forgets
@@ -113,7 +122,7 @@ def test_a_step_descends_the_gradient_of_the_equations(x64, name):
     draw = method.sample(jax.random.key(5), state.step, context, visible)
     state, context, bank, draw = in_float64((state, context, bank, draw))
     after, metrics = method.step(state, context, draw)
-    wanted = expected_gradient(settings, state.apply_fn, state.params, bank, draw)
+    wanted = expected_gradient(settings, state.params, bank, draw)
     assert metrics["conflict"] == (settings.remember and settings.forget), "the draw must exercise the projection"
     moved = jax.flatten_util.ravel_pytree(jax.tree.map(lambda a, b: (b - a) / RATE, after.params, state.params))[0]
     np.testing.assert_allclose(moved, wanted, rtol=1e-5, atol=1e-7)  # rates and weights are held in float32

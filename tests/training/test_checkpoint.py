@@ -1,7 +1,9 @@
 """What is saved comes back bit for bit, or not at all."""
 
+import gc
 import json
 import shutil
+import sys
 import types
 
 import jax
@@ -89,6 +91,22 @@ def test_what_a_device_wrote_that_is_not_here_can_be_read(tmp_path):
     assert_same(tree(), load(tmp_path / "x")[0])
 
 
+def test_what_a_load_leaves_in_the_process_does_not_grow_with_the_arrays(tmp_path):
+    """TensorStore keeps the objects in which it describes an array that is opened: some 10 kB at each."""
+
+    def left(count):
+        save(tmp_path / str(count), {str(i): jnp.ones((3, 3)) for i in range(count)}, {})
+        load(tmp_path / str(count))
+        gc.collect()
+        before = sys.getallocatedblocks()
+        for _ in range(5):
+            load(tmp_path / str(count))
+        gc.collect()
+        return (sys.getallocatedblocks() - before) / 5
+
+    assert left(32) - left(2) < 30 * 20
+
+
 def test_harm_to_any_file_is_seen_and_the_checkpoint_named(tmp_path):
     save(tmp_path / "x", one_leaf(), {})
     for path in harmed(tmp_path / "x"):
@@ -126,6 +144,15 @@ def test_arrays_that_are_said_to_be_larger_than_the_memory_are_not_made_up(tmp_p
     metadata = tensorstore.open(array, open=True).result().spec().to_json()["metadata"]
     metadata["shape"] = [3_000_000, 3_000_000]
     tensorstore.open({**array, "metadata": metadata}, create=True, delete_existing=True).result()
+    seal(tmp_path / "x")
+    with pytest.raises(
+        CheckpointError, match=r"x cannot be read .*\(3, 3\) is not compatible with .*\(3000000, 3000000\)"
+    ):
+        load(tmp_path / "x")
+    about = tmp_path / "x" / "_CHECKPOINT_METADATA"
+    told = json.loads(about.read_text())
+    told["custom_metadata"]["arrays"]["w"][1] = metadata["shape"]
+    about.write_text(json.dumps(told))
     seal(tmp_path / "x")
     with pytest.raises(CheckpointError, match="x cannot be read .*its arrays are said to have 36000000000000 bytes"):
         load(tmp_path / "x")

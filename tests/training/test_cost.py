@@ -60,6 +60,17 @@ def model():
     return params, model_state, image_flops(SPEC.apply_fn, params, model_state, (SIDE, SIDE, 3), BATCH)
 
 
+def test_a_model_is_traced_once_for_all_its_accounts():
+    traced = []
+
+    def dense(params, model_state, images, train):
+        traced.append(images.shape)
+        return images.reshape(len(images), -1) @ params, model_state
+
+    counts = [(image_flops(dense, jnp.zeros((12, 3)), {}, (2, 2, 3), size), len(traced)) for size in (4, 4, 8)]
+    assert counts[0] == counts[1] and counts[1][1] < counts[2][1]
+
+
 def xla_flops(fn, *args):
     """Flops of the compiled program; the machine code is not optimized, which its count does not see."""
     compiled = jax.jit(fn).lower(*args).compile({"xla_backend_optimization_level": 0})

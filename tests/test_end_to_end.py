@@ -107,7 +107,7 @@ def test_the_same_command_again_says_that_it_is_done(folder, whole):
     assert (folder / "whole" / "result.json").stat().st_mtime_ns == before
 
 
-@pytest.mark.parametrize("harm", ["", "[1]"])
+@pytest.mark.parametrize("harm", ["", pytest.param("[1]", marks=pytest.mark.slow)])
 def test_a_result_that_was_damaged_is_named_and_left_as_it_is(folder, whole, harm):
     shutil.copytree(folder / "whole", folder / "damaged", dirs_exist_ok=True)
     (folder / "damaged" / "result.json").write_text(harm, "latin-1")
@@ -338,6 +338,7 @@ def test_the_default_workdir_names_data_set_method_and_seed(folder, whole):
     assert (folder / "runs" / "digits-ltu-0" / "result.json").exists() and not (folder / "runs" / "cache").exists()
 
 
+@pytest.mark.slow
 def test_a_run_that_diverges_says_so_in_one_line_with_status_1(folder, whole):
     grows = ["--config.method.learning_rate=1000", "--config.method.weight_decay=1000", "--config.method.epochs=10"]
     code, _, err = run(folder, "--config", "small.py:finetune", "--workdir", "diverged", *grows)

@@ -48,7 +48,9 @@ def stopped(how, *signals, work=WORK):
     return time.monotonic() - began, process.returncode, out, err
 
 
-@pytest.mark.parametrize("number, status", [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+@pytest.mark.parametrize(
+    "number, status", [(signal.SIGTERM, 143), pytest.param(signal.SIGINT, 130, marks=pytest.mark.slow)]
+)
 def test_work_is_saved_at_its_next_step(number, status):
     seconds, code, out, err = stopped("stepping", number)
     assert (code, out) == (status, "saving\n") and seconds < 2

@@ -3,8 +3,9 @@
 MALLOC_ARENA_MAX=1 python experiments/reliability/soak.py --runs 300
 
 Each run is a whole one on digits with settings that come round again (method, seed, learning rate), saved and evaluated
-as the command does it. One arena, because glibc gives every thread its own otherwise, and each keeps what was freed in it. Printed every 30 runs: resident memory; of it what malloc has given out (XLA's and NumPy's; what
-is freed it may keep) and how many blocks Python has; open files; maps of memory; seconds a run.
+as the command does it. One arena, because glibc gives every thread its own otherwise, and each keeps what was freed in
+it. Printed every 30 runs: resident memory; of it what malloc has given out (XLA's and NumPy's; what is freed it may
+keep) and how many blocks Python has; open files; maps of memory; seconds a run.
 """
 
 import argparse

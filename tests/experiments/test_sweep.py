@@ -170,7 +170,7 @@ def test_a_sweep_killed_half_way_goes_on_and_runs_nothing_twice(here):
     assert killed.replace("out/", "whole/") == (here / "whole" / "results.jsonl").read_text()
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [pytest.param(signal.SIGINT, marks=pytest.mark.slow), signal.SIGTERM])
 def test_a_sweep_that_is_stopped_leaves_nothing_running_and_goes_on(here, number):
     process = start("--workers", "2", TOY_SECONDS="60")
     wait_until(lambda: cells_of(events(here, "start")))

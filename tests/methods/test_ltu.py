@@ -115,7 +115,13 @@ VARIANTS = {
 }
 
 
-@pytest.mark.parametrize("name", VARIANTS)
+SLOW = ("naive", "five query sets", "one query set", "weights", "Iterative Grad")
+"""Each is a program of its own, and its parts have tests in core/."""
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.slow if name in SLOW else ()) for name in VARIANTS]
+)
 def test_a_step_descends_the_gradient_of_the_equations(x64, name):
     settings = dataclasses.replace(SETTINGS, **VARIANTS[name])
     method, state, context, visible, bank = problem(settings)

@@ -18,8 +18,20 @@ def changed():
     return [("digits-0001", images[0], 3, 0.98, 0.41), ("digits-0002", images[1], "seven", 0.97, None)]
 
 
-def test_tags_balance_and_structure_is_there(result, history, confidence, changed):
-    text = page.render(result, history, confidence, changed)
+@pytest.fixture(scope="module")
+def drawn():
+    return []
+
+
+@pytest.fixture
+def text(drawn, result, history, confidence, changed):
+    """The page of all that there is, drawn once."""
+    if not drawn:
+        drawn.append(page.render(result, history, confidence, changed))
+    return drawn[0]
+
+
+def test_tags_balance_and_structure_is_there(text):
     reader = Reader(text)
     assert text.startswith("<!doctype html>")
     names = [tag for tag, _ in reader.tags]
@@ -29,8 +41,7 @@ def test_tags_balance_and_structure_is_there(result, history, confidence, change
     assert "script" not in names
 
 
-def test_nothing_is_fetched(result, history, confidence, changed):
-    text = page.render(result, history, confidence, changed)
+def test_nothing_is_fetched(text):
     for _, attributes in Reader(text).tags:
         for name in ("src", "href", "xlink:href", "data", "srcset", "poster"):
             assert (attributes.get(name) or "#").startswith(("#", "data:image/png;base64,"))
@@ -39,8 +50,8 @@ def test_nothing_is_fetched(result, history, confidence, changed):
     assert not re.findall(r"https?://(?!www\.w3\.org/(?:2000/svg|1999/xlink)\")", text)
 
 
-def test_the_table_holds_the_numbers_of_the_result(result, history, confidence):
-    reader = Reader(page.render(result, history, confidence))
+def test_the_table_holds_the_numbers_of_the_result(text):
+    reader = Reader(text)
     assert reader.row("Retrain") == ["5.33", "99.91", "94.17", "13.34", "-", "4.00"]
     assert reader.row("ltu") == ["6.67 (1.34)", "99.63 (0.28)", "93.06 (1.11)", "16.68 (3.35)", "1.52", "0.50"]
     assert reader.row("Original")[:4] == ["0.11 (5.22)", "100.00 (0.09)", "94.72 (0.55)", "0.22 (13.12)"]
@@ -69,8 +80,7 @@ def test_what_came_from_outside_is_text(result, history, evil):
     assert "".join(reader.words).count(evil) >= 15
 
 
-def test_warnings_stand_before_the_scores(result, history, confidence):
-    text = page.render(result, history, confidence)
+def test_warnings_stand_before_the_scores(text, result, history, confidence):
     assert 0 < text.index("it forgot too little") < text.index("<table>")
     assert "<aside" not in page.render(result | {"warnings": []}, history, confidence)
 
@@ -91,9 +101,8 @@ def test_a_result_without_retrain_says_so(without_retrain, history, confidence):
     assert "under Retrain" not in text
 
 
-def test_images_are_shown_only_when_given_and_pixel_for_pixel(result, history, confidence, changed):
+def test_images_are_shown_only_when_given_and_pixel_for_pixel(text, result, history, confidence, changed):
     assert "<img" not in page.render(result, history, confidence)
-    text = page.render(result, history, confidence, changed)
     pngs = re.findall(r"data:image/png;base64,([^']*)'", text)
     for png, (_, image, *_) in zip(pngs, changed, strict=True):
         np.testing.assert_array_equal(np.asarray(Image.open(io.BytesIO(base64.b64decode(png)))), image)

@@ -96,7 +96,7 @@ def test_only_curves_that_go_below_zero_have_a_zero_line():
 
 @pytest.mark.parametrize("odd", [float("nan"), float("inf"), float("-inf"), None, 0.0, -1.0])
 @pytest.mark.parametrize("name", ["loss/a", "norm/a", "norm"])
-@pytest.mark.parametrize("steps", [1, 3, 60])
+@pytest.mark.parametrize("steps", [1, 60])
 def test_odd_values_do_not_crash(odd, name, steps):
     rows = [{"step": step, name: 1.0 + step} for step in range(steps)]
     rows[steps // 2][name] = odd

@@ -14,7 +14,7 @@ from ltu_jax.setting import digest
 from ltu_jax.training.checkpoint import CheckpointError, load, save
 from ltu_jax.types import ArrayTree
 
-RECIPE_VERSION = 2
+RECIPE_VERSION = 1
 """Raise it when the code makes something else of the same settings: old entries are then not found."""
 
 

@@ -29,11 +29,12 @@ class CheckpointError(RuntimeError):
 def save(path: Path, tree: ArrayTree, metadata: dict[str, Any]) -> None:
     """Writes a tree of nested dicts of JAX arrays and JSON-ready metadata; the folder appears whole or not at all.
 
+    Into the metadata come ``arrays``, the dtype and shape of each, and ``tree_sha256``.
+
     Raises:
       DiskFullError: if it does not fit.
     """
     partial, old = (path.with_name(f"{path.name}.{word}") for word in ("partial", "old"))
-    # Orbax can tell these too, but opens every array for it, and TensorStore keeps some memory of each opening.
     arrays = jax.tree.map(lambda leaf: [str(leaf.dtype), list(leaf.shape)], tree)
     metadata = {**metadata, "arrays": arrays, "tree_sha256": tree_sha256(tree)}
     try:
@@ -68,9 +69,7 @@ def load(path: Path) -> tuple[ArrayTree, dict[str, Any]]:
     try:
         metadata = orbax_folder.about(path)["custom_metadata"]
         template = jax.tree.map(
-            lambda told: jax.ShapeDtypeStruct(told[1], told[0], sharding=here),
-            metadata["arrays"],
-            is_leaf=lambda told: isinstance(told, list),
+            lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=here), _arrays(path, metadata)
         )
         check_fits(template)
         tree = ocp.load(path.absolute(), template)
@@ -143,6 +142,18 @@ def open_checkpoints(directory: Path) -> Iterator[StepCheckpoints]:
         directory.absolute(), preservation_policy=policy, save_decision_policy=every
     ) as checkpointer:
         yield StepCheckpoints(checkpointer, directory)
+
+
+def _arrays(path: Path, metadata: dict[str, Any]) -> ArrayTree:
+    """Shape and dtype of each array, as ``save`` wrote them down.
+
+    Orbax can tell them too, and must for older checkpoints, but it opens every array for it, and TensorStore keeps some
+    memory of each that is opened.
+    """
+    if "arrays" not in metadata:
+        return _orbax().metadata(path.absolute()).metadata
+    is_leaf = lambda told: isinstance(told, list)  # noqa: E731
+    return jax.tree.map(lambda told: jax.ShapeDtypeStruct(told[1], told[0]), metadata["arrays"], is_leaf=is_leaf)
 
 
 def _room(folder: Path, tree: ArrayTree) -> Any:

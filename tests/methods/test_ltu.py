@@ -115,8 +115,8 @@ VARIANTS = {
 }
 
 
-SLOW = ("naive", "five query sets", "one query set", "weights", "Iterative Grad")
-"""Each is a program of its own, and its parts have tests in core/."""
+SLOW = ("naive", "five query sets", "one query set", "Iterative Grad")
+"""Each is a program of its own, and what it adds has tests in core/."""
 
 
 @pytest.mark.parametrize(

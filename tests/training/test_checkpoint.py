@@ -91,18 +91,34 @@ def test_what_a_device_wrote_that_is_not_here_can_be_read(tmp_path):
     assert_same(tree(), load(tmp_path / "x")[0])
 
 
-def test_what_a_load_leaves_in_the_process_does_not_grow_with_the_arrays(tmp_path):
+def test_what_was_saved_without_its_shapes_comes_back_as_well(tmp_path):
+    """As older versions did it."""
+    save(tmp_path / "x", tree(), {})
+    about = tmp_path / "x" / "_CHECKPOINT_METADATA"
+    told = json.loads(about.read_text())
+    del told["custom_metadata"]["arrays"]
+    about.write_text(json.dumps(told))
+    seal(tmp_path / "x")
+    assert_same(tree(), load(tmp_path / "x")[0])
+
+
+@pytest.mark.parametrize("what", ["load", "metadata of a step"])
+def test_what_a_look_leaves_in_the_process_does_not_grow_with_the_arrays(tmp_path, what):
     """TensorStore keeps the objects in which it describes an array that is opened: some 10 kB at each."""
 
     def left(count):
-        save(tmp_path / str(count), {str(i): jnp.ones((3, 3)) for i in range(count)}, {})
-        load(tmp_path / str(count))
-        gc.collect()
-        before = sys.getallocatedblocks()
-        for _ in range(5):
-            load(tmp_path / str(count))
-        gc.collect()
-        return (sys.getallocatedblocks() - before) / 5
+        path, arrays = tmp_path / str(count), {str(i): jnp.ones((3, 3)) for i in range(count)}
+        save(path, arrays, {})
+        with open_checkpoints(tmp_path / f"steps {count}") as checkpoints:
+            checkpoints.save(1, arrays, {})
+            look = {"load": lambda: load(path), "metadata of a step": lambda: checkpoints.metadata(1)}[what]
+            look()
+            gc.collect()
+            before = sys.getallocatedblocks()
+            for _ in range(5):
+                look()
+            gc.collect()
+            return (sys.getallocatedblocks() - before) / 5
 
     assert left(32) - left(2) < 30 * 20
 

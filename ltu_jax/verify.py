@@ -46,7 +46,7 @@ def main(arguments: Sequence[str]) -> int:
 
     public = None if given.public_key is None else public_key(given.public_key)
     ids = None if given.forget is None else read_ids(given.forget, "--forget")
-    what = "hashes"
+    what, home = "hashes", None
     try:
         home = open_home(given.receipt, given.model)
         found = check_hashes(home, public=public, ids=ids)
@@ -58,10 +58,10 @@ def main(arguments: Sequence[str]) -> int:
         found = [str(error)]
     for line in found:
         print(plain(line))
-    told = home.told if not found else None
-    if told is None:
+    if found or home is None:
         print(f"NOT verified: {len(found)} finding{'s' if len(found) > 1 else ''}")
         return 1
+    told = home.told
     signed = "" if told["signature"] is None else f", signed by {told['signature']['public_key'][:16]}..."
     print(f"verified: {what} of request {told['request']['number']}, {told['request']['count']} rows{signed}")
     if given.evidence:
@@ -89,7 +89,9 @@ def _evidence(home: Any, given: argparse.Namespace) -> tuple[str, list[str]]:
             f"--code: {plain(str(given.code))}, but checking evidence runs the model's code, {plain(code)!r}; allowed:"
             " the same name, if you trust that code, or --hashes, which runs none"
         )
-    data = {name: str(path) for name in ("data_dir", "table") if (path := getattr(given, name)) is not None}
+    data: dict[str, Any] = {
+        name: str(path) for name in ("data_dir", "table") if (path := getattr(given, name)) is not None
+    }
     file = given.weights or settings.weights
     if given.weights is not None and not given.weights.exists():
         raise ConfigError(f"--weights: {str(given.weights)!r} is not there; allowed: the file of the model before")

@@ -21,6 +21,7 @@ from ltu_jax.unlearning.problem import prepare
 DOCS = pathlib.Path(__file__).parents[1] / "docs"
 
 
+@pytest.mark.slow
 def test_the_method_of_ones_own_is_about_thirty_lines_and_runs(tmp_path, monkeypatch):
     [code] = re.findall(r"```python\n(.*?)```", (DOCS / "own_method.md").read_text(), re.S)
     assert len(code.splitlines()) <= 36

@@ -57,6 +57,7 @@ def test_work_is_saved_at_its_next_step(number, status):
     assert err == f"stopped by {number.name}; saved: the same command again goes on from there\n"
 
 
+@pytest.mark.slow
 def test_work_that_was_saved_has_all_the_time_it_needs_to_end():
     work = WORK.replace(
         "with stopping.caught() as stop:",

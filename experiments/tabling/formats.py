@@ -3,6 +3,7 @@
 import csv
 import io
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from tabling.layout import GAPS, Entry, Row, Score, Table
 from tabling.runs import MEASURES
@@ -69,7 +70,7 @@ def to_csv(tables: Sequence[Table]) -> str:
     for table in tables:
         for row in table.rows:
             for block, entry in row.entries.items():
-                told = [table.source, table.title, block, row.label, row.hint, entry.num_seeds]
+                told: list[Any] = [table.source, table.title, block, row.label, row.hint, entry.num_seeds]
                 for name in MEASURES:
                     told += entry.scores[name][:3]
                 told += entry.scores["mean"][:2]

@@ -1,13 +1,14 @@
 """The meta-optimization scheme: meta-tune, meta-test, meta-update. Eqs. 1-5."""
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import chex
 import jax
 import jax.numpy as jnp
 import optax
 
+Tree = TypeVar("Tree")
 ORDERS = ("second", "naive", "first", "none")
 
 LossFn = Callable[[chex.ArrayTree, Any], tuple[jax.Array, Any]]
@@ -39,7 +40,7 @@ class MetaGrad(NamedTuple):
     aux: Aux
 
 
-def after(tree: chex.ArrayTree, done: chex.ArrayTree) -> chex.ArrayTree:
+def after(tree: Tree, done: chex.ArrayTree) -> Tree:
     """``tree``, to be had only once ``done`` is computed, so that two parts of a program are not in memory at once.
 
     Adds a zero that depends on ``done``. ``jax.lax.optimization_barrier`` says the same, but XLA's CPU

@@ -52,7 +52,7 @@ def evaluate(apply_fn: ApplyFn, state: UnlearnState, splits: Splits, source: Sou
 
 def mean_scores(scores: Sequence[Scores]) -> Scores:
     """Measure by measure the mean over several models; None where one of them lacks it."""
-    columns = {name: [asdict(s)[name] for s in scores] for name in asdict(scores[0])}
+    columns: dict[str, list[Any]] = {name: [asdict(s)[name] for s in scores] for name in asdict(scores[0])}
     means: dict[str, Any] = {n: None if None in column else float(np.mean(column)) for n, column in columns.items()}
     return Scores(**means)
 

@@ -153,7 +153,7 @@ def _leave(
     shown = evidence(before, after, source.class_names)
     sampled = remain_subset(todo.splits, known, seed)
     is_seen = history.rho == 1 or bool(np.isin(measured["remain"], sampled).any())
-    curve = calibrated and calibrated.as_json(in_rows=len(todo.ids))  # what is handed out
+    curve = None if calibrated is None else calibrated.as_json(in_rows=len(todo.ids))  # what is handed out
     receipt = _receipt(todo, problem, state, outcome, shown, curve, started) | {"remain_seen": is_seen}
     sure = {"before": before["forget"], "after": after["forget"], "held out": after["held_out"]}
     confidence = {name: told.confidence for name, told in sure.items()}

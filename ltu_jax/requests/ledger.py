@@ -12,7 +12,7 @@ import os
 import secrets
 from collections.abc import Iterable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from ltu_jax.files import LOCK, write_whole
 from ltu_jax.outside import parse_json, read_text, reason
@@ -106,7 +106,8 @@ def read_ledger(home: Path) -> list[Entry]:
     for number, line in enumerate(lines, 1):
         try:
             told = parse_json(line)
-            entry = Entry(**{**told["request"], "ids": tuple(told["request"]["ids"])})
+            fields: dict[str, Any] = {**told["request"], "ids": tuple(told["request"]["ids"])}
+            entry = Entry(**fields)
             if not all(isinstance(name, str) for name in entry.ids):
                 raise TypeError("ids are text")
         except (ValueError, TypeError, KeyError) as error:

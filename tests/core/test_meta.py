@@ -9,8 +9,6 @@ import pytest
 
 from ltu_jax.core.meta import after, meta_grad
 
-pytestmark = pytest.mark.smoke
-
 OPTIMIZERS = {
     "sgd": optax.sgd(0.3),
     "momentum": optax.sgd(0.3, momentum=0.9),
@@ -99,6 +97,7 @@ def test_cheaper_orders_drop_what_the_algebra_says(x64):
             np.testing.assert_allclose(out.grad, grad, rtol=1e-12)
 
 
+@pytest.mark.smoke
 def test_after_changes_nothing_but_the_order_of_things():
     tree = {"x": jnp.array([1.5, -2.0, jnp.inf]), "i": jnp.int32(7)}
     for done in (jnp.array([3.0, -4.0]), jnp.array([jnp.nan, 1.0]), jnp.array([jnp.inf, 1.0])):
@@ -120,6 +119,7 @@ def test_second_order_equals_the_naive_double_backward(x64, name, save_memory):
     chex.assert_trees_all_close(exact[1:], naive[1:], rtol=1e-10)
 
 
+@pytest.mark.smoke
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_second_order_equals_finite_differences_of_eq_4(x64, name):
     params, support, queries = network_problem(2)

@@ -144,6 +144,7 @@ def test_every_core_has_a_worker_and_no_core_more_than_its_share(monkeypatch):
     assert [pool._share(slot, 7) for slot in range(7)] == [[2], [3], [5], [7], [11], [2], [3]]
 
 
+@pytest.mark.slow
 def test_jobs_see_the_gpus_that_the_sweep_sees(here, monkeypatch):
     # submitit alone sets the variable to nothing, which hides them all.
     write_file(rows="1")
@@ -202,6 +203,7 @@ def test_a_cell_that_waits_for_one_left_behind_can_be_stopped(here):
     assert not cells_of(events(here, "start"))
 
 
+@pytest.mark.slow
 def test_other_settings_run_anew_and_the_rest_is_kept(here):
     assert run("--workers", "4") == 0
     first = lines(here)

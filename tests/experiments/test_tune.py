@@ -266,6 +266,7 @@ def test_a_mistake_is_found_before_anything_runs(here, monkeypatch, rows, change
     assert not list(here.rglob("trials")) and not list(here.rglob("*.txt"))
 
 
+@pytest.mark.slow
 def test_as_a_program_it_leaves_the_runs_where_it_is_told(tmp_path, monkeypatch):
     (tmp_path / "file.py").write_text(
         "from grid import Row, Sweep\n"

@@ -120,7 +120,11 @@ def test_every_method_has_a_configuration():
     assert {METHOD_CONFIGS[name]().name for name in METHOD_CONFIGS} == set(METHODS)
 
 
-@pytest.mark.parametrize("name", METHODS)
+SHARED = ("ltu", "amnesiac", "finetune", "salun", "ssd")
+"""Those that keep arrays, a rate, and what init compiles apart from the steps; the others are slow tests."""
+
+
+@pytest.mark.parametrize("name", [pytest.param(n, marks=() if n in SHARED else pytest.mark.slow) for n in METHODS])
 def test_equal_settings_share_their_steps_and_other_arrays_and_rates_count_all_the_same(name):
     """Compiled once in a process; steps that kept what the first was built from would ask the first one's attackers."""
     method = built(name, arrays=3, rate=0.03)

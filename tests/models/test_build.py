@@ -237,8 +237,9 @@ def test_an_nnx_module_computes_what_the_same_linen_module_does(train):
     assert all(moved) == any(moved) == train
 
 
-@pytest.mark.smoke
-@pytest.mark.parametrize("save_memory", [False, True])
+@pytest.mark.parametrize(
+    "save_memory", [pytest.param(False, marks=pytest.mark.smoke), pytest.param(True, marks=pytest.mark.slow)]
+)
 def test_meta_gradients_through_the_batch_norm_of_an_nnx_module_are_those_of_linens(save_memory):
     linen, ours = twins()
     params, model_state = start(linen)

@@ -19,8 +19,6 @@ from ltu_jax.setting import ConfigError
 from ltu_jax.training import checkpoint
 from ltu_jax.training.checkpoint import CheckpointError, load, open_checkpoints, save, tree_sha256
 
-pytestmark = pytest.mark.smoke
-
 
 def tree(seed=0):
     """Nested dicts, an empty one, a scalar step and halves whose low bits matter; large enough to have payloads."""
@@ -69,6 +67,7 @@ def harmed(folder, ways=tuple(HARM)):
             path.write_bytes(sound)
 
 
+@pytest.mark.smoke
 def test_what_is_saved_comes_back_bit_for_bit_with_its_metadata(tmp_path):
     save(tmp_path / "x", tree(), {"seconds": 1.5, "key": ["a", 2]})
     loaded, metadata = load(tmp_path / "x")
@@ -82,6 +81,7 @@ def test_saving_again_replaces(tmp_path):
     assert_same(tree(1), load(tmp_path / "x")[0])
 
 
+@pytest.mark.smoke
 def test_what_a_device_wrote_that_is_not_here_can_be_read(tmp_path):
     save(tmp_path / "x", tree(), {})
     [sharding] = (tmp_path / "x").rglob("_sharding")  # as a GPU would have left it
@@ -91,6 +91,7 @@ def test_what_a_device_wrote_that_is_not_here_can_be_read(tmp_path):
     assert_same(tree(), load(tmp_path / "x")[0])
 
 
+@pytest.mark.smoke
 def test_what_was_saved_without_its_shapes_comes_back_as_well(tmp_path):
     """As older versions did it."""
     save(tmp_path / "x", tree(), {})
@@ -150,6 +151,7 @@ def test_what_is_loaded_is_what_was_given_whatever_the_files_say(tmp_path):
         load(tmp_path / "x")
 
 
+@pytest.mark.smoke
 def test_arrays_that_are_said_to_be_larger_than_the_memory_are_not_made_up(tmp_path):
     """Of an array without its chunks only the shape is needed to claim 36 TB of zeros."""
     import tensorstore
@@ -211,6 +213,7 @@ def with_key(seed):
     return {**tree(seed), "rng": jax.random.key(seed)}
 
 
+@pytest.mark.smoke
 def test_steps_come_back_bit_for_bit_with_typed_keys_and_two_are_kept(tmp_path):
     with open_checkpoints(tmp_path / "steps") as checkpoints:
         assert checkpoints.latest_step() is None
@@ -226,6 +229,7 @@ def test_steps_come_back_bit_for_bit_with_typed_keys_and_two_are_kept(tmp_path):
             checkpoints.load(10, with_key(0))
 
 
+@pytest.mark.smoke
 def test_a_saved_step_survives_that_its_buffers_are_donated(tmp_path):
     state = with_key(1)
     with open_checkpoints(tmp_path) as checkpoints:
@@ -253,6 +257,7 @@ def test_steps_go_on_from_the_newest_that_is_intact_and_say_so(tmp_path, caplog)
         assert checkpoints.latest_step() == 5
 
 
+@pytest.mark.smoke
 def test_a_step_that_was_not_sealed_was_not_written_to_its_end(tmp_path, monkeypatch):
     with open_checkpoints(tmp_path) as checkpoints:
         checkpoints.save(3, one_leaf(), {})

@@ -51,7 +51,7 @@ def saving(path, every=2, identity="a"):
     return Saving(path, every, identity)
 
 
-@pytest.mark.parametrize("stop", [2, 3, 6])  # at a checkpoint, and between two
+@pytest.mark.parametrize("stop", [2, 3, pytest.param(6, marks=pytest.mark.slow)])  # at a checkpoint, and between two
 def test_a_run_stopped_and_resumed_equals_one_run_through(tmp_path, stop):
     whole, history = run_unlearning(noisy_ascent(), original(), SPLITS, SOURCE, saving=saving(tmp_path / "whole"))
     run_unlearning(noisy_ascent(), original(), SPLITS, SOURCE, num_steps=stop, saving=saving(tmp_path / "cut"))
@@ -222,6 +222,7 @@ def test_runs_together_are_the_runs_alone(tmp_path):
         assert read_metrics(metrics) == found[i][1].rows
 
 
+@pytest.mark.slow
 def test_a_run_that_was_stopped_earlier_catches_up_with_the_others(tmp_path):
     for start, num_steps in zip(two_starts(tmp_path), (2, 4), strict=True):
         run_together([start], remain_fraction=0.5, num_steps=num_steps)

@@ -42,6 +42,7 @@ def test_models_of_one_program_are_those_made_one_by_one(together, problem):
     assert second.splits.sha256() == alone.splits.sha256()
 
 
+@pytest.mark.slow
 def test_a_model_that_two_runs_want_is_trained_once(tmp_path):
     labels = []
 

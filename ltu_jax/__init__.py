@@ -49,7 +49,7 @@ _WHERE = {
     "uniform": "core.queries",
 }
 
-__all__ = sorted(_WHERE)  # pyrefly: ignore
+__all__ = sorted(_WHERE)
 __version__ = "0.1.0"
 
 

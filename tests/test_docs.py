@@ -21,13 +21,14 @@ from ltu_jax.unlearning.problem import prepare
 DOCS = pathlib.Path(__file__).parents[1] / "docs"
 
 
-@pytest.mark.slow
 def test_the_method_of_ones_own_is_about_thirty_lines_and_runs(tmp_path, monkeypatch):
     [code] = re.findall(r"```python\n(.*?)```", (DOCS / "own_method.md").read_text(), re.S)
     assert len(code.splitlines()) <= 36
     (tmp_path / "mine.py").write_text(code)
     monkeypatch.syspath_prepend(tmp_path)
-    settings = small_config(method=config.LTU(name="mine:build", batch_size=8))
+    settings = small_config(
+        method=config.LTU(name="mine:build", batch_size=8), evaluation=config.Evaluation(num_retrain=0)
+    )
     found = prepare(settings)
     state, history = run_unlearning(
         build_method(settings.method, found.parts), found.original, found.splits, found.source, remain_fraction=0.3

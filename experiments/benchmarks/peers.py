@@ -98,10 +98,10 @@ def _jax(library: str, kind: str, width: int, batch: int) -> tuple[Callable[[], 
 
 
 def _torch(library: str, kind: str, width: int, batch: int) -> tuple[Callable[[], Any], str]:
-    import torch  # pyright: ignore[reportMissingImports]
-    from torch import nn  # pyright: ignore[reportMissingImports]
-    from torch.func import functional_call, grad, grad_and_value, jvp  # pyright: ignore[reportMissingImports]
-    from torch.nn import functional  # pyright: ignore[reportMissingImports]
+    import torch
+    from torch import nn
+    from torch.func import functional_call, grad, grad_and_value, jvp
+    from torch.nn import functional
 
     torch.manual_seed(0)
 

@@ -58,7 +58,7 @@ class ClasswiseAttacker(nn.Module):
         label = jax.nn.one_hot(labels, logits.shape[1])
         tokens = jnp.stack([SCALE * log_probabilities(logits), label], axis=-1)
         hidden = nn.Dense(32)(tokens)
-        hidden = hidden + nn.MultiHeadDotProductAttention(num_heads=2)(nn.LayerNorm()(hidden))  # pyrefly: ignore
+        hidden = hidden + nn.MultiHeadDotProductAttention(num_heads=2)(nn.LayerNorm()(hidden))  # pyrefly: ignore[unsupported-operation]
         hidden = hidden + nn.Dense(32)(nn.gelu(nn.Dense(64)(nn.LayerNorm()(hidden))))
         return nn.Dense(1)(hidden.mean(axis=1))[:, 0]
 

@@ -26,7 +26,7 @@ class EncoderBlock(nn.Module):
         attention = nn.MultiHeadDotProductAttention(
             self.num_heads, kernel_init=initializers.xavier_uniform, dtype=self.dtype, name="attention"
         )
-        x = x + attention(norm(name="norm1")(x))  # pyrefly: ignore, Flax annotates one call of several
+        x = x + attention(norm(name="norm1")(x))  # pyrefly: ignore[unsupported-operation]
         y = nn.gelu(dense(4 * dim, name="mlp1")(norm(name="norm2")(x)), approximate=False)
         return x + dense(dim, name="mlp2")(y)
 

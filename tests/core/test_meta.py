@@ -82,6 +82,7 @@ def test_quadratic_meta_gradient_is_g_plus_I_minus_alpha_H_times_query_gradients
     np.testing.assert_allclose(out.aux.support["offset"], params - centre, rtol=1e-12)
 
 
+@pytest.mark.smoke
 def test_cheaper_orders_drop_what_the_algebra_says(x64):
     params, (hessian, centre), queries, stacked = quadratic(0)
     g = hessian @ (params - centre)

@@ -120,7 +120,7 @@ def test_every_method_has_a_configuration():
     assert {METHOD_CONFIGS[name]().name for name in METHOD_CONFIGS} == set(METHODS)
 
 
-SHARED = ("ltu", "amnesiac", "finetune", "salun", "ssd")
+SHARED = ("ltu", "amnesiac", "finetune", "fisher", "salun", "ssd")
 """Those that keep arrays, a rate, and what init compiles apart from the steps; the others are slow tests."""
 
 

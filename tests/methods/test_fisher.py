@@ -77,7 +77,6 @@ def test_the_noise_of_the_paper_has_deviation_alpha_over_fisher_to_a_quarter(x64
     assert all((small[name] != other[name]).all() for name in small)
 
 
-@pytest.mark.slow
 def test_the_estimator_of_salun_squares_the_gradient_of_the_batchs_mean(x64):
     params = numpy(init_params(jax.random.key(1))[0])
     exact = noise(Fisher(), by_row_and_class(params, IMAGES))

@@ -222,7 +222,6 @@ def test_runs_together_are_the_runs_alone(tmp_path):
         assert read_metrics(metrics) == found[i][1].rows
 
 
-@pytest.mark.slow
 def test_a_run_that_was_stopped_earlier_catches_up_with_the_others(tmp_path):
     for start, num_steps in zip(two_starts(tmp_path), (2, 4), strict=True):
         run_together([start], remain_fraction=0.5, num_steps=num_steps)

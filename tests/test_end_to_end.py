@@ -107,7 +107,8 @@ def test_the_same_command_again_says_that_it_is_done(folder, whole):
     assert (folder / "whole" / "result.json").stat().st_mtime_ns == before
 
 
-@pytest.mark.parametrize("harm", ["", pytest.param("[1]", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("harm", ["", "[1]"])
 def test_a_result_that_was_damaged_is_named_and_left_as_it_is(folder, whole, harm):
     shutil.copytree(folder / "whole", folder / "damaged", dirs_exist_ok=True)
     (folder / "damaged" / "result.json").write_text(harm, "latin-1")

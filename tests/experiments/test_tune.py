@@ -211,6 +211,7 @@ def test_a_row_whose_every_trial_diverges_is_reported_and_the_others_go_on(here,
     assert set(told()["rows"]) == {"GA", "RandL"}
 
 
+@pytest.mark.slow
 def test_a_crash_is_no_trial_and_is_tried_again(here, monkeypatch, capsys):
     monkeypatch.setenv("TOY_CRASHES", "finetune")
     assert run(monkeypatch) == 1

@@ -272,6 +272,7 @@ if jax.process_index() == 0:
 """
 
 
+@pytest.mark.slow
 def test_the_first_of_two_processes_writes_alone(tmp_path):
     path = folder(tmp_path)
     standard(path, {"params": {"w": jnp.arange(3.0)}})

@@ -115,7 +115,7 @@ VARIANTS = {
 }
 
 
-SLOW = ("naive", "five query sets", "one query set", "Iterative Grad")
+SLOW = ("naive", "five query sets", "one query set", "GradAdd", "Iterative Grad")
 """Each is a program of its own, and what it adds has tests in core/."""
 
 

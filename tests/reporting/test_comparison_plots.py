@@ -137,6 +137,7 @@ def draw(groups, title="t"):
     yield plots.gap_against_cost(groups, SPREAD, f"{title} 3")
 
 
+@pytest.mark.slow
 def test_figures_are_the_same_bytes_at_every_call_and_share_no_identifier():
     groups = [group("a", even(1.0), flops=1e9), group("b", even(2.0), even(3.0), flops=2e9)]
     assert list(draw(groups)) == list(draw(groups))

@@ -121,6 +121,7 @@ def test_ranges_stand_on_a_scale_of_a_hundred():
     assert [text for text in texts(svg) if text.isdigit()] == ["0", "20", "40", "60", "80", "100"]
 
 
+@pytest.mark.slow
 def test_figures_are_the_same_bytes_at_every_call_and_share_no_identifier():
     def figures():
         hits = plots.hits_ranges([("before", (75.0, 50.0, 100.0))])

@@ -30,6 +30,7 @@ def together(tmp_path_factory):
     )
 
 
+@pytest.mark.slow
 def test_models_of_one_program_are_those_made_one_by_one(together, problem):
     (first, second), labels, _ = together
     # Two originals, four Retrain models and four shadows, two of one kind at a time; nothing after.
@@ -53,6 +54,7 @@ def test_a_model_that_two_runs_want_is_trained_once(tmp_path):
     assert sorted(labels) == ["2 models", "3 models"]  # Retrain; the original and two shadows, of as many rows
 
 
+@pytest.mark.slow
 def test_attackers_cost_what_their_shadows_took_also_when_these_were_found(together):
     (first, _), _, folder = together
     source, splits, spec, _ = load(small_config())

@@ -11,7 +11,7 @@ import functools
 import hashlib
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple, ParamSpec, TypeAlias, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -23,6 +23,17 @@ ArrayTree: TypeAlias = Any
 ApplyFn = Callable[..., tuple[jax.Array, ArrayTree]]
 """``apply_fn(params, model_state, images f32[B,H,W,3] in [0,1], train) -> (logits f32[B,C], model_state)``."""
 Metrics = dict[str, jax.Array]
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def shared(make: Callable[P, R]) -> Callable[P, R]:
+    """Of a function that makes functions: the same one for equal arguments, so that it is traced and compiled once.
+
+    JAX and ``training.dispatch.compiled`` know a function by its identity. The newest 32 are kept: a large step is a
+    thousand maps of memory on a CPU, and Linux allows a process 65,530.
+    """
+    return functools.lru_cache(maxsize=32)(make)  # pyrefly: ignore[bad-return]
 
 
 @dataclasses.dataclass(frozen=True)

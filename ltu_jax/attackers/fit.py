@@ -21,7 +21,7 @@ from ltu_jax.core.losses import nonmember_bce
 from ltu_jax.data.batches import augmented, gather
 from ltu_jax.data.devices import everywhere
 from ltu_jax.training.dispatch import compiled
-from ltu_jax.types import ApplyFn, ArrayTree, Batch, Rows
+from ltu_jax.types import ApplyFn, ArrayTree, Batch, Rows, shared
 
 
 class Outputs(NamedTuple):
@@ -32,7 +32,7 @@ class Outputs(NamedTuple):
     is_member: jax.Array  # f32[M], 1 or 0
 
 
-@functools.lru_cache(maxsize=32)
+@shared
 def _asked_forward(apply_fn: ApplyFn, augment: str) -> Callable:
     """Logits as attackers are asked during unlearning: batch statistics, augmented."""
 

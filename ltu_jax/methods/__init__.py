@@ -1,7 +1,6 @@
 """Unlearning methods, one algorithm a file; a name with a colon is the user's own."""
 
 import dataclasses
-import functools
 import math
 from collections.abc import Callable
 from typing import Any
@@ -25,7 +24,7 @@ from ltu_jax.methods import (
 )
 from ltu_jax.methods.base import Method
 from ltu_jax.setting import import_reference
-from ltu_jax.types import Parts
+from ltu_jax.types import Parts, shared
 
 METHODS: dict[str, Callable[[Any, Parts], Method]] = {
     "ltu": ltu.build,
@@ -78,7 +77,7 @@ def build_method(settings: Any, parts: Parts) -> Method:
     return method._replace(sample=shared.sample, step=shared.step)
 
 
-@functools.lru_cache(maxsize=32)
+@shared
 def _shared(
     kind: type, settings: tuple, training: tuple | None, attackers: tuple | None, is_recorded: bool, model: tuple
 ) -> Method:

@@ -1,6 +1,5 @@
 """How a method that trains on batches begins, and how it takes a step down a loss of its own."""
 
-import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -14,7 +13,7 @@ from ltu_jax.core.losses import cross_entropy
 from ltu_jax.training.dispatch import StepFn
 from ltu_jax.training.optimizers import OPTIMIZERS, set_hyperparams
 from ltu_jax.training.schedule import Schedule, learning_rate, make_schedule
-from ltu_jax.types import ArrayTree, Batch, Metrics, UnlearnState
+from ltu_jax.types import ArrayTree, Batch, Metrics, UnlearnState, shared
 
 LossFn = Callable[[ArrayTree, UnlearnState, "Context", Any], tuple[jax.Array, ArrayTree]]
 """``loss(params, state, context, draw) -> (f32[], model_state)``; ``state`` for its statistics and ``apply_fn``."""
@@ -57,7 +56,7 @@ def begin(
     return state, Context(order_key, make_schedule(settings.schedule, settings.learning_rate, num_steps), extra)
 
 
-@functools.lru_cache(maxsize=32)
+@shared
 def descend(loss: LossFn) -> StepFn:
     """A ``Method.step`` that takes one step of the state's optimizer on ``loss``; one function for one loss."""
 

@@ -1,7 +1,5 @@
 """Fisher forgetting: noise on the weights that the remaining rows do not hold (Golatkar et al. 2020)."""
 
-import functools
-
 import jax
 import jax.numpy as jnp
 import optax
@@ -10,7 +8,7 @@ from ltu_jax import config
 from ltu_jax.methods.base import Method, one_shot
 from ltu_jax.methods.importance import BatchFn, sum_over_batches
 from ltu_jax.training.cost import Cost
-from ltu_jax.types import ApplyFn, Parts, Visible
+from ltu_jax.types import ApplyFn, Parts, Visible, shared
 
 FLOOR = 1e-8
 """Added to F as the public code does: a weight that no row holds would get infinite noise."""
@@ -57,7 +55,7 @@ def build(settings: config.Fisher, parts: Parts) -> Method:
     return one_shot(init, cost)
 
 
-@functools.lru_cache(maxsize=32)  # the same function for the same model: it is compiled once
+@shared
 def squared_example_gradients(apply_fn: ApplyFn) -> BatchFn:
     """``sum_x w_x sum_y p(y|x) (d log p(y|x) / d p)^2`` of a batch."""
 
@@ -76,7 +74,7 @@ def squared_example_gradients(apply_fn: ApplyFn) -> BatchFn:
     return of_batch
 
 
-@functools.lru_cache(maxsize=32)
+@shared
 def squared_batch_gradients(apply_fn: ApplyFn) -> BatchFn:
     """SalUn's: ``B sum_y mean_x p(y|x) (d mean_x log p(y|x) / d p)^2`` of a batch of B rows."""
 

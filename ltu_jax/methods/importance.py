@@ -1,6 +1,5 @@
 """What weights matter to given rows: sums over batches, each row counted once, in evaluation mode."""
 
-import functools
 from collections.abc import Callable
 
 import jax
@@ -10,7 +9,7 @@ from jax.core import Tracer
 
 from ltu_jax.data.batches import gather
 from ltu_jax.training.dispatch import compiled
-from ltu_jax.types import ApplyFn, ArrayTree, Batch, Rows, UnlearnState
+from ltu_jax.types import ApplyFn, ArrayTree, Batch, Rows, UnlearnState, shared
 
 BatchFn = Callable[[ArrayTree, ArrayTree, Batch, jax.Array], ArrayTree]
 """``fn(params, model_state, batch, weight f32[B]) -> tree``; weight is 0 for rows that only fill the last batch."""
@@ -42,7 +41,7 @@ def sum_over_batches(fn: BatchFn, state: UnlearnState, rows: Rows, batch_size: i
     return total
 
 
-@functools.lru_cache(maxsize=32)  # the same function for the same model: it is compiled once
+@shared
 def summed_gradient(apply_fn: ApplyFn) -> BatchFn:
     """The gradient of the summed cross-entropy."""
 
@@ -53,7 +52,7 @@ def summed_gradient(apply_fn: ApplyFn) -> BatchFn:
     return jax.grad(loss)
 
 
-@functools.lru_cache(maxsize=32)
+@shared
 def squared_batch_gradient(apply_fn: ApplyFn) -> BatchFn:
     """The squared gradient of the batch's mean cross-entropy: what SSD calls importance."""
     gradient = summed_gradient(apply_fn)

@@ -1,6 +1,5 @@
 """One account of cost for every method: images passed forward and backward, and the flops that they are."""
 
-import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -8,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from ltu_jax.core.losses import cross_entropy
-from ltu_jax.types import ApplyFn, ArrayTree
+from ltu_jax.types import ApplyFn, ArrayTree, shared
 
 
 class Cost(NamedTuple):
@@ -60,7 +59,7 @@ def image_flops(
     return ImageFlops(forward / batch_size, (gradient - forward) / batch_size)
 
 
-@functools.lru_cache(maxsize=32)  # the same functions for the same model: JAX traces them once
+@shared
 def _loss_and_its_gradient(apply_fn: ApplyFn) -> tuple[Callable[..., Any], Callable[..., Any]]:
     def loss(params, model_state, images, labels):
         logits, model_state = apply_fn(params, model_state, images, train=True)

@@ -6,7 +6,6 @@ Images that stay on the host are fetched ahead, step by step, on either.
 """
 
 import contextlib
-import functools
 import operator
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -18,7 +17,7 @@ from jax.sharding import NamedSharding
 
 from ltu_jax.data.devices import agreed, everywhere, num_devices, spread_sharding
 from ltu_jax.data.streaming import Asked, answered, asked_by, fetched, separate
-from ltu_jax.types import ArrayTree, Metrics, UnlearnState
+from ltu_jax.types import ArrayTree, Metrics, UnlearnState, shared
 
 SampleFn = Callable[[jax.Array, jax.Array, Any, Any], Any]
 """``sample(key, step, context, data) -> draw``: all the randomness of a step."""
@@ -62,8 +61,7 @@ def _all_finite(tree: ArrayTree) -> jax.Array:
     return everywhere(jnp.all(jnp.array([jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(tree)])))
 
 
-# A large step is a thousand maps of memory on a CPU, and Linux allows a process 65,530.
-@functools.lru_cache(maxsize=32)
+@shared
 def _compile(
     fn: Callable, donate: tuple[int, ...], treedef: Any, leaves: tuple[jax.ShapeDtypeStruct, ...], mesh: Any
 ) -> Callable:
@@ -225,7 +223,7 @@ def _called(
     return state, jax.tree.map(lambda *values: np.stack(values), *rows)
 
 
-@functools.lru_cache(maxsize=32)
+@shared
 def _drawn(sample: SampleFn, stacked: bool = False) -> Callable:
     def draw(state: UnlearnState, context: ArrayTree, data: ArrayTree) -> Any:
         return sample(jax.random.fold_in(state.rng, state.step), state.step, context, data)
@@ -233,7 +231,7 @@ def _drawn(sample: SampleFn, stacked: bool = False) -> Callable:
     return jax.vmap(draw) if stacked else draw
 
 
-@functools.lru_cache(maxsize=32)
+@shared
 def _asked(sample: SampleFn, num_steps: int) -> Callable:
     def asked(state: UnlearnState, context: ArrayTree, data: ArrayTree) -> Asked:
         def one(ahead: jax.Array) -> Asked:
@@ -245,7 +243,7 @@ def _asked(sample: SampleFn, num_steps: int) -> Callable:
     return asked
 
 
-@functools.lru_cache(maxsize=32)
+@shared
 def _answered(sample: SampleFn) -> Callable:
     def draw(state: UnlearnState, context: ArrayTree, data: ArrayTree, blocks: tuple[jax.Array, ...]) -> Any:
         return answered(lambda data: _drawn(sample)(state, context, data), data, blocks)
@@ -253,7 +251,7 @@ def _answered(sample: SampleFn) -> Callable:
     return draw
 
 
-@functools.lru_cache(maxsize=32)
+@shared
 def _settled(step: StepFn, stacked: bool = False) -> StepFn:
     """The step with its results on every device, wherever the compiler would leave them."""
     one_or_all = jax.vmap(step) if stacked else step
@@ -264,7 +262,7 @@ def _settled(step: StepFn, stacked: bool = False) -> StepFn:
     return settled
 
 
-@functools.lru_cache(maxsize=32)
+@shared
 def _scanned(draw_fn: Callable, step_fn: StepFn, num_steps: int) -> Callable:
     def many(state: UnlearnState, context: ArrayTree, data: ArrayTree) -> tuple[UnlearnState, Metrics]:
         def one(state, _):

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from ltu_jax.types import ArrayTree, UnlearnState
+from ltu_jax.types import ArrayTree, UnlearnState, shared
 
 # Of one type whatever that of the parameters, so that a step takes the state that it returns.
 _in_state = functools.partial(optax.inject_hyperparams, hyperparam_dtype=jnp.float32)
@@ -32,7 +32,7 @@ ADAM: optax.GradientTransformation = _adam(learning_rate=0.0, momentum=0.9, weig
 OPTIMIZERS = {"sgd": SGD, "adam": ADAM}
 
 
-@functools.lru_cache(maxsize=32)
+@shared
 def ascending(tx: optax.GradientTransformation) -> optax.GradientTransformation:
     """``tx`` up the gradient; weight decay still shrinks the weights. Equal ``tx`` give the same object."""
     return optax.chain(optax.scale(-1.0), tx)
@@ -49,7 +49,7 @@ def _zero_outside(updates: ArrayTree, state: Any, params: Any = None) -> tuple[A
     return jax.tree.map(lambda m, u: jnp.where(m, u, 0), state.mask, updates), state
 
 
-@functools.lru_cache(maxsize=32)
+@shared
 def masked(tx: optax.GradientTransformation) -> optax.GradientTransformation:
     """``tx`` that moves only where its state's ``mask`` (all true until set) allows it.
 

@@ -1,6 +1,5 @@
 """Forward passes over many rows in batches of one size."""
 
-import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -11,19 +10,19 @@ from jax.core import Tracer
 
 from ltu_jax.data.devices import everywhere, num_devices, read_spread, spread, spread_sharding
 from ltu_jax.training.dispatch import compiled
-from ltu_jax.types import ApplyFn, ArrayTree, StoredImages
+from ltu_jax.types import ApplyFn, ArrayTree, StoredImages, shared
 
 ForwardFn = Callable[[ArrayTree, ArrayTree, jax.Array], jax.Array]
 """``forward(params, model_state, images f32[B,H,W,3]) -> f32[B, ...]``."""
 
 
-@functools.lru_cache(maxsize=32)
+@shared
 def eval_forward(apply_fn: ApplyFn) -> ForwardFn:
     """The logits of a model in evaluation mode, as a ``ForwardFn``; the same function for the same model."""
     return lambda params, model_state, images: apply_fn(params, model_state, images, train=False)[0]
 
 
-@functools.lru_cache(maxsize=32)
+@shared
 def _on_bytes(forward: ForwardFn) -> Callable:
     def on_bytes(params: ArrayTree, model_state: ArrayTree, images: jax.Array) -> jax.Array:
         return everywhere(forward(params, model_state, images.astype(jnp.float32) / 255))

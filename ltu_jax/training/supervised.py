@@ -1,7 +1,6 @@
 """One trainer for the original, Retrain and the shadows: SGD on cross-entropy, data on the device."""
 
 import contextlib
-import functools
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -27,7 +26,7 @@ from ltu_jax.training.dispatch import (
 )
 from ltu_jax.training.optimizers import SGD, set_hyperparams
 from ltu_jax.training.schedule import Schedule, learning_rate, make_schedule
-from ltu_jax.types import ApplyFn, ArrayTree, Batch, Metrics, Progress, Rows, UnlearnState, make_state, silent
+from ltu_jax.types import ApplyFn, ArrayTree, Batch, Metrics, Progress, Rows, UnlearnState, make_state, shared, silent
 
 
 class Keeping(NamedTuple):
@@ -86,7 +85,7 @@ def init_training(
     return state, TrainContext(schedule, order_key)
 
 
-@functools.lru_cache(maxsize=32)
+@shared
 def make_sample(batch_size: int, augment: str) -> SampleFn:
     """How a training run draws its batches from ``Rows``; see ``dispatch.SampleFn``.
 

@@ -1,5 +1,6 @@
 """What is saved comes back bit for bit, or not at all."""
 
+import contextlib
 import gc
 import json
 import shutil
@@ -50,6 +51,16 @@ HARM = {
 }
 
 
+@contextlib.contextmanager
+def retold(folder):
+    """What a checkpoint says of itself, to be changed; it is sealed again."""
+    [about] = folder.rglob("_CHECKPOINT_METADATA")
+    told = json.loads(about.read_text())
+    yield told["custom_metadata"]
+    about.write_text(json.dumps(told))
+    seal(folder)
+
+
 def harmed(folder, ways=tuple(HARM)):
     """Each file of a folder, harmed in each way; it is as it was in the end."""
     files = [path for path in sorted(folder.rglob("*")) if path.is_file()]
@@ -95,11 +106,8 @@ def test_what_a_device_wrote_that_is_not_here_can_be_read(tmp_path):
 def test_what_was_saved_without_its_shapes_comes_back_as_well(tmp_path):
     """As older versions did it."""
     save(tmp_path / "x", tree(), {})
-    about = tmp_path / "x" / "_CHECKPOINT_METADATA"
-    told = json.loads(about.read_text())
-    del told["custom_metadata"]["arrays"]
-    about.write_text(json.dumps(told))
-    seal(tmp_path / "x")
+    with retold(tmp_path / "x") as told:
+        del told["arrays"]
     assert_same(tree(), load(tmp_path / "x")[0])
 
 
@@ -142,11 +150,8 @@ def test_harm_to_any_file_is_seen_and_the_checkpoint_named(tmp_path):
 def test_what_is_loaded_is_what_was_given_whatever_the_files_say(tmp_path):
     """Files that are as they were written, of which Orbax makes other numbers."""
     save(tmp_path / "x", one_leaf(), {})
-    [about] = (tmp_path / "x").rglob("_CHECKPOINT_METADATA")
-    told = json.loads(about.read_text())
-    told["custom_metadata"]["tree_sha256"] = "0" * 64
-    about.write_text(json.dumps(told))
-    seal(tmp_path / "x")
+    with retold(tmp_path / "x") as told:
+        told["tree_sha256"] = "0" * 64
     with pytest.raises(CheckpointError, match="its contents do not match its checksum"):
         load(tmp_path / "x")
 
@@ -167,11 +172,8 @@ def test_arrays_that_are_said_to_be_larger_than_the_memory_are_not_made_up(tmp_p
         CheckpointError, match=r"x cannot be read .*\(3, 3\) is not compatible with .*\(3000000, 3000000\)"
     ):
         load(tmp_path / "x")
-    about = tmp_path / "x" / "_CHECKPOINT_METADATA"
-    told = json.loads(about.read_text())
-    told["custom_metadata"]["arrays"]["w"][1] = metadata["shape"]
-    about.write_text(json.dumps(told))
-    seal(tmp_path / "x")
+    with retold(tmp_path / "x") as told:
+        told["arrays"]["w"][1] = metadata["shape"]
     with pytest.raises(CheckpointError, match="x cannot be read .*its arrays are said to have 36000000000000 bytes"):
         load(tmp_path / "x")
     with pytest.raises(ConfigError, match="x' cannot be read .*its arrays are said to have 36000000000000 bytes"):

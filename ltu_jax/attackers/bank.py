@@ -29,9 +29,13 @@ def init_bank(key: jax.Array, names: Sequence[str], num_classes: int) -> Bank:
     Returns:
       ``Bank``.
     """
-    logits, labels = jax.numpy.zeros((2, num_classes)), jax.numpy.zeros(2, jax.numpy.int32)
     keys = jax.random.split(key, len(names))
-    return Bank({n: NETWORKS[n].init(k, logits, labels) for n, k in zip(names, keys, strict=True)}, tuple(names))
+    return Bank({name: _init(name, num_classes, k) for name, k in zip(names, keys, strict=True)}, tuple(names))
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1))  # operation by operation, each would be a program to compile
+def _init(name: str, num_classes: int, key: jax.Array) -> ArrayTree:
+    return NETWORKS[name].init(key, jax.numpy.zeros((2, num_classes)), jax.numpy.zeros(2, jax.numpy.int32))
 
 
 def membership(bank: Bank, attacker: jax.Array, logits: jax.Array, labels: jax.Array) -> jax.Array:

@@ -4,7 +4,6 @@ Shadows are models of the same recipe, each trained on a random half of the rese
 the original nor the evaluating attacker ever sees. The last shadow is held out to measure AUC.
 """
 
-import functools
 import math
 from collections.abc import Callable
 from typing import NamedTuple
@@ -109,9 +108,21 @@ def fit_bank(outputs: Outputs, settings: Attackers, num_classes: int, key: jax.A
     bank = init_bank(init_key, settings.names, num_classes)
     batch_size = min(settings.batch_size, len(outputs.labels))
     num_steps = max(1, settings.epochs * len(outputs.labels) // batch_size)
-    tx = optax.adam(optax.cosine_decay_schedule(settings.learning_rate, num_steps))
+    keys = jax.random.split(fit_key, len(bank.names))
+    params = {
+        name: _fit(name, batch_size, num_steps, settings.learning_rate)(bank.params[name], outputs, k)
+        for name, k in zip(bank.names, keys, strict=True)
+    }
+    return Bank(params, bank.names)
 
-    def fit(network, params, outputs, key):
+
+@shared
+def _fit(name: str, batch_size: int, num_steps: int, learning_rate: float) -> Callable:
+    """``(params, outputs, key) -> params`` of one network, fitted on its own bootstrap sample of the outputs."""
+    tx = optax.adam(optax.cosine_decay_schedule(learning_rate, num_steps))
+
+    @jax.jit
+    def fit(params: ArrayTree, outputs: Outputs, key: jax.Array) -> ArrayTree:
         sample_key, steps_key = jax.random.split(key)
         sample = jax.random.randint(sample_key, outputs.labels.shape, 0, len(outputs.labels))
 
@@ -121,7 +132,7 @@ def fit_bank(outputs: Outputs, settings: Attackers, num_classes: int, key: jax.A
             logits, labels, is_member = (x[index] for x in outputs)
 
             def loss_fn(params):
-                says = network.apply(params, logits, labels)
+                says = NETWORKS[name].apply(params, logits, labels)
                 return optax.sigmoid_binary_cross_entropy(says, is_member).mean()
 
             updates, opt_state = tx.update(jax.grad(loss_fn)(params), opt_state)
@@ -130,12 +141,7 @@ def fit_bank(outputs: Outputs, settings: Attackers, num_classes: int, key: jax.A
         # No convolution in here, so a scan is as fast as calls on a CPU too.
         return jax.lax.scan(step, (params, tx.init(params)), jax.random.split(steps_key, num_steps))[0][0]
 
-    keys = jax.random.split(fit_key, len(bank.names))
-    params = {
-        name: jax.jit(functools.partial(fit, NETWORKS[name]))(bank.params[name], outputs, k)
-        for name, k in zip(bank.names, keys, strict=True)
-    }
-    return Bank(params, bank.names)
+    return fit
 
 
 def attacker_auc(bank: Bank, outputs: Outputs) -> dict[str, float]:

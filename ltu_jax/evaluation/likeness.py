@@ -67,8 +67,9 @@ def matched_weights(held_out: np.ndarray, forget: np.ndarray) -> np.ndarray:
 
 def comparable(forget: Answers, held_out: Answers) -> Answers:
     """Those of the forget rows whose class has a held-out row to compare them with; where none has, all of them."""
-    there = np.isin(forget.labels, held_out.labels)
-    return forget.at(np.flatnonzero(there)) if there.any() else forget
+    # Asked of each resampling, so without np.isin, which sorts.
+    there = np.bincount(held_out.labels, minlength=1 + forget.labels.max())[forget.labels] > 0
+    return forget if there.all() or not there.any() else forget.at(np.flatnonzero(there))
 
 
 def likeness(forget: Answers, held_out: Answers) -> Likeness:
@@ -100,26 +101,26 @@ def likeness(forget: Answers, held_out: Answers) -> Likeness:
 def attack_auc(forget: Answers, held_out: Answers) -> float:
     """AUC of the margin in telling forget rows from held-out rows, weighted as in ``likeness``; ties count half."""
     forget = comparable(forget, held_out)
-    order, below = _distribution(forget, held_out)
-    left, right = (below[np.searchsorted(held_out.margin[order], forget.margin, side)] for side in ("left", "right"))
+    margins, below = _distribution(forget, held_out)
+    left, right = (below[np.searchsorted(margins, forget.margin, side)] for side in ("left", "right"))
     return float(np.mean(left + right) / 2)
 
 
 def ks_distance(forget: Answers, held_out: Answers) -> float:
     """Largest distance between the distribution functions of the margins, weighted as in ``likeness``, points."""
     forget = comparable(forget, held_out)
-    order, below = _distribution(forget, held_out)
+    margins, below = _distribution(forget, held_out)
     places = np.concatenate([forget.margin, held_out.margin])
     ours = np.searchsorted(np.sort(forget.margin), places, "right") / len(forget.margin)
-    theirs = below[np.searchsorted(held_out.margin[order], places, "right")]
+    theirs = below[np.searchsorted(margins, places, "right")]
     return float(100 * np.max(np.abs(ours - theirs)))
 
 
 def _distribution(forget: Answers, held_out: Answers) -> tuple[np.ndarray, np.ndarray]:
-    """The order of the held-out margins, and the weight below each place in it."""
+    """The held-out margins in their order, and the weight below each place in it."""
     order = np.argsort(held_out.margin, kind="stable")
     weights = matched_weights(held_out.labels, forget.labels)
-    return order, np.concatenate([[0.0], np.cumsum(weights[order])])
+    return held_out.margin[order], np.concatenate([[0.0], np.cumsum(weights[order])])
 
 
 def ks_noise(forget: np.ndarray, held_out: np.ndarray) -> float:

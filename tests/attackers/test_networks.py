@@ -18,11 +18,9 @@ RELABELLED = jnp.asarray(np.argsort(PERMUTATION))[LABELS]  # where each label we
 def attacker(request):
     """An untrained network with every parameter nonzero, so that no path is switched off, and its name."""
     network = NETWORKS[request.param]
-    params = jax.jit(network.init)(jax.random.key(1), LOGITS, LABELS)
-    leaves, treedef = jax.tree.flatten(params)
-    keys = jax.random.split(jax.random.key(2), len(leaves))
-    noisy = [x + 0.3 * jax.random.normal(k, x.shape) for x, k in zip(leaves, keys, strict=True)]
-    params = treedef.unflatten(noisy)
+    rng = np.random.default_rng(1)
+    shapes = jax.eval_shape(network.init, jax.random.key(1), LOGITS, LABELS)
+    params = jax.tree.map(lambda x: jnp.float32(rng.normal(0.3 if x.ndim == 1 else 0, 0.4, x.shape)), shapes)
     return request.param, jax.jit(lambda logits, labels: network.apply(params, logits, labels))
 
 

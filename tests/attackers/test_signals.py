@@ -65,10 +65,10 @@ def test_modified_entropy_is_small_only_where_the_model_is_sure_and_right():
 
 
 def test_at_a_sure_prediction_log_probabilities_have_a_gradient_and_probabilities_have_none():
-    size = lambda signal: float(jnp.abs(jax.jacobian(signal)(sure(20.0))).max())  # noqa: E731
+    size = lambda signal: float(jnp.abs(jax.jit(jax.jacobian(signal))(sure(20.0))).max())  # noqa: E731
     labels = jnp.zeros(1, jnp.int32)
     dead, alive = size(jax.nn.softmax), size(log_probabilities)
-    margin = float(jnp.abs(jax.jacobian(lambda z: metrics(z, labels)[:, 1])(sure(20.0))).max())
+    margin = float(jnp.abs(jax.jit(jax.jacobian(lambda z: metrics(z, labels)[:, 1]))(sure(20.0))).max())
     print(f"largest derivative at a gap of 20: probabilities {dead:.1e}, log {alive:.1e}, margin {margin:.1e}")
     # by algebra: at most 9 e^-20 = 1.9e-8; 1; 1
     assert dead < 1e-7

@@ -108,10 +108,9 @@ VARIANTS = {
     "without RemFeed": {"remember": False},
     "GradAdd": {"combine": "add"},
     "Iterative Grad": {"combine": "alternate"},
-    "weights": {"tune_weight": 0.5, "forget_weight": 7.0},
     "five query sets": {"num_queries": 5},
     "one query set": {"num_queries": 1},
-    "save_memory": {"save_memory": True},
+    "save_memory, weights": {"save_memory": True, "tune_weight": 0.5, "forget_weight": 7.0},
 }
 
 

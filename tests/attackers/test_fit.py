@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from compiling import programs_made
 from sklearn.metrics import roc_auc_score
 
 from ltu_jax.attackers.bank import init_bank, membership
@@ -65,9 +66,12 @@ def test_auc_is_the_share_of_pairs_in_the_right_order_and_that_of_scikit_learn(f
         np.testing.assert_allclose(auc[name], roc_auc_score(outputs.is_member, says), rtol=1e-6)
 
 
-def test_a_fit_is_a_function_of_its_key():
+def test_a_fit_is_a_function_of_its_key_and_compiled_once():
     outputs, settings = synthetic(256, 0)[0], Attackers(names=("sorted",), epochs=1, batch_size=64)
-    fits = [fit_bank(outputs, settings, NUM_CLASSES, jax.random.key(seed)) for seed in (0, 0, 1)]
+    fits = [fit_bank(outputs, settings, NUM_CLASSES, jax.random.key(0))]
+    with programs_made() as made:
+        fits += [fit_bank(outputs, settings, NUM_CLASSES, jax.random.key(seed)) for seed in (0, 1)]
+    assert made == []
     first, again, other = (np.asarray(bank.params["sorted"]["params"]["Dense_0"]["kernel"]) for bank in fits)
     np.testing.assert_array_equal(first, again)
     assert not np.array_equal(first, other)

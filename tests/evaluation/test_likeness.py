@@ -56,6 +56,18 @@ def test_weights_count_as_if_rows_were_repeated():
     assert np.isclose(found.accuracy, 100 * (forget.correct.mean() - correct.mean()))
 
 
+def test_rows_of_a_class_without_a_held_out_row_have_no_say_unless_there_are_no_others():
+    forget, held_out = drawn(40, 5, 1.0), drawn(90, 6)
+    labels = np.repeat([0, 7, 1], [10, 20, 10])  # no held-out row is of class 7, or beyond what they have
+    forget, held_out = forget._replace(labels=labels), held_out._replace(labels=np.arange(90) % 3)
+    kept = np.flatnonzero(labels != 7)
+    assert likeness(forget, held_out) == likeness(forget.at(kept), held_out)
+    assert likeness(forget, held_out) != likeness(forget._replace(labels=np.minimum(labels, 1)), held_out)
+    alone = forget.at(np.flatnonzero(labels == 7))
+    margins = np.concatenate([alone.margin, held_out.margin])
+    assert np.isclose(likeness(alone, held_out).auc, roc_auc_score(np.repeat([1, 0], [20, 90]), margins))
+
+
 def test_ties_count_half():
     one = Answers(np.zeros(2, int), np.ones(2, bool), np.ones(2), np.array([1.0, 2.0]))
     assert likeness(one, one).auc == 0.5 and likeness(one, one).ks == 0 and likeness(one, one).distance == 0

@@ -115,7 +115,6 @@ def test_who_read_the_old_folder_reads_the_new_one_by_the_same_call(tmp_path, ca
     chex.assert_trees_all_equal(load_weights(target, template("linen")), new)
 
 
-@pytest.mark.smoke
 @pytest.mark.parametrize("call", CALLS)
 def test_all_else_in_the_folder_stays_as_it_was(tmp_path, call):
     path, target = folder(tmp_path), tmp_path / "4"

@@ -1,6 +1,5 @@
 """Every method by its name, a user's own among them: built from its settings, run by one loop, its cost counted."""
 
-import contextlib
 import dataclasses
 import time
 
@@ -11,6 +10,7 @@ import jax.numpy as jnp
 import mlp
 import numpy as np
 import pytest
+from compiling import programs_made
 
 from ltu_jax.attackers.bank import init_bank
 from ltu_jax.config import LTU, METHOD_CONFIGS, Training
@@ -80,21 +80,6 @@ def built(name, build=build_method, arrays=2, rate=0.01):
     return build(settings, by_hand.parts(bank=bank, training=recipe, updates=updates))
 
 
-@contextlib.contextmanager
-def programs_made():
-    """What JAX compiles, or reads from its compilation cache, while it is open."""
-    made = []
-    listener = lambda event, *_, **__: made.append(event) if "backend_compile" in event else None  # noqa: E731
-    jax.monitoring.register_event_time_span_listener(listener)
-    try:
-        jax.jit(lambda x: x + 1)(jnp.ones(7))
-        assert made, "JAX calls it by another name"
-        made.clear()
-        yield made
-    finally:
-        jax.monitoring.unregister_event_time_span_listener(listener)
-
-
 def images_of(draw, name):
     """All images of a draw; the forget batch of LTU, which has three more roles, once."""
     counted = (draw.support, draw.queries) if name in ("ltu", "paper") else draw
@@ -120,7 +105,7 @@ def test_every_method_has_a_configuration():
     assert {METHOD_CONFIGS[name]().name for name in METHOD_CONFIGS} == set(METHODS)
 
 
-SHARED = ("ltu", "amnesiac", "finetune", "fisher", "salun", "ssd")
+SHARED = ("ltu", "finetune", "fisher", "ssd")
 """Those that keep arrays, a rate, and what init compiles apart from the steps; the others are slow tests."""
 
 

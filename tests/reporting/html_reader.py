@@ -7,10 +7,8 @@ VOID = {"meta", "link", "img", "br", "hr", "input"}
 
 EVIL = (
     "<script>alert(1)</script>",
-    "\"'><img src=x onerror=alert(1)>",
-    "a & b </style>",
-    "$\\frac{1$ x_$ ^",  # what matplotlib would take for mathematics
-    "a\u2028b",  # a line break of JavaScript's
+    "\"'><img src=x onerror=alert(1)> & </style>",
+    "$\\frac{1$ x_$ ^ a\u2028b",  # what matplotlib would take for mathematics, and a line break of JavaScript's
 )
 
 

@@ -14,7 +14,6 @@ def build(model, num_classes, image_shape):
     del model
     size = int(np.prod(image_shape))
 
-    @jax.jit
     def init(key):
         one, two = jax.random.split(key)
         w1 = jax.random.normal(one, (size, WIDTH)) / size**0.5

@@ -5,6 +5,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from compiling import programs_made
 
 from ltu_jax.attackers.bank import init_bank, membership
 from ltu_jax.attackers.networks import NETWORKS
@@ -30,6 +31,12 @@ def test_membership_is_the_network_called_directly_and_a_traced_index_compiles_o
         assert says.shape == (5,)
         np.testing.assert_allclose(says, directly(bank, name), rtol=1e-4, atol=1e-6)
     assert len({says.tobytes() for says in answers}) == 4
+
+
+def test_first_weights_are_a_program_a_network():
+    with programs_made() as made:
+        init_bank(jax.random.key(1), NAMES, 13)  # no other test has 13 classes
+    assert len(made) <= len(NAMES) + 4  # keys are split and taken apart; layer by layer they were 141
 
 
 def test_a_gradient_passes_to_the_logits_through_the_attacker_asked_alone(bank):

@@ -7,7 +7,7 @@ import traceback
 from collections.abc import Callable
 from typing import Any
 
-from absl import flags
+from absl import flags, logging
 
 from ltu_jax.config import Config
 from ltu_jax.setting import ConfigError, settings
@@ -116,6 +116,7 @@ def stop_if_one_is_lost(work: Callable[[], int]) -> int:
 
     if jax.process_count() == 1:
         return work()
+    logging.set_verbosity(logging.FATAL)  # Orbax may print a traceback of the loss that is told in a line here
     try:
         status = work()
     except Exception as error:

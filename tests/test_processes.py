@@ -6,7 +6,9 @@ import socket
 import time
 
 import chex
+import jax
 import pytest
+from absl import logging
 from test_end_to_end import CONFIG, LONG, run, start
 
 from ltu_jax import processes
@@ -119,3 +121,14 @@ def test_only_a_lost_process_is_told_as_one(error, status, said, capsys):
     assert processes._tell(error) == status
     err = capsys.readouterr().err
     assert said in err and ("lost" in err) == ("lost" in said)
+
+
+def test_what_others_log_of_a_loss_is_not_printed_beside_the_line(monkeypatch):
+    monkeypatch.setattr(jax, "process_count", lambda: 2)
+    before, printed = logging.get_verbosity(), []
+    try:
+        logging.set_verbosity(logging.ERROR)  # as the command does
+        assert processes.stop_if_one_is_lost(lambda: printed.append(logging.level_error()) or 0) == 0
+    finally:
+        logging.set_verbosity(before)
+    assert printed == [False]

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 import flax.struct
 import jax
+from flax import linen as nn
 
 from ltu_jax.attackers.networks import NETWORKS
 from ltu_jax.types import ArrayTree
@@ -30,12 +31,13 @@ def init_bank(key: jax.Array, names: Sequence[str], num_classes: int) -> Bank:
       ``Bank``.
     """
     keys = jax.random.split(key, len(names))
-    return Bank({name: _init(name, num_classes, k) for name, k in zip(names, keys, strict=True)}, tuple(names))
+    params = {name: _init(NETWORKS[name], num_classes, k) for name, k in zip(names, keys, strict=True)}
+    return Bank(params, tuple(names))
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))  # operation by operation, each would be a program to compile
-def _init(name: str, num_classes: int, key: jax.Array) -> ArrayTree:
-    return NETWORKS[name].init(key, jax.numpy.zeros((2, num_classes)), jax.numpy.zeros(2, jax.numpy.int32))
+def _init(network: nn.Module, num_classes: int, key: jax.Array) -> ArrayTree:
+    return network.init(key, jax.numpy.zeros((2, num_classes)), jax.numpy.zeros(2, jax.numpy.int32))
 
 
 def membership(bank: Bank, attacker: jax.Array, logits: jax.Array, labels: jax.Array) -> jax.Array:

@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from flax import linen as nn
 
 from ltu_jax.attackers.bank import Bank, init_bank, membership
 from ltu_jax.attackers.networks import NETWORKS
@@ -110,14 +111,14 @@ def fit_bank(outputs: Outputs, settings: Attackers, num_classes: int, key: jax.A
     num_steps = max(1, settings.epochs * len(outputs.labels) // batch_size)
     keys = jax.random.split(fit_key, len(bank.names))
     params = {
-        name: _fit(name, batch_size, num_steps, settings.learning_rate)(bank.params[name], outputs, k)
+        name: _fit(NETWORKS[name], batch_size, num_steps, settings.learning_rate)(bank.params[name], outputs, k)
         for name, k in zip(bank.names, keys, strict=True)
     }
     return Bank(params, bank.names)
 
 
 @shared
-def _fit(name: str, batch_size: int, num_steps: int, learning_rate: float) -> Callable:
+def _fit(network: nn.Module, batch_size: int, num_steps: int, learning_rate: float) -> Callable:
     """``(params, outputs, key) -> params`` of one network, fitted on its own bootstrap sample of the outputs."""
     tx = optax.adam(optax.cosine_decay_schedule(learning_rate, num_steps))
 
@@ -132,7 +133,7 @@ def _fit(name: str, batch_size: int, num_steps: int, learning_rate: float) -> Ca
             logits, labels, is_member = (x[index] for x in outputs)
 
             def loss_fn(params):
-                says = NETWORKS[name].apply(params, logits, labels)
+                says = network.apply(params, logits, labels)
                 return optax.sigmoid_binary_cross_entropy(says, is_member).mean()
 
             updates, opt_state = tx.update(jax.grad(loss_fn)(params), opt_state)

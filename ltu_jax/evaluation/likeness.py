@@ -67,9 +67,13 @@ def matched_weights(held_out: np.ndarray, forget: np.ndarray) -> np.ndarray:
 
 def comparable(forget: Answers, held_out: Answers) -> Answers:
     """Those of the forget rows whose class has a held-out row to compare them with; where none has, all of them."""
-    # Asked of each resampling: on so few rows np.isin takes several times as long.
-    there = np.bincount(held_out.labels, minlength=1 + forget.labels.max())[forget.labels] > 0
+    there = _has_held_out(forget.labels, held_out.labels)
     return forget if there.all() or not there.any() else forget.at(np.flatnonzero(there))
+
+
+def _has_held_out(forget: np.ndarray, held_out: np.ndarray) -> np.ndarray:
+    """Which labels of ``forget`` are among ``held_out``; asked of each resampling, where np.isin takes longer."""
+    return np.bincount(held_out, minlength=1 + forget.max())[forget] > 0
 
 
 def likeness(forget: Answers, held_out: Answers) -> Likeness:
@@ -133,6 +137,6 @@ def ks_noise(forget: np.ndarray, held_out: np.ndarray) -> float:
     Returns:
       The critical value of the two-sample Kolmogorov-Smirnov test at 5 %, with the effective size of a weighted sample.
     """
-    weights, there = matched_weights(held_out, forget), np.isin(forget, held_out)
+    weights, there = matched_weights(held_out, forget), _has_held_out(forget, held_out)
     compared = there.sum() or len(forget)
     return 100 * 1.36 * math.sqrt(1 / compared + float(np.sum(weights**2)))

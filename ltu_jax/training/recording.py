@@ -1,7 +1,6 @@
 """Training that records what it does at batches with given rows: what true amnesiac unlearning takes back."""
 
 import dataclasses
-import functools
 from typing import Any, NamedTuple
 
 import flax.struct
@@ -21,7 +20,7 @@ from ltu_jax.training.supervised import (
     run_steps,
     train_step,
 )
-from ltu_jax.types import ApplyFn, ArrayTree, Batch, Metrics, Progress, Rows, UnlearnState, silent
+from ltu_jax.types import ApplyFn, ArrayTree, Batch, Metrics, Progress, Rows, UnlearnState, shared, silent
 
 
 class RecordingState(UnlearnState):
@@ -99,7 +98,7 @@ def train_recording(
     return Recorded(state.replace(**{n: getattr(after, n) for n in fields}), after.updates, trained.seconds)
 
 
-@functools.lru_cache(maxsize=8)
+@shared
 def make_recording_sample(batch_size: int, augment: str) -> SampleFn:
     """The batches of ``supervised.make_sample``, each with whether it is recorded."""
 

@@ -8,7 +8,7 @@ import pytest
 from by_hand import apply_fn, init_params, rows
 
 from ltu_jax.config import Training
-from ltu_jax.training.recording import train_recording
+from ltu_jax.training.recording import make_recording_sample, train_recording
 from ltu_jax.training.supervised import init_training, make_sample, num_train_steps, train, train_step
 
 RECIPE = Training(epochs=4, batch_size=10, learning_rate=0.125)
@@ -72,3 +72,9 @@ def test_all_that_was_recorded_is_all_that_training_did():
 def test_the_callers_parameters_are_not_consumed():
     recorded([1], 4)
     assert not any(x.is_deleted() for x in jax.tree.leaves((START, ROWS)))
+
+
+def test_equal_recordings_draw_by_the_same_function():
+    """So that it is compiled once."""
+    assert make_recording_sample(8, "none") is make_recording_sample(8, "none")
+    assert make_recording_sample(8, "none") is not make_recording_sample(9, "none")

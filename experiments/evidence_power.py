@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from ltu_jax.methods import METHODS
+from ltu_jax.methods.base import Method
 
 DEFAULT = "experiments/configs/digits.py"
 SMALL = {"method.batch_size": 32, "method.epochs": 10.0}
@@ -59,7 +60,7 @@ def judged(seed: int, out: Path) -> list[dict[str, Any]]:
     from ltu_jax.training.checkpoint import load, save
 
     base = problem_of(seed, out, "ltu", {"evaluation.num_retrain": 2})
-    index = to_measure(base.splits, base.splits.forget[:0], base.config.data.remain_fraction, seed)
+    index = to_measure(base.splits, base.splits.forget[:0], seed)
     measured = functools.partial(measure, source=base.source, rows=index, batch_size=base.config.evaluation.batch_size)
     before, rows = measured(base.original), []
     for genuine, kind, make in itertools.chain(genuine_models(seed, out, base), fakes(seed, out, base)):
@@ -161,9 +162,13 @@ def others_instead(problem: Any) -> Any:
     """The same problem with as many other training rows to forget."""
     import numpy as np
 
+    from ltu_jax.data.splits import see
+
     splits = problem.splits
     others = np.random.default_rng(problem.config.seed).choice(splits.remain, len(splits.forget), replace=False)
-    splits = dataclasses.replace(splits, forget=np.sort(others), remain=np.setdiff1d(splits.train, others))
+    remain, config = np.setdiff1d(splits.train, others), problem.config
+    splits = dataclasses.replace(splits, forget=np.sort(others), remain=remain, seen=None)
+    splits = see(splits, config.data.remain_fraction, config.seed_for("split"))
     return dataclasses.replace(problem, splits=splits)
 
 
@@ -176,7 +181,7 @@ def _head_only(settings: Any, parts: Any) -> Any:
         kept = {name: after.params[name] if name == "head" else part for name, part in state.params.items()}
         return after.replace(params=kept, model_state=state.model_state), metrics
 
-    return method._replace(step=step)
+    return Method(method.init, method.sample, step, method.num_steps)
 
 
 head_random_label = head_neggrad_plus = _head_only

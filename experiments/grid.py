@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from sweeping.configuring import call, configure
 
-from ltu_jax.config import Config
+from ltu_jax.config import Config, needs
 from ltu_jax.setting import ConfigError, digest, to_dict
 
 PROGRAM = ("python", "-m", "ltu_jax.unlearn")
@@ -181,12 +181,12 @@ def _best(path: str, rows: Sequence[Row]) -> dict[str, dict[str, Any]]:
 
 def _asks_for(run: _Run) -> int:
     """How much a run asks to be made: attackers are most; an original of its own is of no use to the others."""
-    return 2 * getattr(run.config.method, "needs_bank", True) - _has_own_original(run)
+    return 2 * ("bank" in needs(run.config.method)) - _has_own_original(run)
 
 
 def _has_own_original(run: _Run) -> bool:
     """Whether the original's training is recorded for this run's forget set."""
-    return hasattr(run.config.method, "recorded_epochs")
+    return "updates" in needs(run.config.method)
 
 
 def _problem(config: Config) -> str:

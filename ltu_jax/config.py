@@ -32,6 +32,7 @@ from ltu_jax.method_settings import (  # noqa: F401, what a configuration file m
     SalUn,
     Scrub,
     method_config,
+    needs,
 )
 from ltu_jax.setting import ConfigError, allowed_names, check, setting, settings
 
@@ -289,6 +290,11 @@ class Config:
     eval_every: int = setting(
         0, "steps between two scorings during the run, the best is kept; 0: none", low=0, high=MOST_ROWS
     )
+
+    def seed_for(self, purpose: str) -> int:
+        """The seed of ``train``, ``split`` or ``unlearn``: its own, or ``seed``."""
+        own = getattr(self.seeds, purpose)
+        return self.seed if own is None else own
 
 
 def resolve(config: Config) -> Config:

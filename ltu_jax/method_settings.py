@@ -20,7 +20,7 @@ MOST_WEIGHT = 1e6
 class LTU:
     """LTU, sec. 3 of the paper; the defaults are what first experiments found, ``paper`` is Eq. 4 as it stands."""
 
-    needs_bank: ClassVar[bool] = True
+    needs: ClassVar[frozenset[str]] = frozenset({"bank"})
     name: str = setting("ltu", "the method; chosen by --config FILE.py:NAME")
     epochs: float = setting(7.0, "passes over the forget set", above=0, high=MOST_EPOCHS)
     batch_size: int = setting(50, "forget samples a step", low=1, high=MOST_IMAGES)
@@ -65,7 +65,7 @@ class LTU:
 class Retrain:
     """Retraining from scratch on all remaining rows by ``config.training``: the gold model."""
 
-    needs_bank: ClassVar[bool] = False
+    needs: ClassVar[frozenset[str]] = frozenset({"init_params", "training"})
     name: str = setting("retrain", "the method; chosen by --config FILE.py:NAME")
 
 
@@ -73,7 +73,7 @@ class Retrain:
 class PartialRetrain:
     """Retrain's recipe squeezed into a budget: at which cost does plain retraining catch up?"""
 
-    needs_bank: ClassVar[bool] = False
+    needs: ClassVar[frozenset[str]] = frozenset({"init_params", "training"})
     name: str = setting("partial_retrain", "the method; chosen by --config FILE.py:NAME")
     flops: float = setting(1e12, "flops it may spend; warm-up and decay fit into what they buy", above=0, high=1e30)
 
@@ -82,7 +82,7 @@ class PartialRetrain:
 class Descent:
     """What the methods share that train on batches; the defaults are SalUn's published protocol."""
 
-    needs_bank: ClassVar[bool] = False
+    needs: ClassVar[frozenset[str]] = frozenset()
     name: str = setting("", "the method; chosen by --config FILE.py:NAME")
     epochs: float = setting(10.0, "passes over the rows that the method trains on", above=0, high=MOST_EPOCHS)
     batch_size: int = setting(256, "images a step", low=1, high=MOST_IMAGES)
@@ -135,6 +135,7 @@ class SalUn(RandomLabel):
 class BadTeacher(Descent):
     """BadT: distils an untrained teacher on forget rows, the original on remaining ones."""
 
+    needs: ClassVar[frozenset[str]] = frozenset({"init_params"})
     temperature: float = setting(1.0, "softens both teachers and the student", above=0, high=MOST_WEIGHT)
 
 
@@ -163,6 +164,7 @@ class Scrub(Descent):
 class Amnesiac(Descent):
     """Amnesiac unlearning: takes back the recorded updates of the batches that held a forget row."""
 
+    needs: ClassVar[frozenset[str]] = frozenset({"updates"})
     recorded_epochs: float = setting(
         1.0, "last epochs of the original's training that are recorded", above=0, high=MOST_EPOCHS
     )
@@ -173,7 +175,7 @@ class Amnesiac(Descent):
 class Fisher:
     """Fisher forgetting: noise where the remaining rows do not hold the weights."""
 
-    needs_bank: ClassVar[bool] = False
+    needs: ClassVar[frozenset[str]] = frozenset()
     name: str = setting("fisher", "the method; chosen by --config FILE.py:NAME")
     alpha: float = setting(1e-10, "size of the noise", above=0, high=MOST_WEIGHT)
     scaling: str = setting(
@@ -196,7 +198,7 @@ class Fisher:
 class SSD:
     """SSD: selective synaptic dampening of weights that matter more to forget rows than to all."""
 
-    needs_bank: ClassVar[bool] = False
+    needs: ClassVar[frozenset[str]] = frozenset()
     name: str = setting("ssd", "the method; chosen by --config FILE.py:NAME")
     alpha: float = setting(
         10.0,
@@ -242,6 +244,20 @@ METHOD_CONFIGS: dict[str, Callable[[], Any]] = {
     "scrub": lambda: Scrub("scrub", learning_rate=5e-4, optimizer="adam"),
 }
 """What may stand after the colon of ``--config FILE.py:NAME``."""
+
+
+def needs(settings: Any) -> frozenset[str]:
+    """What a method needs beside the model and the rows: fields of ``types.Parts``, such as ``bank`` and ``updates``.
+
+    Of a method of one's own: the attackers, unless its settings have ``needs_bank = False``, and the recorded updates,
+    if they have ``recorded_epochs``.
+    """
+    found = getattr(settings, "needs", frozenset({"bank"}))
+    if getattr(settings, "needs_bank", "bank" in found):
+        found |= {"bank"}
+    else:
+        found -= {"bank"}
+    return found | {"updates"} if hasattr(settings, "recorded_epochs") else found
 
 
 def method_config(name: str) -> Any:

@@ -11,8 +11,9 @@ import functools
 import hashlib
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
-from typing import Any, NamedTuple, ParamSpec, TypeAlias, TypeVar
+from typing import Any, NamedTuple, TypeAlias
 
+import flax.struct
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -23,17 +24,6 @@ ArrayTree: TypeAlias = Any
 ApplyFn = Callable[..., tuple[jax.Array, ArrayTree]]
 """``apply_fn(params, model_state, images f32[B,H,W,3] in [0,1], train) -> (logits f32[B,C], model_state)``."""
 Metrics = dict[str, jax.Array]
-P = ParamSpec("P")
-R = TypeVar("R")
-
-
-def shared(make: Callable[P, R]) -> Callable[P, R]:
-    """Of a function that makes functions: the same one for equal arguments, so that it is traced and compiled once.
-
-    JAX and ``training.dispatch.compiled`` know a function by its identity. The newest 32 are kept: a large step is a
-    thousand maps of memory on a CPU, and Linux allows a process 65,530.
-    """
-    return functools.lru_cache(maxsize=32)(make)  # pyrefly: ignore[bad-return]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -176,6 +166,9 @@ class Source:
         return digest.hexdigest()
 
 
+_CUT = ("forget", "remain", "validation", "test", "reserve", "test_forgotten")
+
+
 @dataclasses.dataclass(frozen=True)
 class Splits:
     """Disjoint, sorted index sets i64[.] into a source."""
@@ -186,6 +179,17 @@ class Splits:
     test: np.ndarray
     reserve: np.ndarray  # the attackers' rows: never seen by the original or by a score
     test_forgotten: np.ndarray  # test rows of a class that is forgotten whole, else empty
+    seen: np.ndarray | None = None  # the rho subset of remain, all of it that a method may see; None is all
+
+    def __post_init__(self) -> None:
+        """Refuses a subset of other remaining rows than these."""
+        if self.seen is not None and not np.isin(self.seen, self.remain).all():
+            raise ValueError("seen: rows that do not remain; allowed: the rho subset of remain (data.splits.see)")
+
+    @property
+    def visible(self) -> np.ndarray:
+        """The remaining rows that a method may see."""
+        return self.remain if self.seen is None else self.seen
 
     @property
     def train(self) -> np.ndarray:
@@ -195,13 +199,13 @@ class Splits:
     @property
     def sizes(self) -> tuple[int, ...]:
         """Rows of each set."""
-        return tuple(len(getattr(self, field.name)) for field in dataclasses.fields(self))
+        return tuple(len(getattr(self, name)) for name in _CUT)
 
     def sha256(self) -> str:
-        """Hash of all six index sets."""
+        """Hash of the index sets but ``seen``, which follows from them, rho and a seed."""
         digest = hashlib.sha256()
-        for field in dataclasses.fields(self):
-            digest.update(field.name.encode() + getattr(self, field.name).astype(np.int64).tobytes())
+        for name in _CUT:
+            digest.update(name.encode() + getattr(self, name).astype(np.int64).tobytes())
         return digest.hexdigest()
 
 
@@ -217,18 +221,36 @@ class Scores:
     ta_forgotten: float | None = None  # accuracy on the test rows of a class that was forgotten whole
 
 
-@dataclasses.dataclass(frozen=True)
-class Parts:
-    """What a method may be built from, beside its settings; a method that needs a missing one says so."""
+def static(default: Any = dataclasses.MISSING) -> Any:
+    """A field of a ``flax.struct.dataclass`` that is part of its structure: compared by value, never traced."""
+    return flax.struct.field(pytree_node=False, default=default)
 
-    apply_fn: ApplyFn
-    num_classes: int
-    init_params: Callable[[jax.Array], tuple[ArrayTree, ArrayTree]] | None = None  # key -> (params, model_state)
-    features: Callable[..., jax.Array] | None = None  # F of Eq. 8
+
+def register_settings(kind: type) -> None:
+    """Makes a dataclass of settings a tree: rates, weights and epochs are leaves, all else is its structure.
+
+    So a program of it is compiled once, whatever these numbers are.
+    """
+    fields = dataclasses.fields(kind)
+    numbers = [field.name for field in fields if field.type is float or field.name in ("epochs", "milestones")]
+    jax.tree_util.register_dataclass(kind, numbers, [field.name for field in fields if field.name not in numbers])
+
+
+@flax.struct.dataclass
+class Parts:
+    """What a method may be built from, beside its settings; a method that needs a missing one says so.
+
+    A tree: arrays and the numbers of ``training`` are its leaves, the rest is its structure.
+    """
+
+    apply_fn: ApplyFn = static()
+    num_classes: int = static()
+    init_params: Callable[[jax.Array], tuple[ArrayTree, ArrayTree]] | None = static(None)  # key -> (params, state)
+    features: Callable[..., jax.Array] | None = static(None)  # F of Eq. 8
     bank: Any = None  # attackers.bank.Bank
     updates: ArrayTree | None = None  # what training did at the batches that held a forget row (training.recording)
     training: Any = None  # config.Training, the original's recipe
-    augment: str = "none"
+    augment: str = static("none")
 
 
 Progress = Callable[[str, int], AbstractContextManager[Callable[[int], None]]]

@@ -106,7 +106,7 @@ def _main_request(config: Config) -> int:
 
 
 def _request(config: Config, workdir: Path, cache: Path, progress: Any) -> int:
-    from ltu_jax.data.splits import read_ids, remain_subset
+    from ltu_jax.data.splits import read_ids
     from ltu_jax.reporting.terminal import print_request
     from ltu_jax.requests.fulfil import fulfil
     from ltu_jax.requests.plan import Fulfilled, Request, load_given, plan, request_config
@@ -129,7 +129,7 @@ def _request(config: Config, workdir: Path, cache: Path, progress: Any) -> int:
         return 0
     if not isinstance(todo, Fulfilled):
         _keep_compiled(cache)
-        splits, used = todo.splits, remain_subset(todo.splits, config.data.remain_fraction, config.seeds.split or 0)
+        splits, used = todo.splits, todo.splits.visible
         print(
             f"request {todo.number}: {len(splits.forget)} rows to forget, {len(used)} of {len(splits.remain)} remaining"
             f" rows used; held out: {len(splits.reserve)} for the attackers, {len(splits.validation)} to calibrate by,"
@@ -275,12 +275,10 @@ def _run(jobs: list[tuple[Job, Any]], cache: Path, at_once: int, progress: Any) 
                 prepared.original,
                 prepared.splits,
                 prepared.source,
-                job.config.seeds.split or 0,
                 Saving(job.workdir, config.save_every, prepared.identity, config.save_seconds),
             )
             for (job, _), prepared in zip(jobs, problems, strict=True)
         ],
-        remain_fraction=config.data.remain_fraction,
         log_every=config.log_every,
         eval_every=config.eval_every,
         batch_size=config.evaluation.batch_size,

@@ -19,7 +19,7 @@ from ltu_jax.models.build import from_module
 from ltu_jax.models.classifier import Classifier
 from ltu_jax.models.resnet import ResNet
 from ltu_jax.training.optimizers import SGD
-from ltu_jax.training.predict import eval_forward, predict
+from ltu_jax.training.predict import EvalForward, predict
 from ltu_jax.training.supervised import train
 from ltu_jax.types import Parts, Source, Splits, StoredImages, make_state
 from ltu_jax.unlearning.loop import run_unlearning
@@ -85,7 +85,7 @@ def run(num_steps: int, streamed: bool, dtype: type) -> list:
     method = build_method(LTU(batch_size=16, query_size=16), parts)
     original = make_state(spec.apply_fn, trained.params, trained.model_state, SGD, jax.random.key(3))
     state, history = run_unlearning(method, original, splits, source, num_steps=num_steps)
-    forward = eval_forward(spec.apply_fn)
+    forward = EvalForward(spec.apply_fn)
     logits = predict(forward, state.params, state.model_state, source.stored(splits.test), batch_size=8)
     conflicts = np.array([row["conflict"] for row in history.rows])
     return [*jax.tree.leaves((state.params, state.model_state)), logits, conflicts]

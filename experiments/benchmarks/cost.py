@@ -19,7 +19,7 @@ from ltu_jax.config import METHOD_CONFIGS, Attackers, Model, Training
 from ltu_jax.methods import build_method
 from ltu_jax.models.build import build_model
 from ltu_jax.training.cost import ImageFlops, image_flops
-from ltu_jax.training.dispatch import compiled
+from ltu_jax.training.dispatch import compiled, numbers_as_arrays, take_step
 from ltu_jax.training.optimizers import SGD
 from ltu_jax.types import Parts, Rows, Visible, make_state
 
@@ -69,7 +69,7 @@ def _print(name: str, method: Any, state: Any, visible: Visible, image: ImageFlo
         return
     begun, context = jax.eval_shape(method.init, jax.random.key(0), state, visible)
     draw = jax.eval_shape(method.sample, jax.random.key(0), begun.step, context, visible)
-    flops = compiled(method.step, begun, context, draw).cost_analysis()["flops"]
+    flops = compiled(take_step, numbers_as_arrays(method), begun, context, draw).cost_analysis()["flops"]
     cost = method.cost(visible).step
     print(f"{name:22}{cost.forward:8.0f}{cost.backward:8.0f}{image.of(cost) / flops:10.3f}", flush=True)
 

@@ -153,9 +153,9 @@ def _case(
     from ltu_jax.methods import build_method
     from ltu_jax.models.build import build_model
     from ltu_jax.training.cost import image_flops
-    from ltu_jax.training.dispatch import compile_steps
+    from ltu_jax.training.dispatch import compile_steps, numbers_as_arrays, stack_trees
     from ltu_jax.training.optimizers import SGD
-    from ltu_jax.training.supervised import init_training, make_sample, train_step
+    from ltu_jax.training.supervised import Supervised, init_training
     from ltu_jax.types import Parts, Rows, Visible, make_state
 
     width, whole = _sizes(tiny)
@@ -166,20 +166,21 @@ def _case(
     images = jax.random.randint(key, (4 * batch, 32, 32, 3), 0, 256, jnp.uint8)
     rows = Rows(images, jax.random.randint(key, (4 * batch,), 0, 10))
     if kind == "plain":
-        sample, step = make_sample(batch, "flip"), train_step
+        algorithm: Any = Supervised(batch, "flip")
         state, context = init_training(spec.apply_fn, params, model_state, Training(), 4 * batch, key)
         data: Any = rows
     else:
         bank = init_bank(key, ("sorted", "metrics"), 10)
         parts = Parts(spec.apply_fn, 10, features=spec.features, bank=bank, augment="flip")
-        method = build_method(LTU(batch_size=batch, query_size=batch, save_memory=save_memory), parts)
+        algorithm = build_method(LTU(batch_size=batch, query_size=batch, save_memory=save_memory), parts)
         data = Visible(rows, rows)
-        state, context = method.init(key, make_state(spec.apply_fn, params, model_state, SGD, key), data)
-        sample, step = method.sample, method.step
+        state, context = algorithm.init(key, make_state(spec.apply_fn, params, model_state, SGD, key), data)
     image = image_flops(spec.apply_fn, params, model_state, (32, 32, 3), batch)
 
     def steps(state: Any, context: Any, data: Any) -> Any:
-        return compile_steps(sample, step, state, context, data, count, stacked=stacked)
+        one = numbers_as_arrays(algorithm)
+        each = stack_trees([one] * len(state.step)) if stacked else one
+        return compile_steps(each, state, context, data, count, stacked=stacked)
 
     plain = batch * (image.forward + image.backward)
     return {"steps": steps, "trees": (state, context, data), "count": count, "plain_flops": plain}

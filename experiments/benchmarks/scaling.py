@@ -22,7 +22,7 @@ from ltu_jax.config import LTU, Model
 from ltu_jax.evaluation.svc_mia import svc_mia
 from ltu_jax.methods import build_method
 from ltu_jax.models.build import build_model
-from ltu_jax.training.dispatch import compiled
+from ltu_jax.training.dispatch import compiled, draw_batch, numbers_as_arrays, take_step
 from ltu_jax.training.optimizers import SGD
 from ltu_jax.types import Parts, Rows, Visible, make_state
 
@@ -81,11 +81,12 @@ def measure(
     start = time.perf_counter()
     begun, context = begin()
     init = time.perf_counter() - start
-    draw = compiled(method.sample, key, begun.step, context, visible)
-    drawn = draw(key, begun.step, context, visible)
-    step = compiled(method.step, begun, context, drawn)
-    steps = _median(lambda: step(begun, context, drawn), args.steps)
-    draws = _median(lambda: draw(key, begun.step, context, visible), args.steps)
+    method = numbers_as_arrays(method)
+    draw = compiled(draw_batch, method, begun, context, visible)
+    drawn = draw(method, begun, context, visible)
+    step = compiled(take_step, method, begun, context, drawn)
+    steps = _median(lambda: step(method, begun, context, drawn), args.steps)
+    draws = _median(lambda: draw(method, begun, context, visible), args.steps)
     return sum(x.size for x in jax.tree.leaves(params)), steps, draws, init
 
 

@@ -20,9 +20,9 @@ from ltu_jax.config import LTU, Model, Training
 from ltu_jax.data.devices import device_mesh
 from ltu_jax.methods import build_method
 from ltu_jax.models.build import build_model
-from ltu_jax.training.dispatch import compile_steps, stack_trees
+from ltu_jax.training.dispatch import compile_steps, numbers_as_arrays, stack_trees
 from ltu_jax.training.optimizers import SGD
-from ltu_jax.training.supervised import init_training, make_sample, train_step
+from ltu_jax.training.supervised import Supervised, init_training
 from ltu_jax.types import Parts, Rows, Visible, make_state
 
 CLASSES = 10
@@ -61,10 +61,9 @@ def measure(name: str, kind: str, number: int, args: Any) -> float:
     """Seconds of ``args.steps`` steps of ``number`` models, the best of the rounds."""
     spec = build_model(Model(name, width=args.width), CLASSES, (args.side, args.side, 3))
     made = [one_model(spec, kind, seed, args) for seed in range(number)]
-    sample, step = made[0][:2]
-    trees = [stack_trees(trees) if number > 1 else trees[0] for trees in zip(*(m[2:] for m in made), strict=True)]
-    state, context, data = trees
-    run = compile_steps(sample, step, state, context, data, args.steps, stacked=number > 1)
+    trees = [stack_trees(trees) if number > 1 else trees[0] for trees in zip(*made, strict=True)]
+    algorithm, state, context, data = trees
+    run = compile_steps(algorithm, state, context, data, args.steps, stacked=number > 1)
     best = float("inf")
     for _ in range(args.rounds + 1):
         start = time.perf_counter()
@@ -74,18 +73,18 @@ def measure(name: str, kind: str, number: int, args: Any) -> float:
 
 
 def one_model(spec: Any, kind: str, seed: int, args: Any) -> tuple:
-    """Sample, step, state, context and rows of a model to be trained, or to be unlearned."""
+    """Algorithm, state, context and rows of a model to be trained, or to be unlearned."""
     key = jax.random.key(seed)
     params, model_state = spec.init(key)
     if kind == "plain":
         state, context = init_training(spec.apply_fn, params, model_state, Training(), args.rows, key)
-        return make_sample(args.batch, "flip"), train_step, state, context, _rows(args.rows, args.side, seed)
+        return Supervised(args.batch, "flip"), state, context, _rows(args.rows, args.side, seed)
     bank = init_bank(key, ("sorted", "metrics"), CLASSES)
     parts = Parts(spec.apply_fn, CLASSES, features=spec.features, bank=bank, augment="flip")
     method = build_method(LTU(batch_size=args.batch, query_size=args.batch), parts)
     visible = Visible(_rows(args.rows // 10, args.side, seed), _rows(args.rows, args.side, seed + 1))
     state = make_state(spec.apply_fn, params, model_state, SGD, key)
-    return method.sample, method.step, *method.init(key, state, visible), visible
+    return numbers_as_arrays(method), *method.init(key, state, visible), visible
 
 
 def _rows(count: int, side: int, seed: int) -> Rows:

@@ -35,9 +35,9 @@ from ltu_jax.attackers.bank import init_bank
 from ltu_jax.config import LTU, Attackers, Model, Training
 from ltu_jax.methods import build_method
 from ltu_jax.models.build import build_model
-from ltu_jax.training.dispatch import compiled
+from ltu_jax.training.dispatch import compiled, numbers_as_arrays, take_step
 from ltu_jax.training.optimizers import SGD
-from ltu_jax.training.supervised import init_training, make_sample, train_step
+from ltu_jax.training.supervised import Supervised, init_training
 from ltu_jax.types import Parts, Rows, Visible, make_state
 
 CLASSES, SIDE = 10, 32
@@ -110,7 +110,7 @@ def build(form: str, model: str, width: int, batch: int, queries: int = 3) -> Fo
     params, model_state = spec.init(jax.random.key(0))
     if form == "plain":
         state, context = init_training(spec.apply_fn, params, model_state, Training(), 10 * batch, jax.random.key(1))
-        return _form(make_sample(batch, "none"), train_step, jax.tree.map(jnp.copy, state), context, _rows(2 * batch))
+        return _form(Supervised(batch, "none"), jax.tree.map(jnp.copy, state), context, _rows(2 * batch))
     order = "second" if form in ("save_memory", "bfloat16") else form
     settings = LTU(
         batch_size=batch, query_size=batch, num_queries=queries, order=order, save_memory=form == "save_memory"
@@ -121,7 +121,7 @@ def build(form: str, model: str, width: int, batch: int, queries: int = 3) -> Fo
     state = make_state(spec.apply_fn, params, model_state, SGD, jax.random.key(3))
     visible = Visible(_rows(batch), _rows(2 * batch))
     state, context = method.init(jax.random.key(4), state, visible)
-    return _form(method.sample, method.step, state, context, visible)
+    return _form(numbers_as_arrays(method), state, context, visible)
 
 
 def _rows(count: int) -> Rows:
@@ -130,14 +130,15 @@ def _rows(count: int) -> Rows:
     return Rows(images, jax.random.randint(key, (count,), 0, CLASSES))
 
 
-def _form(sample: Any, step: Any, state: Any, context: Any, data: Any) -> Form:
-    draw = jax.jit(lambda state, context, data: sample(state.rng, state.step, context, data))
-    program = compiled(step, state, context, jax.eval_shape(draw, state, context, data), donate=(0,))
+def _form(algorithm: Any, state: Any, context: Any, data: Any) -> Form:
+    draw = jax.jit(lambda state, context, data: algorithm.sample(state.rng, state.step, context, data))
+    drawn = jax.eval_shape(draw, state, context, data)
+    program = compiled(take_step, algorithm, state, context, drawn, donate=(1,))
     holder = [state]
 
     def once() -> float:
         start = time.perf_counter()
-        holder[0], metrics = program(holder[0], context, draw(holder[0], context, data))
+        holder[0], metrics = program(algorithm, holder[0], context, draw(holder[0], context, data))
         returned = time.perf_counter() - start
         jax.block_until_ready((holder[0], metrics))
         return returned

@@ -84,7 +84,11 @@ def jobs(data_dir: str | None, checkout: Path) -> dict[str, list[str]]:
         for variant, words in MORE.get(method, {}).items():
             told[f"digits-{method}-{variant}"] = [*config, *(f"--{word}" for word in words)]
     for method, words in FIVE_STEPS.items() if data_dir else ():
-        config = ["--config", f"experiments/configs/cifar10_jpeg_small.py:{method}", f"--config.data.data_dir={data_dir}"]
+        config = [
+            "--config",
+            f"experiments/configs/cifar10_jpeg_small.py:{method}",
+            f"--config.data.data_dir={data_dir}",
+        ]
         told[f"cifar10_jpeg_small-{method}"] = [*config, *(f"--{word}" for word in (*ON_CIFAR, *words))]
     return told
 
@@ -96,7 +100,16 @@ def environment(checkout: Path) -> dict[str, str]:
 
 def run(name: str, words: list[str], out: Path, checkout: Path) -> None:
     """Runs one job to its end; its output lies beside its folder."""
-    command = [sys.executable, "-m", "ltu_jax.unlearn", *words, "--workdir", str(out / name), "--cache", str(out / "cache")]
+    command = [
+        sys.executable,
+        "-m",
+        "ltu_jax.unlearn",
+        *words,
+        "--workdir",
+        str(out / name),
+        "--cache",
+        str(out / "cache"),
+    ]
     with (out / f"{name}.txt").open("w") as said:
         subprocess.run(command, cwd=checkout, env=environment(checkout), stdout=said, stderr=said, check=True)
 
@@ -122,12 +135,11 @@ def of_cache(cache: Path) -> dict[str, list[str]]:
 
 def tree_hash(path: Path, without: str = "") -> str:
     """Hash of all arrays of a saved tree."""
-    from orbax.checkpoint import v1 as ocp
-
     import jax
     import numpy as np
+    from orbax.checkpoint import v1 as ocp
 
-    tree = ocp.load(path)
+    tree = ocp.load(str(path))
     digest = hashlib.sha256()
     for place, leaf in jax.tree_util.tree_leaves_with_path(tree):
         name = jax.tree_util.keystr(place)

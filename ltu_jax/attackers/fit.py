@@ -4,8 +4,8 @@ Shadows are models of the same recipe, each trained on a random half of the rese
 the original nor the evaluating attacker ever sees. The last shadow is held out to measure AUC.
 """
 
+import functools
 import math
-from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
@@ -21,7 +21,7 @@ from ltu_jax.core.losses import nonmember_bce
 from ltu_jax.data.batches import augmented, gather
 from ltu_jax.data.devices import everywhere
 from ltu_jax.training.dispatch import compiled
-from ltu_jax.types import ApplyFn, ArrayTree, Batch, Rows, shared
+from ltu_jax.types import ApplyFn, ArrayTree, Batch, Rows
 
 
 class Outputs(NamedTuple):
@@ -32,14 +32,11 @@ class Outputs(NamedTuple):
     is_member: jax.Array  # f32[M], 1 or 0
 
 
-@shared
-def _asked_forward(apply_fn: ApplyFn, augment: str) -> Callable:
+def _asked_forward(
+    apply_fn: ApplyFn, augment: str, params: ArrayTree, model_state: ArrayTree, key: jax.Array, batch: Batch
+) -> jax.Array:
     """Logits as attackers are asked during unlearning: batch statistics, augmented."""
-
-    def forward(params: ArrayTree, model_state: ArrayTree, key: jax.Array, batch: Batch) -> jax.Array:
-        return everywhere(apply_fn(params, model_state, augmented(key, batch, augment).images, train=True)[0])
-
-    return forward
+    return everywhere(apply_fn(params, model_state, augmented(key, batch, augment).images, train=True)[0])
 
 
 def asked_outputs(
@@ -75,7 +72,7 @@ def asked_outputs(
     num_rows = min(len(members.labels), len(others.labels))
     num_batches = math.ceil(num_rows / batch_size)
     size = num_rows // num_batches  # as many rows of each side as there are, in batches of one size
-    forward, logits, labels, is_member = _asked_forward(apply_fn, augment), [], [], []
+    logits, labels, is_member = [], [], []
     for side, rows in ((1.0, members), (0.0, others)):
         for draw in range(draws):
             draw_key = jax.random.fold_in(jax.random.fold_in(key, draw), int(side))
@@ -84,7 +81,7 @@ def asked_outputs(
             for i in range(num_batches):
                 batch = gather(rows, jnp.asarray(order[i * size : (i + 1) * size]))
                 args = (params, model_state, jax.random.fold_in(augment_key, i), batch)
-                logits.append(compiled(forward, *args)(*args))
+                logits.append(compiled(_asked_forward, *args, static=(apply_fn, augment))(*args))
                 labels.append(batch.labels)
                 is_member.append(jnp.full(size, side))
     return Outputs(*(jnp.concatenate(x) for x in (logits, labels, is_member)))
@@ -111,38 +108,41 @@ def fit_bank(outputs: Outputs, settings: Attackers, num_classes: int, key: jax.A
     num_steps = max(1, settings.epochs * len(outputs.labels) // batch_size)
     keys = jax.random.split(fit_key, len(bank.names))
     params = {
-        name: _fit(NETWORKS[name], batch_size, num_steps, settings.learning_rate)(bank.params[name], outputs, k)
+        name: _fit(NETWORKS[name], batch_size, num_steps, settings.learning_rate, bank.params[name], outputs, k)
         for name, k in zip(bank.names, keys, strict=True)
     }
     return Bank(params, bank.names)
 
 
-@shared
-def _fit(network: nn.Module, batch_size: int, num_steps: int, learning_rate: float) -> Callable:
-    """``(params, outputs, key) -> params`` of one network, fitted on its own bootstrap sample of the outputs."""
+@functools.partial(jax.jit, static_argnums=(0, 1, 2, 3))
+def _fit(
+    network: nn.Module,
+    batch_size: int,
+    num_steps: int,
+    learning_rate: float,
+    params: ArrayTree,
+    outputs: Outputs,
+    key: jax.Array,
+) -> ArrayTree:
+    """The parameters of one network, fitted on its own bootstrap sample of the outputs."""
     tx = optax.adam(optax.cosine_decay_schedule(learning_rate, num_steps))
+    sample_key, steps_key = jax.random.split(key)
+    sample = jax.random.randint(sample_key, outputs.labels.shape, 0, len(outputs.labels))
 
-    @jax.jit
-    def fit(params: ArrayTree, outputs: Outputs, key: jax.Array) -> ArrayTree:
-        sample_key, steps_key = jax.random.split(key)
-        sample = jax.random.randint(sample_key, outputs.labels.shape, 0, len(outputs.labels))
+    def step(carry, step_key):
+        params, opt_state = carry
+        index = sample[jax.random.randint(step_key, (batch_size,), 0, len(sample))]
+        logits, labels, is_member = (x[index] for x in outputs)
 
-        def step(carry, step_key):
-            params, opt_state = carry
-            index = sample[jax.random.randint(step_key, (batch_size,), 0, len(sample))]
-            logits, labels, is_member = (x[index] for x in outputs)
+        def loss_fn(params):
+            says = network.apply(params, logits, labels)
+            return optax.sigmoid_binary_cross_entropy(says, is_member).mean()
 
-            def loss_fn(params):
-                says = network.apply(params, logits, labels)
-                return optax.sigmoid_binary_cross_entropy(says, is_member).mean()
+        updates, opt_state = tx.update(jax.grad(loss_fn)(params), opt_state)
+        return (optax.apply_updates(params, updates), opt_state), None
 
-            updates, opt_state = tx.update(jax.grad(loss_fn)(params), opt_state)
-            return (optax.apply_updates(params, updates), opt_state), None
-
-        # No convolution in here, so a scan is as fast as calls on a CPU too.
-        return jax.lax.scan(step, (params, tx.init(params)), jax.random.split(steps_key, num_steps))[0][0]
-
-    return fit
+    # No convolution in here, so a scan is as fast as calls on a CPU too.
+    return jax.lax.scan(step, (params, tx.init(params)), jax.random.split(steps_key, num_steps))[0][0]
 
 
 def attacker_auc(bank: Bank, outputs: Outputs) -> dict[str, float]:

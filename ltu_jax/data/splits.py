@@ -4,6 +4,7 @@ Train, validation, test and reserve are cut first, and the forget rows from trai
 request on the same data has the same original model.
 """
 
+import dataclasses
 from collections.abc import Sequence
 
 import numpy as np
@@ -47,11 +48,11 @@ def make_splits(source: Source, data: Data, seed: int, ids: Sequence[str] | None
     if gone.all():
         raise ConfigError(f"config.data: {len(test)} test rows leave none to score; allowed: more rows, or classes")
     parts = (forget, remain, validation, test[~gone], reserve, test[gone])
-    return Splits(*(np.sort(part).astype(np.int64) for part in parts))
+    return see(Splits(*(np.sort(part).astype(np.int64) for part in parts)), data.remain_fraction, seed)
 
 
-def remain_subset(splits: Splits, fraction: float, seed: int) -> np.ndarray:
-    """The rho subset of the remaining rows: all that a method may see of them. Sec. 3.2.
+def see(splits: Splits, fraction: float, seed: int) -> Splits:
+    """The splits with the rho subset of the remaining rows cut: all that a method may see of them. Sec. 3.2.
 
     Args:
       splits: the index sets.
@@ -59,10 +60,11 @@ def remain_subset(splits: Splits, fraction: float, seed: int) -> np.ndarray:
       seed: the split seed.
 
     Returns:
-      Sorted indices into the source, ``round(rho |D_r|)`` of them and at least one.
+      The same with ``seen``: sorted indices into the source, ``round(rho |D_r|)`` of them and at least one.
     """
     size = max(1, round(fraction * len(splits.remain)))
-    return np.sort(np.random.default_rng([seed, 2]).choice(splits.remain, size, replace=False))
+    seen = np.random.default_rng([seed, 2]).choice(splits.remain, size, replace=False)
+    return dataclasses.replace(splits, seen=np.sort(seen))
 
 
 def read_ids(path: str, field: str = FORGET_IDS) -> list[str]:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from ltu_jax.evaluation.svc_mia import confidence, svc_mia
-from ltu_jax.training.predict import eval_forward, predict
+from ltu_jax.training.predict import EvalForward, predict
 from ltu_jax.types import ApplyFn, Scores, Source, Splits, UnlearnState
 
 MEASURES = ("ua", "ra", "ta", "mi")
@@ -33,7 +33,7 @@ def evaluate(apply_fn: ApplyFn, state: UnlearnState, splits: Splits, source: Sou
       ``Scores`` in percent; ``ut_minutes`` is left None, the loop knows it. Where a class is forgotten
       whole, TA is of the classes that remain and ``ta_forgotten`` of the one that is gone.
     """
-    forward = eval_forward(apply_fn)
+    forward = EvalForward(apply_fn)
 
     def outputs(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         images = source.stored(rows)

@@ -1,13 +1,11 @@
 """Bytes and arrays that may be images: floats in [0,1] as levels of 255, and shapes that images have."""
 
-import functools
 from collections.abc import Iterator
 
 import numpy as np
 
 
-@functools.cache
-def _tables() -> list[tuple[int, np.ndarray]]:
+def _make_tables() -> list[tuple[int, np.ndarray]]:
     """Of floats in [0,1]: their bytes, and from ``_words`` of them to the level of 255; -1 for no level.
 
     They are levels divided by 255, or multiplied by its inverse.
@@ -29,10 +27,13 @@ def _words(data: np.ndarray, width: int, step: int = 1) -> np.ndarray:
     return words if width < 8 else words << 4 | data[5 : count * width : width * step] >> 4
 
 
+_TABLES = _make_tables()
+
+
 def levels(data: np.ndarray) -> Iterator[np.ndarray]:
     """Stretches of bytes that may be images as float16, float32 or float64 in [0,1], as levels u8."""
     size, sampled, run = 4 << 20, 16, 8
-    for width, table in _tables():
+    for width, table in _TABLES:
         for start in range(0, len(data), size):
             for shift in range(width):
                 piece = data[start + shift : start + size + 4096 * width]

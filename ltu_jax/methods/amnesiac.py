@@ -1,15 +1,16 @@
 """Amnesiac unlearning: takes back what training did at batches with forget rows (Graves et al. 2021)."""
 
+import flax.struct
+import jax
 import optax
 
-from ltu_jax import config
-from ltu_jax.methods.base import Method
-from ltu_jax.methods.descent import begin, descend, label_loss
-from ltu_jax.methods.streams import remain_stream
-from ltu_jax.types import Parts
+from ltu_jax.methods.descent import Context
+from ltu_jax.methods.finetune import Finetune
+from ltu_jax.types import UnlearnState, Visible
 
 
-def build(settings: config.Amnesiac, parts: Parts) -> Method:
+@flax.struct.dataclass
+class Amnesiac(Finetune):
     """Amnesiac: ``theta <- theta - sum of the recorded updates``, then optionally FT to heal.
 
     The trainer recorded them for a forget set that was known before training: this is no answer to a
@@ -18,26 +19,14 @@ def build(settings: config.Amnesiac, parts: Parts) -> Method:
     alone are taken back, not BatchNorm's statistics, as in the public code. What other repositories call
     amnesiac is training on random labels: the preset ``amnesiac_relabel``, see ``random_label``.
 
-    Args:
-      settings: see ``config.Amnesiac``.
-      parts: needs ``updates``.
-
-    Returns:
-      ``Method``.
-
-    Raises:
-      ValueError: if ``updates`` is missing.
+    Needs ``parts.updates``.
     """
-    updates = parts.updates
-    if updates is None:
-        raise ValueError("amnesiac: parts.updates is missing; allowed: an original trained with its updates recorded")
-    stream = remain_stream(settings)
 
-    def num_steps(visible):
-        return stream.num_steps(visible) if settings.epochs else 0
+    def init(self, key: jax.Array, state: UnlearnState, visible: Visible) -> tuple[UnlearnState, Context]:
+        """Takes the updates back."""
+        state = state.replace(params=optax.tree.sub(state.params, self.parts.updates))
+        return super().init(key, state, visible)
 
-    def init(key, state, visible):
-        state = state.replace(params=optax.tree.sub(state.params, updates))
-        return begin(settings, state, key, num_steps(visible))
-
-    return Method(init, stream.batches(settings, parts), descend(label_loss), num_steps, cost=stream.cost())
+    def num_steps(self, visible: Visible) -> int:
+        """Those of FT; none where there are no epochs."""
+        return super().num_steps(visible) if self.settings.epochs else 0

@@ -1,15 +1,28 @@
 """What an unlearning method is: four pure functions, optax's idea, and what they cost."""
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol, Self
 
+import flax.struct
 import jax
 
+from ltu_jax.config import METHOD_CONFIGS, needs
 from ltu_jax.training.cost import Cost
-from ltu_jax.training.dispatch import SampleFn, StepFn
-from ltu_jax.types import UnlearnState, Visible
+from ltu_jax.training.dispatch import Algorithm, SampleFn, StepFn
+from ltu_jax.types import Metrics, Parts, UnlearnState, Visible, register_settings, static
+
+for _kind in {type(make()) for make in METHOD_CONFIGS.values()}:
+    register_settings(_kind)
 
 InitFn = Callable[[jax.Array, UnlearnState, Visible], tuple[UnlearnState, Any]]
+
+PARTS = {
+    "bank": "a bank of at least two attackers (attackers.fit)",
+    "updates": "an original trained with its updates recorded",
+    "init_params": "a model that can be made untrained",
+    "training": "the recipe that trained the original",
+}
+"""What a method may need, and what is allowed for it."""
 
 
 class MethodCost(NamedTuple):
@@ -23,29 +36,100 @@ class MethodCost(NamedTuple):
         return self.init.plus(self.step, num_steps)
 
 
-class Method(NamedTuple):
-    """An unlearning method; it sees ``Visible`` and never test, validation or reserve rows.
+class UnlearningMethod(Algorithm, Protocol):
+    """What the loop runs; it sees ``Visible`` and never test, validation or reserve rows.
 
-    ``context`` is read-only (attackers, neighbour tables, a teacher): not donated, not checkpointed,
-    rebuilt by ``init`` on resume. A one-shot method does its work in ``init`` and runs zero steps.
+    ``context`` is read-only (neighbour tables, a teacher): not donated, not checkpointed, rebuilt by ``init`` on
+    resume. A one-shot method does its work in ``init`` and runs zero steps.
     """
 
-    init: InitFn
-    """``init(key, state, visible) -> (state, context)``; pure; must copy what it keeps of ``state``."""
-    sample: SampleFn
+    @property
+    def sees_all(self) -> bool:
+        """Whether ``visible.remain`` is all of it whatever rho is: true of retraining alone."""
+        ...
+
+    @property
+    def cost(self) -> Callable[[Visible], MethodCost] | None:
+        """What ``init`` and a step pass through the model; None where it is not stated."""
+        ...
+
+    def init(self, key: jax.Array, state: UnlearnState, visible: Visible, /) -> tuple[UnlearnState, Any]:
+        """State and context of the first step; pure; must copy what it keeps of ``state``."""
+        ...
+
+    def num_steps(self, visible: Visible, /) -> int:
+        """Steps of a whole run, from the shapes of what is visible."""
+        ...
+
+
+@flax.struct.dataclass
+class Method:
+    """An ``UnlearningMethod`` of one's own, made of functions; those of this package are classes of their own.
+
+    Programs are compiled once for the same functions: numbers that vary belong into what ``init`` returns.
+    """
+
+    init: InitFn = static()
+    """``init(key, state, visible) -> (state, context)``."""
+    sample: SampleFn = static()
     """``sample(key, step, context, visible) -> draw``; key is ``fold_in(state.rng, step)``."""
-    step: StepFn
+    step: StepFn = static()
     """``step(state, context, draw) -> (state, metrics)``; draws nothing, so that it can be replayed."""
-    num_steps: Callable[[Visible], int]
-    """Steps of a whole run, from the shapes of what is visible."""
-    sees_all: bool = False
-    """Whether ``visible.remain`` is all of it whatever rho is: true of retraining alone."""
-    cost: Callable[[Visible], MethodCost] | None = None
-    """What ``init`` and a step pass through the model; None where it is not stated."""
+    num_steps: Callable[[Visible], int] = static()
+    sees_all: bool = static(False)
+    cost: Callable[[Visible], MethodCost] | None = static(None)
+
+
+@flax.struct.dataclass
+class SettingsMethod:
+    """What the methods of this package share: each is a value made of its settings and the parts it works with."""
+
+    settings: Any  # one of config.METHOD_CONFIGS: rates, weights and epochs are leaves
+    parts: Parts
+
+    @classmethod
+    def build(cls, settings: Any, parts: Parts) -> Self:
+        """The method with these settings.
+
+        Raises:
+          ValueError: if a part that it needs is missing.
+        """
+        for name in sorted(needs(settings)):
+            if getattr(parts, name) is None:
+                raise ValueError(
+                    f"{settings.name or type(settings).__name__}: parts.{name} is missing; allowed: {PARTS[name]}"
+                )
+        return cls(settings, parts)
+
+    @property
+    def sees_all(self) -> bool:
+        """Whether ``visible.remain`` is all of it whatever rho is."""
+        return False
+
+    @property
+    def augment(self) -> str:
+        """How it augments its images."""
+        return self.parts.augment if self.settings.augment else "none"
+
+
+class OneShot(SettingsMethod):
+    """A method that does all its work in ``init`` and runs no step."""
+
+    def sample(self, key: jax.Array, step: jax.Array, context: Any, visible: Visible) -> Any:
+        """Never called."""
+        raise AssertionError("a one-shot method takes no step")
+
+    def step(self, state: UnlearnState, context: Any, draw: Any) -> tuple[UnlearnState, Metrics]:
+        """Never called."""
+        raise AssertionError("a one-shot method takes no step")
+
+    def num_steps(self, visible: Visible) -> int:
+        """None."""
+        return 0
 
 
 def one_shot(init: InitFn, cost: Callable[[Visible], Cost] | None = None) -> Method:
-    """A method that does all its work in ``init`` and runs no step."""
+    """A method of one's own that does all its work in ``init`` and runs no step."""
 
     def never(*args: Any) -> Any:
         raise AssertionError("a one-shot method takes no step")

@@ -1,7 +1,7 @@
 """How a method that trains on batches begins, and how it takes a step down a loss of its own."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 import flax.struct
 import jax
@@ -10,10 +10,11 @@ import optax
 
 from ltu_jax.config import Descent
 from ltu_jax.core.losses import cross_entropy
-from ltu_jax.training.dispatch import StepFn
+from ltu_jax.methods.base import MethodCost, SettingsMethod
+from ltu_jax.methods.streams import Stream
 from ltu_jax.training.optimizers import OPTIMIZERS, set_hyperparams
 from ltu_jax.training.schedule import Schedule, learning_rate, make_schedule
-from ltu_jax.types import ArrayTree, Batch, Metrics, UnlearnState, shared
+from ltu_jax.types import ArrayTree, Batch, Metrics, UnlearnState, Visible
 
 LossFn = Callable[[ArrayTree, UnlearnState, "Context", Any], tuple[jax.Array, ArrayTree]]
 """``loss(params, state, context, draw) -> (f32[], model_state)``; ``state`` for its statistics and ``apply_fn``."""
@@ -56,18 +57,13 @@ def begin(
     return state, Context(order_key, make_schedule(settings.schedule, settings.learning_rate, num_steps), extra)
 
 
-@shared
-def descend(loss: LossFn) -> StepFn:
-    """A ``Method.step`` that takes one step of the state's optimizer on ``loss``; one function for one loss."""
-
-    def step(state: UnlearnState, context: Context, draw: Any) -> tuple[UnlearnState, Metrics]:
-        with_aux = jax.value_and_grad(loss, has_aux=True)
-        (value, model_state), grads = with_aux(state.params, state, context, draw)
-        rate = learning_rate(context.schedule, state.step)
-        state = set_hyperparams(state, learning_rate=rate).apply_gradients(grads=grads, model_state=model_state)
-        return state, {"loss/train": value, "norm/grad": optax.tree.norm(grads), "rate/outer": rate}
-
-    return step
+def descend(loss: LossFn, state: UnlearnState, context: Context, draw: Any) -> tuple[UnlearnState, Metrics]:
+    """One step of the state's optimizer on ``loss``: a ``Method.step``."""
+    with_aux = jax.value_and_grad(loss, has_aux=True)
+    (value, model_state), grads = with_aux(state.params, state, context, draw)
+    rate = learning_rate(context.schedule, state.step)
+    state = set_hyperparams(state, learning_rate=rate).apply_gradients(grads=grads, model_state=model_state)
+    return state, {"loss/train": value, "norm/grad": optax.tree.norm(grads), "rate/outer": rate}
 
 
 def label_loss(params: ArrayTree, state: UnlearnState, context: Context, batch: Batch) -> tuple[jax.Array, ArrayTree]:
@@ -75,3 +71,44 @@ def label_loss(params: ArrayTree, state: UnlearnState, context: Context, batch: 
     del context
     logits, model_state = state.apply_fn(params, state.model_state, batch.images, train=True)
     return cross_entropy(logits, batch.labels), model_state
+
+
+class DescentMethod(SettingsMethod):
+    """A method that descends a loss on batches of a stream of rows: by itself the cross-entropy of true labels."""
+
+    forward_passes: ClassVar[int] = 1
+    """Passes of each image of a step, teachers included."""
+
+    @property
+    def stream(self) -> Stream:
+        """In which order rows come."""
+        raise NotImplementedError
+
+    @property
+    def tx(self) -> optax.GradientTransformation:
+        """The optimizer; its numbers are set by ``begin``."""
+        return OPTIMIZERS[self.settings.optimizer]
+
+    def init(self, key: jax.Array, state: UnlearnState, visible: Visible) -> tuple[UnlearnState, Context]:
+        """See ``begin``."""
+        return begin(self.settings, state, key, self.num_steps(visible), tx=self.tx)
+
+    def sample(self, key: jax.Array, step: jax.Array, context: Context, visible: Visible) -> Any:
+        """The batch of a step, augmented as in training where the settings say so."""
+        return self.stream.augmented_draw(key, step, context.order_key, visible, self.augment).batch
+
+    def loss(self, params: ArrayTree, state: UnlearnState, context: Context, draw: Any) -> tuple[jax.Array, ArrayTree]:
+        """What a step descends, see ``LossFn``."""
+        return label_loss(params, state, context, draw)
+
+    def step(self, state: UnlearnState, context: Context, draw: Any) -> tuple[UnlearnState, Metrics]:
+        """One step down ``loss``."""
+        return descend(self.loss, state, context, draw)
+
+    def num_steps(self, visible: Visible) -> int:
+        """Steps of a whole run."""
+        return self.stream.num_steps(visible)
+
+    def cost(self, visible: Visible) -> MethodCost:
+        """Each image of a step once backward; ``init`` passes none."""
+        return self.stream.cost(visible, forward=self.forward_passes)

@@ -1,20 +1,21 @@
 """Fisher forgetting: noise on the weights that the remaining rows do not hold (Golatkar et al. 2020)."""
 
+import flax.struct
 import jax
 import jax.numpy as jnp
 import optax
 
-from ltu_jax import config
-from ltu_jax.methods.base import Method, one_shot
-from ltu_jax.methods.importance import BatchFn, sum_over_batches
+from ltu_jax.methods.base import MethodCost, OneShot
+from ltu_jax.methods.importance import sum_over_batches
 from ltu_jax.training.cost import Cost
-from ltu_jax.types import ApplyFn, Parts, Visible, shared
+from ltu_jax.types import ApplyFn, ArrayTree, Batch, UnlearnState, Visible
 
 FLOOR = 1e-8
 """Added to F as the public code does: a weight that no row holds would get infinite noise."""
 
 
-def build(settings: config.Fisher, parts: Parts) -> Method:
+@flax.struct.dataclass
+class Fisher(OneShot):
     """Fisher: ``theta <- theta + (alpha / F)^(1/4) n``, n standard normal; F the diagonal over D_r.
 
     ``F_p = mean_x sum_y p(y|x) (d log p(y|x) / d p)^2``: the expectation is over the model's own labels, a
@@ -23,43 +24,37 @@ def build(settings: config.Fisher, parts: Parts) -> Method:
     gradient; its alpha is then another one. ``scaling="paper"`` is the optimum of the forgetting
     Lagrangian; ``"code"`` is the authors' notebook: variance ``alpha min(1/F, 1e3)`` (1e2 in the last
     layer), averaged over input channels (the last axis but one: dense and convolution kernels), ten times as much
-    for biases, BatchNorm and the last layer.
+    for biases, BatchNorm and the last layer. The last layer is known by its width.
     SalUn's code also erases the last class's row of the classifier at random 10 % of CIFAR-10: a fault.
-
-    Args:
-      settings: see ``config.Fisher``.
-      parts: the model and its classes; the last layer is known by its width.
-
-    Returns:
-      A one-shot ``Method``.
     """
-    make = {"example": squared_example_gradients, "batch": squared_batch_gradients}[settings.estimator]
-    squared = make(parts.apply_fn)
 
-    def init(key, state, visible):
-        num_rows = len(visible.remain.labels)
+    def init(self, key: jax.Array, state: UnlearnState, visible: Visible) -> tuple[UnlearnState, tuple[()]]:
+        """Adds the noise."""
+        settings, num_rows = self.settings, len(visible.remain.labels)
+        squared = {"example": squared_example_gradients, "batch": squared_batch_gradients}[settings.estimator]
         total = sum_over_batches(squared, state, visible.remain, settings.batch_size)
         fisher = jax.tree.map(lambda x: x / num_rows + FLOOR, total)
         if settings.scaling == "paper":
             deviation = jax.tree.map(lambda f: (settings.alpha / f) ** 0.25, fisher)
         else:
-            deviation = jax.tree.map(lambda f: jnp.sqrt(_code_variance(f, settings.alpha, parts.num_classes)), fisher)
+            num_classes = self.parts.num_classes
+            deviation = jax.tree.map(lambda f: jnp.sqrt(_code_variance(f, settings.alpha, num_classes)), fisher)
         noise = optax.tree.random_like(key, state.params, jax.random.normal)
         params = jax.tree.map(lambda p, d, n: p + d * n, state.params, deviation, noise)
         return state.replace(params=params), ()
 
-    def cost(visible: Visible) -> Cost:
+    def cost(self, visible: Visible) -> MethodCost:
+        """A backward pass for each remaining row and class."""
         num_rows = len(visible.remain.labels)
-        return Cost(num_rows, parts.num_classes * num_rows, num_rows)
-
-    return one_shot(init, cost)
+        return MethodCost(Cost(num_rows, self.parts.num_classes * num_rows, num_rows), Cost())
 
 
-@shared
-def squared_example_gradients(apply_fn: ApplyFn) -> BatchFn:
-    """``sum_x w_x sum_y p(y|x) (d log p(y|x) / d p)^2`` of a batch."""
+def squared_example_gradients(
+    apply_fn: ApplyFn, params: ArrayTree, model_state: ArrayTree, batch: Batch, weight: jax.Array
+) -> ArrayTree:
+    """``sum_x w_x sum_y p(y|x) (d log p(y|x) / d p)^2`` of a batch, a ``BatchFn``."""
 
-    def of_row(params, model_state, image):
+    def of_row(image):
         def log_p(params):
             logits, _ = apply_fn(params, model_state, image[None], train=False)
             return (jax.nn.log_softmax(logits[0]),) * 2
@@ -67,27 +62,21 @@ def squared_example_gradients(apply_fn: ApplyFn) -> BatchFn:
         jacobian, value = jax.jacrev(log_p, has_aux=True)(params)
         return jax.tree.map(lambda j: jnp.tensordot(jnp.exp(value), j**2, 1), jacobian)
 
-    def of_batch(params, model_state, batch, weight):
-        rows = jax.vmap(of_row, (None, None, 0))(params, model_state, batch.images)
-        return jax.tree.map(lambda x: jnp.tensordot(weight, x, 1), rows)
-
-    return of_batch
+    return jax.tree.map(lambda x: jnp.tensordot(weight, x, 1), jax.vmap(of_row)(batch.images))
 
 
-@shared
-def squared_batch_gradients(apply_fn: ApplyFn) -> BatchFn:
-    """SalUn's: ``B sum_y mean_x p(y|x) (d mean_x log p(y|x) / d p)^2`` of a batch of B rows."""
+def squared_batch_gradients(
+    apply_fn: ApplyFn, params: ArrayTree, model_state: ArrayTree, batch: Batch, weight: jax.Array
+) -> ArrayTree:
+    """SalUn's: ``B sum_y mean_x p(y|x) (d mean_x log p(y|x) / d p)^2`` of a batch of B rows, a ``BatchFn``."""
 
-    def of_batch(params, model_state, batch, weight):
-        def mean_log_p(params):
-            logits, _ = apply_fn(params, model_state, batch.images, train=False)
-            log_p = jax.nn.log_softmax(logits)
-            return weight @ log_p / weight.sum(), weight @ jnp.exp(log_p) / weight.sum()
+    def mean_log_p(params):
+        logits, _ = apply_fn(params, model_state, batch.images, train=False)
+        log_p = jax.nn.log_softmax(logits)
+        return weight @ log_p / weight.sum(), weight @ jnp.exp(log_p) / weight.sum()
 
-        jacobian, mean_p = jax.jacrev(mean_log_p, has_aux=True)(params)
-        return jax.tree.map(lambda j: weight.sum() * jnp.tensordot(mean_p, j**2, 1), jacobian)
-
-    return of_batch
+    jacobian, mean_p = jax.jacrev(mean_log_p, has_aux=True)(params)
+    return jax.tree.map(lambda j: weight.sum() * jnp.tensordot(mean_p, j**2, 1), jacobian)
 
 
 def _code_variance(fisher: jax.Array, alpha: float, num_classes: int) -> jax.Array:

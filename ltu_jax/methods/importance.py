@@ -9,17 +9,17 @@ from jax.core import Tracer
 
 from ltu_jax.data.batches import gather
 from ltu_jax.training.dispatch import compiled
-from ltu_jax.types import ApplyFn, ArrayTree, Batch, Rows, UnlearnState, shared
+from ltu_jax.types import ApplyFn, ArrayTree, Batch, Rows, UnlearnState
 
-BatchFn = Callable[[ArrayTree, ArrayTree, Batch, jax.Array], ArrayTree]
-"""``fn(params, model_state, batch, weight f32[B]) -> tree``; weight is 0 for rows that only fill the last batch."""
+BatchFn = Callable[[ApplyFn, ArrayTree, ArrayTree, Batch, jax.Array], ArrayTree]
+"""``fn(apply_fn, params, model_state, batch, weight f32[B]) -> tree``; weight 0 for rows that fill the last batch."""
 
 
 def sum_over_batches(fn: BatchFn, state: UnlearnState, rows: Rows, batch_size: int) -> ArrayTree:
     """The sum of ``fn`` over the batches of ``rows``, unaugmented.
 
     Args:
-      fn: what to add up.
+      fn: what to add up, a function of a module.
       state: the model.
       rows: u8[M,H,W,3] images and i32[M] labels.
       batch_size: rows a batch; the last one is filled up with rows of weight 0.
@@ -36,28 +36,29 @@ def sum_over_batches(fn: BatchFn, state: UnlearnState, rows: Rows, batch_size: i
         index = jnp.minimum(place, num_rows - 1)
         batch = gather(rows, index)
         args = (state.params, state.model_state, batch, (place < num_rows).astype(jnp.float32))
-        part = (fn if isinstance(rows.images, Tracer) else compiled(fn, *args))(*args)
+        if isinstance(rows.images, Tracer):
+            part = fn(state.apply_fn, *args)
+        else:
+            part = compiled(fn, *args, static=(state.apply_fn,))(*args)
         total = part if total is None else optax.tree.add(total, part)
     return total
 
 
-@shared
-def summed_gradient(apply_fn: ApplyFn) -> BatchFn:
-    """The gradient of the summed cross-entropy."""
+def summed_gradient(
+    apply_fn: ApplyFn, params: ArrayTree, model_state: ArrayTree, batch: Batch, weight: jax.Array
+) -> ArrayTree:
+    """The gradient of the summed cross-entropy, a ``BatchFn``."""
 
-    def loss(params, model_state, batch, weight):
+    def loss(params):
         logits, _ = apply_fn(params, model_state, batch.images, train=False)
         return weight @ optax.softmax_cross_entropy_with_integer_labels(logits, batch.labels)
 
-    return jax.grad(loss)
+    return jax.grad(loss)(params)
 
 
-@shared
-def squared_batch_gradient(apply_fn: ApplyFn) -> BatchFn:
-    """The squared gradient of the batch's mean cross-entropy: what SSD calls importance."""
-    gradient = summed_gradient(apply_fn)
-
-    def squared(params, model_state, batch, weight):
-        return jax.tree.map(lambda g: (g / weight.sum()) ** 2, gradient(params, model_state, batch, weight))
-
-    return squared
+def squared_batch_gradient(
+    apply_fn: ApplyFn, params: ArrayTree, model_state: ArrayTree, batch: Batch, weight: jax.Array
+) -> ArrayTree:
+    """The squared gradient of the batch's mean cross-entropy, a ``BatchFn``: what SSD calls importance."""
+    gradient = summed_gradient(apply_fn, params, model_state, batch, weight)
+    return jax.tree.map(lambda g: (g / weight.sum()) ** 2, gradient)

@@ -1,48 +1,48 @@
 """Retrain, the gold model: from scratch on all rows that remain, by the original's recipe."""
 
+import flax.struct
 import jax
 
-from ltu_jax import config
-from ltu_jax.methods.base import Method, MethodCost
+from ltu_jax.methods.base import MethodCost, SettingsMethod
 from ltu_jax.training.cost import Cost
-from ltu_jax.training.supervised import TrainContext, init_training, make_sample, num_train_steps, train_step
-from ltu_jax.types import Parts, UnlearnState, Visible
+from ltu_jax.training.supervised import Supervised, TrainContext, init_training, num_train_steps, train_step
+from ltu_jax.types import Batch, Metrics, UnlearnState, Visible
 
 
-def build(settings: config.Retrain, parts: Parts) -> Method:
+@flax.struct.dataclass
+class Retrain(SettingsMethod):
     """Retrain as a method; epochs are kept, so fewer rows are fewer steps.
 
-    Args:
-      settings: no settings but the name.
-      parts: needs ``init_params`` and ``training``.
-
-    Returns:
-      ``Method``.
-
-    Raises:
-      ValueError: if a part is missing.
+    Needs ``parts.init_params`` and ``parts.training``.
     """
-    del settings
-    init_params, training = parts.init_params, parts.training
-    if init_params is None or training is None:
-        raise ValueError("retrain: parts.init_params and parts.training are needed; allowed: a model that can be made")
-    sample_rows = make_sample(training.batch_size, parts.augment)
 
-    def init(key: jax.Array, state: UnlearnState, visible: Visible) -> tuple[UnlearnState, TrainContext]:
-        del state  # nothing of the original is kept
-        params, model_state = init_params(jax.random.fold_in(key, 0))
-        num_rows = len(visible.remain.labels)
-        key = jax.random.fold_in(key, 1)
-        return init_training(parts.apply_fn, params, model_state, training, num_rows, key)
+    @property
+    def sees_all(self) -> bool:
+        """All remaining rows, whatever rho is."""
+        return True
 
-    def sample(key, step, context, visible):
-        return sample_rows(key, step, context, visible.remain)
+    def init(self, key: jax.Array, state: UnlearnState, visible: Visible) -> tuple[UnlearnState, TrainContext]:
+        """An untrained model: nothing of the original is kept."""
+        del state
+        assert self.parts.init_params is not None  # build
+        params, model_state = self.parts.init_params(jax.random.fold_in(key, 0))
+        num_rows, key = len(visible.remain.labels), jax.random.fold_in(key, 1)
+        return init_training(self.parts.apply_fn, params, model_state, self.parts.training, num_rows, key)
 
-    def cost(visible: Visible) -> MethodCost:
-        size = min(training.batch_size, len(visible.remain.labels))
+    def sample(self, key: jax.Array, step: jax.Array, context: TrainContext, visible: Visible) -> Batch:
+        """A batch of remaining rows."""
+        algorithm = Supervised(self.parts.training.batch_size, self.parts.augment)
+        return algorithm.sample(key, step, context, visible.remain)
+
+    def step(self, state: UnlearnState, context: TrainContext, batch: Batch) -> tuple[UnlearnState, Metrics]:
+        """A step of supervised training."""
+        return train_step(state, context, batch)
+
+    def num_steps(self, visible: Visible) -> int:
+        """Those of the recipe."""
+        return num_train_steps(self.parts.training, len(visible.remain.labels))
+
+    def cost(self, visible: Visible) -> MethodCost:
+        """Each image of a batch once."""
+        size = min(self.parts.training.batch_size, len(visible.remain.labels))
         return MethodCost(Cost(), Cost(size, size, size))
-
-    def num_steps(visible: Visible) -> int:
-        return num_train_steps(training, len(visible.remain.labels))
-
-    return Method(init, sample, train_step, num_steps, sees_all=True, cost=cost)

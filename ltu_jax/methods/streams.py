@@ -16,8 +16,7 @@ from ltu_jax.config import Descent
 from ltu_jax.data.batches import augmented, epoch_rows, gather
 from ltu_jax.methods.base import MethodCost
 from ltu_jax.training.cost import Cost
-from ltu_jax.training.dispatch import SampleFn
-from ltu_jax.types import Batch, Parts, Rows, Visible
+from ltu_jax.types import Batch, Rows, Visible
 
 
 class Draw(NamedTuple):
@@ -36,30 +35,18 @@ class Stream(NamedTuple):
     num_steps: Callable[[Visible], int]
     images: Callable[[Visible], tuple[float, float]]  # forget and remaining images a step, on average
 
-    def draws(self, settings: Descent, parts: Parts) -> SampleFn:
-        """A ``Method.sample`` of its rows, augmented as in training where ``settings`` say so."""
-        augment = parts.augment if settings.augment else "none"
+    def augmented_draw(
+        self, key: jax.Array, step: jax.Array, order_key: jax.Array, visible: Visible, augment: str
+    ) -> Draw:
+        """The rows of a step; ``key`` augments them, ``order_key`` is that of the whole run."""
+        draw = self.draw(order_key, step, visible)
+        return draw._replace(batch=augmented(key, draw.batch, augment))
 
-        def sample(key, step, context, visible):
-            draw = self.draw(context.order_key, step, visible)
-            return draw._replace(batch=augmented(key, draw.batch, augment))
-
-        return sample
-
-    def batches(self, settings: Descent, parts: Parts) -> SampleFn:
-        """``draws`` with nothing but the ``Batch``."""
-        draws = self.draws(settings, parts)
-        return lambda *args: draws(*args).batch
-
-    def cost(self, *, forward: int = 1, backward: int = 1) -> Callable[[Visible], MethodCost]:
-        """The cost of steps that pass each image so often, where ``init`` passes none."""
-
-        def cost(visible: Visible) -> MethodCost:
-            forget, remain = self.images(visible)
-            size = forget + remain
-            return MethodCost(Cost(), Cost(forward * size, backward * size, remain, forget))
-
-        return cost
+    def cost(self, visible: Visible, *, forward: int = 1) -> MethodCost:
+        """The cost of steps that pass each image ``forward`` times and back once, where ``init`` passes none."""
+        forget, remain = self.images(visible)
+        size = forget + remain
+        return MethodCost(Cost(), Cost(forward * size, size, remain, forget))
 
 
 def remain_stream(settings: Descent) -> Stream:
@@ -99,15 +86,16 @@ def sequential_stream(settings: Descent, forget_epochs: float = float("inf")) ->
     to whole steps.
     """
 
-    def passes(visible: Visible) -> tuple[int, int, int, int]:
-        """Rows a step, steps of the two passes, epochs with a forget pass."""
+    def passes(visible: Visible) -> tuple[int, int, int]:
+        """Rows a step, and steps of the two passes."""
         size = min(settings.batch_size, _count(visible.forget), _count(visible.remain))
         num_forget = max(1, round(_count(visible.forget) / size))
         num_remain = max(1, round(_remain_epoch(settings, visible) / size))
-        return size, num_forget, num_remain, math.ceil(min(settings.epochs, forget_epochs))
+        return size, num_forget, num_remain
 
     def draw(key: jax.Array, step: jax.Array, visible: Visible) -> Draw:
-        size, num_forget, num_remain, epochs = passes(visible)
+        size, num_forget, num_remain = passes(visible)
+        epochs = jnp.ceil(jnp.minimum(settings.epochs, forget_epochs)).astype(jnp.int32)  # with a forget pass; traced
         epoch, at = step // (num_forget + num_remain), step % (num_forget + num_remain)
         both = epoch < epochs
         is_forget = both & (at < num_forget)
@@ -118,11 +106,13 @@ def sequential_stream(settings: Descent, forget_epochs: float = float("inf")) ->
         return jax.tree.map(lambda f, r: jnp.where(is_forget, f, r), forget, remain)
 
     def num_steps(visible: Visible) -> int:
-        _, num_forget, num_remain, epochs = passes(visible)
+        _, num_forget, num_remain = passes(visible)
+        epochs = math.ceil(min(settings.epochs, forget_epochs))
         return max(1, round(min(settings.epochs, epochs) * num_forget + settings.epochs * num_remain))
 
     def images(visible: Visible) -> tuple[float, float]:
-        size, num_forget, num_remain, epochs = passes(visible)
+        size, num_forget, num_remain = passes(visible)
+        epochs = math.ceil(min(settings.epochs, forget_epochs))
         steps, whole = num_steps(visible), num_forget + num_remain
         forget = min(steps // whole, epochs) * num_forget
         forget += min(steps % whole, num_forget) if steps // whole < epochs else 0

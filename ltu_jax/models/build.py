@@ -50,7 +50,7 @@ class ModelSpec(NamedTuple):
 def build_model(model: config.Model, num_classes: int, image_shape: tuple[int, int, int]) -> ModelSpec:
     """The model that a configuration names.
 
-    Equal arguments give the same object: ``jit`` caches by the identity of ``apply_fn``.
+    Equal arguments give equal functions, so that what is compiled for them is compiled once.
 
     Args:
       model: the settings; a name with a colon is the user's own
@@ -64,33 +64,35 @@ def build_model(model: config.Model, num_classes: int, image_shape: tuple[int, i
     Raises:
       ConfigError: if there is no such model, or it does not fit the image size.
     """
-    height, width, channels = image_shape
-    return _build(dataclasses.astuple(model), int(num_classes), (int(height), int(width), int(channels)))
-
-
-@functools.cache
-def _build(settings: tuple, num_classes: int, image_shape: tuple[int, int, int]) -> ModelSpec:
-    model = config.Model(*settings)
+    height, width, channels = map(int, image_shape)
+    image_shape = height, width, channels
     if ":" in model.name:
-        build = setting.import_reference(model.name, "config.model.name")
-        try:
-            spec = build(model, num_classes, image_shape) if callable(build) else build
-        except setting.ConfigError:
-            raise
-        except Exception as error:  # it is the user's own, and may raise anything
-            why = f"{type(error).__name__}: {error}"
-            raise setting.ConfigError(
-                f"config.model.name: {model.name!r} cannot be built ({why});"
-                " allowed: a function (model, num_classes, image_shape) that returns a ModelSpec"
-            ) from error
-        if not isinstance(spec, ModelSpec):
-            raise setting.ConfigError(
-                f"config.model.name: {model.name!r} gives {type(spec).__name__};"
-                " allowed: a function (model, num_classes, image_shape) that returns from_module(linen_module,"
-                " image_shape), from_nnx(make_module, image_shape) or another ModelSpec"
-            )
-        return spec
+        return _build_own(dataclasses.astuple(model), int(num_classes), image_shape)
+    num_classes = int(num_classes)
     return from_module(Classifier(_backbone(model, image_shape), num_classes, model.mean, model.std), image_shape)
+
+
+@functools.lru_cache(maxsize=8)  # functions of the user's own are equal only if they are the same
+def _build_own(settings: tuple, num_classes: int, image_shape: tuple[int, int, int]) -> ModelSpec:
+    model = config.Model(*settings)
+    build = setting.import_reference(model.name, "config.model.name")
+    try:
+        spec = build(model, num_classes, image_shape) if callable(build) else build
+    except setting.ConfigError:
+        raise
+    except Exception as error:  # it is the user's own, and may raise anything
+        why = f"{type(error).__name__}: {error}"
+        raise setting.ConfigError(
+            f"config.model.name: {model.name!r} cannot be built ({why});"
+            " allowed: a function (model, num_classes, image_shape) that returns a ModelSpec"
+        ) from error
+    if not isinstance(spec, ModelSpec):
+        raise setting.ConfigError(
+            f"config.model.name: {model.name!r} gives {type(spec).__name__};"
+            " allowed: a function (model, num_classes, image_shape) that returns from_module(linen_module,"
+            " image_shape), from_nnx(make_module, image_shape) or another ModelSpec"
+        )
+    return spec
 
 
 def _backbone(model: config.Model, image_shape: tuple[int, int, int]) -> nn.Module:
@@ -118,23 +120,28 @@ def from_module(module: nn.Module, image_shape: tuple[int, int, int]) -> ModelSp
       image_shape: ``(H, W, 3)``; images of another shape are refused when traced.
 
     Returns:
-      The module's ``ModelSpec``; every call makes new functions, so call it once. A pass that draws random numbers, as
-      dropout does, is a ``ConfigError`` when traced.
+      The module's ``ModelSpec``, equal for equal modules. A pass that draws random numbers, as dropout does, is a
+      ``ConfigError`` when traced.
     """
+    return _spec(_LinenNetwork(module, image_shape))
 
-    # One compiled program for all seeds; without jit every layer's initialiser is compiled apart.
-    @jax.jit
-    def init(key: jax.Array) -> tuple[ArrayTree, ArrayTree]:
-        variables = module.init(key, jnp.zeros((1, *image_shape)), train=False)
+
+@dataclasses.dataclass(frozen=True)
+class _LinenNetwork:
+    """A Linen module, known by its fields."""
+
+    module: nn.Module
+    image_shape: tuple[int, int, int]
+
+    def init(self, key: jax.Array) -> tuple[ArrayTree, ArrayTree]:
+        variables = self.module.init(key, jnp.zeros((1, *self.image_shape)), train=False)
         return variables.pop("params"), variables
 
-    def run(params: Any, model_state: Any, images: jax.Array, train: bool) -> Any:
+    def run(self, params: Any, model_state: Any, images: jax.Array, train: bool) -> Any:
         try:
-            return module.apply({"params": params, **model_state}, images, train, mutable=list(model_state))
+            return self.module.apply({"params": params, **model_state}, images, train, mutable=list(model_state))
         except flax.errors.InvalidRngError as error:
             raise _random() from error
-
-    return _spec(init, run, image_shape)
 
 
 def from_nnx(make_module: Callable[[Any], Any], image_shape: tuple[int, int, int]) -> ModelSpec:
@@ -147,8 +154,8 @@ def from_nnx(make_module: Callable[[Any], Any], image_shape: tuple[int, int, int
 
     Returns:
       The module's ``ModelSpec``: ``nnx.Param`` are its parameters, ``nnx.BatchStat`` its ``batch_stats``, by the names
-      of their attributes. Every call makes new functions, so call it once. A pass that draws random numbers, as dropout
-      does, is a ``ConfigError`` when traced.
+      of their attributes; equal for the same ``make_module``. A pass that draws random numbers, as dropout does, is a
+      ``ConfigError`` when traced.
 
     Raises:
       ConfigError: if the module keeps arrays of other kinds.
@@ -166,42 +173,65 @@ def from_nnx(make_module: Callable[[Any], Any], image_shape: tuple[int, int, int
                 f"config.model.name: {where} is an array, but neither nnx.Param nor nnx.BatchStat; allowed: these, and"
                 " constants that are no arrays, such as tuples"
             )
-    graphs = {}
+    graphs = []
     for train in (False, True):
         module.train() if train else module.eval()
-        graphs[train], *wanted = nnx.split(module, *kinds)
+        graph, *wanted = nnx.split(module, *kinds)
+        graphs.append(graph)
+    return _spec(_NNXNetwork(make_module, image_shape, tuple(graphs), tuple(wanted)))
 
-    def plain(state: Any) -> ArrayTree:
-        """Its arrays as nested dicts; a place in a list is a number there, and a name here."""
-        flat = {tuple(map(str, path)): variable.get_value() for path, variable in nnx.to_flat_state(state)}
-        return flax.traverse_util.unflatten_dict(flat)
 
-    def filled(state: Any, tree: ArrayTree) -> Any:
-        """A state like this one, with the arrays that ``plain`` gave."""
-        flat = flax.traverse_util.flatten_dict(tree)
-        named = nnx.to_flat_state(state)
-        return nnx.from_flat_state({path: variable.replace(flat[tuple(map(str, path))]) for path, variable in named})
+@dataclasses.dataclass(frozen=True)
+class _NNXNetwork:
+    """An NNX module, known by the function that makes it."""
 
-    def model_state_of(module: Any) -> ArrayTree:
-        stats = plain(nnx.state(module, nnx.BatchStat))
-        return {"batch_stats": stats} if stats else {}
+    make_module: Callable[[Any], Any]
+    image_shape: tuple[int, int, int]
+    graphs: tuple[Any, ...] = dataclasses.field(compare=False)  # in evaluation, in training
+    wanted: tuple[Any, ...] = dataclasses.field(compare=False)  # shapes of parameters, statistics and keys
 
-    @jax.jit
-    def init(key: jax.Array) -> tuple[ArrayTree, ArrayTree]:
-        module = make_module(nnx.Rngs(key))
-        return plain(nnx.state(module, nnx.Param)), model_state_of(module)
+    def init(self, key: jax.Array) -> tuple[ArrayTree, ArrayTree]:
+        from flax import nnx
 
-    def run(params: Any, model_state: Any, images: jax.Array, train: bool) -> Any:
-        unused = jax.tree.map(_any_value, wanted[2])
+        module = self.make_module(nnx.Rngs(key))
+        return _plain(nnx.state(module, nnx.Param)), _nnx_model_state(module)
+
+    def run(self, params: Any, model_state: Any, images: jax.Array, train: bool) -> Any:
+        from flax import nnx
+
+        unused = jax.tree.map(_any_value, self.wanted[2])
         before = jax.tree.leaves(unused)
-        arrays = filled(wanted[0], params), filled(wanted[1], model_state.get("batch_stats", {})), unused
-        module = nnx.merge(graphs[train], *arrays)
+        stats = model_state.get("batch_stats", {})
+        arrays = _filled(self.wanted[0], params), _filled(self.wanted[1], stats), unused
+        module = nnx.merge(self.graphs[train], *arrays)
         output = module(images)
         if any(a is not b for a, b in zip(before, jax.tree.leaves(nnx.state(module, nnx.RngState)), strict=True)):
             raise _random()
-        return output, model_state_of(module)
+        return output, _nnx_model_state(module)
 
-    return _spec(init, run, image_shape)
+
+def _plain(state: Any) -> ArrayTree:
+    """The arrays of an NNX state as nested dicts; a place in a list is a number there, and a name here."""
+    from flax import nnx
+
+    flat = {tuple(map(str, path)): variable.get_value() for path, variable in nnx.to_flat_state(state)}
+    return flax.traverse_util.unflatten_dict(flat)
+
+
+def _filled(state: Any, tree: ArrayTree) -> Any:
+    """An NNX state like this one, with the arrays that ``_plain`` gave."""
+    from flax import nnx
+
+    flat = flax.traverse_util.flatten_dict(tree)
+    named = nnx.to_flat_state(state)
+    return nnx.from_flat_state({path: variable.replace(flat[tuple(map(str, path))]) for path, variable in named})
+
+
+def _nnx_model_state(module: Any) -> ArrayTree:
+    from flax import nnx
+
+    stats = _plain(nnx.state(module, nnx.BatchStat))
+    return {"batch_stats": stats} if stats else {}
 
 
 def _any_value(leaf: Any) -> jax.Array:
@@ -218,23 +248,54 @@ def _random() -> setting.ConfigError:
     )
 
 
-def _spec(init: Callable[..., Any], run: Callable[..., Any], image_shape: tuple[int, int, int]) -> ModelSpec:
-    """The functions of ``run(params, model_state, images, train) -> (logits or (logits, features), model_state)``."""
+def _spec(network: Any) -> ModelSpec:
+    return ModelSpec(_Init(network), _Apply(network), _Features(network))
 
-    def checked(params: Any, model_state: Any, images: jax.Array, train: bool) -> tuple[jax.Array, jax.Array, Any]:
-        chex.assert_shape(images, (None, *image_shape))
-        chex.assert_type(images, float)  # uint8 images would be off by a factor of 255, silently
-        output, model_state = run(params, model_state, images, train)
-        logits, features = output if isinstance(output, tuple) else (output, output)
-        return logits, features, model_state
 
-    def apply_fn(
-        params: ArrayTree, model_state: ArrayTree, images: jax.Array, train: bool
+@dataclasses.dataclass(frozen=True)
+class _Init:
+    """``ModelSpec.init`` of a network."""
+
+    network: Any
+
+    def __call__(self, key: jax.Array) -> tuple[ArrayTree, ArrayTree]:
+        return _init(self.network, key)
+
+
+@functools.partial(jax.jit, static_argnums=0)  # without it every layer's initialiser is compiled apart
+def _init(network: Any, key: jax.Array) -> tuple[ArrayTree, ArrayTree]:
+    return network.init(key)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Apply:
+    """``ModelSpec.apply_fn`` of a network."""
+
+    network: Any
+
+    def __call__(
+        self, params: ArrayTree, model_state: ArrayTree, images: jax.Array, train: bool
     ) -> tuple[jax.Array, ArrayTree]:
-        logits, _, model_state = checked(params, model_state, images, train)
+        logits, _, model_state = _checked(self.network, params, model_state, images, train)
         return logits, model_state
 
-    def features(params: ArrayTree, model_state: ArrayTree, images: jax.Array) -> jax.Array:
-        return checked(params, model_state, images, False)[1]
 
-    return ModelSpec(init, apply_fn, features)
+@dataclasses.dataclass(frozen=True)
+class _Features:
+    """``ModelSpec.features`` of a network."""
+
+    network: Any
+
+    def __call__(self, params: ArrayTree, model_state: ArrayTree, images: jax.Array) -> jax.Array:
+        return _checked(self.network, params, model_state, images, False)[1]
+
+
+def _checked(
+    network: Any, params: Any, model_state: Any, images: jax.Array, train: bool
+) -> tuple[jax.Array, jax.Array, Any]:
+    """Logits, features and statistics."""
+    chex.assert_shape(images, (None, *network.image_shape))
+    chex.assert_type(images, float)  # uint8 images would be off by a factor of 255, silently
+    output, model_state = network.run(params, model_state, images, train)
+    logits, features = output if isinstance(output, tuple) else (output, output)
+    return logits, features, model_state

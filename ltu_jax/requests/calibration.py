@@ -19,13 +19,12 @@ import numpy as np
 
 from ltu_jax.config import Config
 from ltu_jax.data.devices import writes_files
-from ltu_jax.data.splits import remain_subset
 from ltu_jax.evaluation.likeness import Answers, answers, ks_noise, likeness
 from ltu_jax.files import write_whole
 from ltu_jax.methods import build_method
 from ltu_jax.requests.measures import in_rows
 from ltu_jax.setting import ConfigError, digest
-from ltu_jax.training.predict import eval_forward, predict
+from ltu_jax.training.predict import EvalForward, predict
 from ltu_jax.types import Progress, Rows, Splits, UnlearnState, Visible, silent
 from ltu_jax.unlearning.loop import run_problem
 from ltu_jax.unlearning.monitor import Judge
@@ -113,8 +112,7 @@ def check_calibration(config: Config, splits: Splits) -> None:
 def make_calibrator(problem: Problem) -> Calibrator:
     """The judge of the runs of a request."""
     config, splits, source = problem.config, problem.splits, problem.source
-    known = remain_subset(splits, config.data.remain_fraction, config.seeds.split or 0)
-    rows = {"forget": splits.forget, "remain": known, "validation": splits.validation}
+    rows = {"forget": splits.forget, "remain": splits.visible, "validation": splits.validation}
     sets = {name: (source.stored(index), source.labels[index]) for name, index in rows.items()}
     settings, size = config.calibration, config.evaluation.batch_size
     original = _answers(problem.original, {name: sets[name] for name in ("remain", "validation")}, size)
@@ -219,7 +217,7 @@ def calibrate(
 
     check_calibration(problem.config, problem.splits)
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    settings, seed = problem.config.calibration, problem.config.seeds.unlearn or 0
+    settings, seed = problem.config.calibration, problem.config.seed_for("unlearn")
     calibrator, rate = make_calibrator(problem), problem.config.method.learning_rate
     study = optuna.create_study(sampler=optuna.samplers.TPESampler(seed=seed, n_startup_trials=3))  # those enqueued
     # Larger rates first: those that are too large are given up soon, and so cost little.
@@ -266,9 +264,8 @@ def _run(
         was_beaten = not (done.parent / "checkpoints").exists()
         if told["identity"] == identity and (was_beaten or not told["looks"]):
             return Trial(rate, told["num_steps"], told["looks"], told["best"]), None
-    known = remain_subset(problem.splits, config.data.remain_fraction, config.seeds.split or 0)
-    labels = problem.source.labels
-    num_steps = method.num_steps(Visible(*(Rows(None, labels[rows]) for rows in (problem.splits.forget, known))))
+    labels, splits = problem.source.labels, problem.splits
+    num_steps = method.num_steps(Visible(*(Rows(None, labels[rows]) for rows in (splits.forget, splits.visible))))
     try:
         state, history = run_problem(
             problem,
@@ -316,7 +313,7 @@ def _forget_states(trial: Path) -> None:
 
 
 def _answers(state: UnlearnState, sets: Mapping[str, tuple[Any, np.ndarray]], batch_size: int) -> dict[str, Answers]:
-    forward, out = eval_forward(state.apply_fn), {}
+    forward, out = EvalForward(state.apply_fn), {}
     for name, (images, labels) in sets.items():
         logits = predict(forward, state.params, state.model_state, images, batch_size=batch_size)
         out[name] = answers(logits, labels)

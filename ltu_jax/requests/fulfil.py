@@ -15,7 +15,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ltu_jax.data.splits import remain_subset
 from ltu_jax.files import LOCK, locked, write_whole
 from ltu_jax.interop.weights import load_weights, save_weights
 from ltu_jax.models.build import ModelSpec
@@ -145,14 +144,12 @@ def _leave(
     outcome = _result(problem, state, history, started, todo)
     _write(folder / "result.json", outcome)
 
-    known, seed = config.data.remain_fraction, config.seeds.split or 0
-    measured = rows.to_measure(todo.splits, todo.earlier, known, seed)
+    measured = rows.to_measure(todo.splits, todo.earlier, config.seed_for("split"))
     assert todo.salt is not None  # _begin
     _write(folder / rows.ROWS, rows.record(todo.splits, measured, source, todo.salt, todo.recorded)._asdict())
     before, after = (measure(one, source, measured, config.evaluation.batch_size) for one in (problem.original, state))
     shown = evidence(before, after, source.class_names)
-    sampled = remain_subset(todo.splits, known, seed)
-    is_seen = history.rho == 1 or bool(np.isin(measured["remain"], sampled).any())
+    is_seen = history.rho == 1 or bool(np.isin(measured["remain"], todo.splits.visible).any())
     curve = None if calibrated is None else calibrated.as_json(in_rows=len(todo.ids))  # what is handed out
     receipt = _receipt(todo, problem, state, outcome, shown, curve, started) | {"remain_seen": is_seen}
     sure = {"before": before["forget"], "after": after["forget"], "held out": after["held_out"]}

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from ltu_jax.evaluation.likeness import Answers, answers, attack_auc, comparable, ks_distance, ks_noise
-from ltu_jax.training.predict import eval_forward, predict
+from ltu_jax.training.predict import EvalForward, predict
 from ltu_jax.types import Source, UnlearnState
 
 RESAMPLES = 1000
@@ -35,7 +35,7 @@ def measure(state: UnlearnState, source: Source, rows: Mapping[str, np.ndarray],
     Returns:
       ``Measured``.
     """
-    forward, out = eval_forward(state.apply_fn), {}
+    forward, out = EvalForward(state.apply_fn), {}
     for name, index in rows.items():
         logits = predict(forward, state.params, state.model_state, source.stored(index), batch_size=batch_size)
         out[name] = answers(logits, source.labels[index])

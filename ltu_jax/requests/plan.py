@@ -8,7 +8,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ltu_jax import outside
-from ltu_jax.config import Config
+from ltu_jax.config import Config, needs
+from ltu_jax.data.splits import see
 from ltu_jax.models.build import ModelSpec
 from ltu_jax.requests import ledger, rows
 from ltu_jax.requests.calibration import check_calibration
@@ -135,9 +136,10 @@ def plan(request: Request, source: Source, given: ArrayTree | None = None) -> Pl
         earlier = np.setdiff1d(train[was], splits.forget)
         recorded = rows.read(previous)
         splits = rows.kept_apart(splits, source, salt, recorded, done, config.data.held_out)
-        splits = dataclasses.replace(splits, remain=np.setdiff1d(splits.remain, earlier))
+        splits = dataclasses.replace(splits, remain=np.setdiff1d(splits.remain, earlier), seen=None)
     if not len(splits.remain):
         raise ConfigError("--forget: no row is left that remains; allowed: at least one")
+    splits = see(splits, config.data.remain_fraction, config.seed_for("split"))
     if config.calibration.trials:
         check_calibration(config, splits)
     check_scoring(config, splits)
@@ -147,7 +149,7 @@ def plan(request: Request, source: Source, given: ArrayTree | None = None) -> Pl
 
 
 def _check_config(config: Config) -> None:
-    if getattr(config.method, "recorded_epochs", None) is not None:
+    if "updates" in needs(config.method):
         raise ConfigError(
             f"config.method.name: {config.method.name!r} needs to have recorded what the rows did in training, before"
             " anybody asked for them; allowed: another method"

@@ -12,7 +12,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ltu_jax.data.splits import remain_subset
 from ltu_jax.outside import read_json
 from ltu_jax.requests.ledger import LedgerError, salted
 from ltu_jax.setting import ConfigError
@@ -26,13 +25,12 @@ ENOUGH = 100
 """Remaining rows that the method did not see, from which on the evidence is about those and not about its sample."""
 
 
-def to_measure(splits: Splits, earlier: np.ndarray, fraction: float, seed: int) -> dict[str, np.ndarray]:
+def to_measure(splits: Splits, earlier: np.ndarray, seed: int) -> dict[str, np.ndarray]:
     """The rows that evidence is measured on.
 
     Args:
       splits: of the request.
       earlier: rows that earlier requests forgot, indices into the source.
-      fraction: rho.
       seed: the split seed.
 
     Returns:
@@ -40,9 +38,8 @@ def to_measure(splits: Splits, earlier: np.ndarray, fraction: float, seed: int) 
       them, for those within were trained on while the others were forgotten; ``held_out``, the test rows; ``earlier``
       where there are any.
     """
-    known = remain_subset(splits, fraction, seed)
-    others = np.setdiff1d(splits.remain, known)
-    remain = others if len(others) >= ENOUGH else known
+    others = np.setdiff1d(splits.remain, splits.visible)
+    remain = others if len(others) >= ENOUGH else splits.visible
     if len(remain) > MEASURED:
         remain = np.sort(np.random.default_rng([seed, 3]).choice(remain, MEASURED, replace=False))
     rows = {"forget": splits.forget, "remain": remain, "held_out": splits.test}

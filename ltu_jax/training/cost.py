@@ -1,13 +1,12 @@
 """One account of cost for every method: images passed forward and backward, and the flops that they are."""
 
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from ltu_jax.core.losses import cross_entropy
-from ltu_jax.types import ApplyFn, ArrayTree, shared
+from ltu_jax.types import ApplyFn, ArrayTree
 
 
 class Cost(NamedTuple):
@@ -54,21 +53,23 @@ def image_flops(
     """
     images = jax.ShapeDtypeStruct((batch_size, *image_shape), jnp.float32)
     labels = jax.ShapeDtypeStruct((batch_size,), jnp.int32)
-    args = (params, model_state, images, labels)
-    forward, gradient = (flops_of(fn, *args) for fn in _loss_and_its_gradient(apply_fn))
+    forward, gradient = (
+        _flops(fn.lower(apply_fn, params, model_state, images, labels)) for fn in (_jitted_loss, _jitted_gradient)
+    )
     return ImageFlops(forward / batch_size, (gradient - forward) / batch_size)
 
 
-@shared
-def _loss_and_its_gradient(apply_fn: ApplyFn) -> tuple[Callable[..., Any], Callable[..., Any]]:
-    def loss(params, model_state, images, labels):
-        logits, model_state = apply_fn(params, model_state, images, train=True)
-        return cross_entropy(logits, labels), model_state
-
-    return loss, jax.value_and_grad(loss, has_aux=True)
+def _loss(
+    apply_fn: ApplyFn, params: ArrayTree, model_state: ArrayTree, images: jax.Array, labels: jax.Array
+) -> tuple[jax.Array, ArrayTree]:
+    logits, model_state = apply_fn(params, model_state, images, train=True)
+    return cross_entropy(logits, labels), model_state
 
 
-def flops_of(fn: Callable[..., Any], *args: Any) -> float:
-    """XLA's count of the flops of ``fn``, of arrays or their shapes; nan where it does not count."""
-    cost = jax.jit(fn).lower(*args).cost_analysis() or {}
-    return float(cost.get("flops", float("nan")))
+_jitted_loss = jax.jit(_loss, static_argnums=0)
+_jitted_gradient = jax.jit(jax.value_and_grad(_loss, argnums=1, has_aux=True), static_argnums=0)
+
+
+def _flops(lowered: jax.stages.Lowered) -> float:
+    """XLA's count; nan where it does not count."""
+    return float((lowered.cost_analysis() or {}).get("flops", float("nan")))

@@ -6,9 +6,10 @@ Images that stay on the host are fetched ahead, step by step, on either.
 """
 
 import contextlib
+import functools
 import operator
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -17,13 +18,30 @@ from jax.sharding import NamedSharding
 
 from ltu_jax.data.devices import agreed, everywhere, num_devices, spread_sharding
 from ltu_jax.data.streaming import Asked, answered, asked_by, fetched, separate
-from ltu_jax.types import ArrayTree, Metrics, UnlearnState, shared
+from ltu_jax.types import ArrayTree, Metrics, UnlearnState
 
 SampleFn = Callable[[jax.Array, jax.Array, Any, Any], Any]
 """``sample(key, step, context, data) -> draw``: all the randomness of a step."""
 
 StepFn = Callable[[UnlearnState, Any, Any], tuple[UnlearnState, Metrics]]
 """``step(state, context, draw) -> (state, metrics)``: the only place where parameters change."""
+
+
+class Algorithm(Protocol):
+    """What takes steps: an unlearning method, or supervised training.
+
+    A tree, ``flax.struct.dataclass``: its rates and weights are leaves, so that others compile nothing, and what
+    decides which program it is is its structure, compared by value.
+    """
+
+    def sample(self, key: jax.Array, step: jax.Array, context: Any, data: Any, /) -> Any:
+        """See ``SampleFn``."""
+        ...
+
+    def step(self, state: UnlearnState, context: Any, draw: Any, /) -> tuple[UnlearnState, Metrics]:
+        """See ``StepFn``."""
+        ...
+
 
 Steps = Callable[[UnlearnState, Any, Any], tuple[UnlearnState, Metrics]]
 """``steps(state, context, data) -> (state, metrics)``: many steps; each metric has them as its leading axis."""
@@ -61,29 +79,38 @@ def _all_finite(tree: ArrayTree) -> jax.Array:
     return everywhere(jnp.all(jnp.array([jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(tree)])))
 
 
-@shared
-def _compile(
-    fn: Callable, donate: tuple[int, ...], treedef: Any, leaves: tuple[jax.ShapeDtypeStruct, ...], mesh: Any
-) -> Callable:
-    del mesh  # the program depends on it
-    return jax.jit(fn, donate_argnums=donate).lower(*treedef.unflatten(leaves)).compile()
-
-
-def compiled(fn: Callable, *args: Any, donate: tuple[int, ...] = ()) -> Any:
+def compiled(fn: Callable, *args: Any, static: tuple[Any, ...] = (), donate: tuple[int, ...] = ()) -> Any:
     """``fn`` compiled ahead for arguments of these shapes; equal shapes of the same function compile once.
 
     Args:
-      fn: a pure function of trees of arrays.
-      *args: example arguments, or their ``jax.eval_shape``.
-      donate: positions of arguments whose buffers the call may consume.
+      fn: a pure function ``fn(*static, *args)``, defined once: it is known by its identity.
+      *args: trees of example arrays, or their ``jax.eval_shape``.
+      static: what comes before them, hashable, and is compared by value.
+      donate: positions in ``args`` whose buffers the call may consume.
 
     Returns:
-      The executable (``jax.stages.Compiled``), called like ``fn``; under ``jax_debug_nans``, ``jax.jit`` of it.
+      The executable (``jax.stages.Compiled``), called with ``args``; under ``jax_debug_nans``, ``jax.jit`` of it.
     """
     if getattr(jax.config, "jax_debug_nans") and num_devices() == 1:  # noqa: B009, what type checkers do not know
-        return jax.jit(fn)  # where a NaN comes out, JAX goes through it again operation by operation
+        # Where a NaN comes out, JAX goes through it again operation by operation.
+        return functools.partial(jax.jit(fn, static_argnums=tuple(range(len(static)))), *static)
     leaves, treedef = jax.tree.flatten(args)
-    return _compile(fn, donate, treedef, tuple(map(_described, leaves)), jax.sharding.get_mesh())
+    return _compile(fn, static, donate, treedef, tuple(map(_described, leaves)), jax.sharding.get_mesh())
+
+
+@functools.lru_cache(maxsize=32)  # a large step is a thousand maps of memory on a CPU; Linux allows a process 65,530
+def _compile(
+    fn: Callable,
+    static: tuple[Any, ...],
+    donate: tuple[int, ...],
+    treedef: Any,
+    leaves: tuple[jax.ShapeDtypeStruct, ...],
+    mesh: Any,
+) -> Callable:
+    del mesh  # the program depends on it
+    count = len(static)
+    jitted = jax.jit(fn, static_argnums=tuple(range(count)), donate_argnums=tuple(count + i for i in donate))
+    return jitted.lower(*static, *treedef.unflatten(leaves)).compile()
 
 
 def _described(x: Any) -> jax.ShapeDtypeStruct:
@@ -138,8 +165,7 @@ def unstack_tree(tree: ArrayTree, count: int) -> list[ArrayTree]:
 
 
 def compile_steps(
-    sample: SampleFn,
-    step: StepFn,
+    algorithm: Algorithm,
     state: UnlearnState,
     context: ArrayTree,
     data: ArrayTree,
@@ -154,120 +180,135 @@ def compile_steps(
     so is compiled once for models trained on different numbers of rows.
 
     Args:
-      sample: see ``SampleFn``.
-      step: see ``StepFn``.
+      algorithm: what takes the steps.
       state: example state; the returned function consumes (donates) its own.
-      context: what the method only reads.
+      context: what the algorithm only reads.
       data: what ``sample`` draws from; images in it may be stored on the host.
       num_steps: steps a call.
-      stacked: whether state, context and data are those of several models, stacked; then ``sample`` and
+      stacked: whether algorithm, state, context and data are those of several models, stacked; then ``sample`` and
         ``step`` run under ``vmap``, and images must be on the device.
 
     Returns:
       ``Steps``.
     """
-    data, stored = separate(data)
+    algorithm, (data, stored) = numbers_as_arrays(algorithm), separate(data)
     if stored and stacked:
         raise ValueError("compile_steps: stacked models need their images on the device; allowed: one model at a time")
     if stored:
-        return _fed_from_host(sample, step, state, context, data, num_steps)
-    draw_fn, step_fn = _drawn(sample, stacked), _settled(step, stacked)
+        return _compile_fed_from_host(algorithm, state, context, data, num_steps)
     if jax.default_backend() != "cpu":
-        return compiled(_scanned(draw_fn, step_fn, num_steps), state, context, data, donate=(0,))
-    draw, advance = _two_programs(draw_fn, step_fn, state, context, data)
+        static = (num_steps, stacked)
+        scan = compiled(_scan, algorithm, state, context, data, static=static, donate=(1,))
+        return functools.partial(scan, algorithm)
+    sample, step = _compile_sample_and_step(
+        (_draw_each if stacked else draw_batch, _take_step_each if stacked else take_step),
+        algorithm,
+        state,
+        context,
+        data,
+    )
 
     def steps(state: UnlearnState, context: ArrayTree, data: ArrayTree) -> tuple[UnlearnState, Metrics]:
-        return _called(advance, lambda state: draw(state, context, data), state, context, num_steps)
+        return _call_steps(step, lambda state: sample(algorithm, state, context, data), state, context, num_steps)
 
     return steps
 
 
-def _fed_from_host(
-    sample: SampleFn, step: StepFn, state: UnlearnState, context: ArrayTree, data: ArrayTree, num_steps: int
+def numbers_as_arrays(algorithm: Any) -> Any:
+    """The algorithm with its Python numbers as f32[]: as arguments of a program they compile nothing anew."""
+    return jax.tree.map(lambda x: jnp.float32(x) if isinstance(x, int | float) else x, algorithm)
+
+
+def _compile_fed_from_host(
+    algorithm: Any, state: UnlearnState, context: ArrayTree, data: ArrayTree, num_steps: int
 ) -> Steps:
     """The steps where images stay on the host: a third program says beforehand which rows all of them draw."""
-    ask = compiled(_asked(sample, num_steps), state, context, data)
-    blocks = []
-    for stand_in, index in jax.eval_shape(_asked(sample, num_steps), state, context, data):
+    args = algorithm, state, context, data
+    rows_ahead, blocks = compiled(_rows_ahead, *args, static=(num_steps,)), []
+    for stand_in, index in jax.eval_shape(functools.partial(_rows_ahead, num_steps), *args):
         shape, axis = (*index.shape[1:], *stand_in.shape[1:]), index.ndim - 2
         blocks.append(jax.ShapeDtypeStruct(shape, jnp.uint8, sharding=spread_sharding(shape, axis)))
-    draw, advance = _two_programs(_answered(sample), _settled(step), state, context, data, tuple(blocks))
+    sample, step = _compile_sample_and_step((_draw_fetched, take_step), *args, tuple(blocks))
 
     def steps(state: UnlearnState, context: ArrayTree, data: ArrayTree) -> tuple[UnlearnState, Metrics]:
         data, stored = separate(data)
-        ahead = fetched(ask(state, context, data), stored, num_steps)
-        return _called(advance, lambda state: draw(state, context, data, next(ahead)), state, context, num_steps)
+        ahead = fetched(rows_ahead(algorithm, state, context, data), stored, num_steps)
+
+        def draw(state: UnlearnState) -> Any:
+            return sample(algorithm, state, context, data, next(ahead))
+
+        return _call_steps(step, draw, state, context, num_steps)
 
     return steps
 
 
-def _two_programs(draw_fn: Callable, step_fn: StepFn, state: UnlearnState, context: ArrayTree, *rows: Any) -> Any:
-    """Drawing and stepping, compiled apart."""
-    draw = compiled(draw_fn, state, context, *rows)
-    if isinstance(draw, jax.stages.Compiled):
+def _compile_sample_and_step(
+    fns: tuple[Callable, Callable], algorithm: Any, state: UnlearnState, context: ArrayTree, *rows: Any
+) -> tuple[Callable, StepFn]:
+    """Drawing and stepping, compiled apart; the step with its algorithm."""
+    sample = compiled(fns[0], algorithm, state, context, *rows)
+    if isinstance(sample, jax.stages.Compiled):
         # On several devices it says where the rows lie, and the step must take them as they come. JAX keeps one more
         # trace at each eval_shape.
-        drawn = draw.out_info
+        drawn = sample.out_info
     else:
-        drawn = jax.eval_shape(draw, state, context, *rows)
-    return draw, compiled(step_fn, state, context, drawn, donate=(0,))
+        drawn = jax.eval_shape(sample, algorithm, state, context, *rows)
+    step = compiled(fns[1], algorithm, state, context, drawn, donate=(1,))
+    return sample, functools.partial(step, algorithm)
 
 
-def _called(
-    advance: StepFn, draw: Callable[[UnlearnState], Any], state: UnlearnState, context: ArrayTree, num_steps: int
+def _call_steps(
+    step: StepFn, draw: Callable[[UnlearnState], Any], state: UnlearnState, context: ArrayTree, num_steps: int
 ) -> tuple[UnlearnState, Metrics]:
     rows = []
     for _ in range(num_steps):
-        state, metrics = advance(state, context, draw(state))
+        state, metrics = step(state, context, draw(state))
         rows.append(metrics)
     return state, jax.tree.map(lambda *values: np.stack(values), *rows)
 
 
-@shared
-def _drawn(sample: SampleFn, stacked: bool = False) -> Callable:
-    def draw(state: UnlearnState, context: ArrayTree, data: ArrayTree) -> Any:
-        return sample(jax.random.fold_in(state.rng, state.step), state.step, context, data)
-
-    return jax.vmap(draw) if stacked else draw
+def draw_batch(algorithm: Algorithm, state: UnlearnState, context: ArrayTree, data: ArrayTree) -> Any:
+    """What the next step draws: all its randomness is of the state's key and step."""
+    return algorithm.sample(jax.random.fold_in(state.rng, state.step), state.step, context, data)
 
 
-@shared
-def _asked(sample: SampleFn, num_steps: int) -> Callable:
-    def asked(state: UnlearnState, context: ArrayTree, data: ArrayTree) -> Asked:
-        def one(ahead: jax.Array) -> Asked:
-            later = state.replace(step=state.step + ahead)
-            return asked_by(lambda data: _drawn(sample)(later, context, data), data)
-
-        return everywhere(jax.lax.map(one, jnp.arange(num_steps)))  # no convolution in here
-
-    return asked
+def take_step(algorithm: Algorithm, state: UnlearnState, context: ArrayTree, draw: Any) -> tuple[UnlearnState, Metrics]:
+    """One step, with its results on every device, wherever the compiler would leave them."""
+    return everywhere(algorithm.step(state, context, draw))
 
 
-@shared
-def _answered(sample: SampleFn) -> Callable:
-    def draw(state: UnlearnState, context: ArrayTree, data: ArrayTree, blocks: tuple[jax.Array, ...]) -> Any:
-        return answered(lambda data: _drawn(sample)(state, context, data), data, blocks)
-
-    return draw
+_draw_each = jax.vmap(draw_batch)
 
 
-@shared
-def _settled(step: StepFn, stacked: bool = False) -> StepFn:
-    """The step with its results on every device, wherever the compiler would leave them."""
-    one_or_all = jax.vmap(step) if stacked else step
-
-    def settled(state: UnlearnState, context: ArrayTree, draw: Any) -> tuple[UnlearnState, Metrics]:
-        return everywhere(one_or_all(state, context, draw))
-
-    return settled
+def _take_step_each(*stacked: Any) -> tuple[UnlearnState, Metrics]:
+    return everywhere(jax.vmap(lambda algorithm, *args: algorithm.step(*args))(*stacked))
 
 
-@shared
-def _scanned(draw_fn: Callable, step_fn: StepFn, num_steps: int) -> Callable:
-    def many(state: UnlearnState, context: ArrayTree, data: ArrayTree) -> tuple[UnlearnState, Metrics]:
-        def one(state, _):
-            return step_fn(state, context, draw_fn(state, context, data))
+def _scan(
+    num_steps: int, stacked: bool, algorithm: Algorithm, state: UnlearnState, context: ArrayTree, data: ArrayTree
+) -> tuple[UnlearnState, Metrics]:
+    sample, step = (_draw_each, _take_step_each) if stacked else (draw_batch, take_step)
 
-        return jax.lax.scan(one, state, None, num_steps)
+    def one(state: UnlearnState, _: None) -> tuple[UnlearnState, Metrics]:
+        return step(algorithm, state, context, sample(algorithm, state, context, data))
 
-    return many
+    return jax.lax.scan(one, state, None, num_steps)
+
+
+def _rows_ahead(
+    num_steps: int, algorithm: Algorithm, state: UnlearnState, context: ArrayTree, data: ArrayTree
+) -> Asked:
+    """Which stored rows the next steps draw."""
+
+    def one(ahead: jax.Array) -> Asked:
+        later = state.replace(step=state.step + ahead)
+        return asked_by(lambda data: draw_batch(algorithm, later, context, data), data)
+
+    return everywhere(jax.lax.map(one, jnp.arange(num_steps)))  # no convolution in here
+
+
+def _draw_fetched(
+    algorithm: Algorithm, state: UnlearnState, context: ArrayTree, data: ArrayTree, blocks: tuple[jax.Array, ...]
+) -> Any:
+    """``draw_batch`` whose stored rows have been fetched."""
+    return answered(lambda data: draw_batch(algorithm, state, context, data), data, blocks)

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from ltu_jax.types import ArrayTree, UnlearnState, shared
+from ltu_jax.types import ArrayTree, UnlearnState
 
 # Of one type whatever that of the parameters, so that a step takes the state that it returns.
 _in_state = functools.partial(optax.inject_hyperparams, hyperparam_dtype=jnp.float32)
@@ -31,15 +31,12 @@ ADAM: optax.GradientTransformation = _adam(learning_rate=0.0, momentum=0.9, weig
 
 OPTIMIZERS = {"sgd": SGD, "adam": ADAM}
 
-
-@shared
-def ascending(tx: optax.GradientTransformation) -> optax.GradientTransformation:
-    """``tx`` up the gradient; weight decay still shrinks the weights. Equal ``tx`` give the same object."""
-    return optax.chain(optax.scale(-1.0), tx)
+ASCENDING = {name: optax.chain(optax.scale(-1.0), tx) for name, tx in OPTIMIZERS.items()}
+"""The same up the gradient; weight decay still shrinks the weights."""
 
 
 class MaskState(NamedTuple):
-    """State of ``masked``: which parameters may move."""
+    """State of ``MASKED``: which parameters may move."""
 
     mask: ArrayTree  # bool, of the shapes of the parameters
 
@@ -49,17 +46,15 @@ def _zero_outside(updates: ArrayTree, state: Any, params: Any = None) -> tuple[A
     return jax.tree.map(lambda m, u: jnp.where(m, u, 0), state.mask, updates), state
 
 
-@shared
-def masked(tx: optax.GradientTransformation) -> optax.GradientTransformation:
-    """``tx`` that moves only where its state's ``mask`` (all true until set) allows it.
+_mask = optax.GradientTransformation(
+    lambda params: MaskState(jax.tree.map(lambda p: jnp.ones(p.shape, bool), params)), _zero_outside
+)
 
-    The mask comes after momentum and weight decay, so that what it holds back stays bit-equal.
-    Equal ``tx`` give the same object.
-    """
-    everywhere = optax.GradientTransformation(
-        lambda params: MaskState(jax.tree.map(lambda p: jnp.ones(p.shape, bool), params)), _zero_outside
-    )
-    return optax.chain(tx, everywhere)
+MASKED = {name: optax.chain(tx, _mask) for name, tx in OPTIMIZERS.items()}
+"""The same, moving only where the state's ``mask`` (all true until set) allows it.
+
+The mask comes after momentum and weight decay, so that what it holds back stays bit-equal.
+"""
 
 
 def set_hyperparams(state: UnlearnState, **numbers: float | jax.Array) -> UnlearnState:
@@ -70,6 +65,6 @@ def set_hyperparams(state: UnlearnState, **numbers: float | jax.Array) -> Unlear
 
 
 def set_mask(state: UnlearnState, mask: ArrayTree) -> UnlearnState:
-    """The state, whose optimizer is ``masked``, with only what is true in ``mask`` free to move."""
+    """The state, whose optimizer is one of ``MASKED``, with only what is true in ``mask`` free to move."""
     inner, _ = state.opt_state
     return state.replace(opt_state=(inner, MaskState(mask)))

@@ -1,5 +1,6 @@
 """Forward passes over many rows in batches of one size."""
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any
 
@@ -10,24 +11,25 @@ from jax.core import Tracer
 
 from ltu_jax.data.devices import everywhere, num_devices, read_spread, spread, spread_sharding
 from ltu_jax.training.dispatch import compiled
-from ltu_jax.types import ApplyFn, ArrayTree, StoredImages, shared
+from ltu_jax.types import ApplyFn, ArrayTree, StoredImages
 
 ForwardFn = Callable[[ArrayTree, ArrayTree, jax.Array], jax.Array]
 """``forward(params, model_state, images f32[B,H,W,3]) -> f32[B, ...]``."""
 
 
-@shared
-def eval_forward(apply_fn: ApplyFn) -> ForwardFn:
-    """The logits of a model in evaluation mode, as a ``ForwardFn``; the same function for the same model."""
-    return lambda params, model_state, images: apply_fn(params, model_state, images, train=False)[0]
+@dataclasses.dataclass(frozen=True)
+class EvalForward:
+    """The logits of a model in evaluation mode, as a ``ForwardFn``; equal for the same model."""
+
+    apply_fn: ApplyFn
+
+    def __call__(self, params: ArrayTree, model_state: ArrayTree, images: jax.Array) -> jax.Array:
+        """f32[B, C]."""
+        return self.apply_fn(params, model_state, images, train=False)[0]
 
 
-@shared
-def _on_bytes(forward: ForwardFn) -> Callable:
-    def on_bytes(params: ArrayTree, model_state: ArrayTree, images: jax.Array) -> jax.Array:
-        return everywhere(forward(params, model_state, images.astype(jnp.float32) / 255))
-
-    return on_bytes
+def _on_bytes(forward: ForwardFn, params: ArrayTree, model_state: ArrayTree, images: jax.Array) -> jax.Array:
+    return everywhere(forward(params, model_state, images.astype(jnp.float32) / 255))
 
 
 def predict(
@@ -44,7 +46,7 @@ def predict(
     spread over the devices; of stored images each process reads only its share.
 
     Args:
-      forward: what to compute, e.g. ``eval_forward(apply_fn)``.
+      forward: what to compute, e.g. ``EvalForward(apply_fn)``; known by its value or identity.
       params: parameters.
       model_state: BatchNorm statistics or ``{}``.
       images: u8[M,H,W,3].
@@ -53,9 +55,9 @@ def predict(
     Returns:
       f32[M, ...] on the host; under a trace, traced.
     """
-    fn, batch_size = _on_bytes(forward), min(batch_size, len(images))
+    batch_size = min(batch_size, len(images))
     if isinstance(images, Tracer):  # only shapes are wanted: a method's init under jax.eval_shape
-        return fn(params, model_state, images)
+        return _on_bytes(forward, params, model_state, images)
     batch_size = -(-batch_size // num_devices()) * num_devices()
     out = []
     for start in range(0, len(images), batch_size):
@@ -65,7 +67,8 @@ def predict(
         else:
             shape = (batch_size, *images.shape[1:])
             batch = read_spread(shape, 0, spread_sharding(shape, 0), lambda part: images[index[part]])  # noqa: B023
-        out.append(compiled(fn, params, model_state, batch)(params, model_state, batch))
+        args = params, model_state, batch
+        out.append(compiled(_on_bytes, *args, static=(forward,))(*args))
         if len(out) > 2:  # the device keeps two: one is computed while the other is fetched
             out[-3] = np.asarray(out[-3])
     return np.concatenate([np.asarray(x) for x in out])[: len(images)]

@@ -11,16 +11,16 @@ import optax
 
 from ltu_jax.config import Training
 from ltu_jax.data.batches import augmented, epoch_rows, gather
-from ltu_jax.training.dispatch import SampleFn
 from ltu_jax.training.supervised import (
     Keeping,
+    Supervised,
     TrainContext,
     init_training,
     num_train_steps,
     run_steps,
     train_step,
 )
-from ltu_jax.types import ApplyFn, ArrayTree, Batch, Metrics, Progress, Rows, UnlearnState, shared, silent
+from ltu_jax.types import ApplyFn, ArrayTree, Batch, Metrics, Progress, Rows, UnlearnState, silent
 
 
 class RecordingState(UnlearnState):
@@ -90,29 +90,25 @@ def train_recording(
     fields = [field.name for field in dataclasses.fields(state)]
     recording = RecordingState(**{n: getattr(state, n) for n in fields}, updates=optax.tree.zeros_like(params))
     reads = RecordingContext(context, jnp.asarray(marked), jnp.int32(first))
-    sample = make_recording_sample(training.batch_size, augment)
-    trained = run_steps(
-        sample, recording_step, recording, reads, rows, num_steps, progress=progress, label=label, keeping=keeping
-    )
+    algorithm = RecordedTraining(training.batch_size, augment)
+    trained = run_steps(algorithm, recording, reads, rows, num_steps, progress=progress, label=label, keeping=keeping)
     after: Any = trained.state
     return Recorded(state.replace(**{n: getattr(after, n) for n in fields}), after.updates, trained.seconds)
 
 
-@shared
-def make_recording_sample(batch_size: int, augment: str) -> SampleFn:
-    """The batches of ``supervised.make_sample``, each with whether it is recorded."""
+@flax.struct.dataclass
+class RecordedTraining(Supervised):
+    """Supervised training that adds up what it does at the batches that are recorded."""
 
-    def sample(key: jax.Array, step: jax.Array, context: RecordingContext, rows: Rows) -> RecordingDraw:
-        index = epoch_rows(context.train.order_key, step, len(rows.labels), batch_size)
+    def sample(self, key: jax.Array, step: jax.Array, context: Any, rows: Rows) -> Any:
+        """The batch of ``Supervised``, with whether it is recorded: ``RecordingDraw``."""
+        index = epoch_rows(context.train.order_key, step, len(rows.labels), self.batch_size)
         recorded = context.marked[index].any() & (step >= context.first_step)
-        return RecordingDraw(augmented(key, gather(rows, index), augment), recorded)
+        return RecordingDraw(augmented(key, gather(rows, index), self.augment), recorded)
 
-    return sample
-
-
-def recording_step(state: Any, context: RecordingContext, draw: RecordingDraw) -> tuple[Any, Metrics]:
-    """``supervised.train_step``, and the update added to the sum where it is to be recorded."""
-    after, metrics = train_step(state, context.train, draw.batch)
-    moved = optax.tree.sub(after.params, state.params)
-    updates = jax.tree.map(lambda u, m: u + jnp.where(draw.recorded, m, 0), state.updates, moved)
-    return after.replace(updates=updates), metrics
+    def step(self, state: Any, context: Any, draw: Any) -> tuple[Any, Metrics]:
+        """``supervised.train_step``, and the update added to the sum where it is to be recorded."""
+        after, metrics = train_step(state, context.train, draw.batch)
+        moved = optax.tree.sub(after.params, state.params)
+        updates = jax.tree.map(lambda u, m: u + jnp.where(draw.recorded, m, 0), state.updates, moved)
+        return after.replace(updates=updates), metrics

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import flax.struct
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -16,8 +17,7 @@ from ltu_jax.data.batches import augmented, epoch_rows, gather
 from ltu_jax.data.devices import agreed
 from ltu_jax.training.checkpoint import StepCheckpoints, open_checkpoints
 from ltu_jax.training.dispatch import (
-    SampleFn,
-    StepFn,
+    Algorithm,
     compile_steps,
     is_finite,
     stack_trees,
@@ -26,7 +26,21 @@ from ltu_jax.training.dispatch import (
 )
 from ltu_jax.training.optimizers import SGD, set_hyperparams
 from ltu_jax.training.schedule import Schedule, learning_rate, make_schedule
-from ltu_jax.types import ApplyFn, ArrayTree, Batch, Metrics, Progress, Rows, UnlearnState, make_state, shared, silent
+from ltu_jax.types import (
+    ApplyFn,
+    ArrayTree,
+    Batch,
+    Metrics,
+    Progress,
+    Rows,
+    UnlearnState,
+    make_state,
+    register_settings,
+    silent,
+    static,
+)
+
+register_settings(Training)
 
 
 class Keeping(NamedTuple):
@@ -85,18 +99,21 @@ def init_training(
     return state, TrainContext(schedule, order_key)
 
 
-@shared
-def make_sample(batch_size: int, augment: str) -> SampleFn:
-    """How a training run draws its batches from ``Rows``; see ``dispatch.SampleFn``.
+@flax.struct.dataclass
+class Supervised:
+    """Supervised training as a ``dispatch.Algorithm``: each epoch every row once, in an order of its own."""
 
-    Equal arguments give the same function, so that it is compiled once.
-    """
+    batch_size: int = static()
+    augment: str = static("none")
 
-    def sample(key: jax.Array, step: jax.Array, context: TrainContext, rows: Rows) -> Batch:
-        index = epoch_rows(context.order_key, step, len(rows.labels), batch_size)
-        return augmented(key, gather(rows, index), augment)
+    def sample(self, key: jax.Array, step: jax.Array, context: TrainContext, rows: Rows) -> Batch:
+        """The batch of a step, augmented."""
+        index = epoch_rows(context.order_key, step, len(rows.labels), self.batch_size)
+        return augmented(key, gather(rows, index), self.augment)
 
-    return sample
+    def step(self, state: UnlearnState, context: TrainContext, draw: Batch) -> tuple[UnlearnState, Metrics]:
+        """See ``train_step``."""
+        return train_step(state, context, draw)
 
 
 def train_step(state: UnlearnState, context: TrainContext, batch: Batch) -> tuple[UnlearnState, Metrics]:
@@ -146,10 +163,8 @@ def train(
       FloatingPointError: if the loss is not finite; the steps are named.
     """
     state, context = init_training(apply_fn, params, model_state, training, len(rows.labels), key)
-    num_steps, sample = num_train_steps(training, len(rows.labels)), make_sample(training.batch_size, augment)
-    return run_steps(
-        sample, train_step, state, context, rows, num_steps, progress=progress, label=label, keeping=keeping
-    )
+    num_steps, algorithm = num_train_steps(training, len(rows.labels)), Supervised(training.batch_size, augment)
+    return run_steps(algorithm, state, context, rows, num_steps, progress=progress, label=label, keeping=keeping)
 
 
 def train_together(
@@ -180,8 +195,7 @@ def train_together(
     num_rows = len(rows[0].labels)
     begun = [init_training(apply_fn, *start, training, num_rows, key) for start, key in zip(starts, keys, strict=True)]
     trained = run_steps(
-        make_sample(training.batch_size, augment),
-        train_step,
+        Supervised(training.batch_size, augment),
         stack_trees([state for state, _ in begun]),
         stack_trees([context for _, context in begun]),
         stack_trees(rows),
@@ -196,8 +210,7 @@ def train_together(
 
 
 def run_steps(
-    sample: SampleFn,
-    step: StepFn,
+    algorithm: Algorithm,
     state: UnlearnState,
     context: Any,
     rows: Rows,
@@ -224,7 +237,7 @@ def run_steps(
         advance(done)
         while done < num_steps:
             count = min(steps_per_call(per_step), num_steps - done)
-            run = compile_steps(sample, step, state, context, rows, count, stacked=stacked)
+            run = compile_steps(algorithm, state, context, rows, count, stacked=stacked)
             begun = time.perf_counter()
             state, metrics = jax.block_until_ready(run(state, context, rows))
             per_step = (time.perf_counter() - begun) / count

@@ -7,8 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ltu_jax.attackers.bank import init_bank
-from ltu_jax.config import Config
-from ltu_jax.data.splits import remain_subset
+from ltu_jax.config import Config, needs
 from ltu_jax.methods import build_method
 from ltu_jax.models.build import ModelSpec
 from ltu_jax.training.checkpoint import KEPT
@@ -55,7 +54,7 @@ def estimate(config: Config, loaded: Loaded) -> dict[str, Any]:
             augment=config.data.augment,
         ),
     )
-    num_remain = len(splits.remain if method.sees_all else remain_subset(splits, config.data.remain_fraction, 0))
+    num_remain = len(splits.remain if method.sees_all else splits.visible)
     visible = Visible(rows(len(splits.forget)), rows(num_remain))
     begun, context = jax.eval_shape(method.init, key, state, visible)
     steps = {"unlearning": method.num_steps(visible)}
@@ -69,7 +68,7 @@ def estimate(config: Config, loaded: Loaded) -> dict[str, Any]:
         "retrain": config.evaluation.num_retrain * num_train_steps(config.training, len(splits.remain)),
         "shadows": config.attackers.num_shadows * num_train_steps(config.training, len(splits.reserve) // 2),
     }
-    if not getattr(config.method, "needs_bank", True) or config.attackers.fitted_on == "original":
+    if "bank" not in needs(config.method) or config.attackers.fitted_on == "original":
         steps["shadows"] = 0
     flops: dict[str, float | None] = {name: plain * count for name, count in steps.items()}
     flops["unlearning"] = image.of(method.cost(visible).of(steps["unlearning"])) if method.cost else None

@@ -3,7 +3,7 @@
 import numpy as np
 
 from ltu_jax.evaluation.svc_mia import confidence
-from ltu_jax.training.predict import eval_forward, predict
+from ltu_jax.training.predict import EvalForward, predict
 from ltu_jax.types import UnlearnState
 from ltu_jax.unlearning.problem import Problem
 
@@ -21,7 +21,7 @@ def forget_confidence(problem: Problem, state: UnlearnState) -> dict[str, np.nda
     models = {"before": problem.original, "after": state} | dict(zip(["Retrain"], problem.retrains, strict=False))
     rows = problem.splits.forget
     images, labels = problem.source.stored(rows), problem.source.labels[rows]
-    forward, batch_size = eval_forward(problem.spec.apply_fn), problem.config.evaluation.batch_size
+    forward, batch_size = EvalForward(problem.spec.apply_fn), problem.config.evaluation.batch_size
     return {
         name: confidence(predict(forward, s.params, s.model_state, images, batch_size=batch_size), labels)
         for name, s in models.items()

@@ -14,13 +14,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ltu_jax.data.splits import remain_subset
+from ltu_jax.data.splits import see
 from ltu_jax.methods import build_method
-from ltu_jax.methods.base import Method
+from ltu_jax.methods.base import Method, UnlearningMethod
 from ltu_jax.training.dispatch import (
     compile_clock,
     compile_steps,
     is_finite,
+    numbers_as_arrays,
     stack_trees,
     steps_per_call,
     unstack_tree,
@@ -34,17 +35,16 @@ from ltu_jax.unlearning.saving import History, Run, Saving, recorder
 class Start(NamedTuple):
     """Where one run begins."""
 
-    method: Method
+    method: UnlearningMethod
     state: UnlearnState  # the original model; its ``rng`` is all the randomness of the run. Not consumed
-    splits: Splits  # the method sees forget and remain rows only
+    splits: Splits  # the method sees forget rows and the rho subset of the remaining ones
     source: Source
-    split_seed: int = 0  # draws the rho subset
     saving: Saving | None = None  # where to save and resume; None keeps nothing
     judge: Judge | None = None  # what the run scores itself by; None is ``monitor.Monitor``
 
 
 def run_unlearning(
-    method: Method,
+    method: UnlearningMethod,
     state: UnlearnState,
     splits: Splits,
     source: Source,
@@ -89,9 +89,8 @@ def run_unlearning(
       CheckpointError: if the checkpoint to resume from is damaged.
     """
     (one,) = run_together(
-        [Start(method, state, splits, source, split_seed, saving, judge)],
+        [Start(method, state, see(splits, remain_fraction, split_seed), source, saving, judge)],
         num_steps=num_steps,
-        remain_fraction=remain_fraction,
         log_every=log_every,
         eval_every=eval_every,
         batch_size=batch_size,
@@ -102,7 +101,7 @@ def run_unlearning(
 
 def run_problem(
     problem: Problem,
-    method: Method | None = None,
+    method: UnlearningMethod | None = None,
     *,
     folder: Path | None = None,
     identity: str | None = None,
@@ -131,27 +130,21 @@ def run_problem(
     saving = None
     if folder is not None:
         saving = Saving(folder, config.save_every, identity or problem.identity, config.save_seconds)
-    return run_unlearning(
-        method or build_method(config.method, problem.parts),
-        problem.original,
-        problem.splits,
-        problem.source,
-        remain_fraction=config.data.remain_fraction,
-        split_seed=config.seeds.split or 0,
+    method = method or build_method(config.method, problem.parts)
+    (one,) = run_together(
+        [Start(method, problem.original, problem.splits, problem.source, saving, judge)],
         log_every=config.log_every,
         eval_every=config.eval_every if eval_every is None else eval_every,
-        saving=saving,
-        judge=judge,
         batch_size=config.evaluation.batch_size,
         progress=progress,
     )
+    return one
 
 
 def run_together(
     starts: Sequence[Start],
     *,
     num_steps: int | None = None,
-    remain_fraction: float = 1.0,
     log_every: int = 1,
     eval_every: int = 0,
     batch_size: int = 500,
@@ -160,13 +153,12 @@ def run_together(
     """Several runs of one method, which may differ in seeds, model and rows, as one program: its step under ``vmap``.
 
     Each run is what ``run_unlearning`` makes of it, within rounding; a run that was stopped earlier than the
-    others catches up first. The steps are those of the first method, so those of the others must differ
-    in what their ``init`` puts into state and context alone.
+    others catches up first. The methods are of one structure: they differ in rates, weights and arrays alone. Of
+    methods of one's own, which are functions, the steps are those of the first.
 
     Args:
       starts: the runs; their shapes are the same. More than one need images on the device.
       num_steps: see ``run_unlearning``, as for all that follow.
-      remain_fraction: rho.
       log_every: steps between two rows of each history.
       eval_every: steps between two scorings.
       batch_size: images a forward pass of the scoring.
@@ -179,15 +171,19 @@ def run_together(
       ValueError: as ``run_unlearning``, and if the runs differ in the number of their steps.
       FloatingPointError, WrongRunError, CheckpointError: as ``run_unlearning``.
     """
-    method = starts[0].method
-    visible = [_cut(start, remain_fraction) for start in starts]
+    methods = _of_one_structure([start.method for start in starts])
+    visible = [_visible(start) for start in starts]
     judges = [
         start.judge or make_monitor(start.state, start.source, start.splits, rows, batch_size)
         for start, rows in zip(starts, visible, strict=True)
     ]
     if eval_every and None in judges:
         raise ValueError("eval_every: needs validation rows and a request of single rows; allowed: 0")
-    steps = {method.num_steps(rows) for rows in visible} if num_steps is None else {num_steps}
+    steps = (
+        {start.method.num_steps(rows) for start, rows in zip(starts, visible, strict=True)}
+        if num_steps is None
+        else {num_steps}
+    )
     if len(steps) > 1:
         raise ValueError(f"starts: runs of {', '.join(map(str, sorted(steps)))} steps; allowed: of one number of steps")
     (num_steps,) = steps
@@ -205,12 +201,12 @@ def run_together(
             step = min(runs[i].step for i in going)
             now = tuple(i for i in going if runs[i].step == step)
             if now not in reads:
-                reads = {now: _as_one([(contexts[i], visible[i]) for i in now])}
+                reads = {now: _as_one([(methods[i], contexts[i], visible[i]) for i in now])}
             periods = [eval_every, *(start.saving.every for start in starts if start.saving)]
             ends = [num_steps, *(runs[i].step for i in going if runs[i].step > step)]
             ends += [step + p - step % p for p in periods if p]
             count = min(min(ends) - step, steps_per_call(per_step))
-            taken, seconds = _take_steps([runs[i] for i in now], method, reads[now], count)
+            taken, seconds = _take_steps([runs[i] for i in now], reads[now], count)
             per_step = seconds / count
             for i, rows in zip(now, taken, strict=True):
                 run, judge = runs[i], judges[i]
@@ -245,11 +241,9 @@ def _end(start: Start, run: Run, visible: Visible, judge: Judge | None) -> tuple
     return state, history
 
 
-def _cut(start: Start, remain_fraction: float) -> Visible:
-    """The loop, not the method, cuts the remaining rows down to rho."""
-    remain = start.splits.remain
-    if not start.method.sees_all:
-        remain = remain_subset(start.splits, remain_fraction, start.split_seed)
+def _visible(start: Start) -> Visible:
+    """The loop, not the method, says which of the remaining rows it sees."""
+    remain = start.splits.remain if start.method.sees_all else start.splits.visible
     return Visible(start.source.rows(start.splits.forget), start.source.rows(remain))
 
 
@@ -265,13 +259,20 @@ def _start(start: Start, visible: Visible, *, keeps_best: bool) -> tuple[Run, An
     return Run(begun, jax.tree.map(jnp.copy, begun) if keeps_best else None, history), context
 
 
+def _of_one_structure(methods: Sequence[UnlearningMethod]) -> list[UnlearningMethod]:
+    """The methods as trees that can be stacked: of those that are made of functions, the first stands for all."""
+    if isinstance(methods[0], Method):
+        return [methods[0]] * len(methods)
+    return [numbers_as_arrays(method) for method in methods]
+
+
 def _as_one(trees: Sequence[Any]) -> Any:
     """Of one run itself, of several their stack."""
     return trees[0] if len(trees) == 1 else stack_trees(trees)
 
 
 def _take_steps(
-    runs: list[Run], method: Method, reads: tuple[Any, Visible], count: int
+    runs: list[Run], reads: tuple[Any, Any, Visible], count: int
 ) -> tuple[list[list[dict[str, float]]], float]:
     """Takes ``count`` steps in each run, all of them at the same step.
 
@@ -279,8 +280,8 @@ def _take_steps(
       A row of metrics for each step of each run, and the seconds that the steps took.
     """
     start, first, together = time.perf_counter(), runs[0].step, len(runs)
-    state, (context, visible) = _as_one([run.state for run in runs]), reads
-    steps = compile_steps(method.sample, method.step, state, context, visible, count, stacked=together > 1)
+    state, (method, context, visible) = _as_one([run.state for run in runs]), reads
+    steps = compile_steps(method, state, context, visible, count, stacked=together > 1)
     compiled = time.perf_counter()
     state, metrics = jax.block_until_ready(steps(state, context, visible))
     ran = time.perf_counter()

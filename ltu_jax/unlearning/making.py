@@ -16,9 +16,8 @@ import numpy as np
 
 from ltu_jax.attackers.bank import Bank
 from ltu_jax.attackers.fit import Outputs, asked_outputs, attacker_auc, fit_bank
-from ltu_jax.config import Config
+from ltu_jax.config import Config, needs
 from ltu_jax.data.devices import writes_files
-from ltu_jax.data.splits import remain_subset
 from ltu_jax.evaluation.scores import evaluate
 from ltu_jax.models.build import ModelSpec
 from ltu_jax.setting import digest, to_dict
@@ -75,14 +74,14 @@ class Maker:
     @property
     def recorded_epochs(self) -> float | None:
         """Last epochs of the original's training that the method wants recorded."""
-        return getattr(self.config.method, "recorded_epochs", None)
+        return self.config.method.recorded_epochs if "updates" in needs(self.config.method) else None
 
     def wanted(self, splits: Splits) -> list[Wanted]:
         """All models of a problem that are trained without recording."""
         trained = self.recorded_epochs is None and self.weights is None
         originals = [Wanted("original", splits.train, ORIGINAL, 0)] if trained else []
         settings = self.config.attackers
-        needs_shadows = getattr(self.config.method, "needs_bank", True) and settings.fitted_on != "original"
+        needs_shadows = "bank" in needs(self.config.method) and settings.fitted_on != "original"
         shadows = range(settings.num_shadows) if needs_shadows else ()
         return [*originals, *self.retrains(splits), *(self.shadow(splits.reserve, i)[0] for i in shadows)]
 
@@ -92,7 +91,7 @@ class Maker:
 
     def shadow(self, reserve: np.ndarray, index: int) -> tuple[Wanted, np.ndarray, np.ndarray]:
         """A shadow, its members in random order, and as many others."""
-        rng = np.random.default_rng([self.config.seeds.train or 0, SHADOWS, index])
+        rng = np.random.default_rng([self.config.seed_for("train"), SHADOWS, index])
         inside, outside = np.array_split(rng.permutation(reserve), 2)
         label = f"shadow {index + 1}/{self.config.attackers.num_shadows}"
         return Wanted(label, np.sort(inside), SHADOWS, index), inside, outside
@@ -106,7 +105,7 @@ class Maker:
 
     def start(self, wanted: Wanted) -> tuple[tuple[ArrayTree, ArrayTree], jax.Array]:
         """Initial parameters and statistics of a model, and the key of its training."""
-        seed = jax.random.key(self.config.seeds.train or 0)
+        seed = jax.random.key(self.config.seed_for("train"))
         key = jax.random.fold_in(jax.random.fold_in(seed, wanted.stream), wanted.index)
         init_key, train_key = jax.random.split(key)
         return self.spec.init(init_key), train_key
@@ -167,7 +166,7 @@ class Maker:
     def state_of(self, model: ArrayTree) -> UnlearnState:
         """``state`` of a model as it lies in the cache."""
         params, model_state = model["params"], model["model_state"]
-        rng = jax.random.fold_in(jax.random.key(self.config.seeds.unlearn or 0), UNLEARN)
+        rng = jax.random.fold_in(jax.random.key(self.config.seed_for("unlearn")), UNLEARN)
         return make_state(self.spec.apply_fn, params, model_state, SGD, rng)
 
     def scores(self, state: UnlearnState, splits: Splits) -> Scores:
@@ -187,7 +186,7 @@ class Maker:
         if settings.fitted_on != "original":
             made = cached(self.cache, "attackers", key, lambda: self.fit_bank(splits.reserve))
         else:
-            known = remain_subset(splits, self.config.data.remain_fraction, self.config.seeds.split or 0)
+            known = splits.visible
             key += [digest(known.tolist()), tree_sha256([original.params, original.model_state])]
             made = cached(self.cache, "attackers", key, lambda: self.fit_bank_on(original, known, splits.reserve))
         auc = {name: float(made.value["auc"][name]) for name in settings.names}
@@ -198,7 +197,7 @@ class Maker:
 
         A fifth of each is kept to report the attackers' AUC.
         """
-        settings, seed, start = self.config.attackers, self.config.seeds.train or 0, time.perf_counter()
+        settings, seed, start = self.config.attackers, self.config.seed_for("train"), time.perf_counter()
         rng = np.random.default_rng([seed, SHADOWS])
         members, others = (np.split(rng.permutation(rows), [max(1, len(rows) // 5)]) for rows in (known, held_out))
         keys = jax.random.split(jax.random.fold_in(jax.random.key(seed), ASKING))
@@ -210,7 +209,7 @@ class Maker:
 
     def fit_bank(self, reserve: np.ndarray) -> dict[str, ArrayTree]:
         """The fitted attackers, their AUC, and the seconds of the shadows' steps and of everything after."""
-        settings, seed = self.config.attackers, jax.random.key(self.config.seeds.train or 0)
+        settings, seed = self.config.attackers, jax.random.key(self.config.seed_for("train"))
         asking = jax.random.fold_in(seed, ASKING)
         outputs, seconds, start = [], 0.0, time.perf_counter()
         for i in range(settings.num_shadows):
@@ -239,7 +238,7 @@ class Maker:
 
     def _fitted(self, outputs: Outputs, kept: Outputs, start: float, seconds: float = 0.0) -> dict[str, ArrayTree]:
         """Attackers fitted on outputs, their AUC on those kept, and the seconds since ``start`` with those before."""
-        key = jax.random.fold_in(jax.random.key(self.config.seeds.train or 0), FIT)
+        key = jax.random.fold_in(jax.random.key(self.config.seed_for("train")), FIT)
         bank = fit_bank(outputs, self.config.attackers, self.source.num_classes, key)
         auc = {name: jnp.float32(value) for name, value in attacker_auc(bank, kept).items()}
         seconds += time.perf_counter() - start

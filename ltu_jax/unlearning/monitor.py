@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 
 from ltu_jax.evaluation.scores import accuracy
-from ltu_jax.training.predict import eval_forward, predict
+from ltu_jax.training.predict import EvalForward, predict
 from ltu_jax.types import Rows, Source, Splits, UnlearnState, Visible
 
 
@@ -121,7 +121,7 @@ def verdict(now: dict[str, float], original: dict[str, float], num_forget: int, 
 def _accuracies(
     state: UnlearnState, images: dict[str, Any], labels: dict[str, np.ndarray], batch_size: int
 ) -> dict[str, float]:
-    forward, found = eval_forward(state.apply_fn), {}
+    forward, found = EvalForward(state.apply_fn), {}
     for name, rows in images.items():
         logits = predict(forward, state.params, state.model_state, rows, batch_size=batch_size)
         found[name] = accuracy(logits, labels[name])

@@ -10,7 +10,7 @@ import numpy as np
 
 from ltu_jax.attackers.bank import Bank
 from ltu_jax.attackers.fit import Outputs, asked_outputs, attacker_auc
-from ltu_jax.config import MOST_ROWS, Config, asked_for
+from ltu_jax.config import MOST_ROWS, Config, asked_for, needs
 from ltu_jax.data.sources import load_source
 from ltu_jax.data.splits import make_splits
 from ltu_jax.interop.weights import load_weights
@@ -86,7 +86,7 @@ class Problem:
             state.model_state,
             members,
             others,
-            jax.random.fold_in(jax.random.key(self.config.seeds.train or 0), AUDIT),
+            jax.random.fold_in(jax.random.key(self.config.seed_for("train")), AUDIT),
             batch_size=self.config.training.batch_size,
             augment=self.config.data.augment,
         )
@@ -136,7 +136,7 @@ def load_model(config: Config, source: Source) -> tuple[ModelSpec, ArrayTree | N
     spec = build_model(config.model, source.num_classes, source.images.shape[1:])
     if config.weights is None:
         return spec, None
-    if getattr(config.method, "recorded_epochs", None) is not None:
+    if "updates" in needs(config.method):
         raise ConfigError(
             f"config.weights: {config.weights!r} is trained, and {config.method.name} needs what is recorded in"
             " training; allowed: unset, or another method"
@@ -165,7 +165,7 @@ def cut(config: Config, source: Source, ids: Sequence[str] | None = None) -> Spl
       ConfigError: as ``make_splits`` and ``held_out_part``, and if the epochs are more images than can be counted.
     """
     data = dataclasses.replace(config.data, held_out=held_out_part(config, source))
-    splits = make_splits(source, data, config.seeds.split or 0, ids)
+    splits = make_splits(source, data, config.seed_for("split"), ids)
     for name in ("training", "method"):
         epochs, rows = getattr(getattr(config, name), "epochs", 0), len(splits.train)
         if (
@@ -248,7 +248,7 @@ def prepare(
         attackers=(),
         seconds=seconds,
     )
-    if not getattr(config.method, "needs_bank", True):
+    if "bank" not in needs(config.method):
         return problem
     bank, shadow_auc, seconds["attackers_s"] = make.bank(splits, problem.original)
     problem = dataclasses.replace(problem, bank=bank)

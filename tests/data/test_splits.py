@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from ltu_jax.config import Data
-from ltu_jax.data.splits import make_splits, read_ids, remain_subset, rows_of_ids
+from ltu_jax.data.splits import make_splits, read_ids, rows_of_ids, see
 from ltu_jax.setting import ConfigError
 from ltu_jax.types import Source
 
@@ -55,6 +55,7 @@ def test_parts_are_disjoint_sorted_and_on_their_side_of_the_source(tmp_path, kin
     data = request_of(kind, dataclasses.replace(SMALL, train_size=train_size), source, tmp_path)
     splits = make_splits(source, data, 3)
     parts = dataclasses.asdict(splits)
+    assert np.isin(parts.pop("seen"), splits.remain).all()
     for part in parts.values():
         assert part.dtype == np.int64
         np.testing.assert_array_equal(part, np.sort(part))
@@ -142,11 +143,21 @@ def test_a_test_part_is_cut_where_there_is_none_and_shortened_on_request():
 @pytest.mark.parametrize("fraction", [0.001, 0.3, 0.75, 1.0])
 def test_the_rho_subset_is_this_fraction_of_the_remaining_rows(fraction):
     splits = make_splits(made_up(), SMALL, 0)
-    subset = remain_subset(splits, fraction, 5)
+    subset = see(splits, fraction, 5).visible
     assert len(subset) == max(1, round(fraction * 72)) and np.all(np.diff(subset) > 0)
     assert np.isin(subset, splits.remain).all()
-    np.testing.assert_array_equal(subset, remain_subset(splits, fraction, 5))
-    assert fraction == 1 or any(not np.array_equal(subset, remain_subset(splits, fraction, s)) for s in range(5))
+    cut = make_splits(made_up(), dataclasses.replace(SMALL, remain_fraction=fraction), 5)
+    np.testing.assert_array_equal(cut.visible, see(cut, fraction, 5).visible)  # cut once, with the other sets
+    assert cut.sha256() == see(cut, 0.5, 0).sha256() and cut.sizes == splits.sizes
+    np.testing.assert_array_equal(subset, see(splits, fraction, 5).visible)
+    assert fraction == 1 or any(not np.array_equal(subset, see(splits, fraction, s).visible) for s in range(5))
+
+
+def test_a_subset_of_other_rows_than_remain_is_refused():
+    splits = make_splits(made_up(), SMALL, 0)
+    with pytest.raises(ValueError, match="seen: rows that do not remain"):
+        dataclasses.replace(splits, remain=splits.remain[:10])
+    assert len(dataclasses.replace(splits, remain=splits.remain[:10], seen=None).visible) == 10
 
 
 def test_ids_that_were_not_trained_on_are_refused_and_the_first_five_named(tmp_path):

@@ -35,7 +35,7 @@ def test_noise_is_in_deviations_of_its_tensor():
 def test_other_rows_are_forgotten_and_never_the_right_ones():
     empty = np.arange(0)
     splits = Splits(np.arange(20), np.arange(20, 80), empty, empty, empty, empty)
-    problem = types.SimpleNamespace(splits=splits, config=types.SimpleNamespace(seed=3))
+    problem = types.SimpleNamespace(splits=splits, config=Config(seed=3))
     with_others = _replaced(problem)
     assert len(with_others.forget) == 20 and not np.isin(with_others.forget, splits.forget).any()
     np.testing.assert_array_equal(np.sort(np.concatenate([with_others.forget, with_others.remain])), np.arange(80))

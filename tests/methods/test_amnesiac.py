@@ -33,7 +33,7 @@ UPDATES = {name: np.float32(0.1) * np.asarray(p[::-1]) for name, p in original()
 
 
 def built(updates=UPDATES, **changes):
-    return amnesiac.build(dataclasses.replace(SETTINGS, **changes), parts(updates=updates))
+    return amnesiac.Amnesiac.build(dataclasses.replace(SETTINGS, **changes), parts(updates=updates))
 
 
 def test_the_recorded_updates_come_off_and_the_statistics_stay():
@@ -71,5 +71,5 @@ def test_no_forget_row_is_ever_read():
 
 
 def test_an_original_without_records_is_named():
-    with pytest.raises(ValueError, match="amnesiac: parts.updates is missing"):
-        amnesiac.build(SETTINGS, Parts(apply_fn, 4))
+    with pytest.raises(ValueError, match="Amnesiac: parts.updates is missing"):
+        amnesiac.Amnesiac.build(SETTINGS, Parts(apply_fn, 4))

@@ -35,7 +35,7 @@ def untrained():
 
 def built(**changes):
     made = dataclasses.replace(parts(), init_params=lambda key: untrained())
-    return bad_teacher.build(dataclasses.replace(SETTINGS, **changes), made)
+    return bad_teacher.BadTeacher.build(dataclasses.replace(SETTINGS, **changes), made)
 
 
 def kl_and_gradient(params, draw, temperature):
@@ -71,7 +71,7 @@ def test_the_marks_are_those_of_the_rows_and_each_row_comes_once_an_epoch():
 
 
 def test_the_incompetent_teacher_is_drawn_from_the_runs_key():
-    method = bad_teacher.build(SETTINGS, parts())
+    method = bad_teacher.BadTeacher.build(SETTINGS, parts())
     teachers = [started(method, seed=seed)[1].extra for seed in (4, 4, 5)]
     for good, bad in teachers:
         np.testing.assert_array_equal(good.params["w1"], original().params["w1"])
@@ -87,5 +87,5 @@ def test_the_cost_is_three_passes_forward_and_one_back():
 
 
 def test_a_model_that_cannot_be_made_untrained_is_named():
-    with pytest.raises(ValueError, match="bad_teacher: parts.init_params is missing"):
-        bad_teacher.build(SETTINGS, Parts(apply_fn, 4))
+    with pytest.raises(ValueError, match="BadTeacher: parts.init_params is missing"):
+        bad_teacher.BadTeacher.build(SETTINGS, Parts(apply_fn, 4))

@@ -6,7 +6,7 @@ from ltu_jax.config import Finetune
 from ltu_jax.methods import finetune
 
 SETTINGS = Finetune(epochs=2, batch_size=20, learning_rate=0.25, momentum=0.5, weight_decay=0.125)
-METHOD = finetune.build(SETTINGS, parts())
+METHOD = finetune.Finetune.build(SETTINGS, parts())
 
 
 def test_steps_are_sgd_on_the_remaining_rows(x64):

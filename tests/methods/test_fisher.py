@@ -43,7 +43,7 @@ def by_batch_and_class(params, images, size):
 def noise(settings, fisher_of, apply=apply_fn, init=init_params, seed=0, scale=lambda f, a: (a / f) ** 0.25):
     """What a run adds to the weights, in units of the deviation that the definition gives them."""
     state = make_state(apply, *init(jax.random.key(1)), SGD, jax.random.key(3))
-    after, _ = fisher.build(settings, Parts(apply, C)).init(jax.random.key(seed), state, VISIBLE)
+    after, _ = fisher.Fisher.build(settings, Parts(apply, C)).init(jax.random.key(seed), state, VISIBLE)
     moved = numpy(jax.tree.map(lambda a, b: a - b, after.params, state.params))
     return {n: moved[n] / scale(fisher_of[n] + 1e-8, settings.alpha) for n in moved}
 
@@ -56,11 +56,10 @@ def assert_standard_normal(units):
 
 def test_the_diagonal_is_the_sum_over_rows_and_classes_the_last_batch_short(x64):
     params, model_state = init_params(jax.random.key(1))
-    found = fisher.squared_example_gradients(apply_fn)
     batch = gather(ROWS, jnp.arange(10))
     weight = jnp.asarray([1.0] * 7 + [0.0] * 3)  # rows of weight 0 fill up
     wanted = by_row_and_class(numpy(params), IMAGES[:7])
-    for name, value in found(params, model_state, batch, weight).items():
+    for name, value in fisher.squared_example_gradients(apply_fn, params, model_state, batch, weight).items():
         np.testing.assert_allclose(value, 7 * wanted[name], rtol=1e-5, atol=1e-12)
 
 
@@ -139,5 +138,5 @@ def test_the_noise_of_the_code_is_that_of_the_notebook_for_each_kind_of_tensor(x
 
 
 def test_the_cost_is_a_backward_pass_for_each_row_and_class():
-    cost = fisher.build(Fisher(), Parts(apply_fn, C)).cost(VISIBLE)
+    cost = fisher.Fisher.build(Fisher(), Parts(apply_fn, C)).cost(VISIBLE)
     assert cost.init == (NUM_ROWS, C * NUM_ROWS, NUM_ROWS, 0)

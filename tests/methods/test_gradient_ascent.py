@@ -28,7 +28,7 @@ SETTINGS = GradientAscent(epochs=1, batch_size=8, learning_rate=0.25, momentum=0
 
 
 def built(**changes):
-    return gradient_ascent.build(dataclasses.replace(SETTINGS, **changes), parts())
+    return gradient_ascent.GradientAscent.build(dataclasses.replace(SETTINGS, **changes), parts())
 
 
 def test_the_first_step_is_the_negative_of_a_training_step():

@@ -17,10 +17,11 @@ from ltu_jax.attackers.networks import NETWORKS
 from ltu_jax.config import LTU, Model, Training
 from ltu_jax.data.batches import gather
 from ltu_jax.methods import build_method, ltu
+from ltu_jax.methods.base import Method
 from ltu_jax.models.build import build_model
-from ltu_jax.training.dispatch import compiled
+from ltu_jax.training.dispatch import compiled, numbers_as_arrays, take_step
 from ltu_jax.training.optimizers import SGD
-from ltu_jax.training.supervised import init_training, train_step
+from ltu_jax.training.supervised import Supervised, init_training
 from ltu_jax.types import Parts, Rows, Visible, make_state
 
 C, RATE, INNER = 4, 0.05, 0.1
@@ -28,6 +29,10 @@ SPEC = mlp.build(None, C, (4, 4, 3))  # one model for all tests: what is compile
 SETTINGS = LTU(
     batch_size=10, query_size=6, momentum=0.0, schedule="constant", learning_rate=RATE, inner_learning_rate=INNER
 )
+
+
+SAMPLE = jax.jit(lambda method, *args: method.sample(*args))  # equal structures share what is compiled
+STEP = jax.jit(lambda method, *args: method.step(*args))
 
 
 @pytest.fixture
@@ -43,9 +48,10 @@ def problem(settings, apply_fn=None, model_state=None, features=True):
     bank = init_bank(jax.random.key(2), ("sorted", "metrics"), C)
     parts = Parts(apply_fn or SPEC.apply_fn, C, features=SPEC.features if features else None, bank=bank)
     state = make_state(parts.apply_fn, params, model_state or {}, SGD, jax.random.key(3))
-    method = build_method(settings, parts)  # tests of the same settings share its functions
+    method = build_method(settings, parts)
     state, context = method.init(jax.random.key(4), state, visible)
-    method = method._replace(step=jax.jit(method.step), sample=jax.jit(method.sample))  # one program, not hundreds
+    sample, step = functools.partial(SAMPLE, method), functools.partial(STEP, method)
+    method = Method(method.init, sample, step, method.num_steps)  # one program, not hundreds
     return method, state, context, visible, bank
 
 
@@ -243,7 +249,7 @@ def test_momentum_is_the_optimizers_and_the_rate_follows_the_schedule():
 
 def test_a_missing_bank_is_named():
     with pytest.raises(ValueError, match="parts.bank is missing"):
-        ltu.build(SETTINGS, Parts(lambda *a, **k: None, C))
+        ltu.LTU.build(SETTINGS, Parts(lambda *a, **k: None, C))
 
 
 class Compiled(NamedTuple):
@@ -261,14 +267,14 @@ def compiled_step(**settings):
     rows = Rows(jnp.zeros((8, 16, 16, 3), jnp.uint8), jnp.zeros(8, jnp.int32))
     if settings:
         parts = Parts(spec.apply_fn, C, features=spec.features, bank=init_bank(key, ("sorted", "metrics"), C))
-        method = ltu.build(LTU(batch_size=8, query_size=8, **settings), parts)
+        method = ltu.LTU.build(LTU(batch_size=8, query_size=8, **settings), parts)
         state = make_state(spec.apply_fn, params, model_state, SGD, key)
         state, context = jax.eval_shape(method.init, key, state, Visible(rows, rows))
-        draw, step = jax.eval_shape(method.sample, key, state.step, context, Visible(rows, rows)), method.step
+        draw = jax.eval_shape(method.sample, key, state.step, context, Visible(rows, rows))
     else:
         state, context = init_training(spec.apply_fn, params, model_state, Training(), 8, key)
-        draw, step = jax.eval_shape(gather, rows, jnp.arange(8)), train_step
-    program = compiled(step, state, context, draw, donate=(0,))
+        draw, method = jax.eval_shape(gather, rows, jnp.arange(8)), Supervised(8)
+    program = compiled(take_step, numbers_as_arrays(method), state, context, draw, donate=(1,))
     memory = program.memory_analysis()
     return Compiled(re.findall(r"dim_labels=([^\s,]+)", program.as_text()), memory.temp_size_in_bytes)
 

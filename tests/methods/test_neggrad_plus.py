@@ -13,7 +13,7 @@ SETTINGS = NegGradPlus(epochs=1, batch_size=12, learning_rate=0.25, momentum=0.5
 
 
 def built(**changes):
-    return neggrad_plus.build(dataclasses.replace(SETTINGS, **changes), parts())
+    return neggrad_plus.NegGradPlus.build(dataclasses.replace(SETTINGS, **changes), parts())
 
 
 @pytest.mark.parametrize("weight", [0.75, 1.0])

@@ -35,7 +35,7 @@ def step_flops():
 
 
 def built(steps, recipe=RECIPE):
-    return partial_retrain.build(PartialRetrain(flops=steps * step_flops()), parts(training=recipe))
+    return partial_retrain.PartialRetrain.build(PartialRetrain(flops=steps * step_flops()), parts(training=recipe))
 
 
 @pytest.mark.parametrize("steps, taken", [(9.5, 9), (1.01, 1), (0.2, 1), (29.9, 29), (30.1, 30), (500, 30)])
@@ -58,12 +58,12 @@ def test_warm_up_and_decay_fit_into_the_budget(taken):
 
 
 def test_with_flops_enough_it_is_retrain():
-    whole = retrain.build(Retrain(), parts(training=RECIPE))
+    whole = retrain.Retrain.build(Retrain(), parts(training=RECIPE))
     chex.assert_trees_all_equal(run_all(built(500), VISIBLE).params, run_all(whole, VISIBLE).params)
 
 
 def test_neither_it_nor_retrain_ever_reads_a_forget_row_or_the_original():
-    for method in (built(4.5), retrain.build(Retrain(), parts(training=RECIPE))):
+    for method in (built(4.5), retrain.Retrain.build(Retrain(), parts(training=RECIPE))):
         assert method.sees_all
         assert is_finite(run_all(method, poisoned("forget")))
         nowhere = original().replace(params=jax.tree.map(lambda p: p * jnp.nan, original().params))
@@ -74,5 +74,5 @@ def test_neither_it_nor_retrain_ever_reads_a_forget_row_or_the_original():
 
 
 def test_missing_parts_are_named():
-    with pytest.raises(ValueError, match="partial_retrain: parts.init_params and parts.training are needed"):
-        partial_retrain.build(PartialRetrain(), Parts(apply_fn, 4))
+    with pytest.raises(ValueError, match="partial_retrain: parts.init_params is missing"):
+        partial_retrain.PartialRetrain.build(PartialRetrain(), Parts(apply_fn, 4))

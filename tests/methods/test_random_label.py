@@ -14,7 +14,7 @@ NUM_FORGET = len(VISIBLE.forget.labels)
 
 
 def built(**changes):
-    return random_label.build(dataclasses.replace(SETTINGS, **changes), parts())
+    return random_label.RandomLabel.build(dataclasses.replace(SETTINGS, **changes), parts())
 
 
 def drawn_rows(method, seed=4):
@@ -94,6 +94,6 @@ def test_steps_are_sgd_on_the_labels_drawn(x64):
 
 def test_the_relabelling_that_other_code_calls_amnesiac_draws_wrong_labels_once_in_one_shuffle():
     preset = dataclasses.replace(method_config("amnesiac_relabel"), batch_size=12)
-    drawn = labels_of_forget_rows(random_label.build(preset, parts()))
+    drawn = labels_of_forget_rows(random_label.RandomLabel.build(preset, parts()))
     assert (drawn == drawn[0]).all() and (drawn != np.asarray(VISIBLE.forget.labels)[None]).all()
     assert (preset.order, preset.optimizer, preset.learning_rate, preset.epochs) == ("mixed", "adam", 1e-4, 3)

@@ -34,5 +34,5 @@ def test_retrain_equals_training_from_scratch_on_all_remaining_rows_whatever_rho
 
 
 def test_missing_parts_are_named():
-    with pytest.raises(ValueError, match="parts.init_params and parts.training are needed"):
+    with pytest.raises(ValueError, match="retrain: parts.init_params is missing"):
         build_method(Retrain(), Parts(SPEC.apply_fn, 4))

@@ -27,7 +27,7 @@ NUM_WEIGHTS = 48 * 16 + 16 * 4
 
 
 def built(**changes):
-    return salun.build(dataclasses.replace(SETTINGS, **changes), parts())
+    return salun.SalUn.build(dataclasses.replace(SETTINGS, **changes), parts())
 
 
 def saliency():

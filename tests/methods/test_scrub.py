@@ -37,7 +37,7 @@ SETTINGS = Scrub(
 
 
 def built(**changes):
-    return scrub.build(dataclasses.replace(SETTINGS, **changes), parts())
+    return scrub.Scrub.build(dataclasses.replace(SETTINGS, **changes), parts())
 
 
 def loss_and_gradient(params, draw, s):

@@ -22,7 +22,7 @@ def importance(params, images, labels, size):
     "alpha, dampening, batch_size", [(1.0, 0.5, 10), (1.0, 1.5, 10), (2.0, 1.0, 128), (1e9, 1.0, 128)]
 )
 def test_dampening_is_that_of_a_loop_over_weights(x64, alpha, dampening, batch_size):
-    method = ssd.build(SSD(alpha=alpha, dampening=dampening, batch_size=batch_size), parts())
+    method = ssd.SSD.build(SSD(alpha=alpha, dampening=dampening, batch_size=batch_size), parts())
     before = numpy(original().params)
     after = started(method)[0]
     forget, remain = (gather(rows, slice(None)) for rows in VISIBLE)
@@ -42,7 +42,7 @@ def test_dampening_is_that_of_a_loop_over_weights(x64, alpha, dampening, batch_s
 
 
 def test_statistics_stay_and_nothing_is_trained():
-    method = ssd.build(SSD(alpha=1.0), parts())
+    method = ssd.SSD.build(SSD(alpha=1.0), parts())
     before = original()
     after, _ = started(method)
     chex.assert_trees_all_equal(after.model_state, before.model_state)
@@ -50,6 +50,6 @@ def test_statistics_stay_and_nothing_is_trained():
 
 
 def test_the_cost_counts_the_forget_rows_twice():
-    cost = ssd.build(SSD(), parts()).cost(Visible(rows(0, 24), rows(24, 54)))
+    cost = ssd.SSD.build(SSD(), parts()).cost(Visible(rows(0, 24), rows(24, 54)))
     assert cost.init == (78, 78, 30, 48)
     assert cost.of(0) == cost.init

@@ -138,7 +138,7 @@ def test_the_images_of_a_step_are_the_counted_mean(name, settings):
     counted = [drawn.is_forget.sum() / len(drawn.row), (~drawn.is_forget).sum() / len(drawn.row)]
     broken_off = name == "mixed" and settings == UNEVEN  # what half a shuffled epoch holds is chance
     np.testing.assert_allclose(stream.images(VISIBLE), counted, atol=0.5 if broken_off else 1e-9)
-    cost = stream.cost(forward=3, backward=2)(VISIBLE)
+    cost = stream.cost(VISIBLE, forward=3)
     size = drawn.row.shape[1]
-    np.testing.assert_allclose(cost.step, [3 * size, 2 * size, *stream.images(VISIBLE)[::-1]])
+    np.testing.assert_allclose(cost.step, [3 * size, size, *stream.images(VISIBLE)[::-1]])
     assert not any(cost.init)

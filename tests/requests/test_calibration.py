@@ -13,7 +13,7 @@ from ltu_jax.evaluation.likeness import answers, likeness
 from ltu_jax.requests import calibration
 from ltu_jax.requests.calibration import accuracy_lost, calibrate, check_calibration, make_calibrator
 from ltu_jax.setting import ConfigError
-from ltu_jax.training.predict import eval_forward, predict
+from ltu_jax.training.predict import EvalForward, predict
 from ltu_jax.unlearning.problem import Loaded, cut, prepare
 
 
@@ -34,7 +34,7 @@ def calibrated(problem):
 
 def seen(problem, state, rows):
     logits = predict(
-        eval_forward(problem.spec.apply_fn), state.params, state.model_state, problem.source.stored(rows), batch_size=64
+        EvalForward(problem.spec.apply_fn), state.params, state.model_state, problem.source.stored(rows), batch_size=64
     )
     return answers(logits, problem.source.labels[rows])
 

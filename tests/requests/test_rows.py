@@ -6,7 +6,7 @@ import json
 import numpy as np
 import pytest
 
-from ltu_jax.data.splits import remain_subset
+from ltu_jax.data.splits import see
 from ltu_jax.requests import rows
 from ltu_jax.requests.ledger import LedgerError, salted
 from ltu_jax.setting import ConfigError
@@ -27,20 +27,20 @@ def made_splits(forget=5, remain=300, held_out=30):
 
 
 def test_remaining_rows_are_those_that_the_method_did_not_see_where_there_are_enough():
-    splits, nobody = made_splits(), np.zeros(0, np.int64)
-    known = remain_subset(splits, 0.5, 3)
-    found = rows.to_measure(splits, nobody, 0.5, 3)
-    np.testing.assert_array_equal(found["remain"], np.setdiff1d(splits.remain, known))
-    np.testing.assert_array_equal(rows.to_measure(splits, nobody, 0.9, 3)["remain"], remain_subset(splits, 0.9, 3))
+    splits, nobody = see(made_splits(), 0.5, 3), np.zeros(0, np.int64)
+    found = rows.to_measure(splits, nobody, 3)
+    np.testing.assert_array_equal(found["remain"], np.setdiff1d(splits.remain, splits.visible))
+    most = see(splits, 0.9, 3)
+    np.testing.assert_array_equal(rows.to_measure(most, nobody, 3)["remain"], most.visible)
     np.testing.assert_array_equal(found["held_out"], splits.test)
     assert set(found) == {"forget", "remain", "held_out"}
-    np.testing.assert_array_equal(rows.to_measure(splits, np.array([400]), 0.5, 3)["earlier"], [400])
+    np.testing.assert_array_equal(rows.to_measure(splits, np.array([400]), 3)["earlier"], [400])
 
 
 def test_of_very_many_remaining_rows_some_are_measured():
-    splits = made_splits(remain=30_000)
-    found = rows.to_measure(splits, np.zeros(0, np.int64), 0.1, 0)["remain"]
-    assert len(np.unique(found)) == 10_000 and not np.isin(found, remain_subset(splits, 0.1, 0)).any()
+    splits = see(made_splits(remain=30_000), 0.1, 0)
+    found = rows.to_measure(splits, np.zeros(0, np.int64), 0)["remain"]
+    assert len(np.unique(found)) == 10_000 and not np.isin(found, splits.visible).any()
     assert np.isin(found, splits.remain).all()
     assert abs(found.mean() - splits.remain.mean()) < 300  # from everywhere
 

@@ -1,8 +1,10 @@
 """Compiled steps: as many programs as shapes, and the same numbers however many go to the device at a time."""
 
 import time
+from collections.abc import Callable
 
 import chex
+import flax.struct
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -11,11 +13,19 @@ import pytest
 
 from ltu_jax.data.devices import device_mesh
 from ltu_jax.training.dispatch import CompileClock, compile_clock, compile_steps, compiled
-from ltu_jax.types import make_state
+from ltu_jax.types import make_state, static
 
 pytestmark = pytest.mark.smoke
 
 TX = optax.sgd(0.1, momentum=0.9)  # one object: it is a static part of the state
+
+
+@flax.struct.dataclass
+class Toy:
+    """An algorithm made of two functions."""
+
+    sample: Callable = static()
+    step: Callable = static()
 
 
 def sample(key, step, context, data):
@@ -92,7 +102,7 @@ def test_steps_equal_a_plain_loop_that_draws_from_fold_in_of_the_step(backend):
         state, metrics = step(state, context, draw)
         losses.append(metrics["loss"])
     start, *args = problem()
-    many, metrics = compile_steps(sample, step, start, *args, 5)(start, *args)
+    many, metrics = compile_steps(Toy(sample, step), start, *args, 5)(start, *args)
     chex.assert_trees_all_close(numbers(many), numbers(state), rtol=1e-5, atol=1e-6)
     chex.assert_shape(list(metrics.values()), (5,))
     np.testing.assert_allclose(metrics["loss"], losses, rtol=1e-5)
@@ -104,7 +114,7 @@ def test_the_scanned_form_equals_the_called_form(monkeypatch):
     for name in ("cpu", "gpu"):
         monkeypatch.setattr(jax, "default_backend", lambda name=name: name)
         args = problem()
-        state, metrics = compile_steps(sample, step, *args, 7)(*args)
+        state, metrics = compile_steps(Toy(sample, step), *args, 7)(*args)
         results.append((numbers(state), metrics))
     chex.assert_trees_all_close(*results, rtol=1e-5, atol=1e-6)
 
@@ -112,8 +122,8 @@ def test_the_scanned_form_equals_the_called_form(monkeypatch):
 def test_two_calls_go_on_where_one_would_have_been(backend):
     whole, context, data = problem()
     parts = problem()[0]
-    whole, metrics = compile_steps(sample, step, whole, context, data, 6)(whole, context, data)
-    run = compile_steps(sample, step, parts, context, data, 3)
+    whole, metrics = compile_steps(Toy(sample, step), whole, context, data, 6)(whole, context, data)
+    run = compile_steps(Toy(sample, step), parts, context, data, 3)
     parts, first = run(parts, context, data)
     parts, second = run(parts, context, data)
     chex.assert_trees_all_close(numbers(parts), numbers(whole), rtol=1e-6)
@@ -123,7 +133,7 @@ def test_two_calls_go_on_where_one_would_have_been(backend):
 
 def test_a_call_consumes_its_state_and_nothing_else(backend):
     state, context, data = problem()
-    compile_steps(sample, step, state, context, data, 2)(state, context, data)
+    compile_steps(Toy(sample, step), state, context, data, 2)(state, context, data)
     assert state.params["w"].is_deleted()
     assert not any(x.is_deleted() for x in [*jax.tree.leaves(context), data])
 
@@ -132,7 +142,7 @@ def test_the_step_compiles_once_for_any_number_of_rows_and_steps():
     counted = chex.assert_max_traces(step, n=1)
     for num_rows, num_steps in ((6, 2), (9, 2), (6, 3), (6, 2)):
         args = problem(num_rows)
-        compile_steps(sample, counted, *args, num_steps)(*args)
+        compile_steps(Toy(sample, counted), *args, num_steps)(*args)
 
 
 def test_the_same_steps_are_compiled_once(backend):
@@ -142,9 +152,9 @@ def test_the_same_steps_are_compiled_once(backend):
         traces.append(1)
         return sample(*args)
 
-    compile_steps(counted, step, *problem(), 4)
+    compile_steps(Toy(counted, step), *problem(), 4)
     once = len(traces)  # its shapes are asked for too
-    compile_steps(counted, step, *problem(), 4)
+    compile_steps(Toy(counted, step), *problem(), 4)
     assert len(traces) == once
 
 

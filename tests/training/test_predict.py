@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ltu_jax.training.predict import eval_forward, predict
+from ltu_jax.training.predict import EvalForward, predict
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (10, 2, 2, 3), np.uint8)
 PARAMS = {"w": jnp.asarray(np.random.default_rng(1).normal(size=(12, 4)), jnp.float32)}
@@ -21,7 +21,7 @@ def apply_fn(params, model_state, images, train):
 @pytest.mark.parametrize("on_device", [False, True])
 def test_batches_equal_one_big_forward_pass_whatever_their_size(batch_size, on_device):
     images = jnp.asarray(IMAGES) if on_device else IMAGES
-    logits = predict(eval_forward(apply_fn), PARAMS, {"bias": jnp.float32(0.5)}, images, batch_size=batch_size)
+    logits = predict(EvalForward(apply_fn), PARAMS, {"bias": jnp.float32(0.5)}, images, batch_size=batch_size)
     expected = IMAGES.reshape(10, 12).astype(np.float64) / 255 @ np.asarray(PARAMS["w"], np.float64) + 0.5
     assert isinstance(logits, np.ndarray) and logits.dtype == np.float32
     np.testing.assert_allclose(logits, expected, rtol=1e-5, atol=1e-6)
@@ -42,11 +42,11 @@ def test_any_output_shape_is_put_together():
 
 
 def test_the_same_model_gives_the_same_forward_function():
-    assert eval_forward(apply_fn) is eval_forward(apply_fn)
+    assert EvalForward(apply_fn) == EvalForward(apply_fn) and len({EvalForward(apply_fn), EvalForward(apply_fn)}) == 1
 
 
 def test_shapes_come_from_a_trace_too():
-    forward = eval_forward(apply_fn)
+    forward = EvalForward(apply_fn)
     traced = jax.eval_shape(
         lambda images: predict(forward, PARAMS, {"bias": jnp.float32(0)}, images, batch_size=4), jnp.asarray(IMAGES)
     )

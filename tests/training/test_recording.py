@@ -8,8 +8,8 @@ import pytest
 from by_hand import apply_fn, init_params, rows
 
 from ltu_jax.config import Training
-from ltu_jax.training.recording import make_recording_sample, train_recording
-from ltu_jax.training.supervised import init_training, make_sample, num_train_steps, train, train_step
+from ltu_jax.training.recording import RecordedTraining, train_recording
+from ltu_jax.training.supervised import Supervised, init_training, num_train_steps, train, train_step
 
 RECIPE = Training(epochs=4, batch_size=10, learning_rate=0.125)
 ROWS, KEY, START = rows(0, 50), jax.random.key(2), init_params(jax.random.key(1))
@@ -25,7 +25,7 @@ def recorded(marked, last_epochs, recipe=RECIPE, **more):
 def trail():
     """What a plain training does: for each step the rows of its batch and the weights after it."""
     state, context = init_training(apply_fn, *START, RECIPE, 50, KEY)
-    sample, step = jax.jit(make_sample(10, "none")), jax.jit(train_step)
+    sample, step = jax.jit(Supervised(10).sample), jax.jit(train_step)
     stored = {np.asarray(image).tobytes(): row for row, image in enumerate(np.asarray(ROWS.images))}
     batches, weights = [], [START[0]]
     for t in range(num_train_steps(RECIPE, 50)):
@@ -74,7 +74,7 @@ def test_the_callers_parameters_are_not_consumed():
     assert not any(x.is_deleted() for x in jax.tree.leaves((START, ROWS)))
 
 
-def test_equal_recordings_draw_by_the_same_function():
-    """So that it is compiled once."""
-    assert make_recording_sample(8, "none") is make_recording_sample(8, "none")
-    assert make_recording_sample(8, "none") is not make_recording_sample(9, "none")
+def test_equal_recordings_are_one_structure():
+    """So that they are compiled once."""
+    assert jax.tree.structure(RecordedTraining(8)) == jax.tree.structure(RecordedTraining(8))
+    assert jax.tree.structure(RecordedTraining(8)) != jax.tree.structure(RecordedTraining(9))

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from telling import Killed, telling
 
+from ltu_jax.data.splits import see
 from ltu_jax.methods.base import Method
 from ltu_jax.training.optimizers import SGD
 from ltu_jax.types import Splits, make_state
@@ -106,7 +107,7 @@ def test_parameters_that_are_not_finite_are_found_before_they_are_saved(tmp_path
     with pytest.raises(
         FloatingPointError, match=r"parameters not finite in steps 5\.\.5; the last checkpoint is of step 4"
     ):
-        run_unlearning(method._replace(step=step), original(), SPLITS, SOURCE, saving=Saving(tmp_path, 1, "a"))
+        run_unlearning(method.replace(step=step), original(), SPLITS, SOURCE, saving=Saving(tmp_path, 1, "a"))
 
 
 def test_another_run_in_the_same_folder_is_refused(tmp_path):
@@ -117,7 +118,7 @@ def test_another_run_in_the_same_folder_is_refused(tmp_path):
 
 def test_a_run_traces_its_step_once():
     method = noisy_ascent(num_steps=60)
-    method = method._replace(step=chex.assert_max_traces(method.step, n=1))
+    method = method.replace(step=chex.assert_max_traces(method.step, n=1))
     state, _ = run_unlearning(method, original(), SPLITS, SOURCE, eval_every=25)
     assert int(state.step) in (25, 50, 60)
 
@@ -125,7 +126,7 @@ def test_a_run_traces_its_step_once():
 def test_a_resumed_run_traces_its_step_once_too(tmp_path):
     run_unlearning(noisy_ascent(), original(), SPLITS, SOURCE, num_steps=2, saving=saving(tmp_path))
     method = noisy_ascent()
-    method = method._replace(step=chex.assert_max_traces(method.step, n=1))
+    method = method.replace(step=chex.assert_max_traces(method.step, n=1))
     run_unlearning(method, original(), SPLITS, SOURCE, saving=saving(tmp_path))
 
 
@@ -143,7 +144,7 @@ def test_a_method_sees_the_forget_rows_and_rho_of_the_rest_and_nothing_else(rho)
 
 def test_retrain_alone_sees_all_of_it():
     seen = []
-    run_unlearning(noisy_ascent(seen=seen)._replace(sees_all=True), original(), SPLITS, SOURCE, remain_fraction=0.1)
+    run_unlearning(noisy_ascent(seen=seen).replace(sees_all=True), original(), SPLITS, SOURCE, remain_fraction=0.1)
     assert len(seen[-1][1]) == 60
 
 
@@ -193,15 +194,15 @@ def test_log_every_thins_the_history_and_keeps_the_last_step():
 OTHER = Splits(np.arange(5, 25), np.arange(30, 90), np.arange(90, 120), np.arange(120, 160), np.arange(5), EMPTY)
 
 
-def two_starts(tmp_path=None):
+def two_starts(tmp_path=None, rho=0.5):
     """Two seeds: another model, another key, other rows."""
     kept = [tmp_path and saving(tmp_path / name) for name in ("first", "second")]
     splits = (SPLITS, OTHER)
-    return [Start(noisy_ascent(), original(5 * i), splits[i], SOURCE, i, kept[i]) for i in range(2)]
+    return [Start(noisy_ascent(), original(5 * i), see(splits[i], rho, i), SOURCE, kept[i]) for i in range(2)]
 
 
-def alone(start):
-    return run_unlearning(*start[:4], split_seed=start.split_seed, remain_fraction=0.5, eval_every=3)
+def alone(start, seed, **more):
+    return run_unlearning(*start[:4], split_seed=seed, remain_fraction=0.5, **more)
 
 
 def assert_same_run(found, wanted):
@@ -214,28 +215,28 @@ def assert_same_run(found, wanted):
 
 
 def test_runs_together_are_the_runs_alone(tmp_path):
-    found = run_together(two_starts(tmp_path), remain_fraction=0.5, eval_every=3)
+    found = run_together(two_starts(tmp_path), eval_every=3)
     assert found[0][1].steps_s == found[1][1].steps_s > 0
     for i, start in enumerate(two_starts()):
-        assert_same_run(found[i], alone(start))
+        assert_same_run(found[i], alone(start, i, eval_every=3))
         metrics = tmp_path / ("first", "second")[i] / "metrics.jsonl"
         assert read_metrics(metrics) == found[i][1].rows
 
 
 def test_a_run_that_was_stopped_earlier_catches_up_with_the_others(tmp_path):
     for start, num_steps in zip(two_starts(tmp_path), (2, 4), strict=True):
-        run_together([start], remain_fraction=0.5, num_steps=num_steps)
-    found = run_together(two_starts(tmp_path), remain_fraction=0.5)
-    for one, start in zip(found, two_starts(), strict=True):
-        assert_same_run(one, run_unlearning(*start[:4], split_seed=start.split_seed, remain_fraction=0.5))
-        assert one[1].steps == 7
+        run_together([start], num_steps=num_steps)
+    found = run_together(two_starts(tmp_path))
+    for i, start in enumerate(two_starts()):
+        assert_same_run(found[i], alone(start, i))
+        assert found[i][1].steps == 7
 
 
 def test_runs_of_different_lengths_do_not_run_together():
-    starts = [start._replace(method=noisy_ascent(n)) for start, n in zip(two_starts(), (7, 7), strict=True)]
-    longer = noisy_ascent()._replace(num_steps=lambda visible: len(visible.remain.labels))
+    by_rows = noisy_ascent().replace(num_steps=lambda visible: len(visible.remain.labels))
+    starts = [start._replace(method=by_rows) for start in two_starts(rho=1.0)]
     splits = Splits(np.arange(20), np.arange(20, 70), EMPTY, np.arange(120, 160), EMPTY, EMPTY)
-    starts = [starts[0]._replace(method=longer), starts[1]._replace(splits=splits)]
+    starts = [starts[0], starts[1]._replace(splits=splits)]
     with pytest.raises(ValueError, match="runs of 50, 60 steps; allowed: of one number of steps"):
         run_together(starts)
 
@@ -287,6 +288,6 @@ def test_of_two_runs_one_may_stop_and_the_other_goes_on():
     judges = Counting([1.0] * 6), Counting([1.0] * 6)
     judges[1].is_hopeless = lambda distances: False
     starts = [start._replace(judge=judge) for start, judge in zip(two_starts(), judges, strict=True)]
-    (_, first), (state, second) = run_together(starts, remain_fraction=0.5, eval_every=2)
+    (_, first), (state, second) = run_together(starts, eval_every=2)
     assert (first.steps, first.stopped_early) == (6, True)
     assert (second.steps, second.stopped_early) == (7, False)

@@ -9,7 +9,6 @@ from small import small_config
 from telling import telling
 
 from ltu_jax import config
-from ltu_jax.data.splits import remain_subset
 from ltu_jax.types import silent
 from ltu_jax.unlearning import making
 from ltu_jax.unlearning.making import Maker
@@ -108,7 +107,7 @@ def test_without_shadows_the_attackers_learn_from_the_original_itself(tmp_path):
     original = make.state(make.original(loaded.splits))
     asked.clear()
     bank, auc, _ = make.bank(loaded.splits, original)
-    known = remain_subset(loaded.splits, settings.data.remain_fraction, 0)
+    known = loaded.splits.visible
     kept, others, fitted, reserve = asked
     assert sorted([*kept, *fitted]) == list(known) and len(kept) == len(known) // 5
     assert sorted([*others, *reserve]) == sorted(loaded.splits.reserve) and len(others) == len(reserve) // 4

@@ -15,7 +15,7 @@ from ltu_jax import config
 from ltu_jax.evaluation.scores import accuracy
 from ltu_jax.methods import build_method
 from ltu_jax.setting import ConfigError
-from ltu_jax.training.predict import eval_forward, predict
+from ltu_jax.training.predict import EvalForward, predict
 from ltu_jax.unlearning import making
 from ltu_jax.unlearning import problem as module
 from ltu_jax.unlearning.loop import run_unlearning
@@ -76,7 +76,7 @@ def test_retrain_needs_no_attackers():
 def test_every_model_is_trained_on_its_own_rows(problem):
     assert len(problem.splits.train) == 80 and len(problem.splits.forget) == 16
     know = lambda state, rows: accuracy(  # noqa: E731
-        predict(eval_forward(problem.spec.apply_fn), state.params, {}, problem.source.images[rows], batch_size=100),
+        predict(EvalForward(problem.spec.apply_fn), state.params, {}, problem.source.images[rows], batch_size=100),
         problem.source.labels[rows],
     )
     assert know(problem.original, problem.splits.forget) > know(problem.retrains[0], problem.splits.forget)

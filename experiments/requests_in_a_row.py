@@ -53,7 +53,8 @@ def run(args: argparse.Namespace, seed: int) -> dict[str, Any]:
     from ltu_jax.reporting.terminal import progress_for
     from ltu_jax.requests.fulfil import fulfil
     from ltu_jax.requests.plan import Request, request_config
-    from ltu_jax.unlearning.making import Maker
+    from ltu_jax.training.jobs import Trainer, train_or_find
+    from ltu_jax.unlearning.models import original_job, retrain_jobs, score
     from ltu_jax.unlearning.problem import cut, load
     from ltu_jax.unlearning.result import now, provenance
 
@@ -64,7 +65,7 @@ def run(args: argparse.Namespace, seed: int) -> dict[str, Any]:
     config = dataclasses.replace(config, calibration=dataclasses.replace(config.calibration, trials=3))
     order = np.random.default_rng(seed).permutation(loaded.splits.train)[: REQUESTS * num_rows]
     ids = [str(name) for name in loaded.source.ids[order]]
-    make = Maker(config, loaded.source, loaded.spec, out / "cache", progress)
+    trainer = Trainer(config, loaded.source, loaded.spec, out / "cache", progress)
 
     def carry_out(home: Path, asked: list[str]) -> dict[str, Any]:
         begun = time.perf_counter()
@@ -79,11 +80,13 @@ def run(args: argparse.Namespace, seed: int) -> dict[str, Any]:
     def compared(done: Any, so_far: list[str]) -> dict[str, Any]:
         from ltu_jax.evaluation.scores import gap
         from ltu_jax.training.checkpoint import load as load_tree
-        from ltu_jax.unlearning.making import RETRAIN, Wanted, score
 
         splits = cut(config, loaded.source, so_far)
-        retrain = make.state(make.model(Wanted("retrain 0", splits.remain, RETRAIN, 0)))
-        state, original = make.state_of(dict(load_tree(done.folder / "model")[0])), make.state(make.original(splits))
+        with_retrain = dataclasses.replace(config, evaluation=dataclasses.replace(config.evaluation, num_retrain=1))
+        jobs = [original_job(splits), *retrain_jobs(with_retrain, splits)]
+        models = [made.value for made in train_or_find([(trainer, job) for job in jobs])]
+        state = trainer.state(dict(load_tree(done.folder / "model")[0]))
+        original, retrain = map(trainer.state, models)
         wanted, got, before = (score(config, loaded.source, splits, one) for one in (retrain, state, original))
         after = done.receipt["evidence"]["after"]
         return {

@@ -27,10 +27,11 @@ from ltu_jax.requests.plan import Fulfilled, Plan, Request, plan, read_json
 from ltu_jax.requests.receipt import RECEIPT, SCHEMA, WORK, code_sha256, files_sha256, path_sha256, seal
 from ltu_jax.setting import ConfigError, digest, to_dict
 from ltu_jax.training.checkpoint import save, tree_sha256
+from ltu_jax.training.jobs import Trainer
 from ltu_jax.types import ArrayTree, Progress, Source, UnlearnState, silent
 from ltu_jax.unlearning.evidence import changed_most
 from ltu_jax.unlearning.loop import run_problem
-from ltu_jax.unlearning.making import Maker
+from ltu_jax.unlearning.models import original_job
 from ltu_jax.unlearning.problem import Loaded, Problem, prepare
 from ltu_jax.unlearning.result import make_result, now
 from ltu_jax.unlearning.saving import History
@@ -81,9 +82,9 @@ def fulfil(
         if todo.previous is not None:
             original = last_model(home, todo.entries)
         elif original is None:
-            maker = Maker(config, source, spec, cache, progress)
-            removal.note_original(home, maker.original_path(todo.splits))
-            original = weights_of(maker.original(todo.splits).value)
+            trainer, job = Trainer(config, source, spec, cache, progress), original_job(todo.splits)
+            removal.note_original(home, trainer.path(job))
+            original = weights_of(trainer.model(job).value)
         work = folder / WORK
         problem = prepare(config, loaded=Loaded(source, todo.splits, spec, original), cache=work, progress=progress)
         calibrated, state, history = _forget(problem, work, progress)

@@ -18,9 +18,10 @@ from ltu_jax.requests.measures import evidence, measure
 from ltu_jax.requests.models import weights_of, weights_sha256
 from ltu_jax.setting import ConfigError, digest
 from ltu_jax.training.checkpoint import CheckpointError, load
+from ltu_jax.training.jobs import Trainer
 from ltu_jax.training.optimizers import SGD
 from ltu_jax.types import ArrayTree, Source, UnlearnState, make_state, silent
-from ltu_jax.unlearning.making import Maker
+from ltu_jax.unlearning.models import original_job
 from ltu_jax.unlearning.problem import cut
 
 
@@ -249,8 +250,9 @@ def before_weights(
         is_later = weights_sha256(given) in {entry.model_sha256 for entry in home.entries}
         return None if is_later else given
     config = config_of(home)
-    made = Maker(config, source, spec, cache, silent).found_original(cut(config, source, _ids_of(home, source)))
-    return None if made is None else weights_of(made)
+    trainer = Trainer(config, source, spec, cache, silent)
+    job = original_job(cut(config, source, _ids_of(home, source)))
+    return weights_of(trainer.model(job).value) if trainer.is_there(job) else None
 
 
 def rows_of(home: Home, source: Source) -> dict[str, np.ndarray]:

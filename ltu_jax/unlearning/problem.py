@@ -9,7 +9,8 @@ import jax
 import numpy as np
 
 from ltu_jax.attackers.bank import Bank
-from ltu_jax.attackers.fit import Outputs, asked_outputs, attacker_auc
+from ltu_jax.attackers.fit import attacker_auc
+from ltu_jax.attackers.shadows import outputs_of
 from ltu_jax.config import MOST_ROWS, Config, asked_for, needs
 from ltu_jax.data.sources import load_source
 from ltu_jax.data.splits import make_splits
@@ -17,8 +18,9 @@ from ltu_jax.interop.weights import load_weights
 from ltu_jax.models.build import ModelSpec, build_model
 from ltu_jax.setting import ConfigError, digest, import_reference, to_dict
 from ltu_jax.training.checkpoint import tree_sha256
+from ltu_jax.training.jobs import AUDIT, Trainer, train_missing, train_or_find
 from ltu_jax.types import ArrayTree, Parts, Progress, Scores, Source, Splits, UnlearnState, silent
-from ltu_jax.unlearning.making import AUDIT, Maker, score, train_missing
+from ltu_jax.unlearning.models import attackers, cached_scores, jobs_of, original, retrain_jobs, score
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,20 +78,9 @@ class Problem:
         """
         if self.bank is None or not len(self.splits.validation) or len(self.splits.test_forgotten):
             return {}
-        members, others = self.source.rows(self.splits.forget), self.source.rows(self.splits.validation)
-        return attacker_auc(self.bank, self._ask(state, members, others))
-
-    def _ask(self, state: UnlearnState, members: Any, others: Any) -> Outputs:
-        return asked_outputs(
-            self.spec.apply_fn,
-            state.params,
-            state.model_state,
-            members,
-            others,
-            jax.random.fold_in(jax.random.key(self.config.seed_for("train")), AUDIT),
-            batch_size=self.config.training.batch_size,
-            augment=self.config.data.augment,
-        )
+        key = jax.random.fold_in(jax.random.key(self.config.seed_for("train")), AUDIT)
+        members, others = self.splits.forget, self.splits.validation
+        return attacker_auc(self.bank, outputs_of(self.config, self.source, state, members, others, key))
 
 
 class Loaded(NamedTuple):
@@ -227,13 +218,13 @@ def prepare(
       CheckpointError: if a cache entry is damaged.
     """
     source, splits, spec, weights = loaded or load(config, progress)
-    make = Maker(config, source, spec, cache, progress, weights)
-    original = make.original(splits)
-    retrains = [make.model(wanted) for wanted in make.retrains(splits)]
-    seconds = {"original_s": float(original.value["seconds"]), "attackers_s": 0.0}
+    trainer = Trainer(config, source, spec, cache, progress)
+    begun_from = original(trainer, splits, weights)
+    retrains = train_or_find([(trainer, job) for job in retrain_jobs(config, splits)])
+    seconds = {"original_s": float(begun_from.value["seconds"]), "attackers_s": 0.0}
     seconds["retrain_s"] = float(np.mean([r.value["seconds"] for r in retrains])) if retrains else 0.0
-    states = [make.state(model) for model in (original, *retrains)]
-    scores = [make.scores(state, splits) for state in states]
+    states = [trainer.state(model.value) for model in (begun_from, *retrains)]
+    scores = [cached_scores(trainer, state, splits) for state in states]
     problem = Problem(
         config,
         source,
@@ -242,7 +233,7 @@ def prepare(
         states[0],
         tuple(states[1:]),
         bank=None,
-        updates=original.value.get("updates"),
+        updates=begun_from.value.get("updates"),
         original_scores=scores[0],
         retrain_scores=tuple(scores[1:]),
         attackers=(),
@@ -250,7 +241,7 @@ def prepare(
     )
     if "bank" not in needs(config.method):
         return problem
-    bank, shadow_auc, seconds["attackers_s"] = make.bank(splits, problem.original)
+    bank, shadow_auc, seconds["attackers_s"] = attackers(trainer, splits, problem.original)
     problem = dataclasses.replace(problem, bank=bank)
     on_original = problem.attackers_on(problem.original)
     rows = [{"name": n, "auc_shadow": shadow_auc[n], "auc_original": on_original.get(n)} for n in bank.names]
@@ -276,11 +267,11 @@ def prepare_together(
       ConfigError, FloatingPointError, CheckpointError: as ``prepare``.
     """
     if at_once > 1:
-        makers = [
-            (Maker(config, one.source, one.spec, cache, progress, one.weights), one.splits)
-            for config, one in zip(configs, loaded, strict=True)
-        ]
-        train_missing(makers, at_once)
+        jobs = []
+        for config, one in zip(configs, loaded, strict=True):
+            trainer = Trainer(config, one.source, one.spec, cache, progress)
+            jobs += [(trainer, job) for job in jobs_of(config, one.splits, is_given=one.weights is not None)]
+        train_missing(jobs, at_once)
     return [
         prepare(config, loaded=one, cache=cache, progress=progress) for config, one in zip(configs, loaded, strict=True)
     ]

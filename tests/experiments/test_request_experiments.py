@@ -10,7 +10,7 @@ import mlp
 import numpy as np
 import requests_in_a_row
 
-from ltu_jax.config import LTU
+from ltu_jax.config import LTU, Config
 from ltu_jax.methods.base import Method
 from ltu_jax.requests.claim import moved_share
 from ltu_jax.training.optimizers import SGD

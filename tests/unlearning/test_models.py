@@ -9,9 +9,12 @@ from small import small_config
 from telling import telling
 
 from ltu_jax import config
+from ltu_jax.attackers.shadows import shadow
+from ltu_jax.training import jobs
+from ltu_jax.training.jobs import Trainer
 from ltu_jax.types import silent
-from ltu_jax.unlearning import making
-from ltu_jax.unlearning.making import Maker
+from ltu_jax.unlearning import models
+from ltu_jax.unlearning.models import jobs_of, original, original_job
 from ltu_jax.unlearning.problem import load, prepare, prepare_together
 
 
@@ -57,39 +60,38 @@ def test_a_model_that_two_runs_want_is_trained_once(tmp_path):
 def test_attackers_cost_what_their_shadows_took_also_when_these_were_found(together):
     (first, _), _, folder = together
     source, splits, spec, _ = load(small_config())
-    make = Maker(small_config(), source, spec, folder, silent)
-    shadows = sum(float(make.model(make.shadow(splits.reserve, i)[0]).value["seconds"]) for i in range(2))
+    trainer = Trainer(small_config(), source, spec, folder, silent)
+    models = [trainer.model(shadow(small_config(), splits.reserve, i).job) for i in range(2)]
+    shadows = sum(float(model.value["seconds"]) for model in models)
     assert first.seconds["attackers_s"] > shadows > 0
 
 
 def test_what_a_problem_needs_is_told_by_its_method():
     source, splits, spec, _ = load(small_config())
-    kinds = lambda method: [  # noqa: E731
-        wanted.kind for wanted in Maker(small_config(method=method), source, spec, None, silent).wanted(splits)
-    ]
+    kinds = lambda method: [job.kind for job in jobs_of(small_config(method=method), splits, is_given=False)]  # noqa: E731
     assert kinds(config.LTU()) == ["original", "retrain", "retrain", "shadow", "shadow"]
     assert kinds(config.Retrain()) == ["original", "retrain", "retrain"]
     assert kinds(config.Amnesiac("amnesiac", recorded_epochs=1.0)) == ["retrain", "retrain"]
-    given = Maker(small_config(method=config.Retrain()), source, spec, None, silent, {"params": {"w": np.ones(2)}})
-    assert [wanted.kind for wanted in given.wanted(splits)] == ["retrain", "retrain"]
-    original = given.original(splits).value
-    np.testing.assert_array_equal(original["params"]["w"], np.ones(2))
-    assert original["model_state"] == {} and original["seconds"] == 0
+    retrain = small_config(method=config.Retrain())
+    assert [job.kind for job in jobs_of(retrain, splits, is_given=True)] == ["retrain", "retrain"]
+    given = original(Trainer(retrain, source, spec, None, silent), splits, {"params": {"w": np.ones(2)}}).value
+    np.testing.assert_array_equal(given["params"]["w"], np.ones(2))
+    assert given["model_state"] == {} and given["seconds"] == 0
 
 
 def test_the_key_of_a_model_is_what_it_is_a_function_of():
     def keys(**changes):
         settings = small_config(**changes)
         source, splits, spec, _ = load(settings)
-        make = Maker(settings, source, spec, None, silent)
-        return [str(make.key(wanted)) for wanted in make.wanted(splits)]
+        trainer = Trainer(settings, source, spec, None, silent)
+        return [str(trainer.key(job)) for job in jobs_of(settings, splits, is_given=False)]
 
     base = keys()
     assert len(set(base)) == len(base)
     assert keys(method=config.LTU(learning_rate=0.5)) == base
     assert set(keys(seed=1)).isdisjoint(base)
     assert set(keys(training=config.Training(epochs=6, batch_size=20))).isdisjoint(base)
-    assert making.AUDIT == 6  # a stream of keys of its own for each purpose: none may move
+    assert jobs.AUDIT == 6  # a stream of keys of its own for each purpose: none may move
 
 
 def test_without_shadows_the_attackers_learn_from_the_original_itself(tmp_path):
@@ -103,10 +105,10 @@ def test_without_shadows_the_attackers_learn_from_the_original_itself(tmp_path):
     rows = loaded.source.rows
     seen = dataclasses.replace(loaded.source)
     object.__setattr__(seen, "rows", lambda index: asked.append(np.asarray(index)) or rows(index))
-    make = Maker(settings, seen, loaded.spec, tmp_path, telling([], labels=labels))
-    original = make.state(make.original(loaded.splits))
+    trainer = Trainer(settings, seen, loaded.spec, tmp_path, telling([], labels=labels))
+    state = trainer.state(original(trainer, loaded.splits).value)
     asked.clear()
-    bank, auc, _ = make.bank(loaded.splits, original)
+    bank, auc, _ = models.attackers(trainer, loaded.splits, state)
     known = loaded.splits.visible
     kept, others, fitted, reserve = asked
     assert sorted([*kept, *fitted]) == list(known) and len(kept) == len(known) // 5
@@ -114,8 +116,8 @@ def test_without_shadows_the_attackers_learn_from_the_original_itself(tmp_path):
     assert not [label for label in labels if "shadow" in label]
     assert bank.names == ("sorted", "metrics") and set(auc) == set(bank.names)
     # another original has other attackers
-    other = original.replace(params={name: value + 0.1 for name, value in original.params.items()})
-    again, _, _ = make.bank(loaded.splits, other)
+    other = state.replace(params={name: value + 0.1 for name, value in state.params.items()})
+    again, _, _ = models.attackers(trainer, loaded.splits, other)
     assert not np.array_equal(np.asarray(again.params["sorted"]["params"]["Dense_0"]["kernel"]), _first(bank))
 
 
@@ -126,7 +128,8 @@ def _first(bank):
 def test_an_original_is_found_where_it_was_trained_before(tmp_path):
     settings = small_config()
     loaded = load(settings)
-    make = Maker(settings, loaded.source, loaded.spec, tmp_path, silent)
-    assert make.found_original(loaded.splits) is None
-    made = make.original(loaded.splits).value
-    chex.assert_trees_all_equal(make.found_original(loaded.splits), made)
+    trainer, job = Trainer(settings, loaded.source, loaded.spec, tmp_path, silent), original_job(loaded.splits)
+    assert not trainer.is_there(job) and not trainer.path(job).exists()
+    made = original(trainer, loaded.splits).value
+    assert trainer.is_there(job) and trainer.path(job).exists()
+    chex.assert_trees_all_equal(trainer.model(job).value, made)

@@ -1,0 +1,122 @@
+"""What the attackers are fitted on: shadow models of the reserve, or the original itself.
+
+Shadows are models of the same recipe, each trained on a random half of the reserve: rows that neither the original nor
+the evaluating attacker ever sees. The last shadow is held out to measure AUC.
+"""
+
+import time
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from ltu_jax.attackers.fit import Outputs, asked_outputs, attacker_auc, fit_bank
+from ltu_jax.config import Config
+from ltu_jax.training.jobs import ASKING, FIT, SHADOWS, Trainer, TrainingJob
+from ltu_jax.types import ArrayTree, Source, UnlearnState
+
+
+class Shadow(NamedTuple):
+    """A shadow to be trained, its members in random order, and as many others."""
+
+    job: TrainingJob
+    members: np.ndarray
+    others: np.ndarray
+
+
+def shadow(config: Config, reserve: np.ndarray, index: int) -> Shadow:
+    """One shadow of a random half of the reserve."""
+    rng = np.random.default_rng([config.seed_for("train"), SHADOWS, index])
+    members, others = np.array_split(rng.permutation(reserve), 2)
+    label = f"shadow {index + 1}/{config.attackers.num_shadows}"
+    return Shadow(TrainingJob(label, np.sort(members), SHADOWS, index), members, others)
+
+
+def outputs_of(
+    config: Config,
+    source: Source,
+    state: UnlearnState,
+    members: np.ndarray,
+    others: np.ndarray,
+    key: jax.Array,
+    draws: int = 1,
+) -> Outputs:
+    """``asked_outputs`` of a model on rows of a source, as the configuration trains it."""
+    return asked_outputs(
+        state.apply_fn,
+        state.params,
+        state.model_state,
+        source.rows(members),
+        source.rows(others),
+        key,
+        batch_size=config.training.batch_size,
+        augment=config.data.augment,
+        draws=draws,
+    )
+
+
+def fit_on_shadows(trainer: Trainer, reserve: np.ndarray) -> dict[str, ArrayTree]:
+    """Attackers fitted on shadow models.
+
+    Args:
+      trainer: trains the shadows, or finds them.
+      reserve: rows that they are of.
+
+    Returns:
+      ``params`` of the attackers, ``auc`` of each on the last shadow, and ``seconds``: those of the shadows' steps and
+      of everything after.
+    """
+    config, outputs, seconds, start = trainer.config, [], 0.0, time.perf_counter()
+    asking = jax.random.fold_in(jax.random.key(config.seed_for("train")), ASKING)
+    for i in range(config.attackers.num_shadows):
+        one, before = shadow(config, reserve, i), time.perf_counter()
+        model = trainer.model(one.job).value
+        # What its steps took, now or when it was made; not how long it took to find it.
+        seconds += float(model["seconds"]) - (time.perf_counter() - before)
+        is_held_out = i == config.attackers.num_shadows - 1
+        draws, key = 1 if is_held_out else config.attackers.draws, jax.random.fold_in(asking, i)
+        state = trainer.state(model)
+        outputs.append(outputs_of(config, trainer.source, state, one.members, one.others, key, draws))
+    fitted_on = Outputs(*(jnp.concatenate(x) for x in zip(*outputs[:-1], strict=True)))
+    return _fitted(trainer, fitted_on, outputs[-1], start, seconds)
+
+
+def fit_on_original(
+    trainer: Trainer, original: UnlearnState, known: np.ndarray, held_out: np.ndarray
+) -> dict[str, ArrayTree]:
+    """Attackers fitted on the original itself, rows it was trained on against rows it never saw.
+
+    A fifth of each is kept to report the attackers' AUC.
+
+    Args:
+      trainer: says how the model was trained.
+      original: the model.
+      known: the rho subset.
+      held_out: rows that it never saw.
+
+    Returns:
+      As ``fit_on_shadows``.
+    """
+    config, start = trainer.config, time.perf_counter()
+    seed = config.seed_for("train")
+    rng = np.random.default_rng([seed, SHADOWS])
+    members, others = (np.split(rng.permutation(rows), [max(1, len(rows) // 5)]) for rows in (known, held_out))
+    keys = jax.random.split(jax.random.fold_in(jax.random.key(seed), ASKING))
+    kept, fitted_on = (
+        outputs_of(config, trainer.source, original, members[part], others[part], keys[part], draws)
+        for part, draws in enumerate((1, config.attackers.draws))
+    )
+    return _fitted(trainer, fitted_on, kept, start)
+
+
+def _fitted(
+    trainer: Trainer, outputs: Outputs, kept: Outputs, start: float, seconds: float = 0.0
+) -> dict[str, ArrayTree]:
+    """Attackers fitted on outputs, their AUC on those kept, and the seconds since ``start`` with those before."""
+    config = trainer.config
+    key = jax.random.fold_in(jax.random.key(config.seed_for("train")), FIT)
+    bank = fit_bank(outputs, config.attackers, trainer.source.num_classes, key)
+    auc = {name: jnp.float32(value) for name, value in attacker_auc(bank, kept).items()}
+    seconds += time.perf_counter() - start
+    return {"params": bank.params, "auc": auc, "seconds": jnp.float32(seconds)}

@@ -1,0 +1,77 @@
+"""The models of a problem: original, Retrain, shadows, attackers; and the scores that runs are compared with."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+
+from ltu_jax.attackers.bank import Bank
+from ltu_jax.attackers.shadows import fit_on_original, fit_on_shadows, shadow
+from ltu_jax.config import Config, needs
+from ltu_jax.evaluation.scores import evaluate
+from ltu_jax.setting import digest
+from ltu_jax.training.cache import Cached, cached, cached_numbers
+from ltu_jax.training.checkpoint import tree_sha256
+from ltu_jax.training.jobs import ORIGINAL, RETRAIN, SHADOWS, Trainer, TrainingJob
+from ltu_jax.types import ArrayTree, Scores, Source, Splits, UnlearnState
+
+
+def original_job(splits: Splits) -> TrainingJob:
+    """The original, trained on all training rows."""
+    return TrainingJob("original", splits.train, ORIGINAL)
+
+
+def retrain_jobs(config: Config, splits: Splits) -> list[TrainingJob]:
+    """The Retrain models."""
+    return [TrainingJob(f"retrain {i}", splits.remain, RETRAIN, i) for i in range(config.evaluation.num_retrain)]
+
+
+def jobs_of(config: Config, splits: Splits, *, is_given: bool) -> list[TrainingJob]:
+    """All models of a problem that are trained without recording; ``is_given`` says that the original is not."""
+    asked = needs(config.method)
+    originals = [] if is_given or "updates" in asked else [original_job(splits)]
+    has_shadows = "bank" in asked and config.attackers.fitted_on != "original"
+    shadows = range(config.attackers.num_shadows if has_shadows else 0)
+    return [*originals, *retrain_jobs(config, splits), *(shadow(config, splits.reserve, i).job for i in shadows)]
+
+
+def original(trainer: Trainer, splits: Splits, weights: ArrayTree | None = None) -> Cached:
+    """The original, as its weights were given or trained; recorded where the method needs that."""
+    if weights is not None:
+        given = jax.tree.map(jnp.asarray, dict(weights))  # onto the device
+        params = given.pop("params")
+        return Cached({"params": params, "model_state": given, "seconds": jnp.zeros(())}, 0.0, True)
+    method = trainer.config.method
+    if "updates" in needs(method):
+        return trainer.recorded(original_job(splits), splits.forget, method.recorded_epochs)
+    return trainer.model(original_job(splits))
+
+
+def score(config: Config, source: Source, splits: Splits, state: UnlearnState) -> Scores:
+    """The paper's measures of a state."""
+    return evaluate(state.apply_fn, state, splits, source, batch_size=config.evaluation.batch_size)
+
+
+def cached_scores(trainer: Trainer, state: UnlearnState, splits: Splits) -> Scores:
+    """The scores of a model that many runs are compared with, computed once."""
+    key = [tree_sha256([state.params, state.model_state]), trainer.source.sha256(), splits.sha256()]
+    key += [trainer.config.evaluation.batch_size, trainer.model_code]
+
+    def make() -> dict[str, float | None]:
+        return dataclasses.asdict(score(trainer.config, trainer.source, splits, state))
+
+    return Scores(**cached_numbers(trainer.cache, "scores", key, make))
+
+
+def attackers(trainer: Trainer, splits: Splits, original: UnlearnState) -> tuple[Bank, dict[str, float], float]:
+    """The bank, each attacker's AUC on outputs it was not fitted on, and the seconds that it cost."""
+    settings, reserve = trainer.config.attackers, splits.reserve
+    key = [*trainer.key(TrainingJob("shadows", reserve, SHADOWS)), dataclasses.asdict(settings)]
+    if settings.fitted_on != "original":
+        made = cached(trainer.cache, "attackers", key, lambda: fit_on_shadows(trainer, reserve))
+    else:
+        known = splits.visible
+        key += [digest(known.tolist()), tree_sha256([original.params, original.model_state])]
+        made = cached(trainer.cache, "attackers", key, lambda: fit_on_original(trainer, original, known, reserve))
+    auc = {name: float(made.value["auc"][name]) for name in settings.names}
+    return Bank(made.value["params"], tuple(settings.names)), auc, float(made.value["seconds"])

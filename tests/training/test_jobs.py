@@ -1,0 +1,61 @@
+"""A list of models on given rows: each trained once, several in one program, a stopped list gone on with."""
+
+import chex
+import jax
+import numpy as np
+import pytest
+from small import small_config
+from telling import telling
+
+from ltu_jax.training.jobs import Trainer, TrainingJob, train_or_find
+from ltu_jax.training.supervised import train
+from ltu_jax.types import silent
+from ltu_jax.unlearning.problem import load
+
+MINE = 100  # a stream of keys for a purpose of one's own
+
+
+@pytest.fixture(scope="module")
+def loaded():
+    return load(small_config())
+
+
+def trainer(loaded, cache=None, labels=None):
+    progress = silent if labels is None else telling([], labels=labels)
+    return Trainer(small_config(), loaded.source, loaded.spec, cache, progress)
+
+
+def jobs(loaded, count=3, size=60):
+    """Audits' kind of list: random rows for each model."""
+    rows = [np.sort(np.random.default_rng(i).permutation(loaded.splits.train)[:size]) for i in range(count)]
+    return [TrainingJob(f"audit {i}", index, MINE, i) for i, index in enumerate(rows)]
+
+
+def test_a_model_is_what_train_makes_of_its_rows_by_a_key_of_its_stream_and_index(loaded):
+    job, config = jobs(loaded)[2], small_config()
+    (found,) = train_or_find([(trainer(loaded), job)])
+    key = jax.random.fold_in(jax.random.fold_in(jax.random.key(config.seed_for("train")), MINE), 2)
+    init_key, train_key = jax.random.split(key)
+    rows, start = loaded.source.rows(job.rows), loaded.spec.init(init_key)
+    wanted = train(loaded.spec.apply_fn, *start, rows, config.training, train_key, augment=config.data.augment)
+    chex.assert_trees_all_equal(found.value["params"], wanted.state.params)
+
+
+def test_a_list_is_trained_once_and_goes_on_where_it_was_stopped(loaded, tmp_path):
+    labels, wanted = [], jobs(loaded)
+    first = train_or_find([(trainer(loaded, tmp_path, labels), wanted[1])])
+    again = train_or_find([(trainer(loaded, tmp_path, labels), job) for job in wanted])
+    assert labels == ["audit 1", "audit 0", "audit 2"] and [one.found for one in again] == [False, True, False]
+    chex.assert_trees_all_equal(again[1].value, first[0].value)
+    train_or_find([(trainer(loaded, tmp_path, labels), job) for job in wanted])
+    assert len(labels) == 3
+
+
+@pytest.mark.slow
+def test_models_of_one_program_are_those_made_one_by_one(loaded, tmp_path):
+    labels, wanted = [], [*jobs(loaded), *jobs(loaded, 1, size=40)]
+    together = train_or_find([(trainer(loaded, tmp_path, labels), job) for job in wanted], at_once=2)
+    assert labels == ["audit 0", "2 models", "audit 2"]  # as many rows in one program
+    for one, job in zip(together, wanted, strict=True):
+        alone = trainer(loaded).model(job)
+        chex.assert_trees_all_close(one.value["params"], alone.value["params"], rtol=1e-4, atol=1e-5)

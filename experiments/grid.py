@@ -11,9 +11,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from sweeping.configuring import call, configure
+from sweeping.configuring import configure
 
 from ltu_jax.config import Config, needs
+from ltu_jax.config_file import call
 from ltu_jax.setting import ConfigError, digest, to_dict
 
 PROGRAM = ("python", "-m", "ltu_jax.unlearn")
@@ -80,7 +81,7 @@ def load_sweep(path: Path) -> Sweep:
     Raises:
       ConfigError: if the file cannot be read or holds no sweep.
     """
-    return call(path, "FILE", "get_sweep", Sweep)
+    return call(str(path), "FILE", "get_sweep()", Sweep)
 
 
 def cells(sweep: Sweep, runs: Path, cache: Path) -> list[Cell]:

@@ -5,13 +5,13 @@ configuration error answer at once. A configuration file is a Python file with a
 ``get_config(method="ltu") -> Config`` that names only what differs from the defaults below;
 the defaults themselves are the embedded digits problem, which needs no download.
 
-``ml_collections.config_flags`` resolves the types of overrides at run time: do not add
+``overrides`` reads the types of fields at run time: do not add
 ``from __future__ import annotations`` here, it would turn every type into a string.
 """
 
 import dataclasses
 import types
-from typing import Any, Optional
+from typing import Any
 
 from ltu_jax.method_settings import (  # noqa: F401, what a configuration file may name
     LTU,
@@ -49,11 +49,9 @@ LARGEST_SIDE = 8000
 class Seeds:
     """Three seeds, so that what varies can be told apart; each follows ``config.seed`` unless given."""
 
-    train: Optional[int] = setting(None, "original, Retrain, shadows and attackers", low=0, high=LAST_SEED)
-    split: Optional[int] = setting(
-        None, "which rows are train, reserve, forget and the rho subset", low=0, high=LAST_SEED
-    )
-    unlearn: Optional[int] = setting(None, "the unlearning run itself", low=0, high=LAST_SEED)
+    train: int | None = setting(None, "original, Retrain, shadows and attackers", low=0, high=LAST_SEED)
+    split: int | None = setting(None, "which rows are train, reserve, forget and the rho subset", low=0, high=LAST_SEED)
+    unlearn: int | None = setting(None, "the unlearning run itself", low=0, high=LAST_SEED)
 
 
 @dataclasses.dataclass
@@ -65,10 +63,10 @@ class Data:
         "'digits' (embedded), 'folder', 'table', 'arrays', 'tiny_imagenet', or a TFDS image-classification data set",
         within=True,
     )
-    data_dir: Optional[str] = setting(
+    data_dir: str | None = setting(
         None, "where the data lies; else TFDS_DATA_DIR, else ~/tensorflow_datasets", path=True
     )
-    table: Optional[str] = setting(
+    table: str | None = setting(
         None,
         "of data.name table: CSV or Parquet file with the columns path (within data_dir, else beside the file), label,"
         " id (else the path) and part (train or test; else all are train)",
@@ -77,14 +75,14 @@ class Data:
     class_names: tuple[str, ...] = setting(
         (), "the model's classes in their order, where the data name them; () takes the names found, sorted"
     )
-    num_classes: Optional[int] = setting(
+    num_classes: int | None = setting(
         None,
         "of data.name table or arrays: labels are 0 to this less one; unset takes the largest label found",
         low=2,
         high=MOST_CLASSES,
     )
     skip_unreadable: bool = setting(False, "leave out images that cannot be decoded, and say how many, else stop")
-    memory_map: Optional[str] = setting(
+    memory_map: str | None = setting(
         None,
         "folder that keeps the decoded images as one file, mapped into memory; unset reads them into memory",
         path=True,
@@ -95,7 +93,7 @@ class Data:
         " the device's memory",
         choices=("auto", "device", "host"),
     )
-    image_size: Optional[int] = setting(
+    image_size: int | None = setting(
         None, "height and width that images are resized to; unset keeps them", low=4, high=LARGEST_SIDE
     )
     classes: tuple[int, ...] = setting(
@@ -107,20 +105,20 @@ class Data:
         low=0,
         high=MOST_CLASSES - 1,
     )
-    train_size: Optional[int] = setting(
+    train_size: int | None = setting(
         None, "rows the original trains on; unset takes all there are", low=2, high=MOST_ROWS
     )
     validation_fraction: float = setting(
         0.1, "rows never trained on, as a fraction of the training part", low=0, high=0.5
     )
-    reserve_size: Optional[int] = setting(
+    reserve_size: int | None = setting(
         None,
         "rows set aside for the attackers; unset takes 2 x train_size from the spare rows, or 10 % of the training part"
         " where train_size is unset, or a third of the test part (held_out test)",
         low=4,
         high=MOST_ROWS,
     )
-    test_size: Optional[int] = setting(
+    test_size: int | None = setting(
         None, "rows of the test part used; unset takes all, or a third (held_out test)", low=1, high=MOST_ROWS
     )
     held_out: str = setting(
@@ -142,7 +140,7 @@ class Data:
     forget_class: int = setting(
         0, "label to forget (forget_kind class), fine label (subclass)", low=0, high=MOST_CLASSES - 1
     )
-    forget_ids: Optional[str] = setting(None, "file with one id a line (forget_kind ids)", path=True)
+    forget_ids: str | None = setting(None, "file with one id a line (forget_kind ids)", path=True)
     remain_fraction: float = setting(0.3, "rho: fraction of the remaining rows that a method may see", above=0, high=1)
 
 
@@ -258,7 +256,7 @@ class Config:
     num_seeds: int = setting(
         1, "runs this many seeds, from seed on; each is a folder seed-N of the workdir", low=1, high=1000
     )
-    at_once: Optional[int] = setting(
+    at_once: int | None = setting(
         None,
         "models trained or unlearned in one program; unset: 1 on a CPU, elsewhere up to 4 of several seeds",
         low=1,
@@ -267,7 +265,7 @@ class Config:
     seeds: Seeds = dataclasses.field(default_factory=Seeds)
     data: Data = dataclasses.field(default_factory=Data)
     model: Model = dataclasses.field(default_factory=Model)
-    weights: Optional[str] = setting(
+    weights: str | None = setting(
         None,
         "file or folder with the original's trained weights, of which the unlearned ones are written back alike:"
         " .safetensors, .pth, .pt or .bin by torch.save, .msgpack by flax.serialization, a folder by Orbax; unset"

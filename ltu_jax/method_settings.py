@@ -6,7 +6,7 @@
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any, ClassVar, Optional
+from typing import Any, ClassVar
 
 from ltu_jax.setting import ConfigError, allowed_names, setting
 
@@ -92,7 +92,7 @@ class Descent:
     weight_decay: float = setting(5e-4, "L2 coefficient, added to the gradient of every parameter", low=0, high=1000)
     schedule: str = setting("constant", "learning rate over the run", choices=("cosine", "constant"))
     augment: bool = setting(True, "apply config.data.augment while unlearning")
-    remain_per_forget: Optional[float] = setting(
+    remain_per_forget: float | None = setting(
         None,
         "remaining images an epoch (NegGrad+: a step) for each forget image, the rho subset repeated or cut as needed;"
         " unset: each row of the subset once, the published protocol; GA sees none",
@@ -267,5 +267,5 @@ def method_config(name: str) -> Any:
       ConfigError: if there is no such method.
     """
     if name not in METHOD_CONFIGS:
-        raise ConfigError(f"method: {name!r} is unknown; {allowed_names(name, METHOD_CONFIGS)}")
+        raise ConfigError(f"method {name!r} is unknown; {allowed_names(name, METHOD_CONFIGS)}")
     return METHOD_CONFIGS[name]()

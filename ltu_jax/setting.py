@@ -9,6 +9,8 @@ import hashlib
 import importlib
 import json
 import math
+import os
+import traceback
 import types
 import typing
 from collections.abc import Iterator
@@ -18,6 +20,8 @@ LONGEST = 2000
 """Characters of a message that are kept: ids, names and paths from outside may be longer than a screen."""
 TYPES = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
 """What the type of a field is called."""
+OURS = os.path.join(os.path.dirname(__file__), "")
+"""The folder of this package."""
 LARGEST_FILE_NAME, LARGEST_PATH = 255, 4095
 """Bytes that Linux allows; what is longer cannot even be asked for."""
 
@@ -84,7 +88,7 @@ def settings(config: Any, prefix: str = "config") -> Iterator[tuple[str, Any, da
     """Every field of a configuration as ``(dotted name, value, field)``, depth first."""
     for field in dataclasses.fields(config):
         value, name = getattr(config, field.name), f"{prefix}.{field.name}"
-        if dataclasses.is_dataclass(value):
+        if dataclasses.is_dataclass(value) and not isinstance(value, type):
             yield from settings(value, name)
         else:
             yield name, value, field
@@ -112,7 +116,7 @@ def check(name: str, value: Any, field: dataclasses.Field) -> None:
       ConfigError: the field by its dotted ``name``, the value, what is allowed.
     """
     meta, kind = field.metadata, field.type
-    if not _is_of(value, kind):
+    if not is_of(value, kind):
         raise ConfigError(f"{name}: {_told(value)} is no {_word(kind).removeprefix('a ')}; allowed: {_word(kind)}")
     if value is None:
         return
@@ -160,12 +164,12 @@ def check_path(name: str, path: str) -> None:
         )
 
 
-def _is_of(value: Any, kind: Any) -> bool:
+def is_of(value: Any, kind: Any) -> bool:
     """Whether a value is of the type of its field, such as ``Optional[int]`` or ``tuple[float, ...]``."""
     if typing.get_origin(kind) in (typing.Union, types.UnionType):
-        return any(_is_of(value, one) for one in typing.get_args(kind))
+        return any(is_of(value, one) for one in typing.get_args(kind))
     if typing.get_origin(kind) is tuple:
-        return isinstance(value, tuple) and all(_is_of(item, typing.get_args(kind)[0]) for item in value)
+        return isinstance(value, tuple) and all(is_of(item, typing.get_args(kind)[0]) for item in value)
     if kind in (int, float):
         return isinstance(value, (int, kind)) and not isinstance(value, bool)
     return not isinstance(kind, type) or isinstance(value, kind)  # a method of one's own may have any type
@@ -212,6 +216,27 @@ def import_reference(reference: str, field: str) -> Any:
     module, _, attribute = reference.partition(":")
     try:
         return getattr(importlib.import_module(module), attribute)
-    except Exception as error:  # what stands in the module runs, and may raise anything
-        why = f"{type(error).__name__}: {error}"
+    except (Exception, SystemExit) as error:  # what stands in the module runs, and may raise anything
+        why = ": ".join(filter(None, raised(error)))
         raise ConfigError(f"{field}: {reference!r} cannot be imported ({why}); allowed: module:attribute") from error
+
+
+def raised(error: BaseException) -> tuple[str, str]:
+    """Where in the user's own code an exception was raised, and what it says.
+
+    Args:
+      error: caught where this code was run.
+
+    Returns:
+      Its file and line, empty where no line of the user's was run; its type and the first line of its message.
+    """
+    name, message = type(error).__name__, str(error)
+    frames = [(frame.filename, frame.lineno) for frame in traceback.extract_tb(error.__traceback__)]
+    others = ("<frozen importlib", importlib.__file__, OURS)
+    frames = [frame for frame in frames if not frame[0].startswith(others)]
+    if isinstance(error, SyntaxError) and error.filename:
+        frames, message = [(error.filename, error.lineno)], error.msg
+    # What it calls may lie deeper, in a library; the last line of the first file is the one to look at.
+    places = [f"{file!r}, line {line}" for file, line in frames if file == frames[0][0]]
+    first = message.strip().partition("\n")[0].strip()
+    return places[-1] if places else "", f"{name}: {first}" if first else name

@@ -1,29 +1,50 @@
-"""What commands share, where it does not need a process of its own."""
+"""A mistake on the command line: its whole answer."""
+
+import os
+import subprocess
+import sys
 
 import pytest
-from absl import flags
 
-from ltu_jax import command
-from ltu_jax.setting import ConfigError
+from experiments.reliability.mistakes import ANSWERS, REFERENCES, answers, make_files
 
 
-def test_a_traceback_in_a_message_is_cut_to_its_last_line():
-    error = TypeError("Traceback (most recent call last):\n  File x\nTypeError: no")
-    assert command._one_line(error).startswith("--config: TypeError: TypeError: no; allowed:")
-    assert command._one_line(ConfigError("a: b; allowed: c")) == "a: b; allowed: c"
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("mistakes").resolve()
+    make_files(folder)
+    return folder
 
 
-def test_the_type_of_a_field_is_said_for_optional_and_tuple_fields_too():
-    for text, message in (
-        ("flag --config.data.image_size=big: reason", "config.data.image_size: 'big' is no whole number"),
-        ("flag --config.data.classes=1,b: reason", "allowed: whole numbers, separated by commas"),
-        ("flag --config.method.learning_rate=x: reason", "config.method.learning_rate: 'x' is no number"),
-    ):
-        assert message in command._one_line(flags.IllegalFlagValueError(text))
+def unlearn(folder, *words, **env):
+    command = [sys.executable, "-m", "ltu_jax.unlearn", *words]
+    env = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1", **env}
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, env=env)
 
 
-def test_overrides_of_another_method_are_checked_against_its_own_fields():
-    with pytest.raises(ConfigError, match="config.method.learning_rate: no such field"):
-        command._check_overrides(["unlearn", "--config=a.py:retrain", "--config.method.learning_rate=1"])
-    command._check_overrides(["unlearn", "--config", "a.py:ltu", "--config.method.learning_rate=1"])
-    command._check_overrides(["unlearn", "--config", "a.py:my.module:build", "--config.method.anything=1"])
+@pytest.mark.parametrize(
+    "words", [*ANSWERS, *(pytest.param(words, marks=pytest.mark.slow) for words in REFERENCES)], ids=" ".join
+)
+def test_a_mistake_is_this_line(folder, words):
+    done = unlearn(folder, *words)
+    told = "".join(line for line in done.stderr.splitlines(True) if not line.startswith("reading "))  # progress
+    assert told == f"{dict(answers(folder))[words]}\n"
+    assert done.returncode == 2 and done.stdout == ""
+
+
+def test_the_shipped_configurations_name_the_methods(folder):
+    root = os.path.dirname(os.path.dirname(__file__))
+    done = unlearn(folder, "--config", f"{root}/experiments/configs/digits.py:slun")
+    assert done.stderr == f"error: {ANSWERS['--config', 'good.py:slun']}\n"
+
+
+@pytest.mark.parametrize("words", [["--config"], ["--config=nowhere.py:ssd"], ["--config.seed=many"]])
+def test_help_is_given_whatever_else_is_there(folder, words):
+    done = unlearn(folder, "--help", *words)
+    assert done.returncode == 0 and done.stderr == ""
+    assert ("config.method.dampening" in done.stdout) == ("--config=nowhere.py:ssd" in words)
+
+
+def test_a_mistake_in_a_file_does_not_wait_for_jax(folder):
+    told = unlearn(folder, "--config=good.py:slun", PYTHONPROFILEIMPORTTIME="1").stderr
+    assert "absl.flags" in told and "| jax" not in told and "numpy" not in told

@@ -22,7 +22,7 @@ def test_a_configuration_file_finds_every_methods_settings_in_config():
 
 
 def test_a_method_that_there_is_not_is_named_beside_the_nearest():
-    with pytest.raises(ConfigError, match="method: 'finetun' is unknown; allowed: .*; did you mean 'finetune'"):
+    with pytest.raises(ConfigError, match="method 'finetun' is unknown; allowed: .*; did you mean 'finetune'"):
         method_config("finetun")
 
 

@@ -118,3 +118,13 @@ def test_no_reference_is_a_traceback(reference):
 def test_a_reference_that_cannot_be_imported_is_named():
     with pytest.raises(ConfigError, match="config.model.name: 'no_such_module:build' cannot be imported"):
         import_reference("no_such_module:build", "config.model.name")
+
+
+def test_a_module_that_raises_is_told_with_its_line(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "it_raises.py").write_text("import json\n\njson.loads('')\n")
+    (tmp_path / "it_ends.py").write_text("raise SystemExit")
+    with pytest.raises(ConfigError, match=r"imported \('.*it_raises.py', line 3: JSONDecodeError: .*\); allowed: "):
+        import_reference("it_raises:build", "config.model.name")
+    with pytest.raises(ConfigError, match=r"imported \('.*it_ends.py', line 1: SystemExit\)"):
+        import_reference("it_ends:build", "config.model.name")

@@ -1,16 +1,14 @@
-"""Reads the user's Python files, and a configuration as the program itself would read it."""
+"""Reads a configuration as the program itself would read it."""
 
 import functools
-import importlib.util
+import types
 import typing
 from collections.abc import Mapping
-from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
+from ltu_jax import config_file
 from ltu_jax.config import Config, resolve
 from ltu_jax.setting import ConfigError, allowed_names, settings
-
-T = TypeVar("T")
 
 
 def configure(path: str, method: str, fields: Mapping[str, Any]) -> Config:
@@ -19,7 +17,7 @@ def configure(path: str, method: str, fields: Mapping[str, Any]) -> Config:
     Raises:
       ConfigError: one line, where the program would refuse it.
     """
-    config = call(Path(path), "Sweep.config", "get_config", Config, method)
+    config = config_file.call(path, "Sweep.config", "get_config(method)", Config, method)
     known = {name.removeprefix("config."): field for name, _, field in settings(config)}
     for name, value in fields.items():
         if name not in known:
@@ -30,29 +28,9 @@ def configure(path: str, method: str, fields: Mapping[str, Any]) -> Config:
     return resolve(config)
 
 
-def call(path: Path, field: str, name: str, kind: type[T], *arguments: str) -> T:
-    """What a function of a Python file returns; whatever goes wrong in it is the user's mistake."""
-    allowed = f"allowed: a Python file with {name}({', '.join('method' for _ in arguments)}) -> {kind.__name__}"
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    if spec is None or spec.loader is None or not path.is_file():
-        raise ConfigError(f"{field}: {str(path)!r} cannot be read; {allowed}")
-    module = importlib.util.module_from_spec(spec)
-    try:
-        spec.loader.exec_module(module)
-        made = getattr(module, name)(*arguments)
-    except ConfigError:
-        raise
-    except Exception as error:
-        told = f"{type(error).__name__}: {' '.join(str(error).split())}"
-        raise ConfigError(f"{field}: {str(path)!r}: {told}; {allowed}") from error
-    if not isinstance(made, kind):
-        raise ConfigError(f"{field}: {str(path)!r}: {name} returned {type(made).__name__}; {allowed}")
-    return made
-
-
 def _typed(name: str, value: Any, kind: Any) -> Any:
     """The value as the field's type, e.g. ``Optional[float]``: 1 is then 1.0."""
-    kinds = typing.get_args(kind) if typing.get_origin(kind) is typing.Union else (kind,)
+    kinds = typing.get_args(kind) if typing.get_origin(kind) in (typing.Union, types.UnionType) else (kind,)
     for one in kinds:
         if typing.get_origin(one) is tuple and isinstance(value, (tuple, list)):
             return tuple(value)

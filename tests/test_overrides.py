@@ -1,0 +1,123 @@
+"""``--config`` and ``--config.FIELD``: every way to write a value."""
+
+import dataclasses
+
+import pytest
+from absl import flags
+
+from ltu_jax import overrides
+from ltu_jax.setting import ConfigError, settings
+
+FILE = """
+import dataclasses
+from typing import Optional
+
+from ltu_jax.config import Config
+
+
+@dataclasses.dataclass
+class Mine:
+    name: str = "mine:build"
+    rate: float | None = 0.5
+    many: Optional[int] = None
+    kind: object = None
+    things: tuple = ()
+
+
+def get_config(method="nothing"):
+    return Config(method=Mine(name=f"{method}:build"), seed=3)
+"""
+
+
+@pytest.fixture
+def read(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine.py").write_text(FILE)
+    (tmp_path / "other.py").write_text(FILE.replace("seed=3", "seed=4"))
+
+    def read(*words):
+        values = flags.FlagValues()
+        flags.DEFINE_string("workdir", None, "", flag_values=values)
+        flags.DEFINE_bool("dry_run", False, "", flag_values=values)
+        return overrides.read(["unlearn", *words], values), values
+
+    return read
+
+
+@pytest.mark.parametrize(
+    ("words", "name", "value"),
+    [
+        ("", "config.model.name", "resnet8"),
+        ("--config mine.py", "config.seed", 3),
+        ("--config=mine.py", "config.method.name", "nothing:build"),
+        ("-config mine.py:a", "config.method.name", "a:build"),
+        ("--config mine.py:a:b", "config.method.name", "a:b:build"),
+        ("--config=none.py --config=other.py", "config.seed", 4),
+        ("--config=mine.py --config.seed 5", "config.seed", 5),
+        ("--config=mine.py -config.seed=5", "config.seed", 5),
+        ("--config.seed=5 --config.seed=6", "config.seed", 6),
+        ("--config.seed=0x10", "config.seed", 16),
+        ("--config.seed -1", "config.seed", -1),
+        ("--config.seeds.train=7", "config.seeds.train", 7),
+        ("--config.training.learning_rate=1", "config.training.learning_rate", 1.0),
+        ("--config.method.augment=false", "config.method.augment", False),
+        ("--config.method.augment=F", "config.method.augment", False),
+        ("--noconfig.method.augment", "config.method.augment", False),
+        ("--config.data.skip_unreadable", "config.data.skip_unreadable", True),
+        ("--config.weights=None", "config.weights", "None"),
+        ("--config.data.classes=1,2", "config.data.classes", (1, 2)),
+        ("--config.data.classes=[1,2]", "config.data.classes", (1, 2)),
+        ("--config.data.classes=1", "config.data.classes", (1,)),
+        ("--config.data.classes=1 --config.data.classes=2", "config.data.classes", (1, 2)),
+        ("--config.data.classes=()", "config.data.classes", ()),
+        ("--config.data.class_names=a", "config.data.class_names", ("a",)),
+        ("--config.data.class_names=a,b --config.data.class_names=c/d", "config.data.class_names", ("a,b", "c/d")),
+        ("--config.data.class_names='a','b'", "config.data.class_names", ("a", "b")),
+        ("--config.attackers.names=sorted,metrics", "config.attackers.names", ("sorted", "metrics")),
+        ("--config.attackers.names=('sorted','metrics')", "config.attackers.names", ("sorted", "metrics")),
+        ("--config=mine.py --config.method.rate=2", "config.method.rate", 2.0),
+        ("--config=mine.py --config.method.many=2", "config.method.many", 2),
+        ("--config=mine.py --config.method.kind={'a':1}", "config.method.kind", {"a": 1}),
+        ("--config=mine.py --config.method.things=1,'a'", "config.method.things", (1, "a")),
+    ],
+)
+def test_a_value_is_read_as_the_type_of_its_field(read, words, name, value):
+    config, _ = read(*words.split())
+    found = {name: value for name, value, _ in settings(config)}[name]
+    assert found == value and type(found) is type(value)
+
+
+def test_flags_of_the_command_stand_anywhere_between(read):
+    config, values = read("--dry_run", "--config", "mine.py", "--workdir", "out", "--config.seed", "8")
+    assert (values.dry_run, values.workdir, config.seed) == (True, "out", 8)
+    assert overrides.own_flags(values) == ["dry_run", "workdir"]
+
+
+@pytest.mark.parametrize(
+    ("words", "line"),
+    [
+        ("--dry_run=x", "--dry_run: 'x' is neither true nor false; allowed: true or false"),
+        ("--config=mine.py --config.seed=5 --config=other.py", "--config: .* comes after --config.seed; allowed: .*"),
+        ("--config.data=x", "config.data: no such field; allowed: config.at_once, .*"),
+        ("--noconfig.method.augmnt", "noconfig.method.augmnt: no such field; .* did you mean 'config.method.augment'."),
+        (
+            "--noconfig.method.augment=1",
+            "command line: --noconfig.method.augment=1 does not .*; allowed: see --help",
+        ),
+        ("--flagfile=nowhere.txt", "command line: .*'nowhere.txt'; allowed: see --help"),
+    ],
+)
+def test_what_cannot_be_parsed_is_refused_in_one_line(read, words, line):
+    with pytest.raises(ConfigError, match=f"^{line}$"):
+        read(*words.split())
+
+
+def test_a_default_is_not_changed_by_the_flag_that_could(read):
+    config, _ = read("--config=mine.py")
+    assert dataclasses.asdict(config.method) == {
+        "name": "nothing:build",
+        "rate": 0.5,
+        "many": None,
+        "kind": None,
+        "things": (),
+    }

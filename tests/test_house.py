@@ -91,6 +91,8 @@ def test_heavy_packages_are_imported_where_they_are_used():
         "sklearn",
         "orbax",
         "rich",
+        "jinja2",
+        "markupsafe",
         "PIL",
         "optuna",
         "cryptography",
@@ -104,6 +106,28 @@ def test_heavy_packages_are_imported_where_they_are_used():
             names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
             early += [f"{path.name}: {n}" for n in names if n.startswith(heavy) and path.name not in builders]
     assert not early
+
+
+TAG = re.compile(r"</?[a-z][a-z0-9]*[ >/]")
+NO_HTML = {("command.py", "<class '")}  # how Python writes a class, in a message of another package
+
+
+def strings(module):
+    """The text constants of a module, those within f-strings too; no docstrings."""
+    docstrings = {id(node.value) for node in ast.walk(module) if isinstance(node, ast.Expr)}
+    for node in ast.walk(module):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in docstrings:
+            yield node
+
+
+def test_html_is_written_in_templates_only():
+    wrong = [
+        f"{path.relative_to(ROOT)}:{node.lineno} {node.value[:60]!r}"
+        for path in FILES
+        for node in strings(ast.parse(path.read_text()))
+        if TAG.search(node.value) and not any(path.name == name and told in node.value for name, told in NO_HTML)
+    ]
+    assert not wrong
 
 
 def test_tensorflow_is_never_imported():

@@ -1,17 +1,17 @@
-"""The scores of many runs as a table of HTML, each row one run or the mean over several."""
+"""The scores of many runs as a table, each row one run or the mean over several."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
-from ltu_jax.reporting import markup, table
+from ltu_jax.reporting import table
 from ltu_jax.reporting.runs import Run
 
 COSTS = ("forward_images", "backward_images", "flops")
 HEADS = {
     **{measure: measure.upper() for measure in table.MEASURES},
-    "ta_forgotten": "TA<br>forgotten",
-    "forward_images": "images<br>forward",
-    "backward_images": "images<br>backward",
+    "ta_forgotten": "TA\nforgotten",
+    "forward_images": "images\nforward",
+    "backward_images": "images\nbackward",
 }
 MEANINGS = {
     **{name.upper(): meaning for name, meaning in table.MEANINGS.items()},
@@ -21,22 +21,46 @@ MEANINGS = {
     "ratio": "remaining images drawn for each forget image drawn, repeats counted",
     "images": "passed forward and backward through a network over the whole run; flops are what that takes",
 }
-CAPTION = (
-    "Smallest mean gap first. Percent. In parentheses, and averaged in the column gap: absolute difference to Retrain, "
-    "in points, taken run by run."
-)
 Result = Mapping[str, Any]
 
 
-def scores_table(
-    rows: Sequence[tuple[str, Sequence[Run]]], models: Sequence[Result], caption: str, counted: bool = False
-) -> str:
+class Name(NamedTuple):
+    """What a row is called; that of one run leads to what the page says of it alone."""
+
+    label: str
+    number: int = 0  # of the run on the page, from 1
+    about: str = ""
+    report: str = ""  # address of the run's own report
+
+
+class Cell(NamedTuple):
+    """A number as text, and what stands small behind it."""
+
+    value: str
+    small: str = ""
+
+
+class Line(NamedTuple):
+    """One row."""
+
+    name: Name
+    cells: list[Cell]
+    kind: str = ""  # CSS class
+
+
+class Scores(NamedTuple):
+    """What ``templates/scores.html.jinja`` shows."""
+
+    heads: list[str]  # a new line in a head is one on the page
+    lines: list[Line]
+
+
+def scores_table(rows: Sequence[tuple[Name, Sequence[Run]]], models: Sequence[Result], counted: bool = False) -> Scores:
     """Original, Retrain, then ``rows``, then how far two Retrain models lie apart.
 
     Args:
-      rows: names (HTML) and the runs that each row is the mean of.
+      rows: names and the runs that each row is the mean of.
       models: results whose originals and Retrain models are averaged: one of each problem.
-      caption: HTML.
       counted: whether to say how many runs a row is of.
     """
     known = any(run.result.get("cost") for _, runs in rows for run in runs)
@@ -44,21 +68,21 @@ def scores_table(
     gone = any("ta_forgotten" in model["original"] for model in models)
     measures = [*table.MEASURES, "ta_forgotten"] if gone else [*table.MEASURES]
     heads = ["", *(HEADS.get(name, name) for name in (*measures, "gap", "UT (min)", *about))]
-    nothing = [""] * len(about)
-    lines = [markup.row("Original", [*_measured(models, measures, "original", "original_gap"), *nothing])]
+    nothing = [Cell("")] * len(about)
+    lines = [Line(Name("Original"), [*_measured(models, measures, "original", "original_gap"), *nothing])]
     if retrained := [model for model in models if model.get("retrain")]:
-        lines.append(markup.row("Retrain", [*_measured(retrained, measures, "retrain", ""), *nothing]))
+        lines.append(Line(Name("Retrain"), [*_measured(retrained, measures, "retrain", ""), *nothing]))
     for name, runs in rows:
         results = [run.result for run in runs]
         told = _about(results)
-        cells = [*_measured(results, measures, "scores", "gap"), *(told[name] for name in about)]
-        lines.append(markup.row(name, cells, "method"))
+        cells = [*_measured(results, measures, "scores", "gap"), *(Cell(told[name]) for name in about)]
+        lines.append(Line(name, cells, "method"))
     if any(model.get("retrain_spread") for model in models):
         spread = [table.average(_part(models, "retrain_spread", name)) for name in (*measures, "mean")]
-        cells = [f"<small>({table.number(off)})</small>" if off is not None else "" for off in spread[:-1]]
-        cells += [table.number(spread[-1]), "", *nothing]
-        lines.append(markup.row(table.SPREAD, cells, "spread"))
-    return markup.table(heads, lines, caption)
+        cells = [Cell("", f"({table.number(off)})" if off is not None else "") for off in spread[:-1]]
+        cells += [Cell(table.number(spread[-1])), Cell(""), *nothing]
+        lines.append(Line(Name(table.SPREAD), cells, "spread"))
+    return Scores(heads, lines)
 
 
 def _about(results: Sequence[Result]) -> dict[str, str]:
@@ -68,7 +92,7 @@ def _about(results: Sequence[Result]) -> dict[str, str]:
     return {"runs": str(len(results)), "rho": f"{results[0]['rho']:g}", "ratio": ratio, **costs}
 
 
-def _measured(results: Sequence[Result], measures: Sequence[str], scores: str, gap: str) -> list[str]:
+def _measured(results: Sequence[Result], measures: Sequence[str], scores: str, gap: str) -> list[Cell]:
     cells = []
     for measure in measures:
         off = table.average(_part(results, gap, measure))
@@ -78,10 +102,9 @@ def _measured(results: Sequence[Result], measures: Sequence[str], scores: str, g
     return [*cells, _cell(_part(results, gap, "mean")), _cell(minutes, digits=4 if short else 2)]
 
 
-def _cell(values: Sequence[float | None], after: str = "", digits: int = 2) -> str:
+def _cell(values: Sequence[float | None], after: str = "", digits: int = 2) -> Cell:
     value, *deviation = table.with_deviation(values, digits).split(" ", 1)
-    small = "".join([*deviation, after]).strip()
-    return f"{value} <small>{small}</small>" if small else value
+    return Cell(value, "".join([*deviation, after]).strip())
 
 
 def _part(results: Sequence[Result], part: str, name: str) -> list[float | None]:

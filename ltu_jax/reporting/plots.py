@@ -1,7 +1,6 @@
 """Figures of a result as SVG text to put inside a page; none of them knows which method ran."""
 
 import contextlib
-import html
 import io
 import math
 import re
@@ -13,6 +12,7 @@ import numpy as np
 from ltu_jax.reporting.table import MEASURES
 
 if TYPE_CHECKING:
+    from markupsafe import Markup
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
@@ -191,16 +191,20 @@ def house_figure(width: float, height: float) -> Iterator["Figure"]:
         yield Figure(figsize=(width, height), layout="constrained")
 
 
-def inline_svg(figure: "Figure", label: str) -> str:
-    """The figure as an ``<svg>`` element: the same bytes at every call, its identifiers its own by its label."""
+def inline_svg(figure: "Figure", label: str) -> "Markup":
+    """The figure as an ``<svg>`` element: the same bytes at every call, its identifiers its own by its label.
+
+    The one place where text is told to be markup already: matplotlib wrote it, which escapes what it is given.
+    """
     import matplotlib
+    from markupsafe import Markup, escape
 
     buffer = io.StringIO()
     with matplotlib.rc_context({"svg.hashsalt": label}):
         nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
         figure.savefig(buffer, format="svg", transparent=True, metadata=nothing)
     svg = buffer.getvalue()
-    svg = re.sub(r'<g id="[^"]*"', "<g", svg[svg.index("<svg") :])
+    svg = re.sub(r'(?<=<g) id="[^"]*"', "", svg[svg.index("<svg") :])
     # The size is the page's affair; the view box keeps the proportions.
     opening = re.sub(r' (width|height)="[^"]*"', "", svg[: svg.index(">")])
-    return f'{opening} role="img" aria-label="{html.escape(label)}"{svg[svg.index(">") :]}'
+    return Markup(f'{opening} role="img" aria-label="{escape(label)}"{svg[svg.index(">") :]}')

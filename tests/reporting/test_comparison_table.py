@@ -7,13 +7,15 @@ import pytest
 from html_reader import Reader
 from made_runs import MEASURES, made_result
 
-from ltu_jax.reporting.comparison_table import scores_table
+from ltu_jax.reporting import rendering
+from ltu_jax.reporting.comparison_table import Name, scores_table
 from ltu_jax.reporting.runs import Run
 
 
 def table(rows, models, **options):
-    runs = [(name, [Run(Path(name), result, {}, None) for result in results]) for name, results in rows]
-    return Reader(scores_table(runs, models, "", **options))
+    runs = [(Name(name), [Run(Path(name), result, {}, None) for result in results]) for name, results in rows]
+    page = rendering.templates().get_template("scores.html.jinja").module
+    return Reader(page.scores_table(scores_table(runs, models, **options)))
 
 
 @pytest.fixture

@@ -1,6 +1,6 @@
 """Numbers and times as people write them."""
 
-from ltu_jax.reporting.notice_words import count_of, images, paragraphs, percent, signed, were, when
+from ltu_jax.reporting.notice_words import count_of, images, percent, signed, were, when
 
 
 def test_one_and_many():
@@ -15,7 +15,3 @@ def test_changes_have_their_sign_and_nothing_has_none():
 
 def test_a_time_is_a_day_and_what_is_none_stays():
     assert when("2026-11-26T08:49:20+00:00") == "26 November 2026, 08:49 UTC" and when("soon") == "soon"
-
-
-def test_text_is_escaped_and_empty_text_is_left_out():
-    assert paragraphs("a < b", "", "c") == "<p>a &lt; b</p>\n<p>c</p>"

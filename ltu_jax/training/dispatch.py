@@ -8,8 +8,9 @@ Images that stay on the host are fetched ahead, step by step, on either.
 import contextlib
 import functools
 import operator
+import time
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -212,6 +213,38 @@ def compile_steps(
         return _call_steps(step, lambda state: sample(algorithm, state, context, data), state, context, num_steps)
 
     return steps
+
+
+class Taken(NamedTuple):
+    """Steps that were taken."""
+
+    state: UnlearnState
+    metrics: dict[str, np.ndarray]  # leading axis of steps, then one of models where they are stacked
+    seconds: float  # waiting for images on the host included
+    compile_s: float
+    not_finite: list[str]  # metrics that are not, or "parameters": such a state must not be saved
+
+
+def timed_steps(
+    algorithm: Algorithm,
+    state: UnlearnState,
+    context: ArrayTree,
+    data: ArrayTree,
+    num_steps: int,
+    *,
+    stacked: bool = False,
+) -> Taken:
+    """Takes steps, and times them; arguments as ``compile_steps`` has them."""
+    start = time.perf_counter()
+    steps = compile_steps(algorithm, state, context, data, num_steps, stacked=stacked)
+    compiled_at = time.perf_counter()
+    state, metrics = jax.block_until_ready(steps(state, context, data))
+    seconds = time.perf_counter() - compiled_at
+    metrics = {name: np.asarray(values) for name, values in metrics.items()}
+    bad = sorted(name for name, values in metrics.items() if not np.isfinite(values).all())
+    if not bad and not is_finite(state.params):  # the next step would notice, and be too late: this one would be saved
+        bad = ["parameters"]
+    return Taken(state, metrics, seconds, compiled_at - start, bad)
 
 
 def numbers_as_arrays(algorithm: Any) -> Any:

@@ -18,10 +18,9 @@ from ltu_jax.data.devices import agreed
 from ltu_jax.training.checkpoint import StepCheckpoints, open_checkpoints
 from ltu_jax.training.dispatch import (
     Algorithm,
-    compile_steps,
-    is_finite,
     stack_trees,
     steps_per_call,
+    timed_steps,
     unstack_tree,
 )
 from ltu_jax.training.optimizers import SGD, set_hyperparams
@@ -237,12 +236,10 @@ def run_steps(
         advance(done)
         while done < num_steps:
             count = min(steps_per_call(per_step), num_steps - done)
-            run = compile_steps(algorithm, state, context, rows, count, stacked=stacked)
-            begun = time.perf_counter()
-            state, metrics = jax.block_until_ready(run(state, context, rows))
-            per_step = (time.perf_counter() - begun) / count
-            seconds += per_step * count
-            if not (np.isfinite(metrics["loss/train"]).all() and is_finite(state.params)):
+            taken = timed_steps(algorithm, state, context, rows, count, stacked=stacked)
+            state, per_step = taken.state, taken.seconds / count
+            seconds += taken.seconds
+            if taken.not_finite:
                 raise FloatingPointError(
                     f"{label}: the loss is not finite in steps {done + 1}..{done + count};"
                     " try a smaller config.training.learning_rate"

@@ -19,11 +19,10 @@ from ltu_jax.methods import build_method
 from ltu_jax.methods.base import Method, UnlearningMethod
 from ltu_jax.training.dispatch import (
     compile_clock,
-    compile_steps,
-    is_finite,
     numbers_as_arrays,
     stack_trees,
     steps_per_call,
+    timed_steps,
     unstack_tree,
 )
 from ltu_jax.types import Progress, Source, Splits, UnlearnState, Visible, silent
@@ -279,22 +278,16 @@ def _take_steps(
     Returns:
       A row of metrics for each step of each run, and the seconds that the steps took.
     """
-    start, first, together = time.perf_counter(), runs[0].step, len(runs)
-    state, (method, context, visible) = _as_one([run.state for run in runs]), reads
-    steps = compile_steps(method, state, context, visible, count, stacked=together > 1)
-    compiled = time.perf_counter()
-    state, metrics = jax.block_until_ready(steps(state, context, visible))
-    ran = time.perf_counter()
-    metrics = {name: np.asarray(values).reshape(count, together) for name, values in metrics.items()}
-    states = unstack_tree(state, together) if together > 1 else [state]
+    first, together = runs[0].step, len(runs)
+    method, context, visible = reads
+    taken = timed_steps(method, _as_one([run.state for run in runs]), context, visible, count, stacked=together > 1)
+    metrics = {name: values.reshape(count, together) for name, values in taken.metrics.items()}
+    states = unstack_tree(taken.state, together) if together > 1 else [taken.state]
     for run, after in zip(runs, states, strict=True):
         run.state, run.history.steps = after, first + count
-        run.history.compile_s += (compiled - start) / together
-        run.history.steps_s += (ran - compiled) / together
-    bad = sorted(name for name, values in metrics.items() if not np.isfinite(values).all())
-    if not bad and not is_finite(state.params):  # the next step would notice, and be too late: this one would be saved
-        bad = ["parameters"]
-    if bad:
+        run.history.compile_s += taken.compile_s / together
+        run.history.steps_s += taken.seconds / together
+    if bad := taken.not_finite:
         saved = min((run.history.saved_step for run in runs if run.history.saved_step is not None), default=None)
         raise FloatingPointError(
             f"{', '.join(bad[:3])} not finite in steps {first + 1}..{first + count};"
@@ -305,7 +298,7 @@ def _take_steps(
         [{"step": first + i + 1, **{k: float(v[i, s]) for k, v in metrics.items()}} for i in range(count)]
         for s in range(together)
     ]
-    return rows, ran - compiled
+    return rows, taken.seconds
 
 
 def _keep_best(run: Run, distance: float) -> None:

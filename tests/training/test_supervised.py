@@ -12,7 +12,7 @@ import pytest
 from telling import Killed, telling
 
 from ltu_jax.config import Training
-from ltu_jax.training import supervised
+from ltu_jax.training import dispatch, supervised
 from ltu_jax.training.recording import train_recording
 from ltu_jax.training.supervised import Keeping, init_training, num_train_steps, train, train_step, train_together
 from ltu_jax.types import Batch, Rows
@@ -208,9 +208,8 @@ def test_a_training_is_saved_by_the_clock_for_kills_that_ask_nobody(every_s, kep
 def test_the_seconds_of_a_training_add_up_over_a_stop(tmp_path, monkeypatch):
     monkeypatch.setattr(supervised, "steps_per_call", lambda seconds: 4)
     clock = itertools.count()
-    monkeypatch.setattr(
-        supervised, "time", types.SimpleNamespace(perf_counter=lambda: next(clock), monotonic=lambda: 0)
-    )
+    monkeypatch.setattr(dispatch, "time", types.SimpleNamespace(perf_counter=lambda: next(clock)))
+    monkeypatch.setattr(supervised, "time", types.SimpleNamespace(monotonic=lambda: 0))
     args = linear, linear_params(), {}, separable(20), SHORT, jax.random.key(0)
     keeping = Keeping(tmp_path / "under_way", 1e9)
     with pytest.raises(Killed):

@@ -122,15 +122,6 @@ def meta_grad(
         losses, aux = jax.vmap(loss_fn, in_axes=(None, 0))(tuned, queries)
         return losses.sum(), (losses, aux)
 
-    def test_in_turn(tuned):
-        total, sets = optax.tree.zeros_like(tuned), []
-        for i in range(len(jax.tree.leaves(queries)[0])):
-            query = jax.tree.map(lambda x, i=i: x[i], queries)
-            found, grad = jax.value_and_grad(loss_fn, has_aux=True)(after(tuned, total), query)
-            total = optax.tree.add(total, grad)
-            sets.append(found)
-        return total, jax.tree.map(lambda *x: jnp.stack(x), *sets)
-
     def along_anew(vector):
         return jax.jvp(lambda params: tune(params)[0], (after(params, vector),), (vector,))[1]
 
@@ -146,7 +137,9 @@ def meta_grad(
         tuned, pull = params, lambda v: (v, None)
     else:
         tuned, pull = jax.vjp(inner_step, params, g)
-    v, (query_losses, query_aux) = test_in_turn(tuned) if save_memory else jax.grad(test, has_aux=True)(tuned)
+    v, (query_losses, query_aux) = (
+        _test_in_turn(loss_fn, tuned, queries) if save_memory else jax.grad(test, has_aux=True)(tuned)
+    )
 
     if order == "naive":
         grad = jax.grad(objective)(params)
@@ -157,3 +150,14 @@ def meta_grad(
             grad = optax.tree.add(grad, along(through_g))
     norms = Norms(optax.tree.norm(g), optax.tree.norm(v), optax.tree.norm(grad))
     return MetaGrad(grad, tune_loss, query_losses, norms, Aux(support_aux, query_aux))
+
+
+def _test_in_turn(loss_fn: LossFn, tuned: chex.ArrayTree, queries: Any) -> tuple[chex.ArrayTree, Any]:
+    """The gradient of the summed test loss, one query set after another, and ``(losses, aux)`` of all."""
+    total, sets = optax.tree.zeros_like(tuned), []
+    for i in range(len(jax.tree.leaves(queries)[0])):
+        query = jax.tree.map(lambda x, i=i: x[i], queries)
+        found, grad = jax.value_and_grad(loss_fn, has_aux=True)(after(tuned, total), query)
+        total = optax.tree.add(total, grad)
+        sets.append(found)
+    return total, jax.tree.map(lambda *x: jnp.stack(x), *sets)

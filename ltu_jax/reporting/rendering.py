@@ -4,7 +4,6 @@ Whatever is put into a template is escaped, but for pictures of our own (``plots
 """
 
 import base64
-import functools
 import io
 from typing import TYPE_CHECKING, Any
 
@@ -29,7 +28,6 @@ FILTERS = {
 """What templates may call to write a number: ``{{ value|number }}``."""
 
 
-@functools.cache
 def templates() -> "Environment":
     """Every template by its file's name; a value that a template asks for and does not get is an error."""
     from jinja2 import Environment, PackageLoader, StrictUndefined

@@ -178,14 +178,7 @@ def run_together(
     ]
     if eval_every and None in judges:
         raise ValueError("eval_every: needs validation rows and a request of single rows; allowed: 0")
-    steps = (
-        {start.method.num_steps(rows) for start, rows in zip(starts, visible, strict=True)}
-        if num_steps is None
-        else {num_steps}
-    )
-    if len(steps) > 1:
-        raise ValueError(f"starts: runs of {', '.join(map(str, sorted(steps)))} steps; allowed: of one number of steps")
-    (num_steps,) = steps
+    num_steps = _num_steps(starts, visible) if num_steps is None else num_steps
     begun = [_start(start, rows, keeps_best=eval_every > 0) for start, rows in zip(starts, visible, strict=True)]
     runs, contexts = [run for run, _ in begun], [context for _, context in begun]
 
@@ -210,12 +203,7 @@ def run_together(
             for i, rows in zip(now, taken, strict=True):
                 run, judge = runs[i], judges[i]
                 if judge is not None and eval_every and (run.step % eval_every == 0 or run.step == num_steps):
-                    scores = judge.score(run.state)
-                    rows[-1] |= {f"eval/{name}": value for name, value in scores.items()}
-                    _keep_best(run, scores["distance"])
-                    before = [row["eval/distance"] for row in run.history.rows if "eval/distance" in row]
-                    hopeless = judge.is_hopeless([*before, scores["distance"]])
-                    run.history.stopped_early = run.step < num_steps and hopeless
+                    rows[-1] |= _look(run, judge, is_last=run.step == num_steps)
                 logged = [
                     r for r in rows if r["step"] % log_every == 0 or r["step"] == num_steps or "eval/distance" in r
                 ]
@@ -256,6 +244,14 @@ def _start(start: Start, visible: Visible, *, keeps_best: bool) -> tuple[Run, An
     whole = time.perf_counter() - began
     history = History(init_s=max(0.0, whole - clock.seconds), compile_s=clock.seconds)
     return Run(begun, jax.tree.map(jnp.copy, begun) if keeps_best else None, history), context
+
+
+def _num_steps(starts: Sequence[Start], visible: Sequence[Visible]) -> int:
+    """The methods' own number of steps, which must be one."""
+    steps = sorted({start.method.num_steps(rows) for start, rows in zip(starts, visible, strict=True)})
+    if len(steps) > 1:
+        raise ValueError(f"starts: runs of {', '.join(map(str, steps))} steps; allowed: of one number of steps")
+    return steps[0]
 
 
 def _of_one_structure(methods: Sequence[UnlearningMethod]) -> list[UnlearningMethod]:
@@ -299,6 +295,15 @@ def _take_steps(
         for s in range(together)
     ]
     return rows, taken.seconds
+
+
+def _look(run: Run, judge: Judge, *, is_last: bool) -> dict[str, float]:
+    """Scores a run, keeps its state if it is the best so far, and stops it where its judge sees no hope."""
+    scores = judge.score(run.state)
+    _keep_best(run, scores["distance"])
+    before = [row["eval/distance"] for row in run.history.rows if "eval/distance" in row]
+    run.history.stopped_early = judge.is_hopeless([*before, scores["distance"]]) and not is_last
+    return {f"eval/{name}": value for name, value in scores.items()}
 
 
 def _keep_best(run: Run, distance: float) -> None:

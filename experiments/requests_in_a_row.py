@@ -54,7 +54,7 @@ def run(args: argparse.Namespace, seed: int) -> dict[str, Any]:
     from ltu_jax.requests.fulfil import fulfil
     from ltu_jax.requests.plan import Request, request_config
     from ltu_jax.training.jobs import Trainer, train_or_find
-    from ltu_jax.unlearning.models import original_job, retrain_jobs, score
+    from ltu_jax.unlearning.preparation import original_job, retrain_jobs, score
     from ltu_jax.unlearning.problem import cut, load
     from ltu_jax.unlearning.result import now, provenance
 

@@ -31,7 +31,7 @@ from ltu_jax.training.jobs import Trainer
 from ltu_jax.types import ArrayTree, Progress, Source, UnlearnState, silent
 from ltu_jax.unlearning.evidence import changed_most
 from ltu_jax.unlearning.loop import run_problem
-from ltu_jax.unlearning.models import original_job
+from ltu_jax.unlearning.preparation import original_job
 from ltu_jax.unlearning.problem import Loaded, Problem, prepare
 from ltu_jax.unlearning.result import make_result, now
 from ltu_jax.unlearning.saving import History

@@ -21,7 +21,7 @@ from ltu_jax.training.checkpoint import CheckpointError, load
 from ltu_jax.training.jobs import Trainer
 from ltu_jax.training.optimizers import SGD
 from ltu_jax.types import ArrayTree, Source, UnlearnState, make_state, silent
-from ltu_jax.unlearning.models import original_job
+from ltu_jax.unlearning.preparation import original_job
 from ltu_jax.unlearning.problem import cut
 
 

@@ -20,7 +20,7 @@ from ltu_jax.setting import ConfigError, digest, import_reference, to_dict
 from ltu_jax.training.checkpoint import tree_sha256
 from ltu_jax.training.jobs import AUDIT, Trainer, train_missing, train_or_find
 from ltu_jax.types import ArrayTree, Parts, Progress, Scores, Source, Splits, UnlearnState, silent
-from ltu_jax.unlearning.models import attackers, cached_scores, jobs_of, original, retrain_jobs, score
+from ltu_jax.unlearning.preparation import attackers, cached_scores, jobs_of, original, retrain_jobs, score
 
 
 @dataclasses.dataclass(frozen=True)

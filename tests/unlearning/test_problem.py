@@ -16,7 +16,7 @@ from ltu_jax.evaluation.scores import accuracy
 from ltu_jax.methods import build_method
 from ltu_jax.setting import ConfigError
 from ltu_jax.training.predict import EvalForward, predict
-from ltu_jax.unlearning import models
+from ltu_jax.unlearning import preparation
 from ltu_jax.unlearning import problem as module
 from ltu_jax.unlearning.loop import run_unlearning
 from ltu_jax.unlearning.problem import load, prepare
@@ -153,7 +153,7 @@ def test_scoring_itself_without_validation_rows_is_a_mistake_of_the_settings():
 def test_the_scores_of_what_is_compared_with_are_those_of_the_models_and_made_once(problem, cache, monkeypatch):
     assert problem.original_scores == problem.score(problem.original)
     assert problem.retrain_scores == tuple(problem.score(state) for state in problem.retrains)
-    monkeypatch.setattr(models, "evaluate", lambda *a, **k: pytest.fail("scored again"))
+    monkeypatch.setattr(preparation, "evaluate", lambda *a, **k: pytest.fail("scored again"))
     assert trained(small_config(), cache)[0].retrain_scores == problem.retrain_scores
 
 

@@ -13,8 +13,8 @@ from ltu_jax.attackers.shadows import shadow
 from ltu_jax.training import jobs
 from ltu_jax.training.jobs import Trainer
 from ltu_jax.types import silent
-from ltu_jax.unlearning import models
-from ltu_jax.unlearning.models import jobs_of, original, original_job
+from ltu_jax.unlearning import preparation
+from ltu_jax.unlearning.preparation import jobs_of, original, original_job
 from ltu_jax.unlearning.problem import load, prepare, prepare_together
 
 
@@ -108,7 +108,7 @@ def test_without_shadows_the_attackers_learn_from_the_original_itself(tmp_path):
     trainer = Trainer(settings, seen, loaded.spec, tmp_path, telling([], labels=labels))
     state = trainer.state(original(trainer, loaded.splits).value)
     asked.clear()
-    bank, auc, _ = models.attackers(trainer, loaded.splits, state)
+    bank, auc, _ = preparation.attackers(trainer, loaded.splits, state)
     known = loaded.splits.visible
     kept, others, fitted, reserve = asked
     assert sorted([*kept, *fitted]) == list(known) and len(kept) == len(known) // 5
@@ -117,7 +117,7 @@ def test_without_shadows_the_attackers_learn_from_the_original_itself(tmp_path):
     assert bank.names == ("sorted", "metrics") and set(auc) == set(bank.names)
     # another original has other attackers
     other = state.replace(params={name: value + 0.1 for name, value in state.params.items()})
-    again, _, _ = models.attackers(trainer, loaded.splits, other)
+    again, _, _ = preparation.attackers(trainer, loaded.splits, other)
     assert not np.array_equal(np.asarray(again.params["sorted"]["params"]["Dense_0"]["kernel"]), _first(bank))
 
 

@@ -76,8 +76,8 @@ def gap_of(problem: Any, state: Any) -> dict[str, float]:
 def run(file: str, seed: int, held_out: int, trials: int, out: Path) -> dict[str, Any]:
     """One seed: the four scores, and all looks."""
     import jax
-    from sweeping.configuring import configure
 
+    from experiments.sweeping.configuring import configure
     from ltu_jax.reporting.terminal import progress_for
     from ltu_jax.requests.calibration import calibrate, make_calibrator
     from ltu_jax.unlearning.loop import run_problem

@@ -78,8 +78,7 @@ def judged(seed: int, out: Path) -> list[dict[str, Any]]:
 
 def problem_of(seed: int, out: Path, method: str, fields: dict[str, Any]) -> Any:
     """The problem of a seed with other settings."""
-    from sweeping.configuring import configure
-
+    from experiments.sweeping.configuring import configure
     from ltu_jax.reporting.terminal import progress_for
     from ltu_jax.unlearning.problem import prepare
 

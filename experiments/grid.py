@@ -7,12 +7,12 @@ import dataclasses
 import itertools
 import json
 import re
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from sweeping.configuring import configure
-
+from experiments.sweeping.configuring import configure
 from ltu_jax.config import Config, needs
 from ltu_jax.config_file import call
 from ltu_jax.setting import ConfigError, digest, to_dict
@@ -81,6 +81,7 @@ def load_sweep(path: Path) -> Sweep:
     Raises:
       ConfigError: if the file cannot be read or holds no sweep.
     """
+    sys.modules.setdefault("grid", sys.modules[__name__])  # as sweep files called it before this was a package
     return call(str(path), "FILE", "get_sweep()", Sweep)
 
 

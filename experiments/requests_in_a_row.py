@@ -48,8 +48,8 @@ def main() -> None:
 def run(args: argparse.Namespace, seed: int) -> dict[str, Any]:
     """One seed: a row for each request in a row, and the one request of all."""
     import numpy as np
-    from sweeping.configuring import configure
 
+    from experiments.sweeping.configuring import configure
     from ltu_jax.reporting.terminal import progress_for
     from ltu_jax.requests.fulfil import fulfil
     from ltu_jax.requests.plan import Request, request_config

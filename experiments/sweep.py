@@ -14,10 +14,9 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from grid import Cell, cells, load_sweep
-from sweeping.pool import Pool, prepare
-from sweeping.program import Parser, folder, start
-
+from experiments.grid import Cell, cells, load_sweep
+from experiments.sweeping.pool import Pool, prepare
+from experiments.sweeping.program import Parser, folder, start
 from ltu_jax.files import write_whole
 
 

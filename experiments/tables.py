@@ -14,12 +14,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from tabling import formats
-from tabling.layout import Table, build
-from tabling.paper import paper_tables
-from tabling.runs import read
-from tabling.tradeoff import save_picture
-
+from experiments.tabling import formats
+from experiments.tabling.layout import Table, build
+from experiments.tabling.paper import paper_tables
+from experiments.tabling.runs import read
+from experiments.tabling.tradeoff import save_picture
 from ltu_jax.setting import ConfigError
 
 SUFFIXES = (".svg", ".png")

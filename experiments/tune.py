@@ -21,11 +21,10 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from grid import Job, Sweep, cells, load_sweep
-from sweeping.pool import Pool, prepare
-from sweeping.program import Parser, folder, start
-from sweeping.search import Search, Trial
-
+from experiments.grid import Job, Sweep, cells, load_sweep
+from experiments.sweeping.pool import Pool, prepare
+from experiments.sweeping.program import Parser, folder, start
+from experiments.sweeping.search import Search, Trial
 from ltu_jax.files import write_whole
 from ltu_jax.setting import ConfigError, allowed_names
 

@@ -1,15 +1,11 @@
 """Whatever comes in at a door is answered, or refused in one line: no other exception leaves a reader."""
 
-import pathlib
-import sys
 import warnings
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 
-sys.path.insert(0, str(pathlib.Path(__file__).parents[1] / "experiments" / "reliability"))
-
-from fuzzing import DOORS, REFUSALS, SLOW
+from experiments.reliability.fuzzing import DOORS, REFUSALS, SLOW
 
 
 @pytest.mark.parametrize("name", DOORS)

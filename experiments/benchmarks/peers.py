@@ -92,7 +92,8 @@ def work(form: str, width: int, batch: int) -> None:
 def _jax(library: str, kind: str, width: int, batch: int) -> tuple[Callable[[], Any], str]:
     del library
     import jax
-    from step import build
+
+    from experiments.benchmarks.step import build
 
     return build("plain" if kind == "plain" else "second", "resnet18", width, batch, QUERIES).once, jax.__version__
 

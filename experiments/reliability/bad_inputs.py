@@ -33,8 +33,19 @@ from hypothesis import HealthCheck, Phase, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from fuzzing import DOORS, Door, JSON, REFUSALS, SLOW, TABLE, altered, damaged, image_file, made_result  # isort: skip
-from mistakes import answers, make_files  # isort: skip
+from experiments.reliability.fuzzing import (
+    DOORS,
+    JSON,
+    REFUSALS,
+    SLOW,
+    TABLE,
+    Door,
+    altered,
+    damaged,
+    image_file,
+    made_result,
+)
+from experiments.reliability.mistakes import answers, make_files
 from ltu_jax import config
 from ltu_jax.setting import settings
 
@@ -183,7 +194,7 @@ def _files(folder: Path) -> None:
         os.mkfifo(folder / name)
 
 
-SWEEP_FILE = """from grid import Row, Sweep
+SWEEP_FILE = """from experiments.grid import Row, Sweep
 
 def get_sweep():
     row = Row("FT", "finetune", {{"method.{}": {}}}, space={{"method.learning_rate": (0.001, 0.1, "log")}})

@@ -14,8 +14,7 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from small import get_config
-
+from experiments.reliability.small import get_config
 from ltu_jax.config import resolve
 from ltu_jax.interop.sealing import damage, tree_sha256
 from ltu_jax.training.checkpoint import CheckpointError, load, open_checkpoints

@@ -56,8 +56,7 @@ def fill(disk: Path) -> int:
 def run(disk: Path, name: str) -> tuple[int, str]:
     """Status of a run on a disk, and what it said."""
     words = ["-m", "ltu_jax.unlearn", "--config", str(HERE / "small.py"), "--workdir", str(disk / name)]
-    path = os.pathsep.join(map(str, (HERE, HERE.parent.parent)))
-    variables = {"PYTHONPATH": path, "JAX_PLATFORMS": "cpu"}
+    variables = {"PYTHONPATH": str(HERE.parents[1]), "JAX_PLATFORMS": "cpu"}
     cache = ["--cache", str(disk / f"cache-{name}")]
     done = subprocess.run(
         [sys.executable, *words, *cache], env=os.environ | variables, capture_output=True, text=True, check=False

@@ -9,7 +9,6 @@ import functools
 import io
 import json
 import pickle
-import sys
 import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -17,8 +16,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from hypothesis import strategies as st
-
-sys.path.insert(0, str(Path(__file__).parents[1]))  # tables.py and its neighbours
 
 from ltu_jax import config
 from ltu_jax.requests import ledger, receipt, rows
@@ -285,9 +282,9 @@ def _compared(folder: Path, told: Any) -> None:
 
 
 def _tabled(folder: Path, told: Any) -> None:
-    from tabling import formats
-    from tabling.layout import build
-    from tabling.runs import read
+    from experiments.tabling import formats
+    from experiments.tabling.layout import build
+    from experiments.tabling.runs import read
 
     lines = [{"label": name, "command": "run", "result": one} for name, one in (("a", told), ("b", made_result("b")))]
     path = _write(folder / "results.jsonl", "\n".join(map(json.dumps, lines)))

@@ -95,8 +95,11 @@ def undisturbed(out: Path, name: str, job: Job) -> dict[str, Any]:
 def begin(folder: Path, job: Job, out: Path) -> subprocess.Popen:
     """Starts a job in its folder; what was compiled once is not compiled again."""
     folder.mkdir(parents=True, exist_ok=True)
-    path = os.pathsep.join(map(str, (HERE, EXPERIMENTS, EXPERIMENTS.parent)))
-    variables = {"PYTHONPATH": path, "JAX_PLATFORMS": "cpu", "JAX_COMPILATION_CACHE_DIR": str((out / "xla").absolute())}
+    variables = {
+        "PYTHONPATH": str(EXPERIMENTS.parent),
+        "JAX_PLATFORMS": "cpu",
+        "JAX_COMPILATION_CACHE_DIR": str((out / "xla").absolute()),
+    }
     with (folder / "said.txt").open("a") as said:
         return subprocess.Popen(
             [sys.executable, *job.words], cwd=folder, env=os.environ | variables, stdout=said, stderr=said

@@ -1,6 +1,6 @@
 """The problem that is killed and damaged: digits, plain functions that compile in a second, every stage takes seconds.
 
-python -m ltu_jax.unlearn --config experiments/reliability/small.py, with this folder on PYTHONPATH
+python -m ltu_jax.unlearn --config experiments/reliability/small.py
 """
 
 import jax
@@ -21,7 +21,7 @@ def get_config(method: str = "ltu") -> config.Config:
         settings.epochs = 20.0
     return config.Config(
         data=config.Data(train_size=200, forget_fraction=0.2),
-        model=config.Model("small:build"),
+        model=config.Model("experiments.reliability.small:build"),
         training=config.Training(epochs=40, batch_size=20),
         attackers=config.Attackers(names=("sorted", "metrics"), num_shadows=2, epochs=5, draws=1),
         method=settings,

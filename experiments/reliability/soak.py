@@ -19,8 +19,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from small import get_config
-
+from experiments.reliability.small import get_config
 from ltu_jax.config import Config, resolve
 from ltu_jax.unlearning.loop import run_problem
 from ltu_jax.unlearning.problem import prepare

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from grid import Row, Sweep
+from experiments.grid import Row, Sweep
 
 
 def get_sweep() -> Sweep:

@@ -20,9 +20,8 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from grid import Cell, Job
-from sweeping import execute
-
+from experiments.grid import Cell, Job
+from experiments.sweeping import execute
 from ltu_jax.reporting.terminal import progress_for
 from ltu_jax.setting import ConfigError
 from ltu_jax.stopping import StoppedError

@@ -7,8 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NoReturn
 
-from sweeping.pool import usable_cores
-
+from experiments.sweeping.pool import usable_cores
 from ltu_jax.command import fail
 from ltu_jax.setting import ConfigError
 from ltu_jax.stopping import StoppedError

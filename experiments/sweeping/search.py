@@ -9,9 +9,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from grid import Cell, Range, Row, Sweep, cells
-from sweeping.pool import Pool
-
+from experiments.grid import Cell, Range, Row, Sweep, cells
+from experiments.sweeping.pool import Pool
 from ltu_jax.setting import ConfigError, digest
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ are tuned, eight trials a row, on a seed that the table never sees. Partial Retr
 
 from pathlib import Path
 
-from grid import Row, Sweep
+from experiments.grid import Row, Sweep
 
 TUNED = Path("experiments/results/cifar10_jpeg/tuned.json")
 SMALL = {"method.batch_size": 100, "method.schedule": "cosine"}

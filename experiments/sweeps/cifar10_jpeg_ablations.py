@@ -12,8 +12,8 @@ as the others: equal updates, of half as many gradients of each kind.
 
 from pathlib import Path
 
-from grid import Row, Sweep
-from sweeps.cifar10_jpeg import LTU_SPACE
+from experiments.grid import Row, Sweep
+from experiments.sweeps.cifar10_jpeg import LTU_SPACE
 
 TUNED = Path("experiments/results/cifar10_jpeg/tuned_ablations.json")
 VARIANTS = {

@@ -9,8 +9,8 @@ TA is of the classes that remain; GA and RandL, SalUn's way, are what class-wise
 
 import dataclasses
 
-from grid import Sweep
-from sweeps import cifar10_jpeg
+from experiments.grid import Sweep
+from experiments.sweeps import cifar10_jpeg
 
 SHOWN = ("FT", "RandL", "GA", "SalUn", "SCRUB", "LTU")
 

@@ -8,8 +8,8 @@ python experiments/tables.py 4 runs/cifar10_jpeg_fixed/results.jsonl
 import dataclasses
 import json
 
-from grid import Row, Sweep
-from sweeps import cifar10_jpeg_ablations as ablations
+from experiments.grid import Row, Sweep
+from experiments.sweeps import cifar10_jpeg_ablations as ablations
 
 
 def get_sweep() -> Sweep:

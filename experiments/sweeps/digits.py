@@ -11,7 +11,7 @@ one or two more settings of each are tuned, eight trials a row, on seeds that th
 
 from pathlib import Path
 
-from grid import Row, Sweep
+from experiments.grid import Row, Sweep
 
 TUNED = Path("experiments/results/digits/tuned.json")
 SMALL = {"method.batch_size": 50, "method.schedule": "cosine"}

@@ -6,8 +6,8 @@ python experiments/tables.py 1 runs/digits-sweep/results.jsonl runs/digits-half/
 
 import dataclasses
 
-from grid import Sweep
-from sweeps import digits
+from experiments.grid import Sweep
+from experiments.sweeps import digits
 
 
 def get_sweep() -> Sweep:

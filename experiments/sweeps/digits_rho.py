@@ -10,8 +10,8 @@ and repeated until an epoch has as many remaining images as at rho 1.
 import dataclasses
 import json
 
-from grid import Row, Sweep
-from sweeps import digits
+from experiments.grid import Row, Sweep
+from experiments.sweeps import digits
 
 SHOWN = ("FT", "RandL", "BadT", "SalUn", "LTU")
 

@@ -5,9 +5,8 @@ import io
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from tabling.layout import GAPS, Entry, Row, Score, Table
-from tabling.runs import MEASURES
-
+from experiments.tabling.layout import GAPS, Entry, Row, Score, Table
+from experiments.tabling.runs import MEASURES
 from ltu_jax.reporting.table import minutes, number
 
 Bold = Callable[[str], str]

@@ -5,9 +5,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from tabling import noise
-from tabling.runs import MEASURES, Run, block_of, by_block, check
-from tabling.under import notes
+from experiments.tabling import noise
+from experiments.tabling.runs import MEASURES, Run, block_of, by_block, check
+from experiments.tabling.under import notes
 
 GAPS = (*MEASURES, "mean")
 

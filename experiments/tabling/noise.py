@@ -5,7 +5,7 @@ import statistics
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from tabling.runs import Seeds
+from experiments.tabling.runs import Seeds
 
 CONFIDENCE = 0.95
 

@@ -5,8 +5,8 @@ import statistics
 from pathlib import Path
 from typing import Any
 
-from tabling.layout import Entry, Row, Score, Table
-from tabling.runs import MEASURES
+from experiments.tabling.layout import Entry, Row, Score, Table
+from experiments.tabling.runs import MEASURES
 
 FILE = Path(__file__).parents[1] / "results" / "paper.json"
 

@@ -4,10 +4,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tabling import noise
-from tabling.layout import one_each_pair
-from tabling.runs import Run, by_block
-
+from experiments.tabling import noise
+from experiments.tabling.layout import one_each_pair
+from experiments.tabling.runs import Run, by_block
 from ltu_jax.reporting.marks import Mark, draw_marks, gap_axis
 from ltu_jax.reporting.plots import GREY, ORANGE, house_figure
 

@@ -1,4 +1,4 @@
-"""Shadows: halves of the reserve, other ones for each; what is fitted on them is told by unlearning/test_preparation."""
+"""Shadows: halves of the reserve, others for each; for what is fitted on them see unlearning/test_preparation."""
 
 import numpy as np
 from small import small_config

@@ -8,8 +8,8 @@ import subprocess
 import sys
 
 import pytest
-from grid import Row, Sweep, cells, load_sweep
 
+from experiments.grid import Row, Sweep, cells, load_sweep
 from ltu_jax.setting import ConfigError
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -174,8 +174,15 @@ def test_a_file_that_is_no_sweep_is_refused_in_one_line(tmp_path, text, named):
         load_sweep(tmp_path / "nowhere.py")
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "experiments" / "sweeps").glob("*.py")), ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", sorted((ROOT / "experiments" / "sweeps").glob("[!_]*.py")), ids=lambda path: path.stem)
 def test_every_sweep_of_ours_is_sound(path, monkeypatch):
     monkeypatch.chdir(ROOT)
     runs = cells(load_sweep(path), OUT, CACHE)
     assert all(shlex.join(run.job.command).isascii() for run in runs)
+
+
+def test_a_sweep_file_from_before_this_was_a_package_is_still_read(tmp_path):
+    (tmp_path / "file.py").write_text(
+        f"from grid import Row, Sweep\ndef get_sweep(): return Sweep({DIGITS!r}, [Row('FT', 'finetune')], (0,))\n"
+    )
+    assert load_sweep(tmp_path / "file.py").rows == [Row("FT", "finetune")]

@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 from scipy import stats
-from tabling import noise
-from tabling.runs import Seeds
+
+from experiments.tabling import noise
+from experiments.tabling.runs import Seeds
 
 
 def keyed(groups):

@@ -3,13 +3,11 @@
 import json
 import types
 
-import calibration
-import evidence_power
 import jax
 import mlp
 import numpy as np
-import requests_in_a_row
 
+from experiments import calibration, evidence_power, requests_in_a_row
 from ltu_jax.config import LTU, Config
 from ltu_jax.methods.base import Method
 from ltu_jax.requests.claim import moved_share

@@ -12,18 +12,17 @@ import subprocess
 import sys
 import time
 
-import grid
 import pytest
-import sweep
-from sweeping import pool
-from sweeping.pool import Pool
 
+from experiments import grid, sweep
+from experiments.sweeping import pool
+from experiments.sweeping.pool import Pool
 from ltu_jax.setting import ConfigError
 
 ROOT = pathlib.Path(__file__).parents[2]
 TOY = str(pathlib.Path(__file__).with_name("toy.py"))
 FILE = """
-from grid import Row, Sweep
+from experiments.grid import Row, Sweep
 
 def get_sweep():
     rows = [Row("FT", "finetune"), Row("GA", "gradient_ascent"), Row("LTU", "ltu", {LTU}), Row("SSD", "ssd")]
@@ -72,8 +71,8 @@ def run(*arguments):
 def start(*arguments, **environment):
     """The program as a process of its own."""
     code = (
-        f"import sys; sys.path.insert(0, {str(ROOT / 'experiments')!r}); import grid, sweep, sweeping.program;"
-        f" grid.PROGRAM = ('python', {TOY!r}); sweeping.program.start(sweep.main)"
+        "from experiments import grid, sweep; from experiments.sweeping import program;"
+        f" grid.PROGRAM = ('python', {TOY!r}); program.start(sweep.main)"
     )
     command = [sys.executable, "-c", code, "file.py", "--out", "out", *arguments]
     with open("stderr.txt", "w") as stderr:

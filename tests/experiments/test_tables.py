@@ -9,9 +9,10 @@ import re
 import made_up
 import numpy as np
 import pytest
-import tables
-from tabling import runs as reading
-from tabling.paper import FILE
+
+from experiments import tables
+from experiments.tabling import runs as reading
+from experiments.tabling.paper import FILE
 
 SEEDS = [(0, 0, 0), (1, 1, 1), (2, 2, 2)]
 

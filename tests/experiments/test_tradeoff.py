@@ -5,8 +5,9 @@ import itertools
 import made_up
 import numpy as np
 import pytest
-from tabling import tradeoff
-from tabling.runs import Run
+
+from experiments.tabling import tradeoff
+from experiments.tabling.runs import Run
 
 
 @pytest.fixture(scope="module")

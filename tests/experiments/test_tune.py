@@ -10,14 +10,13 @@ import statistics
 import subprocess
 import sys
 
-import grid
 import optuna
 import pytest
 import toy
-import tune
-from grid import Row, Sweep, cells
-from sweeping.pool import Pool
 
+from experiments import grid, tune
+from experiments.grid import Row, Sweep, cells
+from experiments.sweeping.pool import Pool
 from ltu_jax.files import write_whole
 from ltu_jax.setting import ConfigError
 from ltu_jax.training import supervised
@@ -275,8 +274,8 @@ def test_as_a_program_it_leaves_the_runs_where_it_is_told(tmp_path, monkeypatch)
     )
     program = str(pathlib.Path(toy.__file__))
     code = (
-        f"import sys; sys.path.insert(0, {str(ROOT / 'experiments')!r}); import grid, tune, sweeping.program;"
-        f" grid.PROGRAM = ('python', {program!r}); sweeping.program.start(tune.main)"
+        "from experiments import grid, tune; from experiments.sweeping import program;"
+        f" grid.PROGRAM = ('python', {program!r}); program.start(tune.main)"
     )
     arguments = ["file.py", "--out", "kept/tuned.json", "--runs", "runs", "--trials", "2"]
     command = [sys.executable, "-c", code, *arguments]

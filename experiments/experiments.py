@@ -1,0 +1,5 @@
+"""The package ``experiments`` for ``python experiments/NAME.py``, which searches this folder alone."""
+
+from pathlib import Path
+
+__path__ = [str(Path(__file__).parent)]

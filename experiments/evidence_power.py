@@ -100,7 +100,7 @@ def fakes(seed: int, out: Path, base: Any) -> Iterator[tuple[bool, str, Callable
     yield False, "nothing done", lambda: base.original
     yield False, "nothing done, last digits", lambda: noisy(base.original, 1e-4, seed)
     for method in ("random_label", "neggrad_plus"):
-        fields = SMALL | {"method.name": f"evidence_power:head_{method}", "data.remain_fraction": 1.0}
+        fields = SMALL | {"method.name": f"experiments.evidence_power:head_{method}", "data.remain_fraction": 1.0}
         yield False, f"head only, {method}", lambda: calibrated(problem_of(seed, out, method, fields))  # noqa: B023
     for scale in (0.1, 0.3):
         yield False, f"noise {scale:g}", lambda: noisy(base.original, scale, seed)  # noqa: B023

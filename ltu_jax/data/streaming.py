@@ -1,8 +1,8 @@
-"""Images that stay on the host: which of them a step will ask for, and fetching these ahead of it.
+"""Images that stay on the host: which rows of them a step will draw, and fetching these ahead of it.
 
 A method draws its rows inside jit, from images that it indexes like an array. Where they stay on the
-host the same function is traced twice. Once the images are stand-ins that write down what they are asked
-for: that gives a small program that computes indices alone. And once they are what was fetched for these
+host the same function is traced twice. Once the images are stand-ins that record the indices they
+are read at: that gives a small program that computes indices alone. And once they are what was fetched for these
 indices. So every method can be fed from the host, by the same draws, and none needs to know.
 """
 
@@ -42,11 +42,11 @@ def separate(tree: ArrayTree) -> tuple[ArrayTree, list[StoredImages]]:
     return jax.tree.map(replaced, tree), stored
 
 
-Asked = tuple[tuple[StandIn, jax.Array], ...]
-"""Whose images are asked for, and at which index i32[..., B], in the order of asking."""
+RowRequests = tuple[tuple[StandIn, jax.Array], ...]
+"""Which images are read, and at which index i32[..., B], in the order of reading."""
 
 
-def asked_by(fn: Callable[[ArrayTree], Any], tree: ArrayTree) -> Asked:
+def row_requests(fn: Callable[[ArrayTree], Any], tree: ArrayTree) -> RowRequests:
     """What ``fn`` asks of the stand-ins in ``tree``; for a traced function.
 
     Args:
@@ -54,33 +54,33 @@ def asked_by(fn: Callable[[ArrayTree], Any], tree: ArrayTree) -> Asked:
       tree: its argument.
 
     Returns:
-      ``Asked``.
+      ``RowRequests``.
     """
-    asked: list[tuple[StandIn, jax.Array]] = []
-    fn(_with_images(tree, lambda stand_in: _Asked(stand_in, asked)))
-    return tuple(asked)
+    requests: list[tuple[StandIn, jax.Array]] = []
+    fn(_with_images(tree, lambda stand_in: _IndexRecorder(stand_in, requests)))
+    return tuple(requests)
 
 
-def answered(fn: Callable[[ArrayTree], Any], tree: ArrayTree, blocks: Sequence[jax.Array]) -> Any:
-    """``fn(tree)``, where each time that images are asked for the next of ``blocks`` is the answer.
+def with_fetched(fn: Callable[[ArrayTree], Any], tree: ArrayTree, blocks: Sequence[jax.Array]) -> Any:
+    """``fn(tree)``, where each reading of images takes the next of ``blocks``.
 
     Args:
-      fn: as for ``asked_by``.
+      fn: as for ``row_requests``.
       tree: its argument, with stand-ins.
-      blocks: u8[..., B, H, W, 3] for each asking, in the same order.
+      blocks: u8[..., B, H, W, 3] for each reading, in the same order.
 
     Returns:
       What ``fn`` returns.
     """
-    answers = iter(blocks)
-    return fn(_with_images(tree, lambda stand_in: _Answered(stand_in, answers)))
+    fetched_blocks = iter(blocks)
+    return fn(_with_images(tree, lambda stand_in: _FetchedImages(stand_in, fetched_blocks)))
 
 
-def fetched(asked: Asked, stored: Sequence[StoredImages], num_steps: int) -> Iterator[tuple[jax.Array, ...]]:
+def fetched(requests: RowRequests, stored: Sequence[StoredImages], num_steps: int) -> Iterator[tuple[jax.Array, ...]]:
     """The blocks of one step after another, read by threads that run ahead, each process only its share.
 
     Args:
-      asked: what each step asks for: indices i32[num_steps, ..., B].
+      requests: what each step reads: indices i32[num_steps, ..., B].
       stored: the images by number.
       num_steps: steps there are.
 
@@ -99,7 +99,7 @@ def fetched(asked: Asked, stored: Sequence[StoredImages], num_steps: int) -> Ite
 
         return read
 
-    readers = [reader(stored[stand_in.number], np.asarray(index)) for stand_in, index in asked]
+    readers = [reader(stored[stand_in.number], np.asarray(index)) for stand_in, index in requests]
 
     class Steps:
         def __len__(self) -> int:
@@ -113,30 +113,30 @@ def fetched(asked: Asked, stored: Sequence[StoredImages], num_steps: int) -> Ite
 
 
 @dataclasses.dataclass(frozen=True)
-class _Asked:
+class _IndexRecorder:
     stand_in: StandIn
-    asked: list[tuple[StandIn, jax.Array]]
+    requests: list[tuple[StandIn, jax.Array]]
 
     @property
     def shape(self) -> tuple[int, ...]:
         return self.stand_in.shape
 
     def __getitem__(self, index: jax.Array) -> jax.Array:
-        self.asked.append((self.stand_in, index))
+        self.requests.append((self.stand_in, index))
         return jnp.zeros((*index.shape, *self.shape[1:]), jnp.uint8)
 
 
 @dataclasses.dataclass(frozen=True)
-class _Answered:
+class _FetchedImages:
     stand_in: StandIn
-    answers: Iterator[jax.Array]
+    blocks: Iterator[jax.Array]
 
     @property
     def shape(self) -> tuple[int, ...]:
         return self.stand_in.shape
 
     def __getitem__(self, index: jax.Array) -> jax.Array:
-        return next(self.answers)
+        return next(self.blocks)
 
 
 def _with_images(tree: ArrayTree, images: Callable[[StandIn], Any]) -> ArrayTree:

@@ -18,7 +18,7 @@ import numpy as np
 from jax.sharding import NamedSharding
 
 from ltu_jax.data.devices import agreed, everywhere, num_devices, spread_sharding
-from ltu_jax.data.streaming import Asked, answered, asked_by, fetched, separate
+from ltu_jax.data.streaming import RowRequests, fetched, row_requests, separate, with_fetched
 from ltu_jax.types import ArrayTree, Metrics, UnlearnState
 
 SampleFn = Callable[[jax.Array, jax.Array, Any, Any], Any]
@@ -330,12 +330,12 @@ def _scan(
 
 def _rows_ahead(
     num_steps: int, algorithm: Algorithm, state: UnlearnState, context: ArrayTree, data: ArrayTree
-) -> Asked:
+) -> RowRequests:
     """Which stored rows the next steps draw."""
 
-    def one(ahead: jax.Array) -> Asked:
+    def one(ahead: jax.Array) -> RowRequests:
         later = state.replace(step=state.step + ahead)
-        return asked_by(lambda data: draw_batch(algorithm, later, context, data), data)
+        return row_requests(lambda data: draw_batch(algorithm, later, context, data), data)
 
     return everywhere(jax.lax.map(one, jnp.arange(num_steps)))  # no convolution in here
 
@@ -344,4 +344,4 @@ def _draw_fetched(
     algorithm: Algorithm, state: UnlearnState, context: ArrayTree, data: ArrayTree, blocks: tuple[jax.Array, ...]
 ) -> Any:
     """``draw_batch`` whose stored rows have been fetched."""
-    return answered(lambda data: draw_batch(algorithm, state, context, data), data, blocks)
+    return with_fetched(lambda data: draw_batch(algorithm, state, context, data), data, blocks)

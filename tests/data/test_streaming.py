@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from ltu_jax.data.batches import gather
-from ltu_jax.data.streaming import answered, asked_by, fetched, separate
+from ltu_jax.data.streaming import fetched, row_requests, separate, with_fetched
 from ltu_jax.types import Rows, StoredImages
 
 pytestmark = pytest.mark.smoke
@@ -37,11 +37,11 @@ def test_stored_images_are_indexed_like_an_array():
 def test_what_is_asked_for_is_written_down_and_what_is_answered_is_used():
     tree = {"a": stored(), "b": stored(ROWS[:7])}
     stand_ins, images = separate(tree)
-    asked = asked_by(two_kinds, stand_ins)
+    asked = row_requests(two_kinds, stand_ins)
     assert [stand_in.number for stand_in, _ in asked] == [0, 1]
     np.testing.assert_array_equal(asked[0][1], [3, 0, 3])
     blocks = [images[stand_in.number][index] for stand_in, index in asked]
-    found = jax.jit(lambda blocks: answered(two_kinds, stand_ins, blocks))([jnp.asarray(b) for b in blocks])
+    found = jax.jit(lambda blocks: with_fetched(two_kinds, stand_ins, blocks))([jnp.asarray(b) for b in blocks])
     on_device = jax.tree.map(jnp.asarray, {k: Rows(v.images[:], v.labels) for k, v in tree.items()})
     chex.assert_trees_all_close(found, two_kinds(on_device), rtol=1e-6)
 

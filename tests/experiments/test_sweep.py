@@ -76,7 +76,7 @@ def start(*arguments, **environment):
     )
     command = [sys.executable, "-c", code, "file.py", "--out", "out", *arguments]
     with open("stderr.txt", "w") as stderr:
-        variables = {**os.environ, **environment}
+        variables = {**os.environ, "PYTHONPATH": str(ROOT), **environment}
         return subprocess.Popen(command, env=variables, stderr=stderr, start_new_session=True)
 
 

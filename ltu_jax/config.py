@@ -321,7 +321,7 @@ def resolve(config: Config) -> Config:
         config = dataclasses.replace(config, attackers=dataclasses.replace(config.attackers, fitted_on=fitted_on))
     if config.num_seeds > 1:
         return config
-    seeds = {f: s if s is not None else config.seed for f, s in dataclasses.asdict(config.seeds).items()}
+    seeds = {field.name: config.seed_for(field.name) for field in dataclasses.fields(Seeds)}
     return dataclasses.replace(config, seeds=Seeds(**seeds))
 
 

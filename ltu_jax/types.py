@@ -166,9 +166,6 @@ class Source:
         return digest.hexdigest()
 
 
-_CUT = ("forget", "remain", "validation", "test", "reserve", "test_forgotten")
-
-
 @dataclasses.dataclass(frozen=True)
 class Splits:
     """Disjoint, sorted index sets i64[.] into a source."""
@@ -186,6 +183,10 @@ class Splits:
         if self.seen is not None and not np.isin(self.seen, self.remain).all():
             raise ValueError("seen: rows that do not remain; allowed: the rho subset of remain (data.splits.see)")
 
+    def _sets(self) -> dict[str, np.ndarray]:
+        """The disjoint sets by name: all fields but ``seen``."""
+        return {name: index for name, index in vars(self).items() if name != "seen"}
+
     @property
     def visible(self) -> np.ndarray:
         """The remaining rows that a method may see."""
@@ -199,13 +200,13 @@ class Splits:
     @property
     def sizes(self) -> tuple[int, ...]:
         """Rows of each set."""
-        return tuple(len(getattr(self, name)) for name in _CUT)
+        return tuple(map(len, self._sets().values()))
 
     def sha256(self) -> str:
         """Hash of the index sets but ``seen``, which follows from them, rho and a seed."""
         digest = hashlib.sha256()
-        for name in _CUT:
-            digest.update(name.encode() + getattr(self, name).astype(np.int64).tobytes())
+        for name, index in self._sets().items():
+            digest.update(name.encode() + index.astype(np.int64).tobytes())
         return digest.hexdigest()
 
 

@@ -78,8 +78,8 @@ def run(file: str, seed: int, held_out: int, trials: int, out: Path) -> dict[str
     import jax
 
     from experiments.sweeping.configuring import configure
+    from ltu_jax.deletion.calibration import calibrate, make_calibrator
     from ltu_jax.reporting.terminal import progress_for
-    from ltu_jax.requests.calibration import calibrate, make_calibrator
     from ltu_jax.unlearning.loop import run_problem
     from ltu_jax.unlearning.problem import prepare
     from ltu_jax.unlearning.result import now, provenance

@@ -54,9 +54,9 @@ def main() -> None:
 
 def judged(seed: int, out: Path) -> list[dict[str, Any]]:
     """A row for each model of a seed: its kind, whether it is genuine, and what is said of it."""
-    from ltu_jax.requests.claim import judge, moved_share
-    from ltu_jax.requests.measures import measure
-    from ltu_jax.requests.rows import to_measure
+    from ltu_jax.deletion.claim import judge, moved_share
+    from ltu_jax.deletion.measures import measure
+    from ltu_jax.deletion.rows import to_measure
     from ltu_jax.training.checkpoint import load, save
 
     base = problem_of(seed, out, "ltu", {"evaluation.num_retrain": 2})
@@ -118,7 +118,7 @@ def fakes(seed: int, out: Path, base: Any) -> Iterator[tuple[bool, str, Callable
 
 def calibrated(problem: Any) -> Any:
     """As a request is."""
-    from ltu_jax.requests.calibration import calibrate
+    from ltu_jax.deletion.calibration import calibrate
 
     settings = dataclasses.replace(problem.config.calibration, trials=4)
     return calibrate(

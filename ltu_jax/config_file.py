@@ -5,7 +5,7 @@ import sys
 import types
 from typing import Any, TypeVar
 
-from ltu_jax.outside import read_bytes, reason
+from ltu_jax.safe_reading import read_bytes, reason
 from ltu_jax.setting import ConfigError, check_path, raised
 
 T = TypeVar("T")

@@ -63,7 +63,7 @@ def use_devices(config: Config) -> None:
 
     import jax
 
-    from ltu_jax.data.devices import device_mesh, num_devices, writes_files
+    from ltu_jax.devices import device_mesh, num_devices, writes_files
 
     jax.config.update("jax_debug_nans", flags.FLAGS.debug)
 
@@ -94,7 +94,7 @@ def use_devices(config: Config) -> None:
 
 def progress() -> Any:
     """How work reports itself: to a person in the first process, not at all in the others."""
-    from ltu_jax.data.devices import writes_files
+    from ltu_jax.devices import writes_files
     from ltu_jax.reporting.terminal import progress_for
     from ltu_jax.types import silent
 

@@ -9,10 +9,10 @@ from typing import Any, NamedTuple
 
 from absl import flags, logging
 
-from ltu_jax import command, processes, stopping
+from ltu_jax import command, processes, shutdown
 from ltu_jax.config import Config, asked_for, each_seed
 from ltu_jax.files import LOCK, DiskFullError, locked, write_whole
-from ltu_jax.outside import read_json
+from ltu_jax.safe_reading import read_json
 from ltu_jax.setting import ConfigError, check_path, to_dict
 
 USAGE = """
@@ -70,7 +70,7 @@ def main(config: Config) -> int:
     # Orbax logs every step of every save, TFDS every folder it opens, JAX every process that joins.
     logging.set_verbosity(logging.ERROR)
     processes.use_devices(config)
-    with stopping.caught() as stop:
+    with shutdown.caught() as stop:
         return processes.stop_if_one_is_lost(lambda: _main(jobs, cache, stop.watched(processes.progress())))
 
 
@@ -80,7 +80,7 @@ def _main_request(config: Config) -> int:
     workdir = Path(flags.FLAGS.workdir or f"runs/{config.data.name}-requests")
     _check_writable("--workdir", workdir)
     _check_writable("--cache", cache := Path(flags.FLAGS.cache or workdir.parent / "cache"))
-    from ltu_jax.requests.ledger import FILES, LedgerError
+    from ltu_jax.deletion.ledger import FILES, LedgerError
 
     others = (
         [path.name for path in workdir.iterdir() if path.absolute() != cache.absolute()] if workdir.exists() else []
@@ -96,7 +96,7 @@ def _main_request(config: Config) -> int:
     from ltu_jax.unlearning.saving import WrongRunError
 
     try:
-        with stopping.caught() as stop:
+        with shutdown.caught() as stop:
             return _request(config, workdir, cache, stop.watched(processes.progress()))
     except (FloatingPointError, CheckpointError, DiskFullError, LedgerError, WrongRunError) as error:
         if flags.FLAGS.debug:
@@ -107,9 +107,9 @@ def _main_request(config: Config) -> int:
 
 def _request(config: Config, workdir: Path, cache: Path, progress: Any) -> int:
     from ltu_jax.data.splits import read_ids
-    from ltu_jax.reporting.terminal import print_request
-    from ltu_jax.requests.fulfil import fulfil
-    from ltu_jax.requests.plan import Fulfilled, Request, load_given, plan, request_config
+    from ltu_jax.deletion.fulfil import fulfil
+    from ltu_jax.deletion.plan import Fulfilled, Request, load_given, plan, request_config
+    from ltu_jax.deletion.printing import print_request
     from ltu_jax.unlearning.estimate import estimate
     from ltu_jax.unlearning.problem import Loaded
 
@@ -144,7 +144,7 @@ def _request(config: Config, workdir: Path, cache: Path, progress: Any) -> int:
 
 
 def _main(jobs: list[Job], cache: Path, progress: Any) -> int:
-    from ltu_jax.data.devices import agreed, writes_files
+    from ltu_jax.devices import agreed, writes_files
     from ltu_jax.unlearning.problem import load, request_sha256
 
     source = _read(jobs[0].config)
@@ -211,8 +211,8 @@ def _at_once(config: Config, source: Any) -> int:
     """How many models a program; images that stay on the host are fetched for one model at a time."""
     import jax
 
-    from ltu_jax.data.devices import agreed
     from ltu_jax.data.sources import num_fitting
+    from ltu_jax.devices import agreed
 
     if source.streamed:
         return 1
@@ -251,7 +251,7 @@ def _keep_compiled(cache: Path) -> None:
 
 def _run(jobs: list[tuple[Job, Any]], cache: Path, at_once: int, progress: Any) -> None:
     """Prepares and unlearns, all as one program, and writes each run into its folder."""
-    from ltu_jax.data.devices import writes_files
+    from ltu_jax.devices import writes_files
     from ltu_jax.methods import build_method
     from ltu_jax.unlearning import problem, result
     from ltu_jax.unlearning.loop import Start, run_together
@@ -291,7 +291,7 @@ def _run(jobs: list[tuple[Job, Any]], cache: Path, at_once: int, progress: Any) 
 
 
 def _write(workdir: Path, prepared: Any, state: Any, history: Any, outcome: dict[str, Any]) -> None:
-    from ltu_jax.data.devices import writes_files
+    from ltu_jax.devices import writes_files
     from ltu_jax.interop.weights import save_weights
     from ltu_jax.reporting.page import render
     from ltu_jax.training.checkpoint import save

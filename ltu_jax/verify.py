@@ -38,10 +38,10 @@ def main(arguments: Sequence[str]) -> int:
     """
     given = _parse(arguments)
     from ltu_jax.data.splits import read_ids
-    from ltu_jax.requests.claim import RATES
-    from ltu_jax.requests.ledger import LedgerError
-    from ltu_jax.requests.receipt import public_key
-    from ltu_jax.requests.verification import check_hashes, open_home, removed
+    from ltu_jax.deletion.claim import RATES
+    from ltu_jax.deletion.ledger import LedgerError
+    from ltu_jax.deletion.receipt import public_key
+    from ltu_jax.deletion.verification import check_hashes, open_home, removed
     from ltu_jax.training.checkpoint import CheckpointError
 
     public = None if given.public_key is None else public_key(given.public_key)
@@ -78,9 +78,9 @@ def _evidence(home: Any, given: argparse.Namespace) -> tuple[str, list[str]]:
 
     from ltu_jax import processes
     from ltu_jax.data.sources import load_source
-    from ltu_jax.requests.claim import FEWEST
-    from ltu_jax.requests.receipt import code_sha256, path_sha256
-    from ltu_jax.requests.verification import before_weights, check_evidence, config_of
+    from ltu_jax.deletion.claim import FEWEST
+    from ltu_jax.deletion.receipt import code_sha256, path_sha256
+    from ltu_jax.deletion.verification import before_weights, check_evidence, config_of
     from ltu_jax.unlearning.problem import load_model
 
     settings, model = config_of(home), home.told["model"]["before"]
@@ -173,7 +173,7 @@ def search_leftovers(config: Config) -> int:
     from ltu_jax import processes
     from ltu_jax.data.sources import image_files, load_source
     from ltu_jax.data.splits import read_ids
-    from ltu_jax.leftovers.search import report, search, sought
+    from ltu_jax.deletion.leftovers.search import report, search, sought
 
     ids = read_ids(flags.FLAGS.forget, "--forget")
     wanted = sought(load_source(config.data, processes.progress()), ids, image_files(config.data, ids))

@@ -13,7 +13,7 @@ import numpy as np
 from ltu_jax.attackers.bank import init_bank
 from ltu_jax.config import LTU, Training
 from ltu_jax.data.batches import gather
-from ltu_jax.data.devices import device_mesh
+from ltu_jax.devices import device_mesh
 from ltu_jax.methods import build_method
 from ltu_jax.models.build import from_module
 from ltu_jax.models.classifier import Classifier

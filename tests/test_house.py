@@ -15,18 +15,18 @@ FILES = sorted(ROOT.rglob("*.py"))
 
 # A room may import itself and what stands above it in this list; rooms of one line do not know each other.
 LEVELS = [
-    {"types", "setting", "outside"},
-    {"files", "config_file"},
+    {"types", "setting", "safe_reading"},
+    {"files", "config_file", "devices"},
     {"method_settings"},
     {"config"},
     {"core", "models", "interop", "data", "overrides"},
-    {"training", "leftovers"},
+    {"training"},
     {"attackers"},
     {"methods", "evaluation"},
     {"unlearning"},
     {"reporting"},
-    {"requests"},
-    {"command", "default", "processes", "stopping"},
+    {"deletion"},
+    {"command", "default", "processes", "shutdown"},
     {"unlearn", "report", "verify"},
 ]
 LEVEL = {room: i for i, rooms in enumerate(LEVELS) for room in rooms}

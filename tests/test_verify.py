@@ -124,8 +124,8 @@ def test_a_receipt_is_checked_where_the_files_lie_now(tmp_path, monkeypatch, cap
 
     from ltu_jax import config
     from ltu_jax.data.sources import load_source
-    from ltu_jax.requests.fulfil import fulfil
-    from ltu_jax.requests.plan import Request, load_given, request_config
+    from ltu_jax.deletion.fulfil import fulfil
+    from ltu_jax.deletion.plan import Request, load_given, request_config
 
     toy, first = mlp.toy_source(num_rows=60, num_test=30), tmp_path / "first"
     (first / "data").mkdir(parents=True)
@@ -229,7 +229,7 @@ def test_after_the_next_request_the_rest_is_verified(folder, tmp_path):
     for name in ("out", "cache"):
         shutil.copytree(folder / name, tmp_path / name)
     (tmp_path / "mine.py").write_text(CONFIG)
-    from ltu_jax.requests import ledger
+    from ltu_jax.deletion import ledger
 
     home, taken = tmp_path / "out", set((folder / "ids.txt").read_text().split())
     salt, told = ledger.read_salt(home), json.loads((home / "request-1" / "rows.json").read_text())

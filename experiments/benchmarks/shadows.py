@@ -17,7 +17,7 @@ import jax
 
 from ltu_jax.attackers.bank import init_bank
 from ltu_jax.config import LTU, Model, Training
-from ltu_jax.data.devices import device_mesh
+from ltu_jax.devices import device_mesh
 from ltu_jax.methods import build_method
 from ltu_jax.models.build import build_model
 from ltu_jax.training.dispatch import compile_steps, numbers_as_arrays, stack_trees

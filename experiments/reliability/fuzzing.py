@@ -18,7 +18,7 @@ import numpy as np
 from hypothesis import strategies as st
 
 from ltu_jax import config
-from ltu_jax.requests import ledger, receipt, rows
+from ltu_jax.deletion import ledger, receipt, rows
 from ltu_jax.setting import ConfigError, digest, settings, to_dict
 from ltu_jax.training.checkpoint import CheckpointError
 
@@ -224,7 +224,7 @@ ROWS = {"held_out": dict.fromkeys(rows.HELD_OUT, ["a"]), "measured": {"remain": 
 
 def _verify(folder: Path, told: Any) -> None:
     """With its seal made anew, where there is one to be made: what is behind it is reached."""
-    from ltu_jax.requests.verification import check_hashes, open_home
+    from ltu_jax.deletion.verification import check_hashes, open_home
 
     if isinstance(told, dict) and "receipt_sha256" in told:
         told["signature"] = None

@@ -52,7 +52,7 @@ def main() -> None:
 
     from ltu_jax.config import Data
     from ltu_jax.data.sources import image_files, load_source
-    from ltu_jax.leftovers.search import search, sought
+    from ltu_jax.deletion.leftovers.search import search, sought
     from ltu_jax.unlearning.result import now, provenance
 
     device = provenance(now())

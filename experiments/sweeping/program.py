@@ -10,7 +10,7 @@ from typing import NoReturn
 from experiments.sweeping.pool import usable_cores
 from ltu_jax.command import fail
 from ltu_jax.setting import ConfigError
-from ltu_jax.stopping import StoppedError
+from ltu_jax.shutdown import StoppedError
 
 
 class Parser(argparse.ArgumentParser):

@@ -6,8 +6,8 @@ from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ltu_jax.outside import parse_json, read_json, read_text
 from ltu_jax.reporting.runs import fault
+from ltu_jax.safe_reading import parse_json, read_json, read_text
 from ltu_jax.setting import ConfigError
 
 MEASURES = ("ua", "ra", "ta", "mi")

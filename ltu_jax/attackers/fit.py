@@ -19,7 +19,7 @@ from ltu_jax.attackers.networks import NETWORKS
 from ltu_jax.config import Attackers
 from ltu_jax.core.losses import nonmember_bce
 from ltu_jax.data.batches import augmented, gather
-from ltu_jax.data.devices import everywhere
+from ltu_jax.devices import everywhere
 from ltu_jax.training.dispatch import compiled
 from ltu_jax.types import ApplyFn, ArrayTree, Batch, Rows
 

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ltu_jax.data.records import Example, Records, check_ids, count_classes
-from ltu_jax.outside import memory
+from ltu_jax.safe_reading import memory
 from ltu_jax.setting import ConfigError
 
 _ALLOWED = (

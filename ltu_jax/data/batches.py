@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 
 from ltu_jax.data.augment import augment
-from ltu_jax.data.devices import spread
+from ltu_jax.devices import spread
 from ltu_jax.types import Batch, Rows
 
 

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from ltu_jax.data.devices import agreed, writes_files
+from ltu_jax.devices import agreed, writes_files
 from ltu_jax.setting import ConfigError, digest
 
 

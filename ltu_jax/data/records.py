@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ltu_jax.config import LARGEST_SIDE, MOST_CLASSES
-from ltu_jax.outside import read_bytes
+from ltu_jax.safe_reading import read_bytes
 from ltu_jax.setting import ConfigError
 
 MAX_PIXELS = LARGEST_SIDE**2

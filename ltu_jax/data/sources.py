@@ -10,10 +10,10 @@ import jax
 import numpy as np
 
 from ltu_jax.config import MOST_CLASSES, Data
-from ltu_jax.data.devices import agreed, first_alone
 from ltu_jax.data.pixels import InMemory, Pixels, files_fingerprint, memory_mapped
 from ltu_jax.data.records import FORMATS, MAX_PIXELS, Records, UnfitImageError, decode, refuse, repeated
-from ltu_jax.outside import memory
+from ltu_jax.devices import agreed, first_alone
+from ltu_jax.safe_reading import memory
 from ltu_jax.setting import ConfigError, allowed_names
 from ltu_jax.types import Progress, Source, silent
 

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from ltu_jax.config import Data
-from ltu_jax.outside import read_text, reason
+from ltu_jax.safe_reading import read_text, reason
 from ltu_jax.setting import ConfigError
 from ltu_jax.types import Source, Splits
 

@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ltu_jax.data.devices import read_spread, spread_sharding
+from ltu_jax.devices import read_spread, spread_sharding
 from ltu_jax.types import ArrayTree, StoredImages
 
 THREADS, STEPS_AHEAD = 4, 4

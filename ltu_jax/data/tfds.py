@@ -13,7 +13,7 @@ import numpy as np
 
 from ltu_jax.config import MOST_CLASSES
 from ltu_jax.data.records import Example, Records
-from ltu_jax.outside import read_json
+from ltu_jax.safe_reading import read_json
 from ltu_jax.setting import ConfigError
 from ltu_jax.types import Progress
 

@@ -11,7 +11,7 @@ from tensorflow_datasets.core.registered import skip_registration
 
 from ltu_jax.data.records import UnfitImageError, opened
 from ltu_jax.data.tfds import prepare as prepare_builder
-from ltu_jax.outside import read_bytes
+from ltu_jax.safe_reading import read_bytes
 from ltu_jax.setting import ConfigError
 from ltu_jax.types import Progress, silent
 

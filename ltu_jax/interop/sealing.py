@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ltu_jax.files import write_whole
-from ltu_jax.outside import memory, read_json
+from ltu_jax.safe_reading import memory, read_json
 from ltu_jax.setting import digest
 from ltu_jax.types import ArrayTree
 

@@ -5,49 +5,47 @@ Whatever is put into a template is escaped, but for pictures of our own (``plots
 
 import base64
 import io
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ltu_jax.reporting import notice_words, table
+from ltu_jax.reporting import table
 
 if TYPE_CHECKING:
     from jinja2 import Environment
 
-FILTERS = {
-    "count_of": notice_words.count_of,
-    "duration": table.duration,
-    "images": notice_words.images,
-    "minutes": table.minutes,
-    "number": table.number,
-    "percent": notice_words.percent,
-    "signed": notice_words.signed,
-    "were": notice_words.were,
-    "when": notice_words.when,
-}
+FILTERS = {"duration": table.duration, "minutes": table.minutes, "number": table.number}
 """What templates may call to write a number: ``{{ value|number }}``."""
 
 
-def templates() -> "Environment":
-    """Every template by its file's name; a value that a template asks for and does not get is an error."""
-    from jinja2 import Environment, PackageLoader, StrictUndefined
+def templates(package: str | None = None, filters: Mapping[str, Callable[..., str]] | None = None) -> "Environment":
+    """Every template by its file's name; a value that a template asks for and does not get is an error.
 
-    loader = PackageLoader("ltu_jax.reporting")
+    Args:
+      package: of a room that has templates of its own, beside those of this one.
+      filters: what these may call beside ``FILTERS``.
+
+    Returns:
+      The environment of Jinja.
+    """
+    from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
+
     made = Environment(
         autoescape=True,
         undefined=StrictUndefined,
-        loader=loader,
+        loader=ChoiceLoader([PackageLoader(name) for name in ("ltu_jax.reporting", package) if name]),
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    made.filters.update(FILTERS, png=png)
+    made.filters.update({**FILTERS, **(filters or {})}, png=png)
     return made
 
 
-def page(name: str, /, **values: Any) -> str:
-    """The page that ``templates/<name>.html.jinja`` makes of the values, as HTML."""
-    text = templates().get_template(f"{name}.html.jinja").render(values)
+def page(name: str, /, found: "Environment | None" = None, **values: Any) -> str:
+    """The page that the template ``<name>.html.jinja`` makes of the values, as HTML; ``found``: among these."""
+    text = (found or templates()).get_template(f"{name}.html.jinja").render(values)
     return text.encode(errors="replace").decode()  # names of files need not be UTF-8, a page is
 
 

@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ltu_jax.outside import read_json, reason
 from ltu_jax.reporting.table import MEASURES, average
+from ltu_jax.safe_reading import read_json, reason
 from ltu_jax.setting import ConfigError
 
 SCHEMAS = (1, 2)

@@ -3,7 +3,6 @@
 import contextlib
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from pathlib import Path
 from time import monotonic
 from typing import TYPE_CHECKING, Any, TextIO
 
@@ -61,54 +60,8 @@ def print_result(result: Mapping[str, Any], console: "Console | None" = None) ->
         line(f"Warning: {warning}", "yellow")
 
 
-FIGURES = {
-    "forget_accuracy": "accuracy on the forget rows",
-    "held_out_accuracy": "accuracy on held-out rows",
-    "remain_accuracy": "accuracy on the remaining rows given",
-    "attack_auc": "AUC of an attacker, forget against held-out rows",
-    "earlier_accuracy": "accuracy on the rows of earlier requests",
-    "earlier_attack_auc": "AUC of an attacker on those",
-}
-
-
-def print_request(receipt: Mapping[str, Any], folder: Path, is_new: bool, console: "Console | None" = None) -> None:
-    """Prints what a deletion request came to: figures before and after with their intervals, and where the files are.
-
-    Args:
-      receipt: what ``receipt.json`` holds.
-      folder: of the request.
-      is_new: False where an earlier request had done it all.
-      console: where to print; standard output unless given.
-    """
-    from rich.console import Console
-    from rich.text import Text
-
-    console, shown = console or Console(), _table(2)
-    request, evidence = receipt["request"], receipt["evidence"]
-    done = f"{request['count']} rows forgotten by {receipt['method']}"
-    repeated = f"; {request['repeated']} ids were forgotten by earlier requests" if request["repeated"] else ""
-    was = "" if is_new else f": already done on {receipt['time']['finished']}"
-    console.print(Text(f"\nrequest {request['number']}{was}", style="bold"))
-    console.print(Text(f"{done}{repeated}"))
-    if receipt["calibration"]:
-        console.print(Text(receipt["calibration"]))
-    for head in ("", "before", "after", f"{evidence['level']} % interval"):
-        shown.add_column(head, justify="right" if head else "left")
-    for name, words in FIGURES.items():
-        if name in evidence["after"]:
-            before, (value, low, high) = (evidence["before"] or {}).get(name), evidence["after"][name]
-            digits = 3 if name.endswith("auc") else 1
-            cells = (before and before[0], value)
-            ends = f"{table.number(low, digits)} to {table.number(high, digits)}"
-            shown.add_row(Text(words), *(table.number(cell, digits) for cell in cells), ends)
-    console.print(shown)
-    for warning in receipt.get("warnings") or ():
-        console.print(Text(f"Warning: {warning}", style="yellow"))
-    names = ", ".join(sorted(dict.fromkeys(name.partition("/")[0] for name in receipt["files"])))
-    console.print(Text(f"receipt in {folder}: receipt.json, {names}"))
-
-
-def _table(space: int) -> Any:
+def bare_table(space: int) -> Any:
+    """A table of columns alone, ``space`` spaces apart, for a terminal or a log."""
     from rich import box
     from rich.table import Table
 
@@ -130,7 +83,7 @@ def _scores(result: Mapping[str, Any], width: int) -> Any:
     columns.append(["gap", *(table.number(row.mean_gap) for row, _ in rows)])
     columns.append(["UT min", *(table.minutes(row.minutes) for row, _ in rows)])
     needed = sum(max(map(len, column)) for column in columns) + 2 * (len(columns) - 1)
-    shown = _table(2 if needed <= width else 1)
+    shown = bare_table(2 if needed <= width else 1)
     for number, (head, *_) in enumerate(columns):
         # Only the name may wrap: a number broken over two lines would be misread.
         justify = "right" if number > len(table.MEASURES) else "left"
@@ -151,7 +104,7 @@ def _aligned(head: str, cells: list[tuple[float | None, float | None]]) -> list[
 def _attackers(attackers: list[Mapping[str, Any]]) -> Any:
     from rich.text import Text
 
-    shown = _table(2)
+    shown = bare_table(2)
     for head in ("\nattacker", "AUC\nheld out", "\noriginal", "\nunlearned", ""):
         shown.add_column(head, justify="left" if head in ("\nattacker", "") else "right")
     for attacker in attackers:

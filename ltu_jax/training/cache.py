@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ltu_jax.data.devices import agreed, writes_files
+from ltu_jax.devices import agreed, writes_files
 from ltu_jax.files import LOCK, locked, write_whole
 from ltu_jax.setting import digest
 from ltu_jax.training.checkpoint import CheckpointError, load, save

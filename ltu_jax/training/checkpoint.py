@@ -11,7 +11,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from ltu_jax.data.devices import agreed, writes_files
+from ltu_jax.devices import agreed, writes_files
 from ltu_jax.files import room
 from ltu_jax.interop import orbax_folder
 from ltu_jax.interop.sealing import check_fits, damage, seal, tree_sha256

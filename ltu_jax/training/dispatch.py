@@ -17,8 +17,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import NamedSharding
 
-from ltu_jax.data.devices import agreed, everywhere, num_devices, spread_sharding
 from ltu_jax.data.streaming import RowRequests, fetched, row_requests, separate, with_fetched
+from ltu_jax.devices import agreed, everywhere, num_devices, spread_sharding
 from ltu_jax.types import ArrayTree, Metrics, UnlearnState
 
 SampleFn = Callable[[jax.Array, jax.Array, Any, Any], Any]

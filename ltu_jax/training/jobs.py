@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ltu_jax.config import Config
-from ltu_jax.data.devices import writes_files
+from ltu_jax.devices import writes_files
 from ltu_jax.models.build import ModelSpec
 from ltu_jax.setting import digest, to_dict
 from ltu_jax.training.cache import Cached, cached, entry_path, is_cached, under_way

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 
-from ltu_jax.data.devices import everywhere, num_devices, read_spread, spread, spread_sharding
+from ltu_jax.devices import everywhere, num_devices, read_spread, spread, spread_sharding
 from ltu_jax.training.dispatch import compiled
 from ltu_jax.types import ApplyFn, ArrayTree, StoredImages
 

@@ -14,7 +14,7 @@ import numpy as np
 from ltu_jax.config import Training
 from ltu_jax.core.losses import cross_entropy
 from ltu_jax.data.batches import augmented, epoch_rows, gather
-from ltu_jax.data.devices import agreed
+from ltu_jax.devices import agreed
 from ltu_jax.training.checkpoint import StepCheckpoints, open_checkpoints
 from ltu_jax.training.dispatch import (
     Algorithm,

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from ltu_jax.data.devices import agreed, writes_files
+from ltu_jax.devices import agreed, writes_files
 from ltu_jax.files import room
 from ltu_jax.training.checkpoint import StepCheckpoints, open_checkpoints
 from ltu_jax.types import UnlearnState

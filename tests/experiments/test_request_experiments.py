@@ -9,8 +9,8 @@ import numpy as np
 
 from experiments import calibration, evidence_power, requests_in_a_row
 from ltu_jax.config import LTU, Config
+from ltu_jax.deletion.claim import moved_share
 from ltu_jax.methods.base import Method
-from ltu_jax.requests.claim import moved_share
 from ltu_jax.training.optimizers import SGD
 from ltu_jax.types import Splits, make_state
 

@@ -2,9 +2,6 @@
 
 import numpy as np
 import pytest
-from read_notice import remembering, rendered
-
-from ltu_jax.reporting import notice_plots
 
 
 @pytest.fixture
@@ -65,18 +62,3 @@ def with_nothing(result):
     nothing = {name: dict.fromkeys(result[name]) for name in scores}
     provenance = {"commit": None, "versions": {}, "device": "cpu", "started": None}
     return result | nothing | {"attackers": [], "warnings": [], "provenance": provenance}
-
-
-@pytest.fixture(scope="module")
-def drawn_once():
-    """A figure of the same data is drawn once for all tests of a notice: drawing is most of the time."""
-    with pytest.MonkeyPatch.context() as patch:
-        for name in ("tries_curve", "sureness_histograms", "hits_ranges"):
-            patch.setattr(notice_plots, name, remembering(getattr(notice_plots, name)))
-        yield
-
-
-@pytest.fixture(scope="module")
-def page(drawn_once):
-    """The whole notice of the invented request."""
-    return rendered()

@@ -9,6 +9,7 @@ import pytest
 from html_reader import Reader
 
 import ltu_jax
+from ltu_jax.deletion import notice
 from ltu_jax.reporting import rendering
 
 EVIL = "<script>'\"&</script>"
@@ -83,4 +84,4 @@ def test_a_table_has_a_cell_for_each_head_and_names_its_rows():
 
 @pytest.mark.parametrize("name", sorted(path.name for path in PACKAGE.rglob("*.jinja")))
 def test_every_template_can_be_read(name):
-    rendering.templates().get_template(name)
+    notice.templates().get_template(name)

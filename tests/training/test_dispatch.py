@@ -11,7 +11,7 @@ import numpy as np
 import optax
 import pytest
 
-from ltu_jax.data.devices import device_mesh
+from ltu_jax.devices import device_mesh
 from ltu_jax.training.dispatch import CompileClock, compile_clock, compile_steps, compiled
 from ltu_jax.types import make_state, static
 

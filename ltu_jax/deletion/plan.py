@@ -1,0 +1,205 @@
+"""What a request asks and what there is to do about it: everything that can be wrong is found here, before a write."""
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ltu_jax import safe_reading
+from ltu_jax.config import Config, needs
+from ltu_jax.data.splits import see
+from ltu_jax.deletion import ledger, rows
+from ltu_jax.deletion.calibration import check_calibration
+from ltu_jax.deletion.models import weights_sha256
+from ltu_jax.deletion.receipt import RECEIPT, WORK, private_key, read
+from ltu_jax.models.build import ModelSpec
+from ltu_jax.setting import ConfigError, to_dict
+from ltu_jax.types import ArrayTree, Source, Splits
+from ltu_jax.unlearning.problem import check_scoring, cut, held_out_part, load_model
+
+MAY_CHANGE = ("data_dir", "table", "memory_map", "stream", "augment", "remain_fraction", "skip_unreadable")
+"""Of ``config.data``, what a later request may say otherwise: all else says which rows the model was trained on."""
+
+
+class Request(NamedTuple):
+    """What was asked, and where."""
+
+    config: Config  # resolved; see ``request_config``
+    ids: Sequence[str]
+    home: Path
+    key: Path | None = None  # signs the receipt
+    show_images: bool = False  # whether the report may show images that were to be forgotten
+    keep_original: bool = False  # whether models from before it stay, which know what it forgets
+
+
+class Fulfilled(NamedTuple):
+    """A request that was carried out."""
+
+    number: int
+    folder: Path
+    receipt: dict[str, Any]
+    result: dict[str, Any]
+    repeated: int  # ids that earlier requests had forgotten
+    is_new: bool  # False where all of them were: nothing was done
+
+
+class Plan(NamedTuple):
+    """A request whose data are read and found right: nothing is written yet."""
+
+    config: Config  # with ``held_out`` decided
+    ids: list[str]  # to be forgotten now
+    salt: bytes | None  # None where there is none yet
+    repeated: int
+    splits: Splits
+    earlier: np.ndarray  # rows that earlier requests forgot, indices into the source
+    entries: list[ledger.Entry]  # the ledger so far
+    previous: Path | None  # folder of the last request
+    recorded: rows.Recorded | None  # what was written down of its rows
+
+    @property
+    def number(self) -> int:
+        """Of the request, from 1."""
+        return len(self.entries) + 1
+
+    @property
+    def salted(self) -> list[str]:
+        """The ids under the salt, which must be there by then."""
+        assert self.salt is not None
+        return ledger.salted(self.salt, self.ids)
+
+    @property
+    def last_seal(self) -> str:
+        """Seal of the last line of the ledger."""
+        return self.entries[-1].seal if self.entries else ledger.START
+
+
+def request_config(config: Config) -> Config:
+    """The configuration of a request: no Retrain, and the ids say what is forgotten."""
+    data = dataclasses.replace(config.data, forget_kind="ids")
+    evaluation = dataclasses.replace(config.evaluation, num_retrain=0)
+    return dataclasses.replace(config, data=data, evaluation=evaluation)
+
+
+def load_given(config: Config, source: Source, home: Path) -> tuple[ModelSpec, ArrayTree | None]:
+    """The model, and its weights where they are given and there: a later request needs those it left, not the first.
+
+    Raises:
+      ConfigError: as ``load_model``.
+      LedgerError: if the ledger was altered.
+    """
+    if config.weights is not None and not Path(config.weights).exists() and ledger.read_ledger(home):
+        config = dataclasses.replace(config, weights=None)
+    return load_model(config, source)
+
+
+def plan(request: Request, source: Source, given: ArrayTree | None = None) -> Plan | Fulfilled:
+    """What there is to do; ``Fulfilled`` where earlier requests did it all.
+
+    Args:
+      request: what is asked.
+      source: the data.
+      given: the weights that the request is said to be about, ``{"params": ..., **model_state}``; compared with those
+        of the requests before it.
+
+    Raises:
+      ConfigError: if an id cannot be forgotten, or another request is under way.
+      LedgerError: if the ledger or the salt was altered.
+    """
+    home, config = request.home, request.config
+    entries, salt = ledger.read_ledger(home), ledger.read_salt(home)
+    if entries and salt is None:
+        raise ledger.LedgerError(f"{home / ledger.SALT} is missing: without it no earlier id is recognised")
+    number = len(entries) + 1
+    if (left := home / f"request-{number}" / RECEIPT).exists() and not (left.parent / WORK).exists():
+        raise ledger.LedgerError(
+            f"{home / ledger.LEDGER} has no request {number}, whose receipt is there: it lost a line"
+        )
+    done = ledger.forgotten(entries)
+    hashed = dict(zip(request.ids, ledger.salted(salt or b"", request.ids), strict=True))
+    asked = [name for name in hashed if hashed[name] not in done]
+    repeated = len(hashed) - len(asked)
+    if not asked:
+        number = max(done[name] for name in hashed.values())
+        folder = home / f"request-{number}"
+        receipt, result = (read_json(folder / name) for name in (RECEIPT, "result.json"))
+        return Fulfilled(number, folder, receipt, result, repeated, False)
+    config = dataclasses.replace(config, data=dataclasses.replace(config.data, held_out=held_out_part(config, source)))
+    _check_config(config)
+    splits, earlier = cut(config, source, asked), np.zeros(0, np.int64)
+    previous, recorded = home / f"request-{number - 1}" if entries else None, None
+    if previous is not None and salt is not None:
+        _check_same_model(config, previous, entries, given)
+        train = splits.train
+        was = np.array([name in done for name in ledger.salted(salt, source.ids[train].tolist())], bool)
+        earlier = np.setdiff1d(train[was], splits.forget)
+        recorded = rows.read(previous)
+        splits = rows.kept_apart(splits, source, salt, recorded, done, config.data.held_out)
+        splits = dataclasses.replace(splits, remain=np.setdiff1d(splits.remain, earlier), seen=None)
+    if not len(splits.remain):
+        raise ConfigError("--forget: no row is left that remains; allowed: at least one")
+    splits = see(splits, config.data.remain_fraction, config.seed_for("split"))
+    if config.calibration.trials:
+        check_calibration(config, splits)
+    check_scoring(config, splits)
+    if request.key is not None:
+        private_key(request.key)
+    return Plan(config, asked, salt, repeated, splits, earlier, entries, previous, recorded)
+
+
+def _check_config(config: Config) -> None:
+    if "updates" in needs(config.method):
+        raise ConfigError(
+            f"config.method.name: {config.method.name!r} needs to have recorded what the rows did in training, before"
+            " anybody asked for them; allowed: another method"
+        )
+    if config.data.train_size is not None and config.data.held_out == "test":
+        raise ConfigError(
+            f"config.data.train_size: {config.data.train_size}, and which rows those are would change when images are"
+            " deleted; allowed: unset, where held-out rows are a part of their own"
+        )
+
+
+def _check_same_model(config: Config, previous: Path, entries: list[ledger.Entry], given: ArrayTree | None) -> None:
+    """Refuses a request on another model than the last one left, or that takes rows it learned from for held out."""
+    if not (previous / "model").is_dir():
+        where = str(previous / "model")
+        raise ConfigError(f"--workdir: {where!r} is not there; allowed: a folder with its last model")
+    before, now = read_json(previous / "config.json"), to_dict(config)
+    if not all(isinstance(before.get(group), dict) for group in ("data", "model", "seeds")):
+        raise ConfigError(f"--workdir: {str(previous)!r} holds a damaged config.json; allowed: as it was written")
+    for told in (before, now):
+        told["data"] = {name: value for name, value in told["data"].items() if name not in MAY_CHANGE}
+        told["seeds"] = {"split": told["seeds"].get("split")}
+    for group in ("data", "model", "seeds"):
+        for name, value in now[group].items():
+            if before[group].get(name) != value:
+                raise ConfigError(
+                    f"config.{group}.{name}: {value!r} where {previous} had {before[group].get(name)!r};"
+                    " allowed: the same, for the request starts from the model of the last one"
+                )
+    if config.weights is not None and not Path(config.weights).exists() and not (previous / "weights").is_dir():
+        raise ConfigError(f"config.weights: {config.weights!r} is not there; allowed: a file, or unset as before")
+    if given is None:
+        return
+    known = {entry.model_sha256 for entry in entries}
+    if (first := previous.parent / "request-1" / RECEIPT).exists():
+        known.add(read(first)["model"]["before"]["tree_sha256"])
+    if weights_sha256(given) not in known:
+        raise ConfigError(
+            f"config.weights: they are those of another model than {str(previous.parent)!r} is about; allowed: those"
+            " from before the first request, those that the last one left, or another --workdir"
+        )
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """JSON that an earlier command wrote.
+
+    Raises:
+      ConfigError: if it is not there or damaged.
+    """
+    try:
+        return safe_reading.read_json(path)
+    except (OSError, ValueError):
+        raise ConfigError(f"--workdir: {str(path)!r} cannot be read; allowed: a folder with all its requests") from None

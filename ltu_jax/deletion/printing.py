@@ -1,0 +1,57 @@
+"""What a person reads when a deletion request is done."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ltu_jax.reporting.table import number
+from ltu_jax.reporting.terminal import bare_table
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+FIGURES = {
+    "forget_accuracy": "accuracy on the forget rows",
+    "held_out_accuracy": "accuracy on held-out rows",
+    "remain_accuracy": "accuracy on the remaining rows given",
+    "attack_auc": "AUC of an attacker, forget against held-out rows",
+    "earlier_accuracy": "accuracy on the rows of earlier requests",
+    "earlier_attack_auc": "AUC of an attacker on those",
+}
+
+
+def print_request(receipt: Mapping[str, Any], folder: Path, is_new: bool, console: "Console | None" = None) -> None:
+    """Prints what a deletion request came to: figures before and after with their intervals, and where the files are.
+
+    Args:
+      receipt: what ``receipt.json`` holds.
+      folder: of the request.
+      is_new: False where an earlier request had done it all.
+      console: where to print; standard output unless given.
+    """
+    from rich.console import Console
+    from rich.text import Text
+
+    console, shown = console or Console(), bare_table(2)
+    request, evidence = receipt["request"], receipt["evidence"]
+    done = f"{request['count']} rows forgotten by {receipt['method']}"
+    repeated = f"; {request['repeated']} ids were forgotten by earlier requests" if request["repeated"] else ""
+    was = "" if is_new else f": already done on {receipt['time']['finished']}"
+    console.print(Text(f"\nrequest {request['number']}{was}", style="bold"))
+    console.print(Text(f"{done}{repeated}"))
+    if receipt["calibration"]:
+        console.print(Text(receipt["calibration"]))
+    for head in ("", "before", "after", f"{evidence['level']} % interval"):
+        shown.add_column(head, justify="right" if head else "left")
+    for name, words in FIGURES.items():
+        if name in evidence["after"]:
+            before, (value, low, high) = (evidence["before"] or {}).get(name), evidence["after"][name]
+            digits = 3 if name.endswith("auc") else 1
+            cells = (before and before[0], value)
+            ends = f"{number(low, digits)} to {number(high, digits)}"
+            shown.add_row(Text(words), *(number(cell, digits) for cell in cells), ends)
+    console.print(shown)
+    for warning in receipt.get("warnings") or ():
+        console.print(Text(f"Warning: {warning}", style="yellow"))
+    names = ", ".join(sorted(dict.fromkeys(name.partition("/")[0] for name in receipt["files"])))
+    console.print(Text(f"receipt in {folder}: receipt.json, {names}"))

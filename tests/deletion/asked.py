@@ -1,0 +1,25 @@
+"""Settings of a small request."""
+
+from ltu_jax import config
+from ltu_jax.deletion.plan import request_config
+
+MODEL = config.Model("mlp:build")
+
+
+def request_settings(**calibration):
+    wanted = {"trials": 2, "evaluations": 4, **calibration}
+    return request_config(
+        config.resolve(
+            config.Config(
+                data=config.Data("toy", held_out="test", remain_fraction=0.8),
+                model=MODEL,
+                attackers=config.Attackers(names=("sorted", "metrics"), epochs=2, draws=1, fitted_on="original"),
+                method=config.LTU(
+                    epochs=6, batch_size=8, query_size=8, learning_rate=0.02, order="none", num_queries=1
+                ),
+                calibration=config.Calibration(**wanted),
+                evaluation=config.Evaluation(batch_size=10),  # of every set, so that one program serves all
+                save_every=4,
+            )
+        )
+    )

@@ -1,0 +1,171 @@
+"""Calibration: what it looks at, what it keeps, that it goes on where it was stopped."""
+
+import dataclasses
+import json
+
+import jax
+import numpy as np
+import pytest
+from asked import request_settings
+
+from ltu_jax.config import Retrain
+from ltu_jax.deletion import calibration
+from ltu_jax.deletion.calibration import accuracy_lost, calibrate, check_calibration, make_calibrator
+from ltu_jax.evaluation.likeness import answers, likeness
+from ltu_jax.setting import ConfigError
+from ltu_jax.training.predict import EvalForward, predict
+from ltu_jax.unlearning.problem import Loaded, cut, prepare
+
+
+def problem_of(source, spec, original, settings):
+    splits = cut(settings, source, [str(name) for name in source.ids[:30]])
+    return prepare(settings, loaded=Loaded(source, splits, spec, original))
+
+
+@pytest.fixture(scope="module")
+def problem(source, spec, original):
+    return problem_of(source, spec, original, request_settings())
+
+
+@pytest.fixture(scope="module")
+def calibrated(problem):
+    return calibrate(problem)
+
+
+def seen(problem, state, rows):
+    logits = predict(
+        EvalForward(problem.spec.apply_fn), state.params, state.model_state, problem.source.stored(rows), batch_size=64
+    )
+    return answers(logits, problem.source.labels[rows])
+
+
+def test_the_model_kept_is_the_one_that_was_looked_at(problem, calibrated):
+    trial = calibrated.trials[calibrated.chosen]
+    look = trial.looks[trial.best]
+    told = {name: seen(problem, calibrated.state, getattr(problem.splits, name)) for name in ("forget", "validation")}
+    alike = likeness(told["forget"], told["validation"])
+    assert np.isclose(look["unlike"], alike.distance) and np.isclose(look["auc"], alike.auc)
+    assert np.isclose(look["forget"], 100 * told["forget"].correct.mean())
+    assert int(calibrated.state.step) == look["step"]
+
+
+def test_it_is_the_least_distance_of_all_looks_and_better_than_doing_nothing(problem, calibrated):
+    distances = [look["distance"] for trial in calibrated.trials for look in trial.looks]
+    trial = calibrated.trials[calibrated.chosen]
+    assert trial.looks[trial.best]["distance"] == min(distances)
+    before = likeness(*(seen(problem, problem.original, rows) for rows in (problem.splits.forget, problem.splits.test)))
+    after = likeness(*(seen(problem, calibrated.state, rows) for rows in (problem.splits.forget, problem.splits.test)))
+    assert after.distance < before.distance  # on rows that the calibration never saw
+
+
+def test_points_lost_beyond_the_tolerance_weigh_more_than_any_likeness(problem):
+    judge = make_calibrator(problem)
+    ruined = problem.original.replace(params=jax.tree.map(np.zeros_like, problem.original.params))
+    scores = judge.score(ruined)
+    labels = problem.source.labels[problem.splits.validation]
+    assert scores["validation"] == 100 * np.mean(labels == 0)  # zero weights call everything class 0
+    assert scores["lost"] > 5
+    assert np.isclose(scores["distance"], scores["unlike"] + 10 * (scores["lost"] - 2))
+    assert any("points of accuracy are lost" in line for line in judge.warnings(ruined))
+
+
+def test_what_is_lost_is_counted_beyond_two_standard_errors_of_the_paired_difference():
+    before, after = np.ones(100, bool), np.ones(100, bool)
+    after[:10] = False
+    # ten of a hundred: mean 0.1, deviation 0.3, standard error 0.03
+    assert np.isclose(accuracy_lost(before, after), 100 * (0.1 - 2 * 0.03))
+    assert accuracy_lost(after, before) == 0
+    after[3:] = True
+    assert accuracy_lost(before, after) == 0  # three of a hundred may be chance
+
+
+def test_a_run_is_given_up_only_when_it_is_clearly_worse_than_it_was(problem):
+    judge = make_calibrator(problem)._replace(patience=3)
+    assert not judge.is_hopeless([10, 10.1, 10.3, 10.2, 10.4])  # stands still
+    assert not judge.is_hopeless([10, 5, 8, 8])  # two are not three
+    assert judge.is_hopeless([10, 5, 8, 9, 8])
+    assert not judge.is_hopeless([10, 5, 8, 9, 6.9])
+    assert not judge.is_hopeless([9, 9, 9])
+
+
+def test_a_search_that_was_stopped_goes_on_to_the_same_model(problem, calibrated, tmp_path, monkeypatch):
+    calls = []
+    run = calibration.run_problem
+
+    def stops(*args, **kwargs):
+        calls.append(kwargs)
+        if len(calls) == 2:
+            raise InterruptedError
+        return run(*args, **kwargs)
+
+    monkeypatch.setattr(calibration, "run_problem", stops)
+    with pytest.raises(InterruptedError):
+        calibrate(problem, tmp_path)
+    again = calibrate(problem, tmp_path)
+    assert again.trials == calibrated.trials and again.chosen == calibrated.chosen
+    jax.tree.map(np.testing.assert_array_equal, again.state.params, calibrated.state.params)
+    # and once more: of the two only the best is read back, and takes no step
+    steps = []
+    monkeypatch.setattr(calibration, "run_problem", lambda *a, **k: steps.append(run(*a, **k)) or steps[-1])
+    third = calibrate(problem, tmp_path)
+    assert third.trials == calibrated.trials and third.chosen == calibrated.chosen
+    jax.tree.map(np.testing.assert_array_equal, third.state.params, calibrated.state.params)
+    assert len(steps) == 1 and len(list(tmp_path.glob("trial-*/checkpoints"))) == 1
+    told = json.loads((tmp_path / "trial-1" / "trial.json").read_text())
+    assert told["looks"] == calibrated.trials[0].looks
+
+
+def test_a_trial_that_diverges_is_passed_over(problem, monkeypatch):
+    run = calibration.run_problem
+
+    def diverges(method, *args, **kwargs):
+        diverges.count += 1
+        if diverges.count == 1:
+            raise FloatingPointError("not finite")
+        return run(method, *args, **kwargs)
+
+    diverges.count = 0
+    monkeypatch.setattr(calibration, "run_problem", diverges)
+    found = calibrate(problem)
+    assert found.chosen == 1 and found.trials[0].looks == []
+    monkeypatch.setattr(calibration, "run_problem", lambda *a, **k: (_ for _ in ()).throw(FloatingPointError("no")))
+    with pytest.raises(FloatingPointError, match="all 2 trials diverged"):
+        calibrate(problem)
+
+
+def test_a_trial_with_a_look_that_is_not_finite_has_diverged(problem):
+    looks = iter([np.nan, 1.0, 1.0, 1.0])
+
+    class Judge:
+        def score(self, state):
+            return {"lost": 0.0, "unlike": 1.0, "distance": next(looks, 2.0)}
+
+        def is_hopeless(self, distances):
+            return False
+
+        def warnings(self, state):
+            return []
+
+    found = calibrate(problem, judge=Judge())
+    assert found.chosen == 1 and found.trials[0].looks == [] and found.trials[1].distance == 2.0
+
+
+def test_larger_rates_are_tried_after_the_own_one(problem, calibrated):
+    assert [trial.learning_rate for trial in calibrated.trials] == [0.02, 0.0632]
+
+
+def test_the_curve_says_which_point_was_chosen_and_why(calibrated):
+    told = json.loads(json.dumps(calibrated.as_json()))
+    trial = told["trials"][told["chosen"]]
+    look = trial["looks"][trial["best"]]
+    assert f"learning rate {trial['learning_rate']:.3g}, stopped at step {look['step']:.0f}" in told["why"]
+    assert f"({look['unlike']:.1f} points apart" in told["why"]
+
+
+def test_what_cannot_be_calibrated_is_refused(problem):
+    retrain = dataclasses.replace(problem.config, method=Retrain())
+    with pytest.raises(ConfigError, match="config.calibration.trials: 2, but retrain has no learning rate"):
+        check_calibration(retrain, problem.splits)
+    nothing = dataclasses.replace(problem.splits, validation=problem.splits.validation[:0])
+    with pytest.raises(ConfigError, match="leaves no held-out rows to calibrate by"):
+        check_calibration(problem.config, nothing)

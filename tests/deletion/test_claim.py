@@ -1,0 +1,124 @@
+"""The claim's test: what each kind of fake leaves, on invented answers whose truth is known."""
+
+import numpy as np
+import pytest
+
+from ltu_jax.deletion.claim import auc_areas, judge, moved_share
+from ltu_jax.evaluation.likeness import Answers
+
+
+def normal(count, mean, seed, right=0.9):
+    rng = np.random.default_rng(seed)
+    margin = rng.normal(mean, 1, count)
+    return Answers(np.zeros(count, int), rng.random(count) < right, 1 / (1 + np.exp(-margin)), margin)
+
+
+def model(forget, held_out=2.0, right=0.9, seed=0):
+    """Margins of forget and held-out rows around these means."""
+    return {
+        "forget": normal(300, forget, seed),
+        "held_out": normal(400, held_out, seed + 1, right),
+        "remain": normal(300, 4.0, seed + 2, min(1, right + 0.1)),
+    }
+
+
+BEFORE = model(3.5)  # the forget rows are well known
+
+
+@pytest.mark.slow
+def test_a_model_that_never_saw_the_rows_is_accepted():
+    refused = [seed for seed in range(20) if judge(BEFORE, model(2.0, seed=10 * seed + 10), 1.0).findings]
+    assert len(refused) <= 1
+
+
+@pytest.mark.parametrize(
+    ("after", "moved", "said"),
+    [
+        (BEFORE, 0.0, ["still known better", "too little was forgotten", "only 0.0 % of the weights"]),
+        (model(3.3, seed=50), 1.0, ["still known better", "too little was forgotten"]),
+        (model(0.5, seed=50), 1.0, ["known worse than held-out rows"]),
+        (model(2.0, right=0.6, seed=50), 1.0, ["lost on the remaining rows", "lost on held-out rows"]),
+        (model(2.0, seed=50), 0.02, ["only 2.0 % of the weights changed, at least 10 %"]),
+    ],
+    ids=["nothing done", "next to nothing", "over-forgotten", "damaged", "head only"],
+)
+def test_each_fake_is_refused_by_what_it_leaves_or_costs(after, moved, said):
+    findings = judge(BEFORE, after, moved).findings
+    assert len(findings) == len(said)
+    for line, words in zip(findings, said, strict=True):
+        assert words in line
+
+
+@pytest.mark.parametrize("known", [2.0, 1.95])
+def test_what_the_model_before_did_not_give_away_cannot_be_shown_to_be_forgotten(known):
+    """The same model twice: nothing was done, and no attacker could tell."""
+    before = model(known, seed=30)
+    after = model(2.0, seed=50)
+    for later, moved in ((before, 0.0), (after, 1.0)):
+        assert any(
+            "it cannot be shown: the model before did not give" in f for f in judge(before, later, moved).findings
+        )
+
+
+def test_a_model_that_forgot_everything_alike_forgot_nothing_in_particular():
+    """Noise on all weights, or other rows forgotten: the rows look forgotten, and so do those that stay."""
+    after = model(2.0, seed=50)
+    alike = {**after, "remain": normal(300, 2.0, 90, right=1.0)}
+    [line] = judge(BEFORE, alike, 1.0).findings
+    assert line.startswith("nothing was forgotten of these rows in particular")
+    areas = auc_areas(BEFORE, after)
+    stay = np.mean(after["remain"].margin[:, None] > after["forget"].margin)
+    assert np.isclose(areas.stay, stay) and 0.5 < areas.stay_low < stay
+
+
+def test_rows_that_were_known_worse_than_strangers_before_can_be_forgotten_too():
+    before = model(0.5, seed=70)
+    assert judge(before, model(2.0, seed=50), 1.0).findings == []
+    assert judge(before, before, 1.0).findings
+    areas = auc_areas(before, model(2.0, seed=50))
+    assert areas.before < 0.3 and areas.knew_low > 0.1 and areas.drop > 0.2
+
+
+def test_rows_of_a_class_without_a_held_out_row_are_not_passed_over_in_silence():
+    other = lambda told: {**told, "forget": told["forget"]._replace(labels=np.arange(300) % 3 // 2)}  # noqa: E731
+    [line] = judge(other(BEFORE), other(model(2.0, seed=50)), 1.0).findings
+    assert "it cannot be shown for 100 of 300 forgotten rows" in line
+
+
+def test_of_few_rows_nothing_can_be_shown():
+    few = lambda told: {**told, "forget": told["forget"].at(np.arange(19))}  # noqa: E731
+    assert "it cannot be shown of 19 rows: at least 20 are needed" in judge(few(BEFORE), few(model(2.0)), 1.0).findings
+
+
+def test_held_out_rows_that_were_trained_on_do_not_make_forgotten_ones_look_forgotten():
+    """Nothing is forgotten: strangers are known as well as members now, and so are the rows that stay."""
+    after = {**BEFORE, "held_out": normal(400, 3.5, 51), "remain": normal(300, 3.5, 52, right=1.0)}
+    assert any(line.startswith("nothing was forgotten of these rows") for line in judge(BEFORE, after, 1.0).findings)
+
+
+def test_both_sides_count_alike():
+    much, little = (judge(BEFORE, model(2.0 + d, seed=50), 1.0).numbers["ks"] for d in (0.9, -0.9))
+    limit = judge(BEFORE, model(2.0, seed=50), 1.0).numbers["ks_limit"]
+    assert much > limit and little > limit
+    # margin 5 and the critical value of 300 and 400 rows
+    assert np.isclose(limit, 5 + 136 * np.sqrt(1 / 300 + 1 / 400))
+
+
+def test_the_drop_is_that_of_two_areas_and_its_interval_knows_that_the_rows_are_the_same():
+    after = {name: one._replace(margin=one.margin - 0.3 * (name == "forget")) for name, one in BEFORE.items()}
+    found = auc_areas(BEFORE, after)
+    drop, low = found.drop, found.drop_low
+    means = [np.mean(told["forget"].margin[:, None] > told["held_out"].margin) for told in (BEFORE, after)]
+    assert np.isclose(drop, means[0] - means[1])
+    assert 0 < low < drop
+    # of models that have nothing to do with each other it is far wider
+    other = auc_areas(BEFORE, model(3.2, seed=90))
+    assert drop - low < 0.02 and other.drop - other.drop_low > 0.02
+
+
+def test_the_share_that_moved_counts_weights_and_not_tensors():
+    before = {"big": np.ones((30, 10)), "small": np.ones(100)}
+    assert moved_share(before, before) == 0
+    assert np.isclose(moved_share(before, {**before, "small": before["small"] + 0.1}), 0.25)
+    assert moved_share(before, {**before, "big": before["big"] * (1 + 1e-5)}) == 0  # no digit that matters
+    assert moved_share({"zero": np.zeros(3)}, {"zero": np.full(3, 1e-9)}) == 1

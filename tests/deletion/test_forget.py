@@ -1,0 +1,87 @@
+"""``ltu_jax.forget`` does what the command does."""
+
+import jax
+import numpy as np
+import pytest
+from asked import request_settings
+
+import ltu_jax
+from ltu_jax.deletion.fulfil import fulfil
+from ltu_jax.deletion.plan import Request
+from ltu_jax.setting import ConfigError
+
+
+@pytest.fixture(scope="module")
+def ids(source):
+    return [str(name) for name in source.ids[:30]]
+
+
+@pytest.fixture(scope="module")
+def forgotten(tmp_path_factory, source, spec, original, ids):
+    home = tmp_path_factory.mktemp("forget") / "out"
+    return ltu_jax.forget(spec, original["params"], source, ids, workdir=home, config=request_settings())
+
+
+@pytest.mark.slow
+def test_it_is_the_same_request(forgotten, tmp_path, source, spec, original, ids):
+    done = fulfil(Request(request_settings(), ids, tmp_path / "out"), source, spec, original)
+    assert forgotten.receipt["model"] == done.receipt["model"]
+    assert forgotten.receipt["evidence"] == done.receipt["evidence"]
+    assert forgotten.is_new and forgotten.folder.name == "request-1"
+
+
+def test_the_parameters_are_those_saved_and_not_those_given(forgotten, original):
+    assert jax.tree.structure(dict(forgotten.params)) == jax.tree.structure(original["params"])
+    assert not np.array_equal(forgotten.params["w1"], original["params"]["w1"])
+
+
+def test_again_it_says_that_it_was_done(forgotten, source, spec, original, ids):
+    again = ltu_jax.forget(
+        spec, original["params"], source, ids[:10], workdir=forgotten.folder.parent, config=request_settings()
+    )
+    assert not again.is_new
+    jax.tree.map(np.testing.assert_array_equal, dict(again.params), dict(forgotten.params))
+
+
+@pytest.mark.slow
+def test_ids_of_an_earlier_request_give_the_last_model_and_not_the_earlier_one(
+    forgotten, tmp_path, source, spec, original, ids
+):
+    import shutil
+
+    home = shutil.copytree(forgotten.folder.parent, tmp_path / "out")
+    more = [str(name) for name in source.ids[30:40]]
+    second = ltu_jax.forget(spec, original["params"], source, more, workdir=home, config=request_settings(trials=0))
+    again = ltu_jax.forget(spec, original["params"], source, ids, workdir=home, config=request_settings(trials=0))
+    assert not again.is_new and again.folder.name == "request-1"
+    jax.tree.map(np.testing.assert_array_equal, dict(again.params), dict(second.params))
+
+
+@pytest.mark.slow
+def test_a_bare_apply_function_will_do(tmp_path, source, spec, original, ids):
+    """Without features near rows are found by logits, so the model is another one."""
+    found = ltu_jax.forget(
+        spec.apply_fn, original["params"], source, ids, workdir=tmp_path / "out", config=request_settings(trials=0)
+    )
+    assert found.is_new and found.receipt["request"]["count"] == 30
+
+
+def test_its_receipt_is_checked_with_the_same_model_and_data(forgotten, source, spec, original):
+    found = ltu_jax.check_receipt(forgotten.folder / "receipt.json", source, spec, original, claim=False)
+    assert found == []
+
+
+def test_a_stranger_is_refused(tmp_path, source, spec, original):
+    with pytest.raises(ConfigError, match="1 of 1 ids are not in the training set: 'nobody'"):
+        ltu_jax.forget(spec, original["params"], source, ["nobody"], workdir=tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_without_rows_that_the_model_never_saw_nothing_is_done(tmp_path, source, spec, original, ids):
+    import dataclasses
+
+    rows = np.arange(source.num_train)
+    trained = dataclasses.replace(source, images=source.images[rows], labels=source.labels[rows], ids=source.ids[rows])
+    with pytest.raises(ConfigError, match="has 0 rows in its test part"):
+        ltu_jax.forget(spec, original["params"], trained, ids, workdir=tmp_path / "out")
+    assert not (tmp_path / "out").exists()

@@ -1,0 +1,198 @@
+"""Requests one after another: what is left behind, what is not, and how an interrupted one goes on."""
+
+import dataclasses
+import hashlib
+import json
+import shutil
+
+import flax.serialization
+import jax
+import numpy as np
+import pytest
+from asked import request_settings
+
+from ltu_jax.config import method_config
+from ltu_jax.deletion import fulfil as module
+from ltu_jax.deletion import ledger
+from ltu_jax.deletion.fulfil import fulfil
+from ltu_jax.deletion.plan import Request
+from ltu_jax.deletion.verification import check_hashes, open_home
+from ltu_jax.files import LOCK, locked
+from ltu_jax.setting import ConfigError, digest
+from ltu_jax.training.checkpoint import load, save, tree_sha256
+from ltu_jax.unlearning.problem import Loaded, cut, request_sha256
+
+
+def test_a_request_leaves_everything_that_is_promised(home):
+    left = {path.name for path in (home / "request-1").iterdir()}
+    assert left == {
+        "receipt.json",
+        "result.json",
+        "report.html",
+        "metrics.jsonl",
+        "calibration.json",
+        "config.json",
+        "rows.json",
+    }
+    assert {path.name for path in (home / "request-2").iterdir()} == left | {"model"}  # each has it until the next
+    assert {path.name for path in home.iterdir()} == {"ledger.jsonl", "salt", "request-1", "request-2"}
+    result = json.loads((home / "request-1" / "result.json").read_text())
+    assert result["retrain"] is None and result["attackers_fitted_on"] == "original"
+    receipt = json.loads((home / "request-1" / "receipt.json").read_text())
+    assert receipt["request"]["count"] == 30 and receipt["evidence"]["rows"]["forget"] == 30
+    assert set(receipt["files"]) >= {"config.json", "result.json", "report.html"}
+    assert check_hashes(open_home(home / "request-1" / "receipt.json")) == []
+
+
+def test_no_file_names_anyone_who_was_forgotten(home, source, ids):
+    """Neither ids, nor hashes that whoever has the data could try them on: of one id, of some, of their places."""
+    settings, guesses = request_settings(), set(ids[:40])
+    for asked in (ids[:30], ids[30:40]):
+        splits = cut(settings, source, asked)
+        loaded = Loaded(source, splits, None)
+        guesses |= {splits.sha256(), digest(asked), digest(sorted(asked)), digest(splits.forget.tolist())}
+        guesses |= {request_sha256(settings, loaded), "\n".join(asked), str(splits.forget.tolist())}
+        guesses |= {ledger.ids_sha256(asked), ledger.ids_sha256(ledger.salted(b"", asked))}
+    for name in ids[:40]:
+        guesses |= {hashlib.new(kind, name.encode()).hexdigest() for kind in ("md5", "sha1", "sha256", "sha512")}
+    files = [path for path in home.rglob("*") if path.is_file()]
+    assert len(files) > 20
+    for path in files:
+        raw = path.read_bytes()
+        for guess in guesses:
+            assert guess.encode() not in raw, path
+
+
+def test_the_second_request_starts_from_the_first_and_repeats_nothing(home, source, ids):
+    first, second = (json.loads((home / f"request-{n}" / "receipt.json").read_text()) for n in (1, 2))
+    assert second["model"]["before"]["tree_sha256"] == first["model"]["after"]["tree_sha256"]
+    assert second["request"]["count"] == 10 and second["request"]["repeated"] == 10
+    assert second["evidence"]["rows"]["earlier"] == 30
+    tree, _ = load(home / "request-2" / "model")
+    assert tree_sha256(dict(tree)) == second["model"]["after"]["tree_sha256"] != first["model"]["after"]["tree_sha256"]
+    entries = ledger.read_ledger(home)
+    assert [len(entry.ids) for entry in entries] == [30, 10]
+    assert [entry.receipt_sha256 for entry in entries] == [r["receipt_sha256"] for r in (first, second)]
+
+
+def test_the_same_ids_again_do_nothing(home, source, spec, original, ids):
+    before = {path: path.stat().st_mtime_ns for path in home.rglob("*")}
+    done = fulfil(Request(request_settings(), [*ids[5:35], ids[3]], home), source, spec, original)
+    assert not done.is_new and done.number == 2 and done.repeated == 31
+    assert {path: path.stat().st_mtime_ns for path in home.rglob("*")} == before
+
+
+@pytest.mark.slow
+def test_a_request_that_was_stopped_goes_on_to_the_same_model(tmp_path, source, spec, original, ids, home, monkeypatch):
+    request = Request(request_settings(), ids[:30], tmp_path / "out")
+
+    def stopped(*args, **kwargs):
+        raise InterruptedError
+
+    for step in ("make_result", "_receipt", "seal", "files_sha256"):
+        with monkeypatch.context() as patch:
+            patch.setattr(module, step, stopped)
+            with pytest.raises(InterruptedError):
+                fulfil(request, source, spec, original)
+        assert not (request.home / "ledger.jsonl").exists()
+        (request.home / "request-1" / "receipt.json.partial").write_text("{")  # stopped while it was written
+    with pytest.raises(ConfigError, match="holds a request under way with other ids or settings"):
+        fulfil(request._replace(ids=ids[:29]), source, spec, original)
+    done = fulfil(request, source, spec, original)
+    undisturbed = json.loads((home / "request-1" / "receipt.json").read_text())
+    assert done.is_new and done.receipt["model"] == undisturbed["model"]
+    assert done.receipt["evidence"] == undisturbed["evidence"]
+    assert check_hashes(open_home(done.folder / "receipt.json")) == []
+    assert not list(request.home.rglob("work"))
+    # stopped after its line in the ledger: what is left of the work goes with the next command
+    (request.home / "request-1" / "work").mkdir()
+    assert not fulfil(request, source, spec, original).is_new and not list(request.home.rglob("work"))
+
+
+def test_without_calibration_the_methods_own_settings_are_run(tmp_path, source, spec, original, ids):
+    settings = request_settings(trials=0)
+    done = fulfil(Request(settings, ids[:30], tmp_path / "out"), source, spec, original)
+    assert done.receipt["calibration"] is None and done.result["steps"]["taken"] == round(6 * 30 / 8)
+    assert not (done.folder / "calibration.json").exists()
+
+
+@pytest.mark.slow
+def test_given_weights_come_back_in_their_form(tmp_path, source, spec, original, ids):
+    given = tmp_path / "mine.msgpack"
+    given.write_bytes(flax.serialization.msgpack_serialize({"params": jax.tree.map(np.asarray, original["params"])}))
+    settings = dataclasses.replace(request_settings(), weights=str(given))
+    done = fulfil(Request(settings, ids[:30], tmp_path / "out"), source, spec, original)
+    back = flax.serialization.msgpack_restore((done.folder / "weights" / "mine.msgpack").read_bytes())
+    tree, _ = load(done.folder / "model")
+    jax.tree.map(np.testing.assert_array_equal, back["params"], dict(tree["params"]))
+    assert done.receipt["model"]["before"]["file_sha256"] and "weights/mine.msgpack" in done.receipt["files"]
+
+
+def test_a_ledger_without_its_salt_is_refused(home, tmp_path, source, spec, original, ids):
+    shutil.copytree(home, tmp_path / "out")
+    (tmp_path / "out" / "salt").unlink()
+    with pytest.raises(ledger.LedgerError, match="salt is missing"):
+        fulfil(Request(request_settings(), ids[60:70], tmp_path / "out"), source, spec, original)
+
+
+def test_a_model_that_is_not_the_ledgers_is_no_start(home, tmp_path, source, spec, original, ids):
+    copy = shutil.copytree(home, tmp_path / "out")
+    tree, about = load(copy / "request-2" / "model")
+    save(copy / "request-2" / "model", jax.tree.map(lambda x: x + 1, tree), about)
+    with pytest.raises(ledger.LedgerError, match="is not the model that request 2 left"):
+        fulfil(Request(request_settings(), ids[60:70], copy), source, spec, original)
+
+
+def test_a_second_process_is_kept_out_and_a_lock_that_was_left_is_not_in_the_way(tmp_path, source, spec, original, ids):
+    request = Request(request_settings(trials=0), ids[:30], tmp_path / "out")
+    with locked(request.home / LOCK):
+        with pytest.raises(ConfigError, match="is in use by another process"):
+            fulfil(request, source, spec, original)
+    (request.home / LOCK).touch()
+    assert fulfil(request, source, spec, original).is_new and not (request.home / LOCK).exists()
+
+
+@pytest.mark.slow
+def test_weights_in_half_precision_are_measured_as_they_are_written(tmp_path, source, spec, original, ids):
+    given = tmp_path / "mine.msgpack"
+    half = jax.tree.map(lambda x: np.asarray(x, np.float16), original["params"])
+    given.write_bytes(flax.serialization.msgpack_serialize({"params": half}))
+    settings = dataclasses.replace(request_settings(trials=0), weights=str(given))
+    start = {"params": jax.tree.map(lambda x: np.asarray(x, np.float32), half)}
+    done = fulfil(Request(settings, ids[:30], tmp_path / "out"), source, spec, start)
+    back = flax.serialization.msgpack_restore((done.folder / "weights" / "mine.msgpack").read_bytes())["params"]
+    saved = dict(load(done.folder / "model")[0])["params"]
+    assert all(x.dtype == np.float16 for x in jax.tree.leaves(back))
+    jax.tree.map(lambda b, s: np.testing.assert_array_equal(b.astype(np.float32), s), back, dict(saved))
+    # the first file may go: the next request takes its form from the last one's
+    given.unlink()
+    more = fulfil(Request(settings, ids[30:40], tmp_path / "out"), source, spec)
+    assert (more.folder / "weights" / "mine.msgpack").exists()
+    assert check_hashes(open_home(more.folder / "receipt.json")) == []
+
+
+@pytest.mark.slow
+def test_what_is_handed_out_says_nothing_finer_than_a_row(tmp_path, source, spec, original, ids):
+    """The search knows more digits, and keeps them in its own file."""
+    done = fulfil(Request(request_settings(), ids[:8], tmp_path / "out"), source, spec, original)
+    curve = json.loads((done.folder / "calibration.json").read_text())
+    trial = curve["trials"][curve["chosen"]]
+    unlike = trial["looks"][trial["best"]]["unlike"]
+    assert unlike % 12.5 > 1e-3  # else the test says nothing
+    assert f"({round(unlike / 12.5) * 12.5:.1f} points apart" in done.receipt["calibration"]
+    report = (done.folder / "report.html").read_text()
+    assert f"{unlike:.1f} points apart" not in report and f">{unlike:.1f}<" not in report
+
+
+@pytest.mark.slow
+def test_whether_the_remaining_rows_measured_were_seen_is_told(tmp_path, source, spec, original, ids):
+    """LTU sees the sample and others are measured; Retrain sees all of them, whatever the sample is."""
+    for name, seen in (("ltu", False), ("retrain", True)):
+        settings = request_settings(trials=0)
+        data = dataclasses.replace(settings.data, remain_fraction=0.2)
+        method = settings.method if name == "ltu" else method_config(name)
+        recipe = dataclasses.replace(settings.training, epochs=1)
+        settings = dataclasses.replace(settings, data=data, method=method, training=recipe)
+        done = fulfil(Request(settings, ids[:20], tmp_path / name), source, spec, original)
+        assert done.receipt["remain_seen"] is seen and done.receipt["evidence"]["rows"]["remain"] == 112
+        assert ("none of those measured here was in use" in (done.folder / "report.html").read_text()) is not seen

@@ -1,0 +1,191 @@
+"""The notice of a deletion request: what it says is what the receipt holds, and what it does not show is said too."""
+
+import json
+import re
+
+import numpy as np
+import pytest
+from html_reader import EVIL, Reader
+from made_notice import made_calibration, made_confidence, made_receipt
+from read_notice import part, rendered, words
+
+from ltu_jax.deletion import notice, notice_measured
+from ltu_jax.deletion.notice import render_notice
+from ltu_jax.methods import METHODS
+
+pytestmark = pytest.mark.usefixtures("drawn_once")
+
+
+def test_tags_balance_and_headings_are_in_order(page):
+    reader = Reader(page)
+    names = [tag for tag, _ in reader.tags]
+    for once in ("html", "head", "title", "body", "main", "h1", "footer"):
+        assert names.count(once) == 1
+    assert ("html", {"lang": "en"}) in reader.tags
+    levels = [int(tag[1]) for tag in names if re.fullmatch(r"h\d", tag)]
+    assert levels[0] == 1 and all(after <= before + 1 for before, after in zip(levels, levels[1:], strict=False))
+    numbered = re.findall(r"<h2>(\d)\. ", page)
+    assert numbered == list("1234567")
+    assert names.count("figure") == names.count("figcaption") == 3
+
+
+def test_nothing_runs_and_nothing_is_fetched(page):
+    reader = Reader(page)
+    assert not {"script", "link", "iframe", "img", "object", "a"} & {tag for tag, _ in reader.tags}
+    for _, attributes in reader.tags:
+        assert not any(name.startswith("on") for name in attributes)
+        assert all((attributes.get(name) or "#").startswith("#") for name in ("src", "href", "xlink:href"))
+    assert all(target.startswith("#") for target in re.findall(r"url\([\"']?([^)]*)", page))
+    assert not re.findall(r"https?://(?!www\.w3\.org/(?:2000/svg|1999/xlink)\")", page)
+
+
+def test_pictures_are_told_in_words(page):
+    told = [attributes["aria-label"] for tag, attributes in Reader(page).tags if tag == "svg"]
+    assert len(told) == len(set(told)) == 3
+    assert "before: 73.6, 69.2 to 77.9" in told[2]
+
+
+def test_what_was_asked(page):
+    told = part(page, 1)
+    assert "forget 120 images" in told and "request number 3 on this model" in told
+    assert "4 further ids were named" in told
+    assert "began on 26 November 2026, 08:49 UTC and ended on 26 November 2026, 10:02 UTC" in told
+
+
+def test_one_image_is_one_and_no_id_is_repeated():
+    receipt = made_receipt()
+    receipt["request"] |= {"count": 1, "repeated": 0}
+    receipt["evidence"]["rows"]["forget"] = 1
+    page = rendered(receipt)
+    assert "forget 1 image that" in part(page, 1) and "No image was asked for that an earlier request" in part(page, 1)
+    assert "Only this image was to be forgotten." in part(page, 6)
+    assert "1 images" not in words(page)
+    receipt["request"]["repeated"] = 1
+    assert "1 further id was named" in part(rendered(receipt), 1)
+
+
+def method_words():
+    return notice.templates().get_template("methods.html.jinja").module
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_every_method_is_told_in_one_sentence(name):
+    told = method_words().METHODS[name]
+    assert told.endswith(".") and told.count(". ") == 0
+    assert f"{told} The method is called {name}." in part(rendered(method=name), 2)
+
+
+def test_a_method_of_ones_own_is_told_as_such():
+    told = part(rendered(method="mine.methods:build"), 2)
+    assert method_words().OWN_METHOD in told and "called mine.methods:build" in told
+
+
+def test_how_hard_to_forget_has_every_try_and_the_one_chosen(page):
+    calibration = made_calibration()
+    rows = [row for row in Reader(page).rows if row[0].startswith("Try ")]
+    for number, (row, trial) in enumerate(zip(rows, calibration["trials"], strict=True)):
+        best = min(trial["looks"], key=lambda look: look["distance"])
+        change = min(best["remain"] - 99.4, best["validation"] - 83.0)
+        assert row[1:3] == [f"{trial['learning_rate']:.3g}", str(len(trial["looks"]))]
+        assert float(row[3]) == pytest.approx(best["unlike"], abs=0.05)
+        assert float(row[4].replace("−", "-")) == pytest.approx(change, abs=0.05)
+        assert ("chosen" in row[0]) == (number == calibration["chosen"])
+    told = part(page, 2)
+    assert made_receipt()["calibration"] in told and "tried 4 step sizes" in told and "6 min 52 s" in told
+    assert "more than the 2 points allowed" in told
+
+
+def test_a_choice_that_cost_more_than_allowed_says_so(page):
+    calibration = made_calibration()
+    trial = calibration["trials"][calibration["chosen"]]
+    trial["looks"][trial["best"]]["lost"] = 2.1
+    assert "The moment taken lost more than these 2 points" in part(rendered(calibration=calibration), 2)
+    assert "The moment taken lost" not in words(page)
+
+
+def test_a_try_that_diverged_failed():
+    calibration = made_calibration()
+    calibration["trials"][2] |= {"looks": [], "best": 0}
+    calibration["trials"][2].pop("distance")
+    assert Reader(rendered(calibration=calibration)).row("Try 3") == ["0.03", "failed", "-", "-"]
+
+
+def test_without_calibration_it_was_set_by_hand():
+    page = render_notice(made_receipt() | {"calibration": None}, None, made_confidence())
+    assert "set by hand" in part(page, 2) and "<q>" not in page.split("7. How")[0]
+    assert not [row for row in Reader(page).rows if row[0].startswith("Try ")]
+
+
+def test_limits_are_told(page):
+    told = part(page, 6)
+    for said in (
+        "no proof",
+        "attacks of part 5",
+        "Backups, logs, caches, the training data",
+        "copies of the old model",
+    ):
+        assert said in told
+    assert "95 of 100 cases" in told and "these 120 images" in told
+    assert "not from separate models trained for the purpose (shadow models)" in told
+    assert "shadow" not in words(rendered(guidance="shadows")) + words(rendered(guidance=None))
+
+
+def test_a_model_trained_anew_is_not_called_approximate(page):
+    assert "This is no proof" in page.split("<h2>1.")[0]
+    told = rendered(method="retrain", guidance=None)
+    assert "no proof" not in words(told) and "approximate" not in words(told)
+
+
+def test_few_images_are_said_to_say_little(page):
+    receipt = made_receipt()
+    receipt["evidence"]["rows"]["forget"] = notice_measured.FEW - 1
+    assert f"So few images ({notice_measured.FEW - 1})" in part(rendered(receipt), 6)
+    assert "So few images" not in words(page)
+
+
+def test_how_to_check_names_command_and_hashes(page):
+    told = part(page, 7)
+    assert "python -m ltu_jax.verify request-3/receipt.json --model request-3" in told
+    for fingerprint in ("5d", "1a", "2b", "3c"):
+        assert fingerprint * 32 in told
+    assert "dc79a5619fd6" in told and "jax 0.10.2" in told and "1 x NVIDIA H100" in told
+
+
+def test_what_is_not_known_is_a_dash():
+    receipt = made_receipt()
+    receipt["model"]["before"]["file_sha256"] = receipt["code"]["commit"] = None
+    for name in ("guidance", "warnings", "calibration"):
+        del receipt[name]
+    page = rendered(receipt)
+    assert "file of the model before</dt><dd>-</dd>" in page and "None" not in words(page)
+
+
+def test_the_sealed_receipt_reads_the_same(page):
+    sealed = json.loads(json.dumps(made_receipt())) | {"receipt_sha256": "77" * 32, "signature": None, "files": {}}
+    assert rendered(sealed) == page
+
+
+def test_warnings_stand_before_all_numbers(page):
+    told = rendered(warnings=["2.3 points of accuracy are lost <b>"])
+    assert 0 < told.index("2.3 points of accuracy are lost &lt;b&gt;") < told.index("In short")
+    assert "<aside" not in page and "in its own words" not in page.split("In short")[0]
+
+
+@pytest.mark.parametrize("evil", EVIL)
+def test_what_came_from_outside_is_text(evil):
+    receipt = made_receipt()
+    receipt["request"] |= {"number": evil, "count": 120, "ids_sha256": evil}
+    receipt["model"] = {"before": {"tree_sha256": evil, "file_sha256": evil}, "after": {"tree_sha256": evil}}
+    receipt |= {"method": evil, "calibration": evil, "warnings": [evil], "guidance": evil}
+    receipt["code"] = {"commit": evil, "versions": {evil: evil}, "device": evil}
+    receipt["time"] |= {"started": evil, "finished": evil}
+    receipt["evidence"]["classes"][0]["name"] = receipt["evidence"]["classes"][3]["name"] = evil
+    confidence = made_confidence() | {evil: np.array([0.5])}
+    images = [(evil, np.zeros((4, 4, 3), np.uint8), label, 0.5, None) for label in (0, evil)]
+    reader = Reader(render_notice(receipt, made_calibration(), confidence, images))
+    tags = [tag for tag, _ in reader.tags]
+    assert "script" not in tags and tags.count("img") == 2 and tags.count("style") == 1 + tags.count("svg")
+    assert not any("onerror" in attributes for _, attributes in reader.tags)
+    assert [attributes["alt"] for tag, attributes in reader.tags if tag == "img"] == [f"{evil}, {evil}"] * 2
+    # Title, heading, part 1 (number, times), facts, method, calibration, classes, images (id and class), part 7 ...
+    assert "".join(reader.words).count(evil) >= 25

@@ -1,0 +1,131 @@
+"""Parts 3 to 5 of a notice: its figures are those of the receipt, whichever way they point."""
+
+import base64
+import io
+import re
+
+import numpy as np
+import pytest
+from html_reader import Reader
+from made_notice import CLASSES, made_calibration, made_confidence, made_images, made_receipt
+from PIL import Image
+from read_notice import part, rendered, words
+
+from ltu_jax.deletion import notice_measured
+from ltu_jax.deletion.notice import render_notice
+
+pytestmark = pytest.mark.usefixtures("drawn_once")
+
+
+def cell(figure):
+    value, low, high = figure
+    return f"{value:.1f} %{low:.1f} to {high:.1f}"
+
+
+def test_what_it_cost_and_how_images_look_are_the_figures_of_the_receipt(page):
+    shown, reader = made_receipt()["evidence"], Reader(page)
+    lines = {
+        "Images that stay": "remain_accuracy",
+        "Images never shown": "held_out_accuracy",
+        "To be forgotten: right": "forget_accuracy",
+        "To be forgotten: sure": "forget_confidence",
+        "Never shown: sure": "held_out_confidence",
+    }
+    for name, figure in lines.items():
+        before, after = shown["before"][figure], shown["after"][figure]
+        *cells, change = reader.row(name)
+        assert cells == [cell(before), cell(after)]
+        assert float(change.replace("−", "-")) == pytest.approx(after[0] - before[0], abs=0.0501)
+    assert "1500 images that stay and on 900 images" in part(page, 3)
+
+
+def test_classes_that_lost_most_stand_first_and_are_marked(page):
+    rows = [row for row in Reader(page).rows if re.match("|".join(CLASSES), row[0])]
+    assert [row[0] for row in rows[:3]] == ["catlost 10.0 points", "birdlost 7.8 points", "dog"]
+    # Of 90 images never shown 59 were right before, and 50 after; of 150 that stay 147 and 138.
+    assert rows[0][1:] == ["31", "98.0 → 92.0−6.0", "65.6 → 55.6−10.0"]
+    assert dict((row[0], row[3]) for row in rows)["truck"] == "93.3 → 100.0+6.7"
+    assert page.count("<tr class='worst'>") == 2
+    assert sorted(re.sub("lost.*", "", row[0]) for row in rows) == sorted(CLASSES)
+    assert "about 90 images never shown of a class: one image is about 1.1 points" in part(page, 3)
+
+
+def test_a_class_without_an_image_says_so_and_many_classes_are_folded():
+    receipt = made_receipt()
+    row = receipt["evidence"]["classes"][0] | {"remain": [None, None], "held_out": [80.0, 79.0]}
+    more = [row | {"name": f"kind {i:02d}", "label": 10 + i} for i in range(30)]
+    receipt["evidence"]["classes"] += more
+    page = rendered(receipt)
+    assert Reader(page).row("kind 29") == ["9", "no image", "80.0 → 79.0−1.0"]
+    shown, folded = page.split("<details>")
+    assert len(re.findall("scope='row'>(kind|" + "|".join(CLASSES) + ")", shown)) == notice_measured.AT_FIRST
+    assert len(re.findall("scope='row'>", folded.split("</details>")[0])) == 40 - notice_measured.AT_FIRST
+    assert f"The other {40 - notice_measured.AT_FIRST} classes" in words(page)
+
+
+def test_what_an_attacker_can_tell(page):
+    told = part(page, 5)
+    assert "points at the forgotten one in 50.8 of 100 cases (95 % range: 45.3 to 56.3); 50 is guessing" in told
+    assert "in 73.6 of 100 cases (95 % range: 69.2 to 77.9)" in told
+    assert "not shown to do better or worse than guessing. The range still allows anything from 45.3 to 56.3" in told
+    assert "differ by 9.7 points of 100 (before: 36.8)" in told
+    # The critical value of the two-sample Kolmogorov-Smirnov test at 5 % is 1.36 sqrt((n + m) / (n m)).
+    assert "chance alone makes more than 13.2 once in twenty" in told
+    assert "That range holds 50 too" not in told
+
+
+@pytest.mark.parametrize(
+    "auc, says, opposite",
+    [
+        ([0.61, 0.52, 0.68], "does better than guessing", "worse than guessing:"),
+        ([0.31, 0.22, 0.4], "does worse than guessing", "better than guessing:"),
+    ],
+)
+def test_both_directions_are_traces(auc, says, opposite):
+    receipt = made_receipt(earlier=False)
+    receipt["evidence"]["after"]["attack_auc"] = auc
+    page = rendered(receipt)
+    for told in (part(page, 5), page.split("<h2>1.")[0]):
+        assert says in told and opposite not in told and "was not shown to do better" not in told
+    assert ("round is right in 69.0 of 100 cases" in part(page, 5)) == (auc[0] < 0.5)
+
+
+def test_a_model_that_gave_nothing_away_before_shows_little():
+    receipt = made_receipt()
+    receipt["evidence"]["before"]["attack_auc"] = [0.53, 0.48, 0.59]
+    assert "That range holds 50 too" in part(rendered(receipt), 5)
+
+
+def test_earlier_requests_are_told_only_where_there_were_some(page):
+    told = part(page, 5)
+    assert "75 images that earlier requests had forgotten were measured again" in told
+    assert "in 53.4 of 100 cases (95 % range: 46.6 to 60.4), before it in 52.2 of 100" in told
+    assert "arlier requests" not in part(rendered(made_receipt(earlier=False)), 5)
+
+
+@pytest.mark.parametrize("earlier", [True, False])
+def test_without_the_model_before_nothing_is_said_of_it(earlier):
+    confidence = made_confidence(before=False)
+    page = render_notice(made_receipt(earlier, before=False), made_calibration(), confidence)
+    reader = Reader(page)
+    assert reader.row("Images never shown") == ["not measured", "81.9 %79.3 to 84.4", "-"]
+    assert reader.row("cat") == ["31", "92.0", "55.6"]
+    assert [row[0] for row in reader.rows if row[0] in CLASSES] == list(CLASSES)
+    assert "The model before was no longer there" in part(page, 3)
+    assert "in 50.8 of 100 cases" in part(page, 5) and "efore, it was so" not in part(page, 5)
+    assert not re.search(r"\b(None|nan|inf)\b", " ".join(reader.words))
+    assert "images to be forgotten, before" not in page
+
+
+def test_no_image_is_shown_unless_given_and_then_pixel_for_pixel(page):
+    assert "<img" not in page and "This file holds none of the images" in part(page, 4)
+    images = made_images()
+    shown = render_notice(made_receipt(), made_calibration(), made_confidence(), images)
+    assert "This file therefore holds images that were to be forgotten." in part(shown, 4)
+    assert "holds none of the images" not in words(shown)
+    pngs = re.findall(r"data:image/png;base64,([^']*)'", shown)
+    for png, (_, pixels, *_) in zip(pngs, images, strict=True):
+        np.testing.assert_array_equal(np.asarray(Image.open(io.BytesIO(base64.b64decode(png)))), pixels)
+    alts = [attributes["alt"] for tag, attributes in Reader(shown).tags if tag == "img"]
+    assert alts[1] == "user-0001, automobile"
+    assert "user-0001automobile98 % → 32 %" in part(shown, 4)

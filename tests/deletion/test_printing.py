@@ -1,0 +1,36 @@
+"""What the terminal says of a request: the figures of its receipt."""
+
+import io
+from pathlib import Path
+
+from made_notice import made_receipt
+from rich.console import Console
+
+from ltu_jax.deletion.printing import FIGURES, print_request
+
+
+def printed(receipt, is_new=True):
+    stream = io.StringIO()
+    print_request(receipt, Path("out/request-1"), is_new, Console(file=stream, width=120))
+    return stream.getvalue()
+
+
+def test_the_figures_of_the_receipt_stand_beside_each_other():
+    receipt = made_receipt() | {"files": {"model/a": "", "model/b": "", "report.html": ""}}
+    text = printed(receipt)
+    for name, words in FIGURES.items():
+        if name not in receipt["evidence"]["after"]:
+            continue
+        (line,) = [line for line in text.splitlines() if line.strip().startswith(f"{words} ")]
+        digits = 3 if name.endswith("auc") else 1
+        value, low, high = receipt["evidence"]["after"][name]
+        before = receipt["evidence"]["before"][name][0]
+        shown = [f"{number:.{digits}f}" for number in (before, value, low, high)]
+        assert line.removeprefix(f"{words} ").replace(" to ", " ").split() == shown
+    assert text.rstrip().endswith("receipt in out/request-1: receipt.json, model, report.html")
+
+
+def test_a_request_that_was_done_before_says_when():
+    receipt = made_receipt() | {"files": {}}
+    assert f"already done on {receipt['time']['finished']}" in printed(receipt, is_new=False)
+    assert "already done" not in printed(receipt)

@@ -1,0 +1,257 @@
+"""Damage and forgery: whatever was changed after a request is found."""
+
+import contextlib
+import dataclasses
+import json
+import shutil
+
+import flax.serialization
+import jax
+import numpy as np
+import pytest
+from asked import request_settings
+
+from ltu_jax.deletion import ledger, receipt
+from ltu_jax.deletion.fulfil import fulfil
+from ltu_jax.deletion.plan import Request
+from ltu_jax.deletion.verification import before_weights, check_hashes, check_receipt, open_home, rows_of
+from ltu_jax.setting import ConfigError
+from ltu_jax.training.checkpoint import load
+from ltu_jax.unlearning.problem import cut
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory, source, spec, original):
+    """One request on rows 0..29, its settings, and what was asked."""
+    home = tmp_path_factory.mktemp("verification") / "out"
+    settings, ids = request_settings(), [str(name) for name in source.ids[:30]]
+    fulfil(Request(settings, ids, home), source, spec, original)
+    return home, settings, ids
+
+
+@pytest.fixture
+def home(made, tmp_path):
+    return shutil.copytree(made[0], tmp_path / "out")
+
+
+def findings(home, **given):
+    return check_hashes(open_home(home / "request-1" / "receipt.json"), **given)
+
+
+def test_an_untouched_request_is_verified(made, source, spec, original):
+    home, settings, ids = made
+    assert findings(home, ids=ids) == []
+    assert check_receipt(home / "request-1" / "receipt.json", source, spec, original, claim=False) == []
+    assert check_receipt(home / "request-1" / "receipt.json", source, spec, None, claim=False) == []
+
+
+def test_one_byte_of_any_file_is_found(home):
+    """The model, the configuration, the result, the report ...: each file that the request left."""
+    files = [path for path in (home / "request-1").rglob("*") if path.is_file() and path.stat().st_size]
+    assert len(files) > 8
+    rng = np.random.default_rng(0)
+    for path in files:
+        whole = path.read_bytes()
+        for place in {0, len(whole) - 1, *rng.integers(0, len(whole), 3).tolist()}:
+            raw = bytearray(whole)
+            raw[place] ^= 1 << int(rng.integers(8))
+            path.write_bytes(bytes(raw))
+            if path.name == "receipt.json":
+                assert _is_found_in_receipt(home, whole), place
+            else:
+                name = path.relative_to(home / "request-1").as_posix()
+                assert f"{name}: it was altered" in findings(home), place
+        path.write_bytes(whole)
+    assert findings(home) == []
+
+
+def _is_found_in_receipt(home, whole):
+    try:
+        return bool(findings(home)) or json.loads((home / "request-1" / "receipt.json").read_bytes()) == json.loads(
+            whole
+        )
+    except (ValueError, LookupError):  # no JSON, or no receipt any more
+        return True
+
+
+def test_other_ids_are_found_and_the_order_has_no_say(home, made):
+    ids = made[2]
+    assert findings(home, ids=ids[::-1]) == []
+    for other in (ids[1:], [*ids, "toy_0031"], [*ids[:-1], "toy_0030"]):
+        assert findings(home, ids=other) == ["ids: they are not those forgotten"]
+    (home / "salt").unlink()
+    assert findings(home, ids=ids) == ["salt: it is missing, so ids cannot be compared"]
+
+
+def test_a_receipt_that_the_ledger_does_not_know_is_found(home):
+    (home / "ledger.jsonl").unlink()
+    assert findings(home) == ["ledger.jsonl: it has no request 1"]
+
+
+def forged(home, change, **evidence):
+    """The receipt changed and sealed anew, and the ledger with it: somebody who has everything but the key."""
+    path = home / "request-1" / "receipt.json"
+    told = json.loads(path.read_text())
+    body = {name: value for name, value in told.items() if name not in ("receipt_sha256", "signature")}
+    change(body)
+    sealed = receipt.seal(body)
+    path.write_text(json.dumps(sealed))
+    [entry] = ledger.read_ledger(home)
+    (home / "ledger.jsonl").unlink()
+    ledger.append(
+        home,
+        entry._replace(receipt_sha256=sealed["receipt_sha256"], model_sha256=sealed["model"]["after"]["tree_sha256"]),
+    )
+    assert findings(home) == []
+    return path
+
+
+def findings_of_forged(home, change):
+    with contextlib.suppress(AssertionError):
+        forged(home, change)
+    return findings(home)
+
+
+def test_evidence_that_was_made_up_is_found_by_computing_it_anew(home, source, spec, original):
+    def flatter(body):
+        body["evidence"]["after"]["attack_auc"][0] = 0.9
+        body["evidence"]["classes"][1]["held_out"][1] += 30.0
+        body["evidence"]["after"]["held_out_accuracy"][0] += 10
+        body["evidence"]["rows"]["forget"] = 31
+
+    found = check_receipt(forged(home, flatter), source, spec, original, claim=False)
+    text = " ".join(found)
+    assert "evidence: rows forget was 31, is 30" in found
+    assert "after attack_auc 0 was 0.9" in text and "after held_out_accuracy 0 was" in text
+    assert "classes 1 held_out 1 was" in text and len(found) == 4
+
+
+def test_evidence_on_other_data_is_found(home, source, spec, original):
+    labels = source.labels.copy()
+    labels[source.num_train :] = (labels[source.num_train :] + 1) % 4
+    found = check_receipt(
+        home / "request-1" / "receipt.json",
+        dataclasses.replace(source, labels=labels),
+        spec,
+        original,
+        claim=False,
+    )
+    assert any("held_out_accuracy" in line for line in found)
+
+
+def test_the_claim_is_judged_on_both_models(home, source, spec, original):
+    path = home / "request-1" / "receipt.json"
+    [line] = check_receipt(path, source, spec, None)
+    assert line.startswith("claim: it cannot be tested without the model before: ") and "--keep_original" in line
+    for line in check_receipt(path, source, spec, original):
+        assert line.startswith("claim: ")
+
+
+def test_which_rows_they_were_is_known_from_what_was_written_under_the_salt(made, source):
+    home, settings, ids = made
+    splits = cut(settings, source, ids)
+    index = rows_of(open_home(home / "request-1" / "receipt.json"), source)
+    assert set(index) == {"forget", "remain", "held_out"}
+    np.testing.assert_array_equal(index["forget"], splits.forget)
+    np.testing.assert_array_equal(index["held_out"], splits.test)
+    assert np.isin(index["remain"], splits.remain).all()
+    # rows that come later, or another order of the data, have no say
+    rng = np.random.default_rng(0)
+    order = np.r_[rng.permutation(source.num_train), rng.permutation(np.arange(source.num_train, len(source.ids)))]
+    other = dataclasses.replace(source, images=source.images[order], labels=source.labels[order], ids=source.ids[order])
+    again = rows_of(open_home(home / "request-1" / "receipt.json"), other)
+    assert all(set(other.ids[again[name]]) == set(source.ids[index[name]]) for name in index)
+    (opened,) = [open_home(home / "request-1" / "receipt.json", home)]  # --model out/ is the folder of all requests
+    assert opened.folder == home / "request-1"
+    with pytest.raises(ledger.LedgerError, match="nobody can tell which rows"):
+        rows_of(opened._replace(salt=None), source)
+
+
+@pytest.mark.parametrize("change", ["trained", "twice", "calibration"])
+def test_rows_that_cannot_be_held_out_are_no_evidence(home, source, spec, original, change):
+    """An operator who writes down rows that look better, and seals everything anew."""
+    path = home / "request-1" / "rows.json"
+    told = json.loads(path.read_text())
+    wanted = {
+        "trained": lambda: told["measured"]["remain"],
+        "twice": lambda: told["measured"]["held_out"][:20] * 2,
+        "calibration": lambda: told["held_out"]["validation"],
+    }[change]()
+    told["measured"]["held_out"] = wanted
+    if change == "trained":
+        told["held_out"]["test"], told["measured"]["remain"] = wanted, []
+    path.write_text(json.dumps(told))
+    forged_path = forged(home, lambda body: body.update(files=receipt.files_sha256(home / "request-1")))
+    with pytest.raises(
+        ledger.LedgerError, match=r"rows.json: (rows are measured twice|held_out rows are in the wrong)"
+    ):
+        check_receipt(forged_path, source, spec, original)
+
+
+def test_hashes_are_checked_by_whoever_may_not_read_the_salt(home, monkeypatch):
+    def refused(home):
+        raise PermissionError
+
+    monkeypatch.setattr(ledger, "read_salt", refused)
+    assert findings(home) == []
+
+
+@pytest.mark.slow
+def test_earlier_rows_that_are_gone_are_said_too(home, source, spec, original):
+    more = [str(name) for name in source.ids[30:40]]
+    done = fulfil(Request(request_settings(trials=0), more, home), source, spec, original)
+    left = np.arange(5, len(source.ids))
+    smaller = dataclasses.replace(
+        source, images=source.images[left], labels=source.labels[left], ids=source.ids[left], num_train=155
+    )
+    with pytest.raises(ConfigError, match="5 of the 30 earlier rows .* are no longer in the data"):
+        rows_of(open_home(done.folder / "receipt.json"), smaller)
+
+
+def test_a_model_before_that_is_another_one_is_found(home, source, spec, original):
+    other = {"params": {name: x + 1e-3 for name, x in original["params"].items()}}
+    path = home / "request-1" / "receipt.json"
+    assert check_receipt(path, source, spec, other) == ["model before: it is not the one of the receipt"]
+    opened = open_home(path)
+    assert before_weights(opened, source, spec, original, home) is original
+    # whoever puts the unlearned file where the old one was has not altered it: it is gone
+    after = dict(load(home / "request-1" / "model")[0])
+    assert before_weights(opened, source, spec, {"params": after["params"]}, home) is None
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda body: body["request"].update(previous="a" * 64), "lines before line 1 are not those"),
+        (lambda body: body.update(config_sha256="a" * 64), "config.json: it is not the configuration of the receipt"),
+        (lambda body: body["model"]["after"].update(tree_sha256="a" * 64), "model: it is not the one of the receipt"),
+        (lambda body: body["request"].update(ids_sha256="a" * 64), "line 1 has other ids than the receipt"),
+        (lambda body: body["request"].update(count=99), "line 1 has 30 ids, the receipt 99"),
+        (lambda body: body.update(method="retrain"), "config.json: it is not the configuration of the receipt"),
+    ],
+)
+def test_a_receipt_sealed_anew_must_still_fit_what_lies_there(home, change, said):
+    assert any(said in line for line in findings_of_forged(home, change))
+
+
+def test_weights_that_are_not_the_model_are_found(tmp_path, source, spec, original):
+    given = tmp_path / "mine.msgpack"
+    given.write_bytes(flax.serialization.msgpack_serialize({"params": jax.tree.map(np.asarray, original["params"])}))
+    settings = dataclasses.replace(request_settings(trials=0), weights=str(given))
+    done = fulfil(Request(settings, [str(n) for n in source.ids[:30]], tmp_path / "out"), source, spec, original)
+    shutil.copy(given, done.folder / "weights" / "mine.msgpack")  # the old model, handed to the server again
+
+    def covered(body):
+        body["files"] = receipt.files_sha256(done.folder)
+
+    assert findings_of_forged(tmp_path / "out", covered) == ["weights/mine.msgpack: it is not the model of the receipt"]
+
+
+def test_rows_that_are_gone_are_said(made, source):
+    home = made[0]
+    left = np.arange(5, len(source.ids))
+    smaller = dataclasses.replace(
+        source, images=source.images[left], labels=source.labels[left], ids=source.ids[left], num_train=155
+    )
+    with pytest.raises(ConfigError, match="5 of the 30 forget rows .* are no longer in the data; allowed: .*--hashes"):
+        rows_of(open_home(home / "request-1" / "receipt.json"), smaller)

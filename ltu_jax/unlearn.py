@@ -93,7 +93,7 @@ def _main_request(config: Config) -> int:
     processes.use_devices(config)
 
     from ltu_jax.training.checkpoint import CheckpointError
-    from ltu_jax.unlearning.saving import WrongRunError
+    from ltu_jax.training.saving import WrongRunError
 
     try:
         with shutdown.caught() as stop:
@@ -224,7 +224,7 @@ def _at_once(config: Config, source: Any) -> int:
 def _attempt(jobs: list[tuple[Job, Any]], cache: Path, at_once: int, progress: Any) -> bool:
     """Whether all of the jobs were done; where one of several diverges, the others are run without it."""
     from ltu_jax.training.checkpoint import CheckpointError
-    from ltu_jax.unlearning.saving import WrongRunError
+    from ltu_jax.training.saving import WrongRunError
 
     try:
         _run(jobs, cache, at_once, progress)
@@ -252,10 +252,8 @@ def _keep_compiled(cache: Path) -> None:
 def _run(jobs: list[tuple[Job, Any]], cache: Path, at_once: int, progress: Any) -> None:
     """Prepares and unlearns, all as one program, and writes each run into its folder."""
     from ltu_jax.devices import writes_files
-    from ltu_jax.methods import build_method
     from ltu_jax.unlearning import problem, result
-    from ltu_jax.unlearning.loop import Start, run_together
-    from ltu_jax.unlearning.saving import Saving
+    from ltu_jax.unlearning.loop import options_of, run_together, start_of
 
     started = result.now()
     configs, loaded = [job.config for job, _ in jobs], [one for _, one in jobs]
@@ -267,23 +265,8 @@ def _run(jobs: list[tuple[Job, Any]], cache: Path, at_once: int, progress: Any) 
     problems = problem.prepare_together(configs, loaded, cache=cache, at_once=at_once, progress=progress)
     if flags.FLAGS.prepare:
         return
-    config = configs[0]
-    ended = run_together(
-        [
-            Start(
-                build_method(job.config.method, prepared.parts),
-                prepared.original,
-                prepared.splits,
-                prepared.source,
-                Saving(job.workdir, config.save_every, prepared.identity, config.save_seconds),
-            )
-            for (job, _), prepared in zip(jobs, problems, strict=True)
-        ],
-        log_every=config.log_every,
-        eval_every=config.eval_every,
-        batch_size=config.evaluation.batch_size,
-        progress=progress,
-    )
+    starts = [start_of(prepared, folder=job.workdir) for (job, _), prepared in zip(jobs, problems, strict=True)]
+    ended = run_together(starts, options_of(configs[0], progress))
     for (job, _), prepared, (state, history) in zip(jobs, problems, ended, strict=True):
         outcome = result.make_result(prepared, state, history, started)
         _write(job.workdir, prepared, state, history, outcome)

@@ -276,7 +276,7 @@ def test_a_second_process_is_refused_while_a_first_one_runs(folder, whole):
 def test_a_training_that_is_stopped_goes_on_where_it_was(folder, whole):
     words = ["--workdir", "trained", "--cache", "c3", "--config.training.epochs=100", "--config.method.epochs=1"]
     words += ["--config.eval_every=5", "--config.save_seconds=0"]
-    under_way = lambda: list((folder / "c3").glob("original-*.under_way/[0-9]*"))  # noqa: E731
+    under_way = lambda: list((folder / "c3").glob("original-*.under_way/checkpoints/[0-9]*"))  # noqa: E731
     code, err = killed_when(start(folder, *words), signal.SIGTERM, under_way)
     assert code == 143 and "saved: the same command again goes on" in err
     assert 0 < max(int(path.name) for path in under_way() if path.name.isdigit()) < 500

@@ -56,7 +56,7 @@ def test_two_processes_make_one_result_and_one_is_silent(folder, undisturbed):
 
 
 def in_training(folder):
-    return any(path.name.isdigit() for path in folder.glob("c3/original-*.under_way/*"))
+    return any(path.name.isdigit() for path in folder.glob("c3/original-*.under_way/checkpoints/*"))
 
 
 def in_unlearning(folder):

@@ -71,7 +71,7 @@ def fit_on_shadows(trainer: Trainer, reserve: np.ndarray) -> dict[str, ArrayTree
     asking = jax.random.fold_in(jax.random.key(config.seed_for("train")), ASKING)
     for i in range(config.attackers.num_shadows):
         one, before = shadow(config, reserve, i), time.perf_counter()
-        model = trainer.model(one.job).value
+        model = trainer.model(one.job)
         # What its steps took, now or when it was made; not how long it took to find it.
         seconds += float(model["seconds"]) - (time.perf_counter() - before)
         is_held_out = i == config.attackers.num_shadows - 1

@@ -25,11 +25,11 @@ from ltu_jax.files import write_whole
 from ltu_jax.methods import build_method
 from ltu_jax.setting import ConfigError, digest
 from ltu_jax.training.predict import EvalForward, predict
+from ltu_jax.training.saving import History
 from ltu_jax.types import Progress, Rows, Splits, UnlearnState, Visible, silent
 from ltu_jax.unlearning.loop import run_problem
 from ltu_jax.unlearning.monitor import Judge
 from ltu_jax.unlearning.problem import Problem
-from ltu_jax.unlearning.saving import History
 
 BEYOND = 10.0
 """Points of distance for each point lost beyond the tolerance: utility comes first."""

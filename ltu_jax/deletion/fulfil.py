@@ -28,13 +28,13 @@ from ltu_jax.models.build import ModelSpec
 from ltu_jax.setting import ConfigError, digest, to_dict
 from ltu_jax.training.checkpoint import save, tree_sha256
 from ltu_jax.training.jobs import Trainer
+from ltu_jax.training.saving import History
 from ltu_jax.types import ArrayTree, Progress, Source, UnlearnState, silent
 from ltu_jax.unlearning.evidence import changed_most
 from ltu_jax.unlearning.loop import run_problem
 from ltu_jax.unlearning.preparation import original_job
 from ltu_jax.unlearning.problem import Loaded, Problem, prepare
 from ltu_jax.unlearning.result import make_result, now
-from ltu_jax.unlearning.saving import History
 
 
 def fulfil(
@@ -83,8 +83,8 @@ def fulfil(
             original = last_model(home, todo.entries)
         elif original is None:
             trainer, job = Trainer(config, source, spec, cache, progress), original_job(todo.splits)
-            removal.note_original(home, trainer.path(job))
-            original = weights_of(trainer.model(job).value)
+            removal.note_original(home, trainer.entry(job).path)
+            original = weights_of(trainer.model(job))
         work = folder / WORK
         problem = prepare(config, loaded=Loaded(source, todo.splits, spec, original), cache=work, progress=progress)
         calibrated, state, history = _forget(problem, work, progress)

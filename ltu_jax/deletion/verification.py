@@ -252,7 +252,7 @@ def before_weights(
     config = config_of(home)
     trainer = Trainer(config, source, spec, cache, silent)
     job = original_job(cut(config, source, _ids_of(home, source)))
-    return weights_of(trainer.model(job).value) if trainer.is_there(job) else None
+    return weights_of(trainer.model(job)) if trainer.entry(job).is_there() else None
 
 
 def rows_of(home: Home, source: Source) -> dict[str, np.ndarray]:

@@ -4,7 +4,7 @@ import contextlib
 import json
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,88 +12,101 @@ from ltu_jax.devices import agreed, writes_files
 from ltu_jax.files import LOCK, locked, write_whole
 from ltu_jax.setting import digest
 from ltu_jax.training.checkpoint import CheckpointError, load, save
+from ltu_jax.training.saving import Saving
 from ltu_jax.types import ArrayTree
 
 RECIPE_VERSION = 1
 """Raise it when the code makes something else of the same settings: old entries are then not found."""
 
 
-class Cached(NamedTuple):
-    """A value, what it cost to make (now or once), and whether it was there already."""
+class Entry(NamedTuple):
+    """An entry of a cache."""
 
-    value: ArrayTree
-    seconds: float
-    found: bool
+    directory: Path | None  # the cache; None keeps nothing
+    kind: str  # the first word of its folder's name, e.g. "original"
+    key: Any  # JSON-ready values: everything that its value is a function of
+
+    @property
+    def path(self) -> Path | None:
+        """Its folder, whether it is there or not."""
+        if self.directory is None:
+            return None
+        return self.directory / f"{self.kind}-{digest(RECIPE_VERSION, self.kind, self.key)[:20]}"
+
+    def is_there(self) -> bool:
+        """Whether it has been made."""
+        return self.path is not None and bool(agreed(self.path.exists))
+
+    def saving(self, every_s: float) -> Saving | None:
+        """How the training that makes it is saved until it is there; ``cached`` deletes that folder then."""
+        return None if self.path is None else Saving(_unfinished(self.path), digest(self.key), 0, every_s, False)
 
 
-def cached(directory: Path | None, kind: str, key: Any, make: Callable[[], ArrayTree]) -> Cached:
-    """The value of ``make()``, taken from ``directory`` where it lies there.
-
-    Args:
-      directory: the cache; None keeps nothing.
-      kind: a word for the reader of the folder's name, e.g. ``"original"``.
-      key: JSON-ready values: everything that the value is a function of.
-      make: makes it; a tree of nested dicts of arrays.
-
-    Returns:
-      ``Cached``.
+def cached(entry: Entry, make: Callable[[], ArrayTree]) -> ArrayTree:
+    """The value of an entry, made by ``make()`` if it is not there: a tree of nested dicts of arrays.
 
     Raises:
       CheckpointError: if the entry is damaged.
     """
-    path = None if directory is None else entry_path(directory, kind, key)
-    with _made_once(path):
-        if path is not None and agreed(path.exists):
-            value, metadata = load(path)
-            made = Cached(value, metadata["seconds"], True)
-        else:
-            start = time.perf_counter()
-            value = make()
-            made = Cached(value, time.perf_counter() - start, False)
-            if path is not None:
-                save(path, value, {"seconds": made.seconds, "key": key})
-        if path is not None and writes_files():
-            shutil.rmtree(_under_way(path), ignore_errors=True)
-    return made
+    (value,) = cached_together([entry], lambda missing: [make()])
+    return value
+
+
+def cached_together(
+    entries: Sequence[Entry], make: Callable[[Sequence[int]], Sequence[ArrayTree]]
+) -> Sequence[ArrayTree]:
+    """The values of several entries, those that are not there made at once.
+
+    Args:
+      entries: different ones.
+      make: called with the indices of those that are missing, if any; returns the value of each.
+
+    Returns:
+      The value of each.
+
+    Raises:
+      CheckpointError: if an entry is damaged.
+    """
+    with _made_once([entry.path for entry in entries]):
+        missing, start = [i for i, entry in enumerate(entries) if not entry.is_there()], time.perf_counter()
+        values = dict(zip(missing, make(missing), strict=True)) if missing else {}
+        seconds = (time.perf_counter() - start) / max(1, len(missing))
+        for i, entry in enumerate(entries):
+            if entry.path is None:
+                continue
+            if i in values:
+                save(entry.path, values[i], {"seconds": seconds, "key": entry.key})
+            else:
+                values[i] = load(entry.path)[0]
+            if writes_files():
+                shutil.rmtree(_unfinished(entry.path), ignore_errors=True)
+    return [values[i] for i in range(len(entries))]
 
 
 @contextlib.contextmanager
-def _made_once(path: Path | None) -> Iterator[None]:
+def _made_once(paths: Sequence[Path | None]) -> Iterator[None]:
     """Of several processes that want an entry one makes it; the others wait, and then find it."""
     with contextlib.ExitStack() as stack:
-        if path is not None and writes_files() and not path.exists():
-            stack.enter_context(locked(path.with_name(f"{path.name}.{LOCK}")))
+        # In one order, so that no two processes wait for each other.
+        for path in sorted(path for path in paths if path is not None):
+            if writes_files() and not path.exists():
+                stack.enter_context(locked(path.with_name(f"{path.name}.{LOCK}")))
         yield
 
 
-def under_way(directory: Path | None, kind: str, key: Any) -> Path | None:
-    """The folder in which what makes an entry may save how far it is: ``cached`` drops it when the entry is there."""
-    return None if directory is None else _under_way(entry_path(directory, kind, key))
-
-
-def is_cached(directory: Path, kind: str, key: Any) -> bool:
-    """Whether ``cached`` would find the value."""
-    return bool(agreed(entry_path(directory, kind, key).exists))
-
-
-def entry_path(directory: Path, kind: str, key: Any) -> Path:
-    """The folder in which ``cached`` keeps the value."""
-    return directory / f"{kind}-{digest(RECIPE_VERSION, kind, key)[:20]}"
-
-
-def cached_numbers(directory: Path | None, kind: str, key: Any, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+def cached_numbers(entry: Entry, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
     """``cached`` for a JSON-ready dictionary: one small file, exact to the last digit.
 
     Raises:
       CheckpointError: if the entry is damaged.
     """
-    path = None if directory is None else entry_path(directory, kind, key).with_suffix(".json")
-    with _made_once(path):
+    path = entry.path and entry.path.with_suffix(".json")
+    with _made_once([path]):
         if path is not None and agreed(path.exists):
-            return _read_numbers(path, key)
+            return _read_numbers(path, entry.key)
         value = make()
         if path is not None and writes_files():
-            write_whole(path, _entry(value, key))
+            write_whole(path, _numbers_text(value, entry.key))
     return value
 
 
@@ -103,14 +116,14 @@ def _read_numbers(path: Path, key: Any) -> dict[str, Any]:
         value = json.loads(text)["value"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise CheckpointError(f"{path} cannot be read ({error}); delete it to make it anew") from error
-    if text != _entry(value, key):
+    if text != _numbers_text(value, key):
         raise CheckpointError(f"{path} is damaged: it does not match its checksum; delete it to make it anew")
     return value
 
 
-def _entry(value: dict[str, Any], key: Any) -> str:
+def _numbers_text(value: dict[str, Any], key: Any) -> str:
     return json.dumps({"value": value, "sha256": digest(value), "key": key})
 
 
-def _under_way(path: Path) -> Path:
+def _unfinished(path: Path) -> Path:
     return path.with_name(f"{path.name}.under_way")

@@ -1,14 +1,13 @@
 """Lists of models to train: each is trained once, or found in the cache, several in one program where that is faster.
 
-Originals, Retrain and shadows are such lists, and so is whatever else wants models on given rows.
+Originals, Retrain and shadows are such lists; so are the models that an audit wants on rows of its own.
 """
 
 import dataclasses
 import functools
 import hashlib
 import importlib
-import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,23 +16,23 @@ import jax.numpy as jnp
 import numpy as np
 
 from ltu_jax.config import Config
-from ltu_jax.devices import writes_files
 from ltu_jax.models.build import ModelSpec
 from ltu_jax.setting import digest, to_dict
-from ltu_jax.training.cache import Cached, cached, entry_path, is_cached, under_way
+from ltu_jax.training.cache import Entry, cached, cached_together
 from ltu_jax.training.optimizers import SGD
-from ltu_jax.training.recording import train_recording
-from ltu_jax.training.supervised import Keeping, train, train_together
+from ltu_jax.training.recording import recording_run
+from ltu_jax.training.saving import Run
+from ltu_jax.training.supervised import Trained, finish_trainings, training_run
 from ltu_jax.types import ArrayTree, Progress, Source, UnlearnState, make_state
 
-# A stream of keys of its own for each purpose, out of the seeds. None may move; another purpose takes another number.
+# Each purpose has its own stream of random keys. These numbers must not change; a new purpose takes a new one.
 ORIGINAL, SHADOWS, ASKING, FIT, RETRAIN, UNLEARN, AUDIT = range(7)
 
 
 class TrainingJob(NamedTuple):
     """A model to be trained."""
 
-    label: str  # for whoever looks on; its first word names the entry of the cache
+    label: str  # for the progress bar; its first word names the entry of the cache
     rows: np.ndarray  # i64[.], indices into the source
     stream: int  # of keys, such as ``RETRAIN``
     index: int = 0  # of the model among those of its stream
@@ -46,7 +45,7 @@ class TrainingJob(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Trainer:
-    """Trains models of one configuration, or finds them; the key of each is everything it is a function of."""
+    """Trains the models of one configuration, or finds them in the cache."""
 
     config: Config
     source: Source
@@ -77,39 +76,41 @@ class Trainer:
         init_key, train_key = jax.random.split(key)
         return self.spec.init(init_key), train_key
 
-    def model(self, job: TrainingJob) -> Cached:
+    def entry(self, job: TrainingJob) -> Entry:
+        """Where the cache keeps a model."""
+        return Entry(self.cache, job.kind, self.key(job))
+
+    def run(self, job: TrainingJob) -> Run:
+        """The training of a model."""
+        settings = {"augment": self.config.data.augment, "saving": self.entry(job).saving(self.config.save_seconds)}
+        return training_run(*self._arguments(job), **settings)
+
+    def model(self, job: TrainingJob) -> ArrayTree:
         """A model, trained or found: ``{"params", "model_state", "seconds"}``.
 
         Raises:
           FloatingPointError: if its training diverges.
           CheckpointError: if the entry of the cache is damaged.
         """
-        kind, key = job.kind, self.key(job)
-        return cached(self.cache, kind, key, lambda: _entry(*self._train(train, job, job.label, kind, key)))
+        return _train_chunk([(self, job)])[0]
 
-    def recorded(self, job: TrainingJob, forget: np.ndarray, last_epochs: float) -> Cached:
+    def recorded(self, job: TrainingJob, forget: np.ndarray, last_epochs: float) -> ArrayTree:
         """``model``, and ``updates``: what its training did at the batches that held a row of ``forget``."""
-        key = [*self.key(job), digest(forget.tolist()), last_epochs]
+        entry = Entry(self.cache, "recorded", [*self.key(job), digest(forget.tolist()), last_epochs])
 
         def make() -> dict[str, ArrayTree]:
-            told = {"marked": np.isin(job.rows, forget), "last_epochs": last_epochs}
-            made = self._train(train_recording, job, f"{job.label}, recorded", "recorded", key, **told)
-            return {**_entry(made.state, made.seconds), "updates": made.updates}
+            run = recording_run(
+                *self._arguments(job),
+                marked=np.isin(job.rows, forget),
+                last_epochs=last_epochs,
+                augment=self.config.data.augment,
+                saving=entry.saving(self.config.save_seconds),
+            )
+            (trained,) = finish_trainings([run], label=f"{job.label}, recorded", progress=self.progress)
+            state: Any = trained.state  # a RecordingState
+            return {**_value(trained), "updates": state.updates}
 
-        return cached(self.cache, "recorded", key, make)
-
-    def is_there(self, job: TrainingJob) -> bool:
-        """Whether ``model`` would find it."""
-        return self.cache is not None and is_cached(self.cache, job.kind, self.key(job))
-
-    def path(self, job: TrainingJob) -> Path | None:
-        """Where the cache keeps it; None without a cache."""
-        return None if self.cache is None else entry_path(self.cache, job.kind, self.key(job))
-
-    def keeping(self, kind: str, key: Any) -> Keeping | None:
-        """Where and how often the training that makes a cache entry is saved."""
-        folder = under_way(self.cache, kind, key)
-        return None if folder is None else Keeping(folder, self.config.save_seconds)
+        return cached(entry, make)
 
     def state(self, model: ArrayTree) -> UnlearnState:
         """The state that a run starts from, of a model as it lies in the cache."""
@@ -117,15 +118,14 @@ class Trainer:
         rng = jax.random.fold_in(jax.random.key(self.config.seed_for("unlearn")), UNLEARN)
         return make_state(self.spec.apply_fn, params, model_state, SGD, rng)
 
-    def _train(self, trainer: Callable, job: TrainingJob, label: str, kind: str, key: Any, **more: Any) -> Any:
-        """What ``trainer`` makes of the rows of a model; the entry it becomes says where it is saved meanwhile."""
-        start, train_key = self.start(job)
-        rows, training = self.source.rows(job.rows), self.config.training
-        more |= {"augment": self.config.data.augment, "progress": self.progress, "label": label}
-        return trainer(self.spec.apply_fn, *start, rows, training, train_key, keeping=self.keeping(kind, key), **more)
+    def _arguments(self, job: TrainingJob) -> tuple[Any, ...]:
+        """What ``training_run`` starts from."""
+        (params, model_state), train_key = self.start(job)
+        rows = self.source.rows(job.rows)
+        return self.spec.apply_fn, params, model_state, rows, self.config.training, train_key
 
 
-def train_or_find(jobs: Sequence[tuple[Trainer, TrainingJob]], at_once: int = 1) -> list[Cached]:
+def train_or_find(jobs: Sequence[tuple[Trainer, TrainingJob]], at_once: int = 1) -> list[ArrayTree]:
     """The models of a list of jobs, each trained once; what a stopped call had trained is found by the next.
 
     Args:
@@ -134,7 +134,7 @@ def train_or_find(jobs: Sequence[tuple[Trainer, TrainingJob]], at_once: int = 1)
       at_once: how many models of equally many rows are trained in one program.
 
     Returns:
-      ``Cached`` of each.
+      ``{"params", "model_state", "seconds"}`` of each.
 
     Raises:
       FloatingPointError, CheckpointError: as ``Trainer.model``.
@@ -146,38 +146,27 @@ def train_or_find(jobs: Sequence[tuple[Trainer, TrainingJob]], at_once: int = 1)
 
 def train_missing(jobs: Sequence[tuple[Trainer, TrainingJob]], at_once: int) -> None:
     """Trains into the cache what is not there yet; arguments as ``train_or_find`` has them."""
-    missing = {}  # several may want the same model
-    for trainer, job in jobs:
-        if trainer.cache is not None and not trainer.is_there(job):
-            missing[digest(trainer.key(job))] = trainer, job
+    wanted = {trainer.entry(job).path: (trainer, job) for trainer, job in jobs if trainer.cache is not None}
+    missing = {path: one for path, one in wanted.items() if not one[0].entry(one[1]).is_there()}
     for size in sorted({len(job.rows) for _, job in missing.values()}):
         alike = [one for one in missing.values() if len(one[1].rows) == size]
         for start in range(0, len(alike), at_once):
             _train_chunk(alike[start : start + at_once])
 
 
-def _train_chunk(chunk: Sequence[tuple[Trainer, TrainingJob]]) -> None:
-    """Trains models as one program, into the cache."""
-    (first, job), keys = chunk[0], [trainer.key(job) for trainer, job in chunk]
-    starts, train_keys = zip(*(trainer.start(job) for trainer, job in chunk), strict=True)
-    keeping = first.keeping("together", keys)
-    trained = train_together(
-        first.spec.apply_fn,
-        starts,
-        [trainer.source.rows(job.rows) for trainer, job in chunk],
-        first.config.training,
-        train_keys,
-        augment=first.config.data.augment,
-        progress=first.progress,
-        label=f"{len(chunk)} models" if len(chunk) > 1 else job.label,
-        keeping=keeping,
-    )
-    for (trainer, job), key, made in zip(chunk, keys, trained, strict=True):
-        cached(trainer.cache, job.kind, key, lambda: _entry(*made))  # noqa: B023, used at once
-    if keeping is not None and writes_files():
-        shutil.rmtree(keeping.folder, ignore_errors=True)
+def _train_chunk(chunk: Sequence[tuple[Trainer, TrainingJob]]) -> Sequence[ArrayTree]:
+    """Trains models as one program, but for those that the cache has by now."""
+
+    def make(missing: Sequence[int]) -> list[ArrayTree]:
+        trainer, job = chunk[missing[0]]
+        label = job.label if len(missing) == 1 else f"{len(missing)} models"
+        runs = [chunk[i][0].run(chunk[i][1]) for i in missing]
+        return [_value(trained) for trained in finish_trainings(runs, label=label, progress=trainer.progress)]
+
+    return cached_together([trainer.entry(job) for trainer, job in chunk], make)
 
 
-def _entry(state: UnlearnState, seconds: float) -> dict[str, ArrayTree]:
+def _value(trained: Trained) -> dict[str, ArrayTree]:
     """A trained model as it lies in the cache."""
-    return {"params": state.params, "model_state": state.model_state, "seconds": jnp.float32(seconds)}
+    state = trained.state
+    return {"params": state.params, "model_state": state.model_state, "seconds": jnp.float32(trained.seconds)}

@@ -11,16 +11,9 @@ import optax
 
 from ltu_jax.config import Training
 from ltu_jax.data.batches import augmented, epoch_rows, gather
-from ltu_jax.training.supervised import (
-    Keeping,
-    Supervised,
-    TrainContext,
-    init_training,
-    num_train_steps,
-    run_steps,
-    train_step,
-)
-from ltu_jax.types import ApplyFn, ArrayTree, Batch, Metrics, Progress, Rows, UnlearnState, silent
+from ltu_jax.training.saving import Run, Saving
+from ltu_jax.training.supervised import Supervised, TrainContext, train_step, training_run
+from ltu_jax.types import ApplyFn, ArrayTree, Batch, Metrics, Rows, UnlearnState
 
 
 class RecordingState(UnlearnState):
@@ -45,15 +38,7 @@ class RecordingContext:
     first_step: jax.Array  # i32[], nothing is recorded before it
 
 
-class Recorded(NamedTuple):
-    """A trained model, the sum of the recorded updates, and the seconds its steps took."""
-
-    state: UnlearnState
-    updates: ArrayTree
-    seconds: float
-
-
-def train_recording(
+def recording_run(
     apply_fn: ApplyFn,
     params: ArrayTree,
     model_state: ArrayTree,
@@ -64,36 +49,29 @@ def train_recording(
     marked: np.ndarray,
     last_epochs: float,
     augment: str = "none",
-    progress: Progress = silent,
-    label: str = "training",
-    keeping: Keeping | None = None,
-) -> Recorded:
-    """``supervised.train``, and the sum of ``theta_after - theta_before`` over batches that hold a marked row.
+    saving: Saving | None = None,
+) -> Run:
+    """``training_run`` whose state also sums ``theta_after - theta_before`` over batches with a marked row.
 
     One tree is kept, whatever the number of batches. BatchNorm's statistics are not recorded, as in the
-    public code of Graves et al. The model is the one that ``train`` makes of the same arguments.
+    public code of Graves et al. The model is the one that the training makes without recording.
 
-    Args: those of ``train``, and
+    Args: those of ``training_run``, and
       marked: bool[M], the rows to be forgotten.
       last_epochs: how many epochs at the end are recorded.
 
     Returns:
-      ``Recorded``.
-
-    Raises:
-      FloatingPointError: as ``train`` does.
+      ``Run``; its state is a ``RecordingState``.
     """
-    num_rows = len(rows.labels)
-    state, context = init_training(apply_fn, params, model_state, training, num_rows, key)
-    num_steps = num_train_steps(training, num_rows)
-    first = max(0, round(num_steps * (1 - last_epochs / training.epochs)))
-    fields = [field.name for field in dataclasses.fields(state)]
-    recording = RecordingState(**{n: getattr(state, n) for n in fields}, updates=optax.tree.zeros_like(params))
-    reads = RecordingContext(context, jnp.asarray(marked), jnp.int32(first))
-    algorithm = RecordedTraining(training.batch_size, augment)
-    trained = run_steps(algorithm, recording, reads, rows, num_steps, progress=progress, label=label, keeping=keeping)
-    after: Any = trained.state
-    return Recorded(state.replace(**{n: getattr(after, n) for n in fields}), after.updates, trained.seconds)
+    plain = training_run(apply_fn, params, model_state, rows, training, key, augment=augment, saving=saving)
+    first = max(0, round(plain.num_steps * (1 - last_epochs / training.epochs)))
+    fields = {field.name: getattr(plain.state, field.name) for field in dataclasses.fields(plain.state)}
+    return dataclasses.replace(
+        plain,
+        algorithm=RecordedTraining(training.batch_size, augment),
+        state=RecordingState(**fields, updates=optax.tree.zeros_like(params)),
+        context=RecordingContext(plain.context, jnp.asarray(marked), jnp.int32(first)),
+    )
 
 
 @flax.struct.dataclass

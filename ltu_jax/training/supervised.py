@@ -1,30 +1,19 @@
 """One trainer for the original, Retrain and the shadows: SGD on cross-entropy, data on the device."""
 
-import contextlib
-import time
 from collections.abc import Sequence
-from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import flax.struct
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from ltu_jax.config import Training
 from ltu_jax.core.losses import cross_entropy
 from ltu_jax.data.batches import augmented, epoch_rows, gather
-from ltu_jax.devices import agreed
-from ltu_jax.training.checkpoint import StepCheckpoints, open_checkpoints
-from ltu_jax.training.dispatch import (
-    Algorithm,
-    stack_trees,
-    steps_per_call,
-    timed_steps,
-    unstack_tree,
-)
 from ltu_jax.training.optimizers import SGD, set_hyperparams
+from ltu_jax.training.saving import Run, Saving
 from ltu_jax.training.schedule import Schedule, learning_rate, make_schedule
+from ltu_jax.training.steps import run_steps
 from ltu_jax.types import (
     ApplyFn,
     ArrayTree,
@@ -40,13 +29,6 @@ from ltu_jax.types import (
 )
 
 register_settings(Training)
-
-
-class Keeping(NamedTuple):
-    """Where a training is saved while it is under way, and how often; whoever has its result drops the folder."""
-
-    folder: Path  # of this training alone
-    every_s: float
 
 
 class Trained(NamedTuple):
@@ -139,9 +121,28 @@ def train(
     augment: str = "none",
     progress: Progress = silent,
     label: str = "training",
-    keeping: Keeping | None = None,
 ) -> Trained:
-    """Trains a model on ``rows`` from given initial parameters.
+    """Trains a model on ``rows`` from given initial parameters: one ``training_run``, to its end.
+
+    Raises:
+      FloatingPointError: if the loss is not finite; the steps are named.
+    """
+    run = training_run(apply_fn, params, model_state, rows, training, key, augment=augment)
+    return finish_trainings([run], label=label, progress=progress)[0]
+
+
+def training_run(
+    apply_fn: ApplyFn,
+    params: ArrayTree,
+    model_state: ArrayTree,
+    rows: Rows,
+    training: Training,
+    key: jax.Array,
+    *,
+    augment: str = "none",
+    saving: Saving | None = None,
+) -> Run:
+    """A training that has not begun.
 
     Args:
       apply_fn: the model.
@@ -151,123 +152,31 @@ def train(
       training: the recipe.
       key: all randomness of the run.
       augment: see ``data.augment``.
-      progress: told about every finished step.
-      label: what is being trained, for ``progress``.
-      keeping: where it is saved meanwhile, and goes on from if it was stopped; None keeps nothing.
+      saving: where it is saved meanwhile; None saves nothing.
 
     Returns:
-      ``Trained``.
-
-    Raises:
-      FloatingPointError: if the loss is not finite; the steps are named.
+      ``Run``.
     """
     state, context = init_training(apply_fn, params, model_state, training, len(rows.labels), key)
-    num_steps, algorithm = num_train_steps(training, len(rows.labels)), Supervised(training.batch_size, augment)
-    return run_steps(algorithm, state, context, rows, num_steps, progress=progress, label=label, keeping=keeping)
+    state = jax.tree.map(jnp.copy, state)  # the steps consume their state, and the caller keeps its params
+    algorithm = Supervised(training.batch_size, augment)
+    return Run(algorithm, state, context, rows, num_train_steps(training, len(rows.labels)), saving)
 
 
-def train_together(
-    apply_fn: ApplyFn,
-    starts: Sequence[tuple[ArrayTree, ArrayTree]],
-    rows: Sequence[Rows],
-    training: Training,
-    keys: Sequence[jax.Array],
-    *,
-    augment: str = "none",
-    progress: Progress = silent,
-    label: str = "training",
-    keeping: Keeping | None = None,
-) -> list[Trained]:
-    """``train`` of several models as one program: its step under ``vmap``, equal to each alone within rounding.
+def finish_trainings(runs: Sequence[Run], *, label: str = "training", progress: Progress = silent) -> list[Trained]:
+    """Takes all steps of trainings of one recipe, several as one program: each equal to it alone within rounding.
 
-    Args: those of ``train``, one for each model where they are sequences.
-      starts: initial parameters and statistics.
-      rows: as many for each model, on the device.
-      keys: all randomness of each.
+    Args:
+      runs: trainings on equally many rows; of several the images must be on the device.
+      label: what is being trained, for ``progress``.
+      progress: called with the steps taken.
 
     Returns:
       ``Trained`` of each; its seconds are its share of those of all.
 
     Raises:
       FloatingPointError: if the loss of one is not finite; the steps are named.
+      CheckpointError: if what was saved of one is damaged.
     """
-    num_rows = len(rows[0].labels)
-    begun = [init_training(apply_fn, *start, training, num_rows, key) for start, key in zip(starts, keys, strict=True)]
-    trained = run_steps(
-        Supervised(training.batch_size, augment),
-        stack_trees([state for state, _ in begun]),
-        stack_trees([context for _, context in begun]),
-        stack_trees(rows),
-        num_train_steps(training, num_rows),
-        progress=progress,
-        label=label,
-        keeping=keeping,
-        stacked=True,
-    )
-    states = unstack_tree(trained.state, len(starts))
-    return [Trained(state, trained.seconds / len(starts)) for state in states]
-
-
-def run_steps(
-    algorithm: Algorithm,
-    state: UnlearnState,
-    context: Any,
-    rows: Rows,
-    num_steps: int,
-    *,
-    progress: Progress = silent,
-    label: str = "training",
-    keeping: Keeping | None = None,
-    stacked: bool = False,
-) -> Trained:
-    """Takes the steps of a training run; arguments as ``dispatch.compile_steps`` and ``train`` have them.
-
-    What ``progress`` raises stops it; it is saved first.
-    """
-    state = jax.tree.map(jnp.copy, state)  # the steps donate their state; the caller keeps its params
-    seconds, per_step = 0.0, None
-    with contextlib.ExitStack() as stack:
-        kept = None if keeping is None else stack.enter_context(open_checkpoints(keeping.folder))
-        if kept is not None and (found := kept.latest_step()) is not None:
-            state, told = _loaded(kept, found, state)
-            seconds = told["seconds"]
-        done, saved_at = _step_of(state), time.monotonic()
-        advance = stack.enter_context(progress(label, num_steps))
-        advance(done)
-        while done < num_steps:
-            count = min(steps_per_call(per_step), num_steps - done)
-            taken = timed_steps(algorithm, state, context, rows, count, stacked=stacked)
-            state, per_step = taken.state, taken.seconds / count
-            seconds += taken.seconds
-            if taken.not_finite:
-                raise FloatingPointError(
-                    f"{label}: the loss is not finite in steps {done + 1}..{done + count};"
-                    " try a smaller config.training.learning_rate"
-                )
-            done += count
-            try:
-                advance(count)
-            except BaseException:
-                if kept is not None:
-                    kept.save(done, _leaves(state), {"seconds": seconds})
-                raise
-            if keeping is not None and kept is not None and done < num_steps:
-                if agreed(lambda: time.monotonic() - saved_at >= keeping.every_s):  # noqa: B023, asked at once
-                    kept.save(done, _leaves(state), {"seconds": seconds})
-                    saved_at = time.monotonic()
-    return Trained(state, seconds)
-
-
-def _step_of(state: UnlearnState) -> int:
-    """Steps taken; models that are trained together take theirs together."""
-    return int(np.max(state.step))
-
-
-def _leaves(state: UnlearnState) -> dict[str, jax.Array]:
-    """What of a state, or of several stacked, changes: all that can be saved of whatever kind of state it is."""
-    return {str(i): leaf for i, leaf in enumerate(jax.tree.leaves(state))}
-
-
-def _loaded(kept: StepCheckpoints, step: int, state: UnlearnState) -> tuple[UnlearnState, dict[str, Any]]:
-    leaves, told = kept.load(step, _leaves(state))
-    return jax.tree.unflatten(jax.tree.structure(state), [leaves[str(i)] for i in range(len(leaves))]), told
+    run_steps(runs, label=label, remedy="config.training.learning_rate", progress=progress)
+    return [Trained(run.state, run.history.steps_s) for run in runs]

@@ -1,34 +1,40 @@
-"""The unlearning loop: cuts the remaining rows to rho, runs a method, saves, resumes, scores itself.
+"""Unlearning runs: what a method may see, its init, its steps by the one loop, and how a run scores itself.
 
-A run is a function of the state it starts from, the splits and its arguments: step t draws from
-``fold_in(rng, t)``, so a run that was stopped and resumed equals one that ran through, bit for bit.
+A run is a function of the state it starts from, the splits and its arguments.
 """
 
-import contextlib
+import dataclasses
+import functools
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from ltu_jax.config import Config
 from ltu_jax.data.splits import see
 from ltu_jax.methods import build_method
 from ltu_jax.methods.base import Method, UnlearningMethod
-from ltu_jax.training.dispatch import (
-    compile_clock,
-    numbers_as_arrays,
-    stack_trees,
-    steps_per_call,
-    timed_steps,
-    unstack_tree,
-)
+from ltu_jax.training.dispatch import compile_clock, numbers_as_arrays
+from ltu_jax.training.saving import History, Run, Saving
+from ltu_jax.training.steps import run_steps
 from ltu_jax.types import Progress, Source, Splits, UnlearnState, Visible, silent
 from ltu_jax.unlearning.monitor import Judge, make_monitor
 from ltu_jax.unlearning.problem import Problem
-from ltu_jax.unlearning.saving import History, Run, Saving, recorder
+
+
+@dataclasses.dataclass(frozen=True)
+class RunOptions:
+    """How unlearning runs go, whatever the method."""
+
+    num_steps: int | None = None  # to take; None takes the method's own number
+    log_every: int = 1  # steps between two rows of the history
+    eval_every: int = 0  # steps between two scorings, of which the best state is returned; 0 for none
+    batch_size: int = 500  # images a forward pass of the scoring
+    progress: Progress = silent  # called with the steps taken; what it raises stops the runs, which are saved first
 
 
 class Start(NamedTuple):
@@ -38,7 +44,7 @@ class Start(NamedTuple):
     state: UnlearnState  # the original model; its ``rng`` is all the randomness of the run. Not consumed
     splits: Splits  # the method sees forget rows and the rho subset of the remaining ones
     source: Source
-    saving: Saving | None = None  # where to save and resume; None keeps nothing
+    saving: Saving | None = None  # where to save and resume; None saves nothing
     judge: Judge | None = None  # what the run scores itself by; None is ``monitor.Monitor``
 
 
@@ -48,13 +54,13 @@ def run_unlearning(
     splits: Splits,
     source: Source,
     *,
-    num_steps: int | None = None,
     remain_fraction: float = 1.0,
     split_seed: int = 0,
-    log_every: int = 1,
-    eval_every: int = 0,
     saving: Saving | None = None,
     judge: Judge | None = None,
+    num_steps: int | None = None,
+    log_every: int = 1,
+    eval_every: int = 0,
     batch_size: int = 500,
     progress: Progress = silent,
 ) -> tuple[UnlearnState, History]:
@@ -68,15 +74,15 @@ def run_unlearning(
       state: the original model; its ``rng`` is all the randomness of the run. Not consumed.
       splits: index sets; the method sees forget and remain rows only.
       source: the data.
-      num_steps: steps to take; None takes the method's own number.
       remain_fraction: rho, the part of the remaining rows that the method sees.
       split_seed: draws the rho subset.
-      log_every: steps between two rows of the history.
-      eval_every: steps between two scorings; 0 for none.
-      saving: where to save and resume; None keeps nothing.
+      saving: where to save and resume; None saves nothing.
       judge: what the run scores itself by, and when it stops early; None is ``monitor.Monitor``.
+      num_steps: see ``RunOptions``, as for all that follow.
+      log_every: steps between two rows of the history.
+      eval_every: steps between two scorings.
       batch_size: images a forward pass of the scoring.
-      progress: told about every finished step; what it raises stops the run, which is saved first.
+      progress: called with the steps taken.
 
     Returns:
       ``(state, history)``.
@@ -87,15 +93,8 @@ def run_unlearning(
       WrongRunError: if ``saving.directory`` holds another run.
       CheckpointError: if the checkpoint to resume from is damaged.
     """
-    (one,) = run_together(
-        [Start(method, state, see(splits, remain_fraction, split_seed), source, saving, judge)],
-        num_steps=num_steps,
-        log_every=log_every,
-        eval_every=eval_every,
-        batch_size=batch_size,
-        progress=progress,
-    )
-    return one
+    start = Start(method, state, see(splits, remain_fraction, split_seed), source, saving, judge)
+    return run_together([start], RunOptions(num_steps, log_every, eval_every, batch_size, progress))[0]
 
 
 def run_problem(
@@ -111,13 +110,13 @@ def run_problem(
     """``run_unlearning`` on a problem, as its configuration says.
 
     Args:
-      problem: what ``prepare`` gave.
+      problem: what ``prepare`` returned.
       method: what to run; None is the problem's own.
-      folder: where to save and resume; None keeps nothing.
+      folder: where to save and resume; None saves nothing.
       identity: hash of what the run is a function of; None is the problem's.
       eval_every: steps between two scorings; None is that of the configuration.
-      judge: see ``run_unlearning``, as for what follows.
-      progress: told about every finished step.
+      judge: see ``Start``.
+      progress: see ``RunOptions``.
 
     Returns:
       ``(state, history)``.
@@ -125,43 +124,44 @@ def run_problem(
     Raises:
       As ``run_unlearning``.
     """
-    config = problem.config
-    saving = None
-    if folder is not None:
-        saving = Saving(folder, config.save_every, identity or problem.identity, config.save_seconds)
-    method = method or build_method(config.method, problem.parts)
-    (one,) = run_together(
-        [Start(method, problem.original, problem.splits, problem.source, saving, judge)],
-        log_every=config.log_every,
-        eval_every=config.eval_every if eval_every is None else eval_every,
-        batch_size=config.evaluation.batch_size,
-        progress=progress,
-    )
-    return one
+    start = start_of(problem, method, folder=folder, identity=identity, judge=judge)
+    options = options_of(problem.config, progress)
+    if eval_every is not None:
+        options = dataclasses.replace(options, eval_every=eval_every)
+    return run_together([start], options)[0]
 
 
-def run_together(
-    starts: Sequence[Start],
+def start_of(
+    problem: Problem,
+    method: UnlearningMethod | None = None,
     *,
-    num_steps: int | None = None,
-    log_every: int = 1,
-    eval_every: int = 0,
-    batch_size: int = 500,
-    progress: Progress = silent,
-) -> list[tuple[UnlearnState, History]]:
+    folder: Path | None = None,
+    identity: str | None = None,
+    judge: Judge | None = None,
+) -> Start:
+    """Where a run on a problem begins; arguments as ``run_problem`` has them."""
+    config, saving = problem.config, None
+    if folder is not None:
+        saving = Saving(folder, identity or problem.identity, config.save_every, config.save_seconds)
+    method = method or build_method(config.method, problem.parts)
+    return Start(method, problem.original, problem.splits, problem.source, saving, judge)
+
+
+def options_of(config: Config, progress: Progress = silent) -> RunOptions:
+    """The options that a configuration names."""
+    return RunOptions(None, config.log_every, config.eval_every, config.evaluation.batch_size, progress)
+
+
+def run_together(starts: Sequence[Start], options: RunOptions = RunOptions()) -> list[tuple[UnlearnState, History]]:
     """Several runs of one method, which may differ in seeds, model and rows, as one program: its step under ``vmap``.
 
     Each run is what ``run_unlearning`` makes of it, within rounding; a run that was stopped earlier than the
     others catches up first. The methods are of one structure: they differ in rates, weights and arrays alone. Of
-    methods of one's own, which are functions, the steps are those of the first.
+    methods made of functions (``Method``) the steps are those of the first.
 
     Args:
       starts: the runs; their shapes are the same. More than one need images on the device.
-      num_steps: see ``run_unlearning``, as for all that follow.
-      log_every: steps between two rows of each history.
-      eval_every: steps between two scorings.
-      batch_size: images a forward pass of the scoring.
-      progress: told about every finished step of all.
+      options: how they go.
 
     Returns:
       ``(state, history)`` of each; a run's seconds are its share of those of all.
@@ -170,80 +170,34 @@ def run_together(
       ValueError: as ``run_unlearning``, and if the runs differ in the number of their steps.
       FloatingPointError, WrongRunError, CheckpointError: as ``run_unlearning``.
     """
-    methods = _of_one_structure([start.method for start in starts])
     visible = [_visible(start) for start in starts]
     judges = [
-        start.judge or make_monitor(start.state, start.source, start.splits, rows, batch_size)
+        start.judge or make_monitor(start.state, start.source, start.splits, rows, options.batch_size)
         for start, rows in zip(starts, visible, strict=True)
     ]
-    if eval_every and None in judges:
+    if options.eval_every and None in judges:
         raise ValueError("eval_every: needs validation rows and a request of single rows; allowed: 0")
-    num_steps = _num_steps(starts, visible) if num_steps is None else num_steps
-    begun = [_start(start, rows, keeps_best=eval_every > 0) for start, rows in zip(starts, visible, strict=True)]
-    runs, contexts = [run for run, _ in begun], [context for _, context in begun]
-
-    with contextlib.ExitStack() as stack:
-        records = [stack.enter_context(recorder(start.saving)) for start in starts]
-        runs = [record.resume(run) for record, run in zip(records, runs, strict=True)]
-        advance = stack.enter_context(progress("unlearning", num_steps * len(runs)))
-        advance(sum(run.step for run in runs))
-        reads: dict[tuple[int, ...], Any] = {}  # of the runs that step together now
-        per_step = None
-        while going := [i for i, run in enumerate(runs) if run.step < num_steps and not run.history.stopped_early]:
-            step = min(runs[i].step for i in going)
-            now = tuple(i for i in going if runs[i].step == step)
-            if now not in reads:
-                reads = {now: _as_one([(methods[i], contexts[i], visible[i]) for i in now])}
-            periods = [eval_every, *(start.saving.every for start in starts if start.saving)]
-            ends = [num_steps, *(runs[i].step for i in going if runs[i].step > step)]
-            ends += [step + p - step % p for p in periods if p]
-            count = min(min(ends) - step, steps_per_call(per_step))
-            taken, seconds = _take_steps([runs[i] for i in now], reads[now], count)
-            per_step = seconds / count
-            for i, rows in zip(now, taken, strict=True):
-                run, judge = runs[i], judges[i]
-                if judge is not None and eval_every and (run.step % eval_every == 0 or run.step == num_steps):
-                    rows[-1] |= _look(run, judge, is_last=run.step == num_steps)
-                logged = [
-                    r for r in rows if r["step"] % log_every == 0 or r["step"] == num_steps or "eval/distance" in r
-                ]
-                records[i].record(run, logged, last=run.step == num_steps or run.history.stopped_early)
-            try:
-                advance(count * len(now))
-            except BaseException:  # whoever looks on may stop the run; what it has come to is not lost
-                for i in now:
-                    records[i].save(runs[i])
-                raise
-    return [_end(*all_of_it) for all_of_it in zip(starts, runs, visible, judges, strict=True)]
-
-
-def _end(start: Start, run: Run, visible: Visible, judge: Judge | None) -> tuple[UnlearnState, History]:
-    history, method = run.history, start.method
-    if method.cost is not None:
-        history.cost = method.cost(visible).of(run.step)._asdict()
-    history.rho = len(visible.remain.labels) / len(start.splits.remain)
-    state = run.best if run.best is not None and history.best_step is not None else run.state
-    if judge is not None and not method.sees_all:
-        history.warnings = judge.warnings(state)
-    return state, history
+    num_steps = _num_steps(starts, visible) if options.num_steps is None else options.num_steps
+    runs = [_begin(start, rows, num_steps) for start, rows in zip(starts, visible, strict=True)]
+    for run, algorithm, judge in zip(runs, _of_one_structure([start.method for start in starts]), judges, strict=True):
+        run.algorithm = algorithm
+        if judge is not None and options.eval_every:
+            run.best, run.score = jax.tree.map(jnp.copy, run.state), functools.partial(_score, judge=judge)
+    run_steps(
+        runs,
+        label="unlearning",
+        remedy="config.method.learning_rate or config.method.inner_learning_rate",
+        log_every=options.log_every,
+        score_every=options.eval_every,
+        progress=options.progress,
+    )
+    return [_end(*one) for one in zip(starts, runs, judges, strict=True)]
 
 
 def _visible(start: Start) -> Visible:
     """The loop, not the method, says which of the remaining rows it sees."""
     remain = start.splits.remain if start.method.sees_all else start.splits.visible
     return Visible(start.source.rows(start.splits.forget), start.source.rows(remain))
-
-
-def _start(start: Start, visible: Visible, *, keeps_best: bool) -> tuple[Run, Any]:
-    """The method's init; what it spends on compiling is not unlearning time."""
-    init_key, step_key = jax.random.split(start.state.rng)
-    state = start.state.replace(step=jnp.zeros((), jnp.int32), rng=step_key)
-    began = time.perf_counter()
-    with compile_clock() as clock:
-        begun, context = jax.block_until_ready(start.method.init(init_key, state, visible))
-    whole = time.perf_counter() - began
-    history = History(init_s=max(0.0, whole - clock.seconds), compile_s=clock.seconds)
-    return Run(begun, jax.tree.map(jnp.copy, begun) if keeps_best else None, history), context
 
 
 def _num_steps(starts: Sequence[Start], visible: Sequence[Visible]) -> int:
@@ -261,48 +215,35 @@ def _of_one_structure(methods: Sequence[UnlearningMethod]) -> list[UnlearningMet
     return [numbers_as_arrays(method) for method in methods]
 
 
-def _as_one(trees: Sequence[Any]) -> Any:
-    """Of one run itself, of several their stack."""
-    return trees[0] if len(trees) == 1 else stack_trees(trees)
+def _begin(start: Start, visible: Visible, num_steps: int) -> Run:
+    """The run after the method's init; what that spends on compiling is not unlearning time."""
+    init_key, step_key = jax.random.split(start.state.rng)
+    state = start.state.replace(step=jnp.zeros((), jnp.int32), rng=step_key)
+    began = time.perf_counter()
+    with compile_clock() as clock:
+        state, context = jax.block_until_ready(start.method.init(init_key, state, visible))
+    whole = time.perf_counter() - began
+    history = History(init_s=max(0.0, whole - clock.seconds), compile_s=clock.seconds)
+    return Run(start.method, state, context, visible, num_steps, start.saving, history)
 
 
-def _take_steps(
-    runs: list[Run], reads: tuple[Any, Any, Visible], count: int
-) -> tuple[list[list[dict[str, float]]], float]:
-    """Takes ``count`` steps in each run, all of them at the same step.
-
-    Returns:
-      A row of metrics for each step of each run, and the seconds that the steps took.
-    """
-    first, together = runs[0].step, len(runs)
-    method, context, visible = reads
-    taken = timed_steps(method, _as_one([run.state for run in runs]), context, visible, count, stacked=together > 1)
-    metrics = {name: values.reshape(count, together) for name, values in taken.metrics.items()}
-    states = unstack_tree(taken.state, together) if together > 1 else [taken.state]
-    for run, after in zip(runs, states, strict=True):
-        run.state, run.history.steps = after, first + count
-        run.history.compile_s += taken.compile_s / together
-        run.history.steps_s += taken.seconds / together
-    if bad := taken.not_finite:
-        saved = min((run.history.saved_step for run in runs if run.history.saved_step is not None), default=None)
-        raise FloatingPointError(
-            f"{', '.join(bad[:3])} not finite in steps {first + 1}..{first + count};"
-            f" {'no checkpoint was saved' if saved is None else f'the last checkpoint is of step {saved}'};"
-            " try a smaller config.method.learning_rate or config.method.inner_learning_rate"
-        )
-    rows = [
-        [{"step": first + i + 1, **{k: float(v[i, s]) for k, v in metrics.items()}} for i in range(count)]
-        for s in range(together)
-    ]
-    return rows, taken.seconds
+def _end(start: Start, run: Run, judge: Judge | None) -> tuple[UnlearnState, History]:
+    history, method, visible = run.history, start.method, run.data
+    if method.cost is not None:
+        history.cost = method.cost(visible).of(run.step)._asdict()
+    history.rho = len(visible.remain.labels) / len(start.splits.remain)
+    state = run.best if run.best is not None and history.best_step is not None else run.state
+    if judge is not None and not method.sees_all:
+        history.warnings = judge.warnings(state)
+    return state, history
 
 
-def _look(run: Run, judge: Judge, *, is_last: bool) -> dict[str, float]:
-    """Scores a run, keeps its state if it is the best so far, and stops it where its judge sees no hope."""
+def _score(run: Run, judge: Judge) -> dict[str, float]:
+    """Scores a run, keeps its state if it is the best so far, and stops it when its judge gives it up."""
     scores = judge.score(run.state)
     _keep_best(run, scores["distance"])
     before = [row["eval/distance"] for row in run.history.rows if "eval/distance" in row]
-    run.history.stopped_early = judge.is_hopeless([*before, scores["distance"]]) and not is_last
+    run.history.stopped_early = judge.is_hopeless([*before, scores["distance"]]) and run.step < run.num_steps
     return {f"eval/{name}": value for name, value in scores.items()}
 
 

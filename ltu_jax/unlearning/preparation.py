@@ -1,6 +1,7 @@
 """The models of a problem: original, Retrain, shadows, attackers; and the scores that runs are compared with."""
 
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -10,7 +11,7 @@ from ltu_jax.attackers.shadows import fit_on_original, fit_on_shadows, shadow
 from ltu_jax.config import Config, needs
 from ltu_jax.evaluation.scores import evaluate
 from ltu_jax.setting import digest
-from ltu_jax.training.cache import Cached, cached, cached_numbers
+from ltu_jax.training.cache import Entry, cached, cached_numbers
 from ltu_jax.training.checkpoint import tree_sha256
 from ltu_jax.training.jobs import ORIGINAL, RETRAIN, SHADOWS, Trainer, TrainingJob
 from ltu_jax.types import ArrayTree, Scores, Source, Splits, UnlearnState
@@ -35,12 +36,12 @@ def jobs_of(config: Config, splits: Splits, *, is_given: bool) -> list[TrainingJ
     return [*originals, *retrain_jobs(config, splits), *(shadow(config, splits.reserve, i).job for i in shadows)]
 
 
-def original(trainer: Trainer, splits: Splits, weights: ArrayTree | None = None) -> Cached:
+def original(trainer: Trainer, splits: Splits, weights: ArrayTree | None = None) -> ArrayTree:
     """The original, as its weights were given or trained; recorded where the method needs that."""
     if weights is not None:
         given = jax.tree.map(jnp.asarray, dict(weights))  # onto the device
         params = given.pop("params")
-        return Cached({"params": params, "model_state": given, "seconds": jnp.zeros(())}, 0.0, True)
+        return {"params": params, "model_state": given, "seconds": jnp.zeros(())}
     method = trainer.config.method
     if "updates" in needs(method):
         return trainer.recorded(original_job(splits), splits.forget, method.recorded_epochs)
@@ -60,7 +61,7 @@ def cached_scores(trainer: Trainer, state: UnlearnState, splits: Splits) -> Scor
     def make() -> dict[str, float | None]:
         return dataclasses.asdict(score(trainer.config, trainer.source, splits, state))
 
-    return Scores(**cached_numbers(trainer.cache, "scores", key, make))
+    return Scores(**cached_numbers(Entry(trainer.cache, "scores", key), make))
 
 
 def attackers(trainer: Trainer, splits: Splits, original: UnlearnState) -> tuple[Bank, dict[str, float], float]:
@@ -68,10 +69,11 @@ def attackers(trainer: Trainer, splits: Splits, original: UnlearnState) -> tuple
     settings, reserve = trainer.config.attackers, splits.reserve
     key = [*trainer.key(TrainingJob("shadows", reserve, SHADOWS)), dataclasses.asdict(settings)]
     if settings.fitted_on != "original":
-        made = cached(trainer.cache, "attackers", key, lambda: fit_on_shadows(trainer, reserve))
+        make = functools.partial(fit_on_shadows, trainer, reserve)
     else:
         known = splits.visible
         key += [digest(known.tolist()), tree_sha256([original.params, original.model_state])]
-        made = cached(trainer.cache, "attackers", key, lambda: fit_on_original(trainer, original, known, reserve))
-    auc = {name: float(made.value["auc"][name]) for name in settings.names}
-    return Bank(made.value["params"], tuple(settings.names)), auc, float(made.value["seconds"])
+        make = functools.partial(fit_on_original, trainer, original, known, reserve)
+    made = cached(Entry(trainer.cache, "attackers", key), make)
+    auc = {name: float(made["auc"][name]) for name in settings.names}
+    return Bank(made["params"], tuple(settings.names)), auc, float(made["seconds"])

@@ -221,9 +221,9 @@ def prepare(
     trainer = Trainer(config, source, spec, cache, progress)
     begun_from = original(trainer, splits, weights)
     retrains = train_or_find([(trainer, job) for job in retrain_jobs(config, splits)])
-    seconds = {"original_s": float(begun_from.value["seconds"]), "attackers_s": 0.0}
-    seconds["retrain_s"] = float(np.mean([r.value["seconds"] for r in retrains])) if retrains else 0.0
-    states = [trainer.state(model.value) for model in (begun_from, *retrains)]
+    seconds = {"original_s": float(begun_from["seconds"]), "attackers_s": 0.0}
+    seconds["retrain_s"] = float(np.mean([r["seconds"] for r in retrains])) if retrains else 0.0
+    states = [trainer.state(model) for model in (begun_from, *retrains)]
     scores = [cached_scores(trainer, state, splits) for state in states]
     problem = Problem(
         config,
@@ -233,7 +233,7 @@ def prepare(
         states[0],
         tuple(states[1:]),
         bank=None,
-        updates=begun_from.value.get("updates"),
+        updates=begun_from.get("updates"),
         original_scores=scores[0],
         retrain_scores=tuple(scores[1:]),
         attackers=(),

@@ -15,9 +15,9 @@ from ltu_jax.config import NO_GUIDANCE_AUC
 from ltu_jax.evaluation.scores import gap, mean_scores, spread
 from ltu_jax.setting import digest, to_dict
 from ltu_jax.training.cost import Cost, image_flops
+from ltu_jax.training.saving import History
 from ltu_jax.types import Scores, UnlearnState
 from ltu_jax.unlearning.problem import Problem
-from ltu_jax.unlearning.saving import History
 
 SCHEMA_VERSION = 2
 

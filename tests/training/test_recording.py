@@ -8,8 +8,15 @@ import pytest
 from by_hand import apply_fn, init_params, rows
 
 from ltu_jax.config import Training
-from ltu_jax.training.recording import RecordedTraining, train_recording
-from ltu_jax.training.supervised import Supervised, init_training, num_train_steps, train, train_step
+from ltu_jax.training.recording import RecordedTraining, recording_run
+from ltu_jax.training.supervised import (
+    Supervised,
+    finish_trainings,
+    init_training,
+    num_train_steps,
+    train,
+    train_step,
+)
 
 RECIPE = Training(epochs=4, batch_size=10, learning_rate=0.125)
 ROWS, KEY, START = rows(0, 50), jax.random.key(2), init_params(jax.random.key(1))
@@ -18,7 +25,8 @@ NUM_STEPS = 20
 
 def recorded(marked, last_epochs, recipe=RECIPE, **more):
     mask = np.isin(np.arange(50), marked)
-    return train_recording(apply_fn, *START, ROWS, recipe, KEY, marked=mask, last_epochs=last_epochs, **more)
+    run = recording_run(apply_fn, *START, ROWS, recipe, KEY, marked=mask, last_epochs=last_epochs, **more)
+    return finish_trainings([run])[0]
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +53,6 @@ def test_recording_does_not_change_the_training(augment):
         chex.assert_trees_all_equal(state.params, plain.params)
         chex.assert_trees_all_equal(state.model_state, plain.model_state)
         assert state.step == plain.step == NUM_STEPS
-        assert jax.tree.structure(state) == jax.tree.structure(plain)
 
 
 @pytest.mark.parametrize("marked, last_epochs", [([7], 4), ([7], 1), ([3, 20, 31], 1.5), ([3, 20, 31], 100), ([], 4)])
@@ -56,14 +63,15 @@ def test_the_record_is_the_sum_of_the_differences_at_batches_with_a_marked_row(t
     assert len(taken) < NUM_STEPS and bool(taken) == bool(marked), "some batches are recorded, others not"
     if marked == [7]:
         assert len(taken) == last_epochs  # one batch an epoch holds a single row
-    updates = recorded(marked, last_epochs).updates
+    updates = recorded(marked, last_epochs).state.updates
     for name, after in weights.items():
         wanted = sum((after[t + 1] - after[t] for t in taken), np.zeros_like(after[0]))
         np.testing.assert_allclose(updates[name], wanted, atol=1e-6)
 
 
 def test_all_that_was_recorded_is_all_that_training_did():
-    state, updates, seconds = recorded(np.arange(50), 4)
+    state, seconds = recorded(np.arange(50), 4)
+    updates = state.updates
     for name, start in START[0].items():
         np.testing.assert_allclose(state.params[name] - updates[name], start, atol=1e-5 * np.abs(start).max())
     assert seconds > 0

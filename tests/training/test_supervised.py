@@ -1,6 +1,7 @@
 """The one trainer: its step against NumPy, its bookkeeping by models that record what they are shown."""
 
 import contextlib
+import dataclasses
 import itertools
 import types
 
@@ -12,9 +13,17 @@ import pytest
 from telling import Killed, telling
 
 from ltu_jax.config import Training
-from ltu_jax.training import dispatch, supervised
-from ltu_jax.training.recording import train_recording
-from ltu_jax.training.supervised import Keeping, init_training, num_train_steps, train, train_step, train_together
+from ltu_jax.training import dispatch, saving, steps
+from ltu_jax.training.recording import recording_run
+from ltu_jax.training.saving import Saving
+from ltu_jax.training.supervised import (
+    finish_trainings,
+    init_training,
+    num_train_steps,
+    train,
+    train_step,
+    training_run,
+)
 from ltu_jax.types import Batch, Rows
 
 
@@ -113,16 +122,16 @@ def breaks_at(step):
     return apply_fn
 
 
-@pytest.mark.parametrize("broken, steps", [(0, r"1\.\.4"), (5, r"5\.\.8"), (9, r"9\.\.10")])
-def test_a_loss_that_is_not_finite_is_an_error_that_names_the_steps(monkeypatch, broken, steps):
-    monkeypatch.setattr(supervised, "steps_per_call", lambda seconds: 4)
+@pytest.mark.parametrize("broken, named", [(0, r"1\.\.4"), (5, r"5\.\.8"), (9, r"9\.\.10")])
+def test_a_loss_that_is_not_finite_is_an_error_that_names_the_steps(monkeypatch, broken, named):
+    monkeypatch.setattr(steps, "steps_per_call", lambda seconds: 4)
     args = linear_params(), {"count": jnp.int32(0)}, separable(20), Training(epochs=5, batch_size=10)
-    with pytest.raises(FloatingPointError, match=rf"toy: the loss is not finite in steps {steps};"):
+    with pytest.raises(FloatingPointError, match=rf"toy: loss/train not finite in steps {named};"):
         train(breaks_at(broken), *args, jax.random.key(0), label="toy")
 
 
 def test_every_step_carries_the_model_state_on_and_is_reported(monkeypatch):
-    monkeypatch.setattr(supervised, "steps_per_call", lambda seconds: 4)
+    monkeypatch.setattr(steps, "steps_per_call", lambda seconds: 4)
     reports = []
 
     @contextlib.contextmanager
@@ -155,66 +164,62 @@ def test_a_gradient_that_is_not_finite_in_the_very_last_step_is_an_error_too():
         train(apply_fn, *args, jax.random.key(0))
 
 
+def toy_run(seed=0, kept=None, **more):
+    make = recording_run if more else training_run
+    return make(linear, linear_params(), {}, separable(20), SHORT, jax.random.key(seed), saving=kept, **more)
+
+
 TRAININGS = {
-    "alone": lambda **more: train(linear, linear_params(), {}, separable(20), SHORT, jax.random.key(0), **more).state,
-    "recorded": lambda **more: train_recording(
-        linear,
-        linear_params(),
-        {},
-        separable(20),
-        SHORT,
-        jax.random.key(0),
-        marked=np.arange(20) < 3,
-        last_epochs=4,
-        **more,
-    )[:2],
-    "together": lambda **more: [
-        trained.state.params
-        for trained in train_together(
-            linear,
-            [(linear_params(), {})] * 2,
-            [separable(20)] * 2,
-            SHORT,
-            list(jax.random.split(jax.random.key(0))),
-            **more,
-        )
-    ],
+    "alone": lambda kept: [toy_run(kept=kept)],
+    "recorded": lambda kept: [toy_run(kept=kept, marked=np.arange(20) < 3, last_epochs=4)],
+    "together": lambda kept: [toy_run(seed, kept=kept and inner(kept, seed)) for seed in range(2)],
 }
+
+
+def inner(kept, seed):
+    return dataclasses.replace(kept, directory=kept.directory / str(seed))
+
+
+def finished(kind, kept=None, **more):
+    return [trained.state for trained in finish_trainings(TRAININGS[kind](kept), **more)]
+
+
 SHORT = Training(epochs=10, batch_size=10, learning_rate=0.5)  # 20 steps
 
 
 @pytest.mark.parametrize("kind", TRAININGS)
 def test_a_training_that_was_stopped_goes_on_where_it_was_and_ends_bit_equal(kind, tmp_path, monkeypatch):
-    monkeypatch.setattr(supervised, "steps_per_call", lambda seconds: 4)
-    keeping, whole, told = Keeping(tmp_path / "under_way", 1e9), TRAININGS[kind](), []
+    monkeypatch.setattr(steps, "steps_per_call", lambda seconds: 4)
+    kept, whole, told = Saving(tmp_path, "a", every_s=1e9, at_end=False), finished(kind), []
+    count = len(whole)
     with pytest.raises(Killed):
-        TRAININGS[kind](keeping=keeping, progress=telling([], until=8))
-    resumed = TRAININGS[kind](keeping=keeping, progress=telling(told))
-    assert told == [8, 4, 4, 4]
+        finished(kind, kept, progress=telling([], until=8 * count))
+    resumed = finished(kind, kept, progress=telling(told))
+    assert told == [8 * count, 4 * count, 4 * count, 4 * count]
     chex.assert_trees_all_equal(plain_tree(whole), plain_tree(resumed))
 
 
 @pytest.mark.parametrize("every_s, kept, told", [(0.0, {"12", "16"}, [16, 4]), (1e9, set(), [0, 4, 4, 4, 4, 4])])
 def test_a_training_is_saved_by_the_clock_for_kills_that_ask_nobody(every_s, kept, told, tmp_path, monkeypatch):
-    monkeypatch.setattr(supervised, "steps_per_call", lambda seconds: 4)
-    keeping, again = Keeping(tmp_path / "under_way", every_s), []
-    whole = TRAININGS["alone"](keeping=keeping)
-    assert {path.name for path in keeping.folder.iterdir() if path.name.isdigit()} == kept
-    resumed = TRAININGS["alone"](keeping=keeping, progress=telling(again))
+    monkeypatch.setattr(steps, "steps_per_call", lambda seconds: 4)
+    where, again = Saving(tmp_path, "a", every_s=every_s, at_end=False), []
+    whole = finished("alone", where)
+    assert {path.name for path in (tmp_path / "checkpoints").iterdir() if path.name.isdigit()} == kept
+    resumed = finished("alone", where, progress=telling(again))
     assert again == told
     chex.assert_trees_all_equal(plain_tree(whole), plain_tree(resumed))
 
 
 def test_the_seconds_of_a_training_add_up_over_a_stop(tmp_path, monkeypatch):
-    monkeypatch.setattr(supervised, "steps_per_call", lambda seconds: 4)
+    monkeypatch.setattr(steps, "steps_per_call", lambda seconds: 4)
     clock = itertools.count()
     monkeypatch.setattr(dispatch, "time", types.SimpleNamespace(perf_counter=lambda: next(clock)))
-    monkeypatch.setattr(supervised, "time", types.SimpleNamespace(monotonic=lambda: 0))
-    args = linear, linear_params(), {}, separable(20), SHORT, jax.random.key(0)
-    keeping = Keeping(tmp_path / "under_way", 1e9)
+    monkeypatch.setattr(saving, "time", types.SimpleNamespace(monotonic=lambda: 0))
+    kept = Saving(tmp_path, "a", every_s=1e9, at_end=False)
     with pytest.raises(Killed):
-        train(*args, keeping=keeping, progress=telling([], until=8))
-    assert train(*args, keeping=keeping).seconds == 2 + 3  # calls, each a second by that clock
+        finish_trainings([toy_run(kept=kept)], progress=telling([], until=8))
+    (trained,) = finish_trainings([toy_run(kept=kept)])
+    assert trained.seconds == 2 + 3  # calls, each a second by that clock
 
 
 def plain_tree(tree):
@@ -245,8 +250,12 @@ def test_models_trained_together_are_those_trained_alone():
     rows[1] = Rows(rows[1].images[::-1], rows[1].labels[::-1])
     starts = [(linear_params(), {}), (jax.tree.map(lambda x: x + 0.1, linear_params()), {})]
     keys, told = list(jax.random.split(jax.random.key(0))), []
-    together = train_together(linear, starts, rows, training, keys, augment="flip", progress=counted(told))
-    assert told == [15]
+    runs = [
+        training_run(linear, *start, r, training, key, augment="flip")
+        for start, r, key in zip(starts, rows, keys, strict=True)
+    ]
+    together = finish_trainings(runs, progress=counted(told))
+    assert told == [2 * 15]
     for (params, model_state), r, key, one in zip(starts, rows, keys, together, strict=True):
         alone = train(linear, params, model_state, r, training, key, augment="flip")
         chex.assert_trees_all_close(one.state.params, alone.state.params, rtol=1e-5)

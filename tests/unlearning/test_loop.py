@@ -10,11 +10,11 @@ from telling import Killed, telling
 
 from ltu_jax.data.splits import see
 from ltu_jax.methods.base import Method
+from ltu_jax.training import steps
 from ltu_jax.training.optimizers import SGD
+from ltu_jax.training.saving import Saving, WrongRunError, read_metrics
 from ltu_jax.types import Splits, make_state
-from ltu_jax.unlearning import loop
-from ltu_jax.unlearning.loop import Start, run_together, run_unlearning
-from ltu_jax.unlearning.saving import Saving, WrongRunError, read_metrics
+from ltu_jax.unlearning.loop import RunOptions, Start, run_together, run_unlearning
 
 SPEC = mlp.build(None, 4, (4, 4, 3))
 SOURCE = mlp.toy_source()
@@ -49,7 +49,7 @@ def noisy_ascent(num_steps=7, explode_at=None, seen=None):
 
 
 def saving(path, every=2, identity="a"):
-    return Saving(path, every, identity)
+    return Saving(path, identity, every)
 
 
 @pytest.mark.parametrize("stop", [2, 3, pytest.param(6, marks=pytest.mark.slow)])  # at a checkpoint, and between two
@@ -77,7 +77,7 @@ def test_a_run_that_died_loses_nothing_that_was_saved(tmp_path):
 
 
 def test_whoever_looks_on_may_stop_a_run_and_nothing_is_lost(tmp_path, monkeypatch):
-    monkeypatch.setattr(loop, "steps_per_call", lambda seconds: 1)
+    monkeypatch.setattr(steps, "steps_per_call", lambda seconds: 1)
     whole, _ = run_unlearning(noisy_ascent(), original(), SPLITS, SOURCE)
     seldom = saving(tmp_path, every=100)
     with pytest.raises(Killed):
@@ -90,13 +90,13 @@ def test_whoever_looks_on_may_stop_a_run_and_nothing_is_lost(tmp_path, monkeypat
 
 @pytest.mark.parametrize("every_s, kept", [(0.0, ["6", "7"]), (1e9, ["7"])])
 def test_a_run_is_saved_by_the_clock_too(tmp_path, monkeypatch, every_s, kept):
-    monkeypatch.setattr(loop, "steps_per_call", lambda seconds: 1)
-    run_unlearning(noisy_ascent(), original(), SPLITS, SOURCE, saving=Saving(tmp_path, 100, "a", every_s))
+    monkeypatch.setattr(steps, "steps_per_call", lambda seconds: 1)
+    run_unlearning(noisy_ascent(), original(), SPLITS, SOURCE, saving=Saving(tmp_path, "a", 100, every_s))
     assert sorted(p.name for p in (tmp_path / "checkpoints").iterdir() if p.name.isdigit()) == kept
 
 
 def test_parameters_that_are_not_finite_are_found_before_they_are_saved(tmp_path, monkeypatch):
-    monkeypatch.setattr(loop, "steps_per_call", lambda seconds: 1)
+    monkeypatch.setattr(steps, "steps_per_call", lambda seconds: 1)
     method = noisy_ascent()
 
     def step(state, context, draw):
@@ -107,7 +107,7 @@ def test_parameters_that_are_not_finite_are_found_before_they_are_saved(tmp_path
     with pytest.raises(
         FloatingPointError, match=r"parameters not finite in steps 5\.\.5; the last checkpoint is of step 4"
     ):
-        run_unlearning(method.replace(step=step), original(), SPLITS, SOURCE, saving=Saving(tmp_path, 1, "a"))
+        run_unlearning(method.replace(step=step), original(), SPLITS, SOURCE, saving=Saving(tmp_path, "a", 1))
 
 
 def test_another_run_in_the_same_folder_is_refused(tmp_path):
@@ -215,7 +215,7 @@ def assert_same_run(found, wanted):
 
 
 def test_runs_together_are_the_runs_alone(tmp_path):
-    found = run_together(two_starts(tmp_path), eval_every=3)
+    found = run_together(two_starts(tmp_path), RunOptions(eval_every=3))
     assert found[0][1].steps_s == found[1][1].steps_s > 0
     for i, start in enumerate(two_starts()):
         assert_same_run(found[i], alone(start, i, eval_every=3))
@@ -225,7 +225,7 @@ def test_runs_together_are_the_runs_alone(tmp_path):
 
 def test_a_run_that_was_stopped_earlier_catches_up_with_the_others(tmp_path):
     for start, num_steps in zip(two_starts(tmp_path), (2, 4), strict=True):
-        run_together([start], num_steps=num_steps)
+        run_together([start], RunOptions(num_steps))
     found = run_together(two_starts(tmp_path))
     for i, start in enumerate(two_starts()):
         assert_same_run(found[i], alone(start, i))
@@ -288,6 +288,6 @@ def test_of_two_runs_one_may_stop_and_the_other_goes_on():
     judges = Counting([1.0] * 6), Counting([1.0] * 6)
     judges[1].is_hopeless = lambda distances: False
     starts = [start._replace(judge=judge) for start, judge in zip(two_starts(), judges, strict=True)]
-    (_, first), (state, second) = run_together(starts, eval_every=2)
+    (_, first), (state, second) = run_together(starts, RunOptions(eval_every=2))
     assert (first.steps, first.stopped_early) == (6, True)
     assert (second.steps, second.stopped_early) == (7, False)

@@ -62,7 +62,7 @@ def test_attackers_cost_what_their_shadows_took_also_when_these_were_found(toget
     source, splits, spec, _ = load(small_config())
     trainer = Trainer(small_config(), source, spec, folder, silent)
     models = [trainer.model(shadow(small_config(), splits.reserve, i).job) for i in range(2)]
-    shadows = sum(float(model.value["seconds"]) for model in models)
+    shadows = sum(float(model["seconds"]) for model in models)
     assert first.seconds["attackers_s"] > shadows > 0
 
 
@@ -74,7 +74,7 @@ def test_what_a_problem_needs_is_told_by_its_method():
     assert kinds(config.Amnesiac("amnesiac", recorded_epochs=1.0)) == ["retrain", "retrain"]
     retrain = small_config(method=config.Retrain())
     assert [job.kind for job in jobs_of(retrain, splits, is_given=True)] == ["retrain", "retrain"]
-    given = original(Trainer(retrain, source, spec, None, silent), splits, {"params": {"w": np.ones(2)}}).value
+    given = original(Trainer(retrain, source, spec, None, silent), splits, {"params": {"w": np.ones(2)}})
     np.testing.assert_array_equal(given["params"]["w"], np.ones(2))
     assert given["model_state"] == {} and given["seconds"] == 0
 
@@ -106,7 +106,7 @@ def test_without_shadows_the_attackers_learn_from_the_original_itself(tmp_path):
     seen = dataclasses.replace(loaded.source)
     object.__setattr__(seen, "rows", lambda index: asked.append(np.asarray(index)) or rows(index))
     trainer = Trainer(settings, seen, loaded.spec, tmp_path, telling([], labels=labels))
-    state = trainer.state(original(trainer, loaded.splits).value)
+    state = trainer.state(original(trainer, loaded.splits))
     asked.clear()
     bank, auc, _ = preparation.attackers(trainer, loaded.splits, state)
     known = loaded.splits.visible
@@ -129,7 +129,7 @@ def test_an_original_is_found_where_it_was_trained_before(tmp_path):
     settings = small_config()
     loaded = load(settings)
     trainer, job = Trainer(settings, loaded.source, loaded.spec, tmp_path, silent), original_job(loaded.splits)
-    assert not trainer.is_there(job) and not trainer.path(job).exists()
-    made = original(trainer, loaded.splits).value
-    assert trainer.is_there(job) and trainer.path(job).exists()
-    chex.assert_trees_all_equal(trainer.model(job).value, made)
+    assert not trainer.entry(job).is_there() and not trainer.entry(job).path.exists()
+    made = original(trainer, loaded.splits)
+    assert trainer.entry(job).is_there() and trainer.entry(job).path.exists()
+    chex.assert_trees_all_equal(trainer.model(job), made)

@@ -4,8 +4,8 @@ import json
 
 import numpy as np
 
+from ltu_jax.training.saving import History
 from ltu_jax.unlearning.result import make_result, now
-from ltu_jax.unlearning.saving import History
 
 
 def test_the_result_holds_what_the_schema_promises(problem):

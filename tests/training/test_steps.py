@@ -1,0 +1,107 @@
+"""The one loop, with an algorithm that can be added up by hand."""
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from telling import Killed, telling
+
+from ltu_jax.training import steps
+from ltu_jax.training.saving import Run, Saving
+from ltu_jax.training.steps import run_steps
+from ltu_jax.types import make_state
+
+
+@flax.struct.dataclass
+class Counter:
+    """Adds ``rate * (t + 1)`` to its parameter at step t: after n steps it is ``rate * n (n + 1) / 2``."""
+
+    rate: jax.Array
+
+    def sample(self, key, step, context, data):
+        return step + 1
+
+    def step(self, state, context, draw):
+        params = {"x": state.params["x"] + self.rate * draw}
+        return state.replace(step=state.step + 1, params=params), {"x": params["x"]}
+
+
+def apply_fn(params, model_state, images, train):
+    raise AssertionError("never called")
+
+
+TX = optax.identity()
+
+
+def run(rate=1.0, num_steps=10, **more):
+    state = make_state(apply_fn, {"x": jnp.zeros(())}, {}, TX, jax.random.key(0))
+    return Run(Counter(jnp.float32(rate)), state, jnp.zeros(()), jnp.zeros(1), num_steps, **more)
+
+
+def go(runs, **more):
+    run_steps(runs, label="counting", remedy="rate", **more)
+    return [float(one.state.params["x"]) for one in runs]
+
+
+def after(rate, n):
+    return rate * n * (n + 1) / 2
+
+
+def test_the_steps_of_one_run_and_a_row_for_each_that_is_logged():
+    one = run(2.0)
+    assert go([one], log_every=4) == [after(2.0, 10)]
+    assert one.history.rows == [{"step": n, "x": after(2.0, n)} for n in (4, 8, 10)]
+    assert one.history.steps == one.step == int(one.state.step) == 10
+    assert one.history.steps_s > 0
+
+
+def test_runs_of_different_lengths_share_their_steps_and_each_ends_at_its_own():
+    runs = [run(1.0, 4), run(2.0, 9), run(3.0, 9)]
+    assert go(runs) == [after(1.0, 4), after(2.0, 9), after(3.0, 9)]
+    assert [one.step for one in runs] == [4, 9, 9] and not any(one.history.rows for one in runs)
+
+
+def test_a_run_that_was_stopped_earlier_catches_up_before_both_go_on(tmp_path, monkeypatch):
+    monkeypatch.setattr(steps, "steps_per_call", lambda seconds: 3)
+    kept = [Saving(tmp_path / name, name) for name in "ab"]
+    for saving, rate, until in ((kept[0], 1.0, 3), (kept[1], 2.0, 6)):
+        with pytest.raises(Killed):
+            go([run(rate, saving=saving)], progress=telling([], until=until))
+    counts = []
+    monkeypatch.setattr(steps, "steps_per_call", lambda seconds: 4)  # more than the first lacks
+    assert go([run(1.0, saving=kept[0]), run(2.0, saving=kept[1])], progress=telling(counts)) == [55.0, 110.0]
+    assert counts == [3 + 6, 3, 2 * 4]
+
+
+def test_a_score_is_asked_for_at_its_period_and_at_the_end_and_may_stop_the_run():
+    seen = []
+
+    def score(one):
+        seen.append(one.step)
+        one.history.stopped_early = one.step == 6 and one.num_steps == 10
+        return {"eval/x": 1.0}
+
+    runs = [run(score=score), run(num_steps=7, score=score)]
+    go(runs, log_every=5, score_every=3)
+    assert sorted(seen) == [3, 3, 6, 6, 7]
+    assert [row["step"] for row in runs[0].history.rows] == [3, 5, 6]  # logged, or scored
+    assert [row["step"] for row in runs[1].history.rows] == [3, 5, 6, 7]
+    assert all(("eval/x" in row) == (row["step"] != 5) for one in runs for row in one.history.rows)
+
+
+@pytest.mark.parametrize("every, at_end, kept", [(4, True, ["8", "10"]), (4, False, ["4", "8"]), (0, False, [])])
+def test_checkpoints_lie_at_their_period_and_at_the_end_if_that_is_asked_for(tmp_path, every, at_end, kept):
+    go([run(saving=Saving(tmp_path, "a", every, at_end=at_end))], log_every=1)
+    assert sorted((p.name for p in (tmp_path / "checkpoints").iterdir() if p.name.isdigit()), key=int) == kept
+    assert (tmp_path / "metrics.jsonl").read_text().count("\n") == 10
+
+
+def test_what_is_not_finite_is_named_with_its_steps_and_what_to_change(monkeypatch):
+    monkeypatch.setattr(steps, "steps_per_call", lambda seconds: 4)
+    with pytest.raises(
+        FloatingPointError,
+        match=r"^counting: x not finite in steps 1\.\.4; no checkpoint was saved; try a smaller rate$",
+    ):
+        go([run(np.nan)])

@@ -167,8 +167,9 @@ def stage(folder: Path, began: float) -> str:
     # Folders come and go meanwhile: os.walk passes over those that are gone.
     there = [Path(here, name) for here, folders, files in os.walk(folder) for name in (*folders, *files)]
     now = [path for path in there if _time(path) >= began]
-    if training := sorted((p for p in now if p.name.endswith(".under_way")), key=_time):
-        return f"training: {training[-1].name.split('-')[0]}"
+    unfinished = [(_time(path), part) for path in now for part in path.parts if part.endswith(".under_way")]
+    if unfinished:
+        return f"training: {max(unfinished)[1].split('-')[0]}"
     if any(path.name.startswith("trial-") for path in now):
         return "calibrating"
     if any(path.name in ("metrics.jsonl", "checkpoints") for path in now):

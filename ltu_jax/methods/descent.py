@@ -1,4 +1,4 @@
-"""How a method that trains on batches begins, and how it takes a step down a loss of its own."""
+"""What the methods share that train on batches: how they begin, and a step down their loss."""
 
 from collections.abc import Callable
 from typing import Any, ClassVar
@@ -22,7 +22,7 @@ LossFn = Callable[[ArrayTree, UnlearnState, "Context", Any], tuple[jax.Array, Ar
 
 @flax.struct.dataclass
 class Context:
-    """What such a method only reads."""
+    """What such a method reads and does not change."""
 
     order_key: jax.Array  # shuffles the epochs
     schedule: Schedule
@@ -38,14 +38,14 @@ def begin(
     tx: optax.GradientTransformation | None = None,
     extra: Any = (),
 ) -> tuple[UnlearnState, Context]:
-    """The state and the context of a run's first step; ``state`` is copied, since the steps donate theirs.
+    """State and context of a run's first step; ``state`` is copied, since the steps consume theirs.
 
     Args:
       settings: rates, momentum, schedule.
       state: the model to start from.
       order_key: shuffles the epochs.
       num_steps: steps of the whole run.
-      tx: the optimizer, where it is not simply the one that ``settings`` names.
+      tx: the optimizer; None takes the one that ``settings`` names.
       extra: see ``Context``.
 
     Returns:
@@ -74,14 +74,14 @@ def label_loss(params: ArrayTree, state: UnlearnState, context: Context, batch: 
 
 
 class DescentMethod(SettingsMethod):
-    """A method that descends a loss on batches of a stream of rows: by itself the cross-entropy of true labels."""
+    """A method that descends a loss on batches of a stream of rows; by default the cross-entropy of the true labels."""
 
     forward_passes: ClassVar[int] = 1
     """Passes of each image of a step, teachers included."""
 
     @property
     def stream(self) -> Stream:
-        """In which order rows come."""
+        """The order of the rows."""
         raise NotImplementedError
 
     @property

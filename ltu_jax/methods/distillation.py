@@ -1,4 +1,4 @@
-"""What the methods share that learn from teachers: a teacher, and the distance to its answers."""
+"""What distillation methods share: a teacher, and the divergence from its predictions."""
 
 import flax.struct
 import jax
@@ -9,18 +9,18 @@ from ltu_jax.types import ApplyFn, ArrayTree
 
 @flax.struct.dataclass
 class Teacher:
-    """A model that is only asked."""
+    """A frozen model."""
 
     params: ArrayTree
     model_state: ArrayTree
 
     def logits(self, apply_fn: ApplyFn, images: jax.Array) -> jax.Array:
-        """Its answers in evaluation mode, f32[B, C]."""
+        """Its logits in evaluation mode, f32[B, C]."""
         return apply_fn(self.params, self.model_state, images, train=False)[0]
 
 
 def copied(params: ArrayTree, model_state: ArrayTree) -> Teacher:
-    """A teacher of its own buffers: the steps consume those of the student."""
+    """A teacher with buffers of its own: the steps consume those of the student."""
     return Teacher(*jax.tree.map(jnp.copy, (params, model_state)))
 
 

@@ -1,4 +1,4 @@
-"""FT, fine-tuning: training goes on, on remaining rows alone, in the hope that the rest fades."""
+"""FT, fine-tuning: training goes on with the remaining rows alone, so that the rest fades."""
 
 import flax.struct
 

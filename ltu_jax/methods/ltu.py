@@ -28,7 +28,7 @@ FEATURE_BATCH = 500
 
 @flax.struct.dataclass
 class LTUContext:
-    """What LTU only reads."""
+    """What LTU reads and does not change."""
 
     pool: QueryPool
     order_key: jax.Array  # shuffles the epochs over the forget set

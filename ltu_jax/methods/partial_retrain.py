@@ -1,4 +1,4 @@
-"""Partial Retrain: from scratch, stopped at a budget; where does plain retraining catch up?"""
+"""Partial Retrain: from scratch within a budget of flops; where does plain retraining catch up?"""
 
 import dataclasses
 import math

@@ -19,11 +19,11 @@ from ltu_jax.types import ArrayTree
 
 KEPT = 2
 SMALL_BYTES = 100_000
-"""What is written around the arrays of a checkpoint, about."""
+"""About what is written around the arrays of a checkpoint."""
 
 
 class CheckpointError(RuntimeError):
-    """A checkpoint that is damaged, told in one line."""
+    """A checkpoint that is damaged; the message is one line."""
 
 
 def save(path: Path, tree: ArrayTree, metadata: dict[str, Any]) -> None:
@@ -61,7 +61,7 @@ def load(path: Path) -> tuple[ArrayTree, dict[str, Any]]:
       CheckpointError: if it is damaged.
     """
     ocp = _orbax()
-    here = jnp.zeros(()).sharding  # onto the devices there are now, not those that wrote it
+    here = jnp.zeros(()).sharding  # not that of the devices that wrote it
     if not path.is_dir():
         raise CheckpointError(f"{path} is not there")
     if why := damage(path):
@@ -79,7 +79,7 @@ def load(path: Path) -> tuple[ArrayTree, dict[str, Any]]:
 
 
 class StepCheckpoints:
-    """The resumable checkpoints of one run, newest ``KEPT`` kept; made by ``open_checkpoints``."""
+    """The checkpoints of one run, of which the newest ``KEPT`` are kept; made by ``open_checkpoints``."""
 
     def __init__(self, checkpointer: Any, directory: Path) -> None:
         self._checkpointer, self._directory = checkpointer, directory
@@ -145,15 +145,14 @@ def open_checkpoints(directory: Path) -> Iterator[StepCheckpoints]:
 
 
 def _arrays(path: Path, metadata: dict[str, Any]) -> ArrayTree:
-    """Shape and dtype of each array, as ``save`` wrote them down.
+    """Shape and dtype of each array, as ``save`` wrote them.
 
-    Orbax can tell them too, and must for older checkpoints, but it opens every array for it, and TensorStore keeps some
-    memory of each that is opened.
+    For older checkpoints Orbax is asked: it opens every array, and TensorStore leaks some memory at each.
     """
     if "arrays" not in metadata:
         return _orbax().metadata(path.absolute()).metadata
-    is_leaf = lambda told: isinstance(told, list)  # noqa: E731
-    return jax.tree.map(lambda told: jax.ShapeDtypeStruct(told[1], told[0]), metadata["arrays"], is_leaf=is_leaf)
+    is_leaf = lambda x: isinstance(x, list)  # noqa: E731
+    return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x[1], x[0]), metadata["arrays"], is_leaf=is_leaf)
 
 
 def _room(folder: Path, tree: ArrayTree) -> Any:

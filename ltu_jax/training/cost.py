@@ -1,4 +1,4 @@
-"""One account of cost for every method: images passed forward and backward, and the flops that they are."""
+"""The cost of every method in the same units: images passed forward and backward, and flops."""
 
 from typing import NamedTuple
 
@@ -10,9 +10,9 @@ from ltu_jax.types import ApplyFn, ArrayTree
 
 
 class Cost(NamedTuple):
-    """What a piece of work passes through the model; of a step whose rows vary, the mean.
+    """Images that a piece of work passes through the model; the mean, if its steps differ.
 
-    A Hessian-vector product counts two passes each way: it differentiates one of each.
+    A Hessian-vector product counts as two passes each way: it differentiates one of each.
     """
 
     forward: float = 0.0  # images passed forward
@@ -71,5 +71,5 @@ _jitted_gradient = jax.jit(jax.value_and_grad(_loss, argnums=1, has_aux=True), s
 
 
 def _flops(lowered: jax.stages.Lowered) -> float:
-    """XLA's count; nan where it does not count."""
+    """XLA's count; nan if it has none."""
     return float((lowered.cost_analysis() or {}).get("flops", float("nan")))

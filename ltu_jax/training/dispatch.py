@@ -31,8 +31,8 @@ StepFn = Callable[[UnlearnState, Any, Any], tuple[UnlearnState, Metrics]]
 class Algorithm(Protocol):
     """What takes steps: an unlearning method, or supervised training.
 
-    A tree, ``flax.struct.dataclass``: its rates and weights are leaves, so that others compile nothing, and what
-    decides which program it is is its structure, compared by value.
+    It is a ``flax.struct.dataclass``. Rates and weights are leaves, so that other values compile nothing; whatever
+    changes the program is part of its structure, which is compared by value.
     """
 
     def sample(self, key: jax.Array, step: jax.Array, context: Any, data: Any, /) -> Any:
@@ -48,21 +48,21 @@ Steps = Callable[[UnlearnState, Any, Any], tuple[UnlearnState, Metrics]]
 """``steps(state, context, data) -> (state, metrics)``: many steps; each metric has them as its leading axis."""
 
 STEPS_PER_CALL = (1, 5, 25)
-"""How many steps a call may take, where nothing else says; the last are those of an accelerator."""
+"""How many steps a call may take; the last number is that of an accelerator."""
 LOOK_EVERY_S = 1.0
 
 
 def steps_per_call(seconds_per_step: float | None) -> int:
-    """Steps to take before the host looks up: to tell how far it is, to save, to stop when it is asked to.
+    """Steps of the next call; after it the host can report progress, save, or stop.
 
-    On an accelerator, where each number of steps is a program of its own, it is always the same, so that a run that
-    was stopped goes on with the programs, and so the rounding, of one that was not.
+    On an accelerator each number of steps is another program, so the number is always the same: a run that was
+    stopped goes on with the same programs, and so with the same rounding.
 
     Args:
       seconds_per_step: of the last call; None before the first.
 
     Returns:
-      As many as take a second, about.
+      As many as take about a second.
     """
     if jax.default_backend() != "cpu":
         return STEPS_PER_CALL[-1]
@@ -72,7 +72,7 @@ def steps_per_call(seconds_per_step: float | None) -> int:
 
 
 def is_finite(tree: ArrayTree) -> bool:
-    """Whether all numbers of a tree are: one that is not would be saved, and every later start would begin with it."""
+    """Whether all numbers of a tree are finite."""
     return bool(compiled(_all_finite, tree)(tree))
 
 
@@ -86,7 +86,7 @@ def compiled(fn: Callable, *args: Any, static: tuple[Any, ...] = (), donate: tup
     Args:
       fn: a pure function ``fn(*static, *args)``, defined once: it is known by its identity.
       *args: trees of example arrays, or their ``jax.eval_shape``.
-      static: what comes before them, hashable, and is compared by value.
+      static: hashable arguments before them, compared by value.
       donate: positions in ``args`` whose buffers the call may consume.
 
     Returns:
@@ -133,9 +133,9 @@ class CompileClock:
 
     @property
     def seconds(self) -> float:
-        """Of all the spans together: what is traced within another trace counts once.
+        """Length of the union of the spans: a trace within another counts once.
 
-        What the device computes meanwhile is in them too, so that the rest is a little less than it would take alone.
+        What the device computes meanwhile is counted too, so the rest of a measured time is a little too small.
         """
         total, until = 0.0, 0.0
         for start, end in sorted(self._spans):
@@ -161,7 +161,7 @@ def stack_trees(trees: Sequence[ArrayTree]) -> ArrayTree:
 
 
 def unstack_tree(tree: ArrayTree, count: int) -> list[ArrayTree]:
-    """The ``count`` trees that ``stack_trees`` made one of."""
+    """The inverse of ``stack_trees``."""
     return [jax.tree.map(operator.itemgetter(i), tree) for i in range(count)]
 
 
@@ -234,7 +234,7 @@ def timed_steps(
     *,
     stacked: bool = False,
 ) -> Taken:
-    """Takes steps, and times them; arguments as ``compile_steps`` has them."""
+    """Takes steps and times them; for the arguments see ``compile_steps``."""
     start = time.perf_counter()
     steps = compile_steps(algorithm, state, context, data, num_steps, stacked=stacked)
     compiled_at = time.perf_counter()
@@ -301,12 +301,12 @@ def _call_steps(
 
 
 def draw_batch(algorithm: Algorithm, state: UnlearnState, context: ArrayTree, data: ArrayTree) -> Any:
-    """What the next step draws: all its randomness is of the state's key and step."""
+    """What the next step draws; a function of the state's key and step."""
     return algorithm.sample(jax.random.fold_in(state.rng, state.step), state.step, context, data)
 
 
 def take_step(algorithm: Algorithm, state: UnlearnState, context: ArrayTree, draw: Any) -> tuple[UnlearnState, Metrics]:
-    """One step, with its results on every device, wherever the compiler would leave them."""
+    """One step, with its results on every device."""
     return everywhere(algorithm.step(state, context, draw))
 
 
@@ -343,5 +343,5 @@ def _rows_ahead(
 def _draw_fetched(
     algorithm: Algorithm, state: UnlearnState, context: ArrayTree, data: ArrayTree, blocks: tuple[jax.Array, ...]
 ) -> Any:
-    """``draw_batch`` whose stored rows have been fetched."""
+    """``draw_batch`` with the stored rows already fetched."""
     return with_fetched(lambda data: draw_batch(algorithm, state, context, data), data, blocks)

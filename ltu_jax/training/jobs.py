@@ -55,7 +55,7 @@ class Trainer:
 
     @functools.cached_property
     def model_code(self) -> str | None:
-        """Hash of the file of a model of the user's own: edited, it is another model."""
+        """Hash of the file that defines the user's own model: an edited file is another model."""
         name = self.config.model.name
         if ":" not in name:
             return None
@@ -63,7 +63,7 @@ class Trainer:
         return path and hashlib.sha256(Path(path).read_bytes()).hexdigest()
 
     def key(self, job: TrainingJob) -> list[Any]:
-        """Everything that a model is a function of, JSON-ready."""
+        """Everything that a model depends on, JSON-ready."""
         settings = to_dict(self.config)
         recipe = [settings["model"], settings["training"], settings["data"]["augment"], self.config.seeds.train]
         rows, classes = digest(job.rows.tolist()), self.source.num_classes
@@ -113,13 +113,13 @@ class Trainer:
         return cached(entry, make)
 
     def state(self, model: ArrayTree) -> UnlearnState:
-        """The state that a run starts from, of a model as it lies in the cache."""
+        """The state that a run starts from, made of an entry of the cache."""
         params, model_state = model["params"], model["model_state"]
         rng = jax.random.fold_in(jax.random.key(self.config.seed_for("unlearn")), UNLEARN)
         return make_state(self.spec.apply_fn, params, model_state, SGD, rng)
 
     def _arguments(self, job: TrainingJob) -> tuple[Any, ...]:
-        """What ``training_run`` starts from."""
+        """Arguments of ``training_run``."""
         (params, model_state), train_key = self.start(job)
         rows = self.source.rows(job.rows)
         return self.spec.apply_fn, params, model_state, rows, self.config.training, train_key
@@ -145,7 +145,7 @@ def train_or_find(jobs: Sequence[tuple[Trainer, TrainingJob]], at_once: int = 1)
 
 
 def train_missing(jobs: Sequence[tuple[Trainer, TrainingJob]], at_once: int) -> None:
-    """Trains into the cache what is not there yet; arguments as ``train_or_find`` has them."""
+    """Trains those models that the cache lacks; for the arguments see ``train_or_find``."""
     wanted = {trainer.entry(job).path: (trainer, job) for trainer, job in jobs if trainer.cache is not None}
     missing = {path: one for path, one in wanted.items() if not one[0].entry(one[1]).is_there()}
     for size in sorted({len(job.rows) for _, job in missing.values()}):

@@ -1,4 +1,4 @@
-"""Optimizers whose numbers live in their state, so that another rate compiles nothing; ascents and masks of them."""
+"""Optimizers whose hyperparameters live in their state, so that another rate compiles nothing."""
 
 import functools
 from typing import Any, NamedTuple
@@ -9,7 +9,7 @@ import optax
 
 from ltu_jax.types import ArrayTree, UnlearnState
 
-# Of one type whatever that of the parameters, so that a step takes the state that it returns.
+# Always float32, so that a step returns a state of the types that it took.
 _in_state = functools.partial(optax.inject_hyperparams, hyperparam_dtype=jnp.float32)
 
 
@@ -24,10 +24,10 @@ def _adam(learning_rate: float, momentum: float, weight_decay: float) -> optax.G
 
 
 SGD: optax.GradientTransformation = _sgd(learning_rate=0.0, momentum=0.0, weight_decay=0.0)
-"""SGD with momentum and L2 weight decay as PyTorch has it; all three numbers live in its state."""
+"""SGD with momentum and L2 weight decay, as in PyTorch."""
 
 ADAM: optax.GradientTransformation = _adam(learning_rate=0.0, momentum=0.9, weight_decay=0.0)
-"""Adam as PyTorch has it, L2 weight decay added to the gradient; ``momentum`` is its first beta."""
+"""Adam with L2 weight decay added to the gradient, as in PyTorch; ``momentum`` is its first beta."""
 
 OPTIMIZERS = {"sgd": SGD, "adam": ADAM}
 
@@ -53,7 +53,7 @@ _mask = optax.GradientTransformation(
 MASKED = {name: optax.chain(tx, _mask) for name, tx in OPTIMIZERS.items()}
 """The same, moving only where the state's ``mask`` (all true until set) allows it.
 
-The mask comes after momentum and weight decay, so that what it holds back stays bit-equal.
+The mask comes after momentum and weight decay, so that masked parameters stay bit-equal.
 """
 
 

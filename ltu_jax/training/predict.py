@@ -42,8 +42,8 @@ def predict(
 ) -> Any:
     """``forward`` of every image, unaugmented.
 
-    The last batch is filled up with the last image, so that one program serves all batches. A batch is
-    spread over the devices; of stored images each process reads only its share.
+    The last batch is padded with the last image, so that one program serves all batches. A batch is
+    spread over the devices; each process reads only its share of stored images.
 
     Args:
       forward: what to compute, e.g. ``EvalForward(apply_fn)``; known by its value or identity.

@@ -1,4 +1,4 @@
-"""Training that records what it does at batches with given rows: what true amnesiac unlearning takes back."""
+"""Training that records its updates at batches with given rows, which amnesiac unlearning subtracts again."""
 
 import dataclasses
 from typing import Any, NamedTuple
@@ -31,7 +31,7 @@ class RecordingDraw(NamedTuple):
 
 @flax.struct.dataclass
 class RecordingContext:
-    """What such a run only reads."""
+    """What such a run reads and does not change."""
 
     train: TrainContext
     marked: jax.Array  # bool[M], the rows whose batches are recorded
@@ -76,7 +76,7 @@ def recording_run(
 
 @flax.struct.dataclass
 class RecordedTraining(Supervised):
-    """Supervised training that adds up what it does at the batches that are recorded."""
+    """Supervised training that adds up its updates at the recorded batches."""
 
     def sample(self, key: jax.Array, step: jax.Array, context: Any, rows: Rows) -> Any:
         """The batch of ``Supervised``, with whether it is recorded: ``RecordingDraw``."""

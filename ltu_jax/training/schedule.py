@@ -1,4 +1,4 @@
-"""Learning rates as traced values: another rate or another number of steps compiles nothing anew."""
+"""Learning-rate schedules as arrays: another rate or number of steps compiles nothing."""
 
 import flax.struct
 import jax

@@ -39,7 +39,7 @@ class Trained(NamedTuple):
 
 
 class TrainContext(NamedTuple):
-    """What a training run only reads."""
+    """What a training run reads and does not change."""
 
     schedule: Schedule
     order_key: jax.Array  # shuffles the epochs
@@ -82,7 +82,7 @@ def init_training(
 
 @flax.struct.dataclass
 class Supervised:
-    """Supervised training as a ``dispatch.Algorithm``: each epoch every row once, in an order of its own."""
+    """Supervised training as a ``dispatch.Algorithm``: every row once an epoch, each epoch in another order."""
 
     batch_size: int = static()
     augment: str = static("none")

@@ -1,4 +1,4 @@
-"""What the report shows of the forget rows: how sure models are of their true labels, and which changed most."""
+"""What the report shows of the forget rows: confidence in their true labels, and where it changed most."""
 
 import numpy as np
 

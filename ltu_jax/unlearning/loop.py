@@ -139,7 +139,7 @@ def start_of(
     identity: str | None = None,
     judge: Judge | None = None,
 ) -> Start:
-    """Where a run on a problem begins; arguments as ``run_problem`` has them."""
+    """Where a run on a problem begins; for the arguments see ``run_problem``."""
     config, saving = problem.config, None
     if folder is not None:
         saving = Saving(folder, identity or problem.identity, config.save_every, config.save_seconds)

@@ -27,7 +27,7 @@ class Judge(Protocol):
         ...
 
     def warnings(self, state: UnlearnState) -> list[str]:
-        """What is visibly wrong with a finished run, a line each."""
+        """What is visibly wrong with a finished run, one line for each finding."""
         ...
 
 
@@ -45,7 +45,7 @@ class Monitor(NamedTuple):
         return {**now, "distance": distance(now, self.original)}
 
     def is_hopeless(self, distances: Sequence[float]) -> bool:
-        """Never: what is lost in the middle of a run may come back as its rate decays."""
+        """Never: accuracy lost in the middle of a run may come back as the rate decays."""
         return False
 
     def warnings(self, state: UnlearnState) -> list[str]:

@@ -25,7 +25,7 @@ from ltu_jax.unlearning.preparation import attackers, cached_scores, jobs_of, or
 
 @dataclasses.dataclass(frozen=True)
 class Problem:
-    """A trained model with something to forget, and all that a method is built from and compared with."""
+    """A trained model with rows to forget, and everything a method is built from and compared with."""
 
     config: Config
     source: Source
@@ -84,7 +84,7 @@ class Problem:
 
 
 class Loaded(NamedTuple):
-    """The data, how they are cut, the model that fits them, and its weights if given: nothing is trained yet."""
+    """Data, splits, model and its weights if given: nothing is trained yet."""
 
     source: Source
     splits: Splits
@@ -93,11 +93,11 @@ class Loaded(NamedTuple):
 
 
 def load(config: Config, progress: Progress = silent, *, source: Source | None = None) -> Loaded:
-    """Data, splits, model and given weights alone: everything that can be wrong with a configuration is found here.
+    """Reads data, splits, model and given weights; everything that can be wrong with a configuration shows here.
 
     Args:
       config: resolved settings.
-      progress: told about rows read.
+      progress: called with the rows read.
       source: the data, where another run of them has read them (``load_source``).
 
     Returns:
@@ -201,13 +201,13 @@ def prepare(
     cache: Path | None = None,
     progress: Progress = silent,
 ) -> Problem:
-    """Composes everything that a run starts from.
+    """Prepares everything that a run starts from.
 
     Args:
       config: resolved settings.
       loaded: what ``load`` gave, where it was called before.
       cache: where originals, Retrain models and attackers are kept between runs; None keeps nothing.
-      progress: told about every training step.
+      progress: called with the training steps taken.
 
     Returns:
       ``Problem``.
@@ -258,7 +258,7 @@ def prepare_together(
       loaded: what ``load`` gave for each.
       cache: as for ``prepare``, but needed.
       at_once: how many models are trained in one program.
-      progress: told about every training step.
+      progress: called with the training steps taken.
 
     Returns:
       ``Problem`` of each.

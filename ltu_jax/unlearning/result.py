@@ -28,7 +28,7 @@ def make_result(problem: Problem, state: UnlearnState, history: History, started
     Args:
       problem: what the run started from.
       state: the unlearned model.
-      history: what the run told.
+      history: what the run recorded.
       started: time the program started, ISO 8601.
 
     Returns:

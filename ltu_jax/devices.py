@@ -104,6 +104,13 @@ def agreed(ask: Callable[[], int]) -> int:
     return int(multihost_utils.broadcast_one_to_all(np.int32(ask() if writes_files() else 0)))
 
 
+def largest(number: int) -> int:
+    """The largest of the numbers that the processes ask with, in all of them."""
+    if jax.process_count() == 1:
+        return number
+    return int(np.max(multihost_utils.process_allgather(np.int32(number))))
+
+
 def first_alone(make: Callable[[], Made]) -> Made:
     """``make()`` in the first process, and once it is done there in all others: they find what it wrote."""
     made = make() if writes_files() else None

@@ -6,8 +6,9 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from ltu_jax.command import fail
+from ltu_jax.commands.command_line import fail
 from ltu_jax.files import DiskFullError, write_whole
+from ltu_jax.reporting.comparison import render
 from ltu_jax.reporting.runs import Run, read
 from ltu_jax.setting import ConfigError, allowed_names, check_path
 
@@ -64,8 +65,6 @@ def _check_out(out: Path) -> None:
 
 
 def _write(runs: Sequence[Run], out: Path) -> None:
-    from ltu_jax.reporting.comparison import render
-
     try:
         write_whole(out, render(runs, out.parent))
     except (OSError, DiskFullError) as error:

@@ -4,13 +4,12 @@ import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from absl import flags
 
-from ltu_jax import command
+from ltu_jax.commands import command_line
 from ltu_jax.config import Config
-from ltu_jax.setting import ConfigError, allowed_names, check_path, plain
+from ltu_jax.setting import ConfigError, allowed_names, check_path
 
 USAGE = """
 Recomputes every hash that a receipt tells of, and its evidence, and says "verified" (status 0) or what differs (status
@@ -37,83 +36,9 @@ def main(arguments: Sequence[str]) -> int:
       ConfigError: if the command line, the receipt or a key is not what it should be.
     """
     given = _parse(arguments)
-    from ltu_jax.data.splits import read_ids
-    from ltu_jax.deletion.claim import RATES
-    from ltu_jax.deletion.ledger import LedgerError
-    from ltu_jax.deletion.receipt import public_key
-    from ltu_jax.deletion.verification import check_hashes, open_home, removed
-    from ltu_jax.training.checkpoint import CheckpointError
+    from ltu_jax.commands.check import CheckOptions, check
 
-    public = None if given.public_key is None else public_key(given.public_key)
-    ids = None if given.forget is None else read_ids(given.forget, "--forget")
-    what, home = "hashes", None
-    try:
-        home = open_home(given.receipt, given.model)
-        found = check_hashes(home, public=public, ids=ids)
-        if "model" in removed(home):
-            print("the model was removed when a later request was done, as it should be: the rest is checked")
-        if not found and not given.hashes and ("model" not in removed(home) or given.evidence):
-            what, found = _evidence(home, given)
-    except (LedgerError, CheckpointError) as error:
-        found = [str(error)]
-    for line in found:
-        print(plain(line))
-    if found or home is None:
-        print(f"NOT verified: {len(found)} finding{'s' if len(found) > 1 else ''}")
-        return 1
-    told = home.told
-    signed = "" if told["signature"] is None else f", signed by {told['signature']['public_key'][:16]}..."
-    print(f"verified: {what} of request {told['request']['number']}, {told['request']['count']} rows{signed}")
-    if given.evidence:
-        print(RATES)
-    return 0
-
-
-def _evidence(home: Any, given: argparse.Namespace) -> tuple[str, list[str]]:
-    """What was checked, and what differs in the evidence computed anew, or why the claim is refused, if that is asked.
-
-    Where files lie now may be said on the command line: a receipt is checked on another machine.
-    """
-    import dataclasses
-
-    from ltu_jax import processes
-    from ltu_jax.data.sources import load_source
-    from ltu_jax.deletion.claim import FEWEST
-    from ltu_jax.deletion.receipt import code_sha256, path_sha256
-    from ltu_jax.deletion.verification import before_weights, check_evidence, config_of
-    from ltu_jax.unlearning.problem import load_model
-
-    settings, model = config_of(home), home.told["model"]["before"]
-    if ":" in (code := settings.model.name) and code != given.code:  # a receipt may be anybody's: what it names is run
-        raise ConfigError(
-            f"--code: {plain(str(given.code))}, but checking evidence runs the model's code, {plain(code)!r}; allowed:"
-            " the same name, if you trust that code, or --hashes, which runs none"
-        )
-    data: dict[str, Any] = {
-        name: str(path) for name in ("data_dir", "table") if (path := getattr(given, name)) is not None
-    }
-    file = given.weights or settings.weights
-    if given.weights is not None and not given.weights.exists():
-        raise ConfigError(f"--weights: {str(given.weights)!r} is not there; allowed: the file of the model before")
-    file = str(file) if file is not None and Path(file).exists() and home.told["request"]["number"] == 1 else None
-    settings = dataclasses.replace(settings, weights=file, data=dataclasses.replace(settings.data, **data))
-    source = load_source(settings.data, processes.progress())
-    spec, weights = load_model(settings, source)
-    before = before_weights(home, source, spec, weights, given.cache or home.folder.parent.parent / "cache")
-    if home.told["code"]["sha256"] != code_sha256():
-        print("the receipt was made by another version of this code", file=sys.stderr)
-    if before is not None and file is not None and path_sha256(Path(file)) != model["file_sha256"]:
-        return "", [f"{file}: it is not the file of the receipt"]
-    count = home.told["request"]["count"]
-    if count < FEWEST:
-        print(
-            f"{count} rows are too few for figures to be compared: one row is {100 / count:.0f} points", file=sys.stderr
-        )
-    if before is None:
-        print("the model before is not there: what the receipt says of it was not computed anew", file=sys.stderr)
-    evidence = "hashes and evidence" if before is not None else "hashes and evidence (after)"
-    what = "hashes, evidence and claim" if given.evidence else evidence
-    return what, check_evidence(home, source, spec, before, claim=given.evidence)
+    return check(CheckOptions(**vars(given)))
 
 
 def _parse(arguments: Sequence[str]) -> argparse.Namespace:
@@ -170,23 +95,15 @@ def search_leftovers(config: Config) -> int:
     folder = Path(flags.FLAGS.leftovers)
     if not folder.is_dir():
         raise ConfigError(f"--leftovers: {str(folder)!r} is no folder; allowed: the folder to be searched")
-    from ltu_jax import processes
-    from ltu_jax.data.sources import image_files, load_source
-    from ltu_jax.data.splits import read_ids
-    from ltu_jax.deletion.leftovers.search import report, search, sought
+    from ltu_jax.commands.leftovers import search_folder
 
-    ids = read_ids(flags.FLAGS.forget, "--forget")
-    wanted = sought(load_source(config.data, processes.progress()), ids, image_files(config.data, ids))
-    done = search(folder, wanted)
-    for line in report(done, wanted):
-        print(line)
-    return 1 if done.findings else 0
+    return search_folder(config, folder, flags.FLAGS.forget)
 
 
 if __name__ == "__main__":
     if any(word.lstrip("-").partition("=")[0] == "leftovers" for word in sys.argv[1:]):
-        command.run(define_flags, search_leftovers, SEARCH)
+        command_line.run(define_flags, search_leftovers, SEARCH)
     try:
         sys.exit(main(sys.argv[1:]))
     except ConfigError as mistake:
-        command.fail(mistake)
+        command_line.fail(mistake)

@@ -1,4 +1,4 @@
-"""A Python file of the user's, read; what goes wrong in it is in ``test_command.py``."""
+"""A Python file of the user's, read; what goes wrong in it is in ``commands/test_command_line.py``."""
 
 import dataclasses
 import sys

@@ -26,7 +26,7 @@ LEVELS = [
     {"unlearning"},
     {"reporting"},
     {"deletion"},
-    {"command", "default", "processes", "shutdown"},
+    {"default", "commands"},
     {"unlearn", "report", "verify"},
 ]
 LEVEL = {room: i for i, rooms in enumerate(LEVELS) for room in rooms}

@@ -2,11 +2,9 @@
 
 import json
 import os
-import pathlib
 import re
 import subprocess
 import sys
-import types
 
 import pytest
 
@@ -126,21 +124,3 @@ def test_a_dry_run_prints_the_configuration_and_the_cost_and_writes_nothing(fold
     assert found["config"]["data"]["train_size"] == 100 and found["config"]["seeds"]["split"] == 4
     assert found["rows"]["forget"] == 30 and found["steps"]["original"] > 0 and found["flops"]["unlearning"] > 0
     assert sorted(folder.rglob("*")) == before
-
-
-def test_where_one_of_several_seeds_diverges_the_others_are_run_without_it(monkeypatch, capsys):
-    from ltu_jax import unlearn
-
-    done = []
-
-    def run(jobs, cache, at_once, progress):
-        if any(job.workdir.name == "b" for job, _ in jobs):
-            raise FloatingPointError("loss not finite")
-        done.extend(job.workdir.name for job, _ in jobs)
-
-    monkeypatch.setattr(unlearn, "_run", run)
-    monkeypatch.setattr(unlearn.flags, "FLAGS", types.SimpleNamespace(debug=False))
-    jobs = [(unlearn.Job(None, pathlib.Path(name)), None) for name in "abc"]
-    assert not unlearn._attempt(jobs, pathlib.Path("cache"), 3, None)
-    assert done == ["a", "c"] and "error: b: loss not finite" in capsys.readouterr().err
-    assert unlearn._attempt(jobs[:1], pathlib.Path("cache"), 3, None)

@@ -22,9 +22,9 @@ from typing import Any
 
 from experiments.grid import Cell, Job
 from experiments.sweeping import execute
+from ltu_jax.commands.shutdown import StoppedError
 from ltu_jax.reporting.terminal import progress_for
 from ltu_jax.setting import ConfigError
-from ltu_jax.shutdown import StoppedError
 
 MONTH, DAY = 30 * 24 * 60, 24 * 60
 """Minutes that a job may take, here and on Slurm; submitit's own limits are a few minutes."""

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import NoReturn
 
 from experiments.sweeping.pool import usable_cores
-from ltu_jax.command import fail
+from ltu_jax.commands.command_line import fail
+from ltu_jax.commands.shutdown import StoppedError
 from ltu_jax.setting import ConfigError
-from ltu_jax.shutdown import StoppedError
 
 
 class Parser(argparse.ArgumentParser):

@@ -7,12 +7,12 @@ import time
 
 import pytest
 
-from ltu_jax import shutdown
+from ltu_jax.commands import shutdown
 from ltu_jax.types import silent
 
 WORK = """
 import hashlib, sys, time
-from ltu_jax import shutdown
+from ltu_jax.commands import shutdown
 from ltu_jax.types import silent
 
 shutdown.GRACE_S = 2.0

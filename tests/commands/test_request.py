@@ -9,7 +9,7 @@ import sys
 import numpy as np
 import pytest
 
-HERE = pathlib.Path(__file__).parent
+TESTS = pathlib.Path(__file__).parents[1]
 CONFIG = """
 from ltu_jax import config
 
@@ -131,13 +131,13 @@ def folder(tmp_path_factory):
     (folder / "ids.msgpack").write_text("id3\n")
     params, _ = mlp.build(None, 4, (8, 8, 3)).init(jax.random.key(0))
     weights = flax.serialization.msgpack_serialize({"params": jax.tree.map(np.asarray, params)})
-    (folder / "mine.msgpack").write_bytes(weights + b"\xff" * 0)
+    (folder / "mine.msgpack").write_bytes(weights)
     (folder / "mine.py").write_text(CONFIG)
     return folder
 
 
 def run(folder, words):
-    env = {**os.environ, "PYTHONPATH": str(HERE)}
+    env = {**os.environ, "PYTHONPATH": str(TESTS)}
     return subprocess.run([sys.executable, "-m", *words], cwd=folder, env=env, capture_output=True, text=True)
 
 

@@ -11,7 +11,7 @@ import pytest
 from absl import logging
 from test_end_to_end import CONFIG, LONG, run, start
 
-from ltu_jax import processes
+from ltu_jax.commands import processes
 from ltu_jax.setting import ConfigError
 from ltu_jax.training.checkpoint import load
 
@@ -117,8 +117,8 @@ def test_half_an_answer_to_where_the_others_are_is_refused(folder, words, line):
         (ConfigError("config.seed: -1; allowed: >= 0"), 2, "error: config.seed: -1"),
     ],
 )
-def test_only_a_lost_process_is_told_as_one(error, status, said, capsys):
-    assert processes._tell(error) == status
+def test_only_a_lost_process_is_reported_as_one(error, status, said, capsys):
+    assert processes._say_why(error) == status
     err = capsys.readouterr().err
     assert said in err and ("lost" in err) == ("lost" in said)
 

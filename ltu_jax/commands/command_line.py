@@ -19,7 +19,7 @@ from ltu_jax.setting import ConfigError
 def run(define: Callable[[], None], main: Callable[[Config], int], usage: str) -> NoReturn:
     """Parses the command line, runs ``main`` on the resolved configuration, and exits.
 
-    Exit status: what ``main`` returns; 2 for a mistake of the user's, told in one line.
+    Exit status: what ``main`` returns; 2 for a mistake of the user's, which is one line.
 
     Args:
       define: defines the command's own flags.
@@ -43,11 +43,11 @@ def run(define: Callable[[], None], main: Callable[[Config], int], usage: str) -
         except ConfigError as error:
             fail(error)
 
-    told, handler = logging.getLogger("ltu_jax"), logging.StreamHandler()  # of damage, of waiting for another process
+    notes, handler = logging.getLogger("ltu_jax"), logging.StreamHandler()  # of damage, of waiting for another process
     handler.setFormatter(logging.Formatter("note: %(message)s"))
-    told.addHandler(handler)
-    told.setLevel(logging.WARNING)  # absl's verbosity is that of the root
-    told.propagate = False
+    notes.addHandler(handler)
+    notes.setLevel(logging.WARNING)  # absl's verbosity is that of the root
+    notes.propagate = False
     app.run(guarded, argv=sys.argv, flags_parser=parse)
     raise SystemExit(0)  # app.run exits by itself; this line is for the type checker
 

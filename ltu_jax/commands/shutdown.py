@@ -14,7 +14,7 @@ import threading
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:  # types imports JAX, and --help does not wait for that
+if TYPE_CHECKING:  # types imports JAX, and experiments/sweep.py --help does not wait for that
     from ltu_jax.types import Progress
 
 GRACE_S = 8.0
@@ -38,6 +38,7 @@ class Stop:
 
     def watched(self, progress: "Progress") -> "Progress":
         """A ``Progress`` that raises ``StoppedError`` at the next step, in all processes at the same one."""
+        from ltu_jax.devices import largest
 
         @contextlib.contextmanager
         def watching(label: str, total: int) -> Iterator[Callable[[int], None]]:
@@ -45,7 +46,8 @@ class Stop:
 
                 def advance_or_stop(count: int) -> None:
                     advance(count)
-                    if number := _largest(self._number or 0):
+                    # Of all processes, so that they stop at one step: a signal may reach each a little later.
+                    if number := largest(self._number or 0):
                         raise StoppedError(number)
 
                 self._working += 1
@@ -97,15 +99,3 @@ def caught() -> Iterator[Stop]:
 
 def _say(stopped: StoppedError, what: str) -> None:
     print(f"{stopped}; {what}: the same command again goes on from there", file=sys.stderr, flush=True)
-
-
-def _largest(number: int) -> int:
-    """Of all processes, so that all of them stop at one step: each may be told a little later than another."""
-    import jax
-
-    if jax.process_count() == 1:
-        return number
-    import numpy as np
-    from jax.experimental import multihost_utils
-
-    return int(np.max(multihost_utils.process_allgather(np.int32(number))))

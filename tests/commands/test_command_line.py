@@ -1,6 +1,7 @@
 """A mistake on the command line: its whole answer."""
 
 import os
+import pathlib
 import subprocess
 import sys
 
@@ -33,7 +34,7 @@ def test_a_mistake_is_this_line(folder, words):
 
 
 def test_the_shipped_configurations_name_the_methods(folder):
-    root = os.path.dirname(os.path.dirname(__file__))
+    root = pathlib.Path(__file__).parents[2]
     done = unlearn(folder, "--config", f"{root}/experiments/configs/digits.py:slun")
     assert done.stderr == f"error: {ANSWERS['--config', 'good.py:slun']}\n"
 

@@ -1,0 +1,114 @@
+"""What ``python -m ltu_jax.verify`` does: checks the receipt of a deletion request, and says what differs."""
+
+import dataclasses
+import sys
+from pathlib import Path
+
+from ltu_jax.config import Config
+from ltu_jax.data.sources import load_source
+from ltu_jax.data.splits import read_ids
+from ltu_jax.deletion.claim import FEWEST, RATES
+from ltu_jax.deletion.ledger import LedgerError
+from ltu_jax.deletion.receipt import code_sha256, path_sha256, public_key
+from ltu_jax.deletion.verification import (
+    Home,
+    before_weights,
+    check_evidence,
+    check_hashes,
+    config_of,
+    open_home,
+    removed,
+)
+from ltu_jax.reporting.terminal import progress_for
+from ltu_jax.setting import ConfigError, plain
+from ltu_jax.training.checkpoint import CheckpointError
+from ltu_jax.unlearning.problem import load_model
+
+
+@dataclasses.dataclass(frozen=True)
+class CheckOptions:
+    """The command line of a check; paths say where files lie now, for a receipt is checked on another machine."""
+
+    receipt: Path
+    model: Path | None
+    forget: str | None
+    public_key: Path | None
+    data_dir: Path | None
+    table: Path | None
+    weights: Path | None
+    code: str | None
+    cache: Path | None
+    evidence: bool
+    hashes: bool
+
+
+def check(options: CheckOptions) -> int:
+    """Checks a receipt and prints what was found; the exit status, 0 verified, 1 something differs.
+
+    Raises:
+      ConfigError: if the receipt, a key, the data or the model is not what it should be.
+    """
+    public = None if options.public_key is None else public_key(options.public_key)
+    ids = None if options.forget is None else read_ids(options.forget, "--forget")
+    what, home = "hashes", None
+    try:
+        home = open_home(options.receipt, options.model)
+        found = check_hashes(home, public=public, ids=ids)
+        if is_removed := "model" in removed(home):
+            print("the model was removed when a later request was done, as it should be: the rest is checked")
+        if not found and not options.hashes and (not is_removed or options.evidence):
+            what, found = _check_evidence(home, options)
+    except (LedgerError, CheckpointError) as error:
+        found = [str(error)]
+    for line in found:
+        print(plain(line))
+    if found or home is None:
+        print(f"NOT verified: {len(found)} finding{'s' if len(found) > 1 else ''}")
+        return 1
+    receipt = home.told
+    signed = "" if receipt["signature"] is None else f", signed by {receipt['signature']['public_key'][:16]}..."
+    print(f"verified: {what} of request {receipt['request']['number']}, {receipt['request']['count']} rows{signed}")
+    if options.evidence:
+        print(RATES)
+    return 0
+
+
+def _check_evidence(home: Home, options: CheckOptions) -> tuple[str, list[str]]:
+    """What was checked, and what differs in the evidence computed anew or why the claim, if tested, is refused."""
+    receipt, config = home.told, _config(home, options)
+    source = load_source(config.data, progress_for())
+    spec, weights = load_model(config, source)
+    before = before_weights(home, source, spec, weights, options.cache or home.folder.parent.parent / "cache")
+    if receipt["code"]["sha256"] != code_sha256():
+        print("the receipt was made by another version of this code", file=sys.stderr)
+    if before is not None and config.weights is not None:
+        if path_sha256(Path(config.weights)) != receipt["model"]["before"]["file_sha256"]:
+            return "", [f"{config.weights}: it is not the file of the receipt"]
+    if (count := receipt["request"]["count"]) < FEWEST:
+        print(
+            f"{count} rows are too few for figures to be compared: one row is {100 / count:.0f} points", file=sys.stderr
+        )
+    if before is None:
+        print("the model before is not there: what the receipt says of it was not computed anew", file=sys.stderr)
+    evidence = "hashes and evidence" if before is not None else "hashes and evidence (after)"
+    what = "hashes, evidence and claim" if options.evidence else evidence
+    return what, check_evidence(home, source, spec, before, claim=options.evidence)
+
+
+def _config(home: Home, options: CheckOptions) -> Config:
+    """The configuration of the receipt with the paths that hold here; ``weights`` only where they are its own."""
+    config = config_of(home)
+    if ":" in (code := config.model.name) and code != options.code:  # a receipt may be anybody's: what it names is run
+        raise ConfigError(
+            f"--code: {plain(str(options.code))}, but checking evidence runs the model's code, {plain(code)!r};"
+            " allowed: the same name, if you trust that code, or --hashes, which runs none"
+        )
+    if options.weights is not None and not options.weights.exists():
+        raise ConfigError(f"--weights: {str(options.weights)!r} is not there; allowed: the file of the model before")
+    file = options.weights or config.weights
+    is_first = home.told["request"]["number"] == 1
+    file = str(file) if is_first and file is not None and Path(file).exists() else None
+    data_dir = config.data.data_dir if options.data_dir is None else str(options.data_dir)
+    table = config.data.table if options.table is None else str(options.table)
+    data = dataclasses.replace(config.data, data_dir=data_dir, table=table)
+    return dataclasses.replace(config, weights=file, data=data)

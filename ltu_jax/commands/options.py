@@ -1,0 +1,115 @@
+"""What ``python -m ltu_jax.unlearn`` is asked for, and the folders it writes to, which are checked without JAX."""
+
+import dataclasses
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from ltu_jax import safe_reading
+from ltu_jax.config import Config, asked_for, each_seed
+from ltu_jax.deletion.ledger import FILES
+from ltu_jax.files import LOCK
+from ltu_jax.setting import ConfigError, to_dict
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """The flags, by their names."""
+
+    workdir: Path
+    cache: Path
+    forget: str | None
+    sign: str | None
+    keep_original: bool
+    prepare: bool
+    dry_run: bool
+    show_images: bool
+    distributed: bool
+    coordinator: str | None
+    num_processes: int | None
+    process_id: int | None
+    deterministic: bool
+    debug: bool
+
+
+def default_workdir(config: Config, forget: str | None) -> str:
+    """The folder of a command that names none."""
+    if forget:
+        return f"runs/{config.data.name}-requests"
+    seeds = f"{config.seed}" if config.num_seeds == 1 else f"{config.seed}-to-{config.seed + config.num_seeds - 1}"
+    method = "".join(c if c.isalnum() else "_" for c in config.method.name)
+    return f"runs/{config.data.name}-{method}-{seeds}"
+
+
+def check_run_folders(config: Config, options: Options) -> list[tuple[Config, Path]]:
+    """The runs of a configuration, one a seed, and their folders.
+
+    Raises:
+      ConfigError: if a folder or the cache cannot be written, or a folder holds another run or anything else.
+    """
+    folder, is_one = options.workdir, config.num_seeds == 1
+    jobs = [(one, folder if is_one else folder / f"seed-{one.seed}") for one in each_seed(config)]
+    for one, workdir in jobs if not options.prepare else ():
+        _check_workdir(workdir, one)
+    _check_writable("--cache", options.cache)
+    return jobs
+
+
+def check_request_folders(options: Options) -> None:
+    """Refuses folders that a deletion request cannot use.
+
+    Raises:
+      ConfigError: if one cannot be written, or the workdir holds anything but requests and the cache.
+    """
+    home, cache = options.workdir, options.cache
+    _check_writable("--workdir", home)
+    _check_writable("--cache", cache)
+    for path in home.iterdir() if home.exists() else ():
+        if not (path.name in FILES or path.name.startswith("request-") or path.absolute() == cache.absolute()):
+            where = str(home)
+            raise ConfigError(f"--workdir: {where!r} holds {path.name!r}, no request; allowed: a folder of requests")
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """JSON that an earlier run wrote into its workdir.
+
+    Raises:
+      ConfigError: if it cannot be read.
+    """
+    try:
+        return safe_reading.read_json(path)
+    except (OSError, ValueError):
+        where = str(path.parent)
+        raise ConfigError(f"--workdir: {where!r} holds a damaged {path.name}; allowed: a new folder") from None
+
+
+def _check_workdir(workdir: Path, config: Config) -> None:
+    """Refuses a folder that cannot be written, that holds another run, or that holds anything else."""
+    _check_writable("--workdir", workdir)
+    written = workdir / "config.json"
+    begun = (LOCK, f"{written.name}.partial")  # what a run leaves that is killed at its first step
+    if workdir.exists() and not written.exists() and any(path.name not in begun for path in workdir.iterdir()):
+        raise ConfigError(f"--workdir: {str(workdir)!r} holds files that are no run; allowed: a new or empty folder")
+    if written.exists():
+        before = read_json(written)
+        if what := ", ".join([*_differences(asked_for(before), asked_for(to_dict(config)))][:3]):
+            raise ConfigError(f"--workdir: {str(workdir)!r} holds another run ({what}); allowed: a new folder")
+
+
+def _check_writable(flag: str, path: Path) -> None:
+    there = path.absolute()
+    while not there.exists():
+        there = there.parent
+    if not there.is_dir():
+        raise ConfigError(f"{flag}: {str(path)!r} cannot be made, {there} is no folder; allowed: a folder to write to")
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise ConfigError(f"{flag}: {str(path)!r} cannot be written; allowed: a folder to write to")
+
+
+def _differences(before: Any, now: Any, name: str = "config") -> Iterator[str]:
+    if isinstance(before, dict) and isinstance(now, dict):
+        for key in (*now, *(key for key in before if key not in now)):
+            yield from _differences(before.get(key), now.get(key), f"{name}.{key}")
+    elif before != now:
+        yield f"{name} was {before!r}, is {now!r}"

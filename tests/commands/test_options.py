@@ -1,0 +1,82 @@
+"""The folders that a command may write to."""
+
+import argparse
+import json
+from pathlib import Path
+
+import pytest
+
+from ltu_jax.commands.options import check_request_folders, check_run_folders, default_workdir
+from ltu_jax.config import Config, Seeds, resolve
+from ltu_jax.setting import ConfigError, to_dict
+
+
+def folders(workdir, cache="cache", prepare=False):
+    return argparse.Namespace(workdir=Path(workdir), cache=Path(cache), prepare=prepare)
+
+
+@pytest.fixture(autouse=True)
+def there(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "seed, num_seeds, forget, wanted",
+    [(3, 1, None, "digits-ltu-3"), (3, 2, None, "digits-ltu-3-to-4"), (3, 1, "ids.txt", "digits-requests")],
+)
+def test_a_folder_that_is_not_named_says_what_is_in_it(seed, num_seeds, forget, wanted):
+    assert default_workdir(resolve(Config(seed=seed, num_seeds=num_seeds)), forget) == f"runs/{wanted}"
+
+
+def test_each_of_several_seeds_has_a_folder_in_the_workdir():
+    [first, second] = check_run_folders(resolve(Config(seed=3, num_seeds=2)), folders("out"))
+    assert [first[1], second[1]] == [Path("out/seed-3"), Path("out/seed-4")]
+    assert [first[0].seeds, second[0].seeds] == [Seeds(3, 3, 3), Seeds(4, 4, 4)]
+    assert check_run_folders(resolve(Config()), folders("out"))[0][1] == Path("out")
+    assert not Path("out").exists()
+
+
+def test_a_folder_of_another_run_is_refused_and_the_first_differences_are_named():
+    Path("out").mkdir()
+    written = to_dict(resolve(Config()))
+    Path("out/config.json").write_text(json.dumps(written))
+    assert check_run_folders(resolve(Config()), folders("out"))
+    written["data"]["forget_fraction"], written["eval_every"] = 0.5, 7
+    Path("out/config.json").write_text(json.dumps(written))
+    said = r"'out' holds another run \(.*config.data.forget_fraction was 0.5, is 0.1.*\); allowed: a new folder"
+    with pytest.raises(ConfigError, match=said) as caught:
+        check_run_folders(resolve(Config()), folders("out"))
+    assert "config.eval_every was 7, is 0" in str(caught.value)
+    assert check_run_folders(resolve(Config()), folders("out", prepare=True))  # it writes to the cache alone
+    Path("out/config.json").write_text("{")
+    with pytest.raises(ConfigError, match="'out' holds a damaged config.json"):
+        check_run_folders(resolve(Config()), folders("out"))
+
+
+def test_what_a_run_leaves_that_was_killed_at_its_first_step_is_no_reason_to_refuse():
+    Path("out").mkdir()
+    for name in ("lock", "config.json.partial"):
+        Path("out", name).touch()
+    assert check_run_folders(resolve(Config()), folders("out"))
+    Path("out/photo.png").touch()
+    with pytest.raises(ConfigError, match="'out' holds files that are no run"):
+        check_run_folders(resolve(Config()), folders("out"))
+
+
+def test_a_folder_of_requests_holds_requests_their_ledger_and_the_cache_alone():
+    check_request_folders(folders("out"))
+    for name in ("request-1", "cache"):
+        Path("out", name).mkdir(parents=True)
+    for name in ("ledger.jsonl", "salt", "lock"):
+        Path("out", name).touch()
+    check_request_folders(folders("out", "out/cache"))
+    with pytest.raises(ConfigError, match="--workdir: 'out' holds 'cache', no request; allowed: a folder of requests"):
+        check_request_folders(folders("out"))
+
+
+@pytest.mark.parametrize("check", [lambda given: check_run_folders(resolve(Config()), given), check_request_folders])
+def test_a_folder_or_cache_below_a_file_is_refused(check):
+    Path("file").touch()
+    for given, flag in ((folders("file/out"), "workdir"), (folders("out", "file"), "cache")):
+        with pytest.raises(ConfigError, match=f"--{flag}: 'file.*' cannot be made, .*file is no folder"):
+            check(given)

@@ -1,8 +1,11 @@
 """The command as two processes: one result, one voice; and what happens when one of them is killed."""
 
 import json
+import os
 import signal
 import socket
+import subprocess
+import sys
 import time
 
 import chex
@@ -132,3 +135,15 @@ def test_what_others_log_of_a_loss_is_not_printed_beside_the_line(monkeypatch):
     finally:
         logging.set_verbosity(before)
     assert printed == [False]
+
+
+def test_importing_the_runners_leaves_jax_to_be_set_up_by_use_devices():
+    """XLA_FLAGS and other processes count before the first array: JAX refuses another number of devices after it."""
+    program = (
+        "import ltu_jax.commands.run, ltu_jax.commands.request, jax;"
+        "jax.config.update('jax_num_cpu_devices', 3); print(jax.device_count())"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, env=os.environ | {"JAX_PLATFORMS": "cpu"}
+    )
+    assert done.stdout.split() == ["3"], done.stderr[-500:]

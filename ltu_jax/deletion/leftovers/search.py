@@ -200,7 +200,7 @@ class _Search:
         from ltu_jax.interop import orbax_folder
 
         try:
-            arrays = orbax_folder.read(folder, "--leftovers")
+            arrays = orbax_folder.read_arrays(folder, "--leftovers")
         except ConfigError as error:
             self._unsearched(label, error)
             return

@@ -12,9 +12,6 @@ def cross_entropy(logits: jax.Array, labels: jax.Array) -> jax.Array:
     Args:
       logits: f32[B, C].
       labels: i32[B].
-
-    Returns:
-      The mean over the batch, f32[].
     """
     chex.assert_rank([logits, labels], [2, 1])
     return optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean()
@@ -23,14 +20,11 @@ def cross_entropy(logits: jax.Array, labels: jax.Array) -> jax.Array:
 def nonmember_bce(membership_logits: jax.Array) -> jax.Array:
     """Mean binary cross-entropy against the answer *non-member*; L_BCE of Eq. 11.
 
-    Paper leaves open: the target of the BCE. Chosen: 0 for every forget sample, because an
-    attacker that answers *non-member* is the only reading under which descent forgets.
+    Paper leaves open: the target of the BCE. Chosen: 0 (*non-member*) for every forget sample, because
+    only then does descending the loss forget.
 
     Args:
-      membership_logits: f32[B], positive where the attacker says *member*.
-
-    Returns:
-      The mean over the batch, f32[].
+      membership_logits: f32[B], positive where the attacker's answer is *member*.
     """
     chex.assert_rank(membership_logits, 1)
     return jnp.mean(jax.nn.softplus(membership_logits))

@@ -20,7 +20,7 @@ import numpy as np
 from ltu_jax.config import Config
 from ltu_jax.deletion.measures import in_rows
 from ltu_jax.devices import writes_files
-from ltu_jax.evaluation.likeness import Answers, answers, ks_noise, likeness
+from ltu_jax.evaluation.likeness import Predictions, ks_noise, likeness, predictions
 from ltu_jax.files import write_whole
 from ltu_jax.methods import build_method
 from ltu_jax.setting import ConfigError, digest
@@ -42,7 +42,7 @@ class Calibrator(NamedTuple):
     """A ``monitor.Judge`` that looks at likeness and at what is lost."""
 
     sets: Mapping[str, tuple[Any, np.ndarray]]  # images and labels of forget, remain (the rho subset), validation
-    original: Mapping[str, Answers]  # of remain and validation, before
+    original: Mapping[str, Predictions]  # of remain and validation, before
     tolerance: float  # points
     patience: int
     batch_size: int
@@ -312,9 +312,11 @@ def _forget_states(trial: Path) -> None:
         shutil.rmtree(beaten, ignore_errors=True)
 
 
-def _answers(state: UnlearnState, sets: Mapping[str, tuple[Any, np.ndarray]], batch_size: int) -> dict[str, Answers]:
+def _answers(
+    state: UnlearnState, sets: Mapping[str, tuple[Any, np.ndarray]], batch_size: int
+) -> dict[str, Predictions]:
     forward, out = EvalForward(state.apply_fn), {}
     for name, (images, labels) in sets.items():
         logits = predict(forward, state.params, state.model_state, images, batch_size=batch_size)
-        out[name] = answers(logits, labels)
+        out[name] = predictions(logits, labels)
     return out

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from ltu_jax.evaluation.likeness import Answers, answers, attack_auc, comparable, ks_distance, ks_noise
+from ltu_jax.evaluation.likeness import Predictions, attack_auc, comparable, ks_distance, ks_noise, predictions
 from ltu_jax.training.predict import EvalForward, predict
 from ltu_jax.types import Source, UnlearnState
 
@@ -19,11 +19,13 @@ LEVEL = 95
 FEWEST = 5
 """Rows to be forgotten of one class below which their number is not told."""
 
-Measured = Mapping[str, Answers]
+Measured = Mapping[str, Predictions]
 """What one model says of the rows called ``forget``, ``remain``, ``held_out``, and ``earlier`` where there are any."""
 
 
-def measure(state: UnlearnState, source: Source, rows: Mapping[str, np.ndarray], batch_size: int) -> dict[str, Answers]:
+def measure(
+    state: UnlearnState, source: Source, rows: Mapping[str, np.ndarray], batch_size: int
+) -> dict[str, Predictions]:
     """What a model says of rows.
 
     Args:
@@ -38,7 +40,7 @@ def measure(state: UnlearnState, source: Source, rows: Mapping[str, np.ndarray],
     forward, out = EvalForward(state.apply_fn), {}
     for name, index in rows.items():
         logits = predict(forward, state.params, state.model_state, source.stored(index), batch_size=batch_size)
-        out[name] = answers(logits, source.labels[index])
+        out[name] = predictions(logits, source.labels[index])
     return out
 
 
@@ -85,7 +87,7 @@ def figures(told: Measured) -> dict[str, list[float]]:
     return out
 
 
-def _interval(statistic: Callable[..., float], *samples: Answers, unit: float) -> list[float]:
+def _interval(statistic: Callable[..., float], *samples: Predictions, unit: float) -> list[float]:
     """A statistic with its percentile bootstrap interval, each sample resampled by itself."""
     rng = np.random.default_rng(0)
     sizes = [len(sample.labels) for sample in samples]

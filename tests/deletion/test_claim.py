@@ -4,13 +4,13 @@ import numpy as np
 import pytest
 
 from ltu_jax.deletion.claim import auc_areas, judge, moved_share
-from ltu_jax.evaluation.likeness import Answers
+from ltu_jax.evaluation.likeness import Predictions
 
 
 def normal(count, mean, seed, right=0.9):
     rng = np.random.default_rng(seed)
     margin = rng.normal(mean, 1, count)
-    return Answers(np.zeros(count, int), rng.random(count) < right, 1 / (1 + np.exp(-margin)), margin)
+    return Predictions(np.zeros(count, int), rng.random(count) < right, 1 / (1 + np.exp(-margin)), margin)
 
 
 def model(forget, held_out=2.0, right=0.9, seed=0):

@@ -108,7 +108,7 @@ def _main_request(config: Config) -> int:
 def _request(config: Config, workdir: Path, cache: Path, progress: Any) -> int:
     from ltu_jax.data.splits import read_ids
     from ltu_jax.deletion.fulfil import fulfil
-    from ltu_jax.deletion.plan import Fulfilled, Request, load_given, plan, request_config
+    from ltu_jax.deletion.plan import Fulfilled, Request, load_given_model, plan, request_config
     from ltu_jax.deletion.printing import print_request
     from ltu_jax.unlearning.estimate import estimate
     from ltu_jax.unlearning.problem import Loaded
@@ -118,7 +118,7 @@ def _request(config: Config, workdir: Path, cache: Path, progress: Any) -> int:
     key = Path(key) if key else None
     request = Request(config, ids, workdir, key, flags.FLAGS.show_images, flags.FLAGS.keep_original)
     source = _read(config)
-    spec, weights = load_given(config, source, workdir)
+    spec, weights = load_given_model(config, source, workdir)
     todo = plan(request, source, weights)
     if flags.FLAGS.dry_run:
         if isinstance(todo, Fulfilled):

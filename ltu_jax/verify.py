@@ -41,14 +41,14 @@ def main(arguments: Sequence[str]) -> int:
     from ltu_jax.deletion.claim import RATES
     from ltu_jax.deletion.ledger import LedgerError
     from ltu_jax.deletion.receipt import public_key
-    from ltu_jax.deletion.verification import check_hashes, open_home, removed
+    from ltu_jax.deletion.verification import check_hashes, open_request, removed
     from ltu_jax.training.checkpoint import CheckpointError
 
     public = None if given.public_key is None else public_key(given.public_key)
     ids = None if given.forget is None else read_ids(given.forget, "--forget")
     what, home = "hashes", None
     try:
-        home = open_home(given.receipt, given.model)
+        home = open_request(given.receipt, given.model)
         found = check_hashes(home, public=public, ids=ids)
         if "model" in removed(home):
             print("the model was removed when a later request was done, as it should be: the rest is checked")
@@ -61,7 +61,7 @@ def main(arguments: Sequence[str]) -> int:
     if found or home is None:
         print(f"NOT verified: {len(found)} finding{'s' if len(found) > 1 else ''}")
         return 1
-    told = home.told
+    told = home.receipt
     signed = "" if told["signature"] is None else f", signed by {told['signature']['public_key'][:16]}..."
     print(f"verified: {what} of request {told['request']['number']}, {told['request']['count']} rows{signed}")
     if given.evidence:
@@ -83,7 +83,7 @@ def _evidence(home: Any, given: argparse.Namespace) -> tuple[str, list[str]]:
     from ltu_jax.deletion.verification import before_weights, check_evidence, config_of
     from ltu_jax.unlearning.problem import load_model
 
-    settings, model = config_of(home), home.told["model"]["before"]
+    settings, model = config_of(home), home.receipt["model"]["before"]
     if ":" in (code := settings.model.name) and code != given.code:  # a receipt may be anybody's: what it names is run
         raise ConfigError(
             f"--code: {plain(str(given.code))}, but checking evidence runs the model's code, {plain(code)!r}; allowed:"
@@ -95,16 +95,16 @@ def _evidence(home: Any, given: argparse.Namespace) -> tuple[str, list[str]]:
     file = given.weights or settings.weights
     if given.weights is not None and not given.weights.exists():
         raise ConfigError(f"--weights: {str(given.weights)!r} is not there; allowed: the file of the model before")
-    file = str(file) if file is not None and Path(file).exists() and home.told["request"]["number"] == 1 else None
+    file = str(file) if file is not None and Path(file).exists() and home.receipt["request"]["number"] == 1 else None
     settings = dataclasses.replace(settings, weights=file, data=dataclasses.replace(settings.data, **data))
     source = load_source(settings.data, processes.progress())
     spec, weights = load_model(settings, source)
     before = before_weights(home, source, spec, weights, given.cache or home.folder.parent.parent / "cache")
-    if home.told["code"]["sha256"] != code_sha256():
+    if home.receipt["code"]["sha256"] != code_sha256():
         print("the receipt was made by another version of this code", file=sys.stderr)
     if before is not None and file is not None and path_sha256(Path(file)) != model["file_sha256"]:
         return "", [f"{file}: it is not the file of the receipt"]
-    count = home.told["request"]["count"]
+    count = home.receipt["request"]["count"]
     if count < FEWEST:
         print(
             f"{count} rows are too few for figures to be compared: one row is {100 / count:.0f} points", file=sys.stderr
@@ -173,12 +173,12 @@ def search_leftovers(config: Config) -> int:
     from ltu_jax import processes
     from ltu_jax.data.sources import image_files, load_source
     from ltu_jax.data.splits import read_ids
-    from ltu_jax.deletion.leftovers.search import report, search, sought
+    from ltu_jax.deletion.leftovers.search import report_lines, search_folder, search_targets
 
     ids = read_ids(flags.FLAGS.forget, "--forget")
-    wanted = sought(load_source(config.data, processes.progress()), ids, image_files(config.data, ids))
-    done = search(folder, wanted)
-    for line in report(done, wanted):
+    wanted = search_targets(load_source(config.data, processes.progress()), ids, image_files(config.data, ids))
+    done = search_folder(folder, wanted)
+    for line in report_lines(done, wanted):
         print(line)
     return 1 if done.findings else 0
 

@@ -224,14 +224,14 @@ ROWS = {"held_out": dict.fromkeys(rows.HELD_OUT, ["a"]), "measured": {"remain": 
 
 def _verify(folder: Path, told: Any) -> None:
     """With its seal made anew, where there is one to be made: what is behind it is reached."""
-    from ltu_jax.deletion.verification import check_hashes, open_home
+    from ltu_jax.deletion.verification import check_hashes, open_request
 
     if isinstance(told, dict) and "receipt_sha256" in told:
         told["signature"] = None
         told["receipt_sha256"] = digest(
             {name: told[name] for name in told if name not in ("receipt_sha256", "signature")}
         )
-    check_hashes(open_home(_write(folder / receipt.RECEIPT, json.dumps(told)), folder))
+    check_hashes(open_request(_write(folder / receipt.RECEIPT, json.dumps(told)), folder))
 
 
 def _ledger(folder: Path, told: Any) -> None:
@@ -243,7 +243,7 @@ def _ledger(folder: Path, told: Any) -> None:
 
 def _rows(folder: Path, told: Any) -> None:
     _write(folder / rows.ROWS, json.dumps(told))
-    recorded = rows.read(folder)
+    recorded = rows.read_rows(folder)
     assert all(set(names) for names in recorded.held_out.values() if names)
 
 

@@ -293,7 +293,7 @@ def _run(jobs: list[tuple[Job, Any]], cache: Path, at_once: int, progress: Any) 
 def _write(workdir: Path, prepared: Any, state: Any, history: Any, outcome: dict[str, Any]) -> None:
     from ltu_jax.devices import writes_files
     from ltu_jax.interop.weights import save_weights
-    from ltu_jax.reporting.page import render
+    from ltu_jax.reporting.page import render_report
     from ltu_jax.training.checkpoint import save
     from ltu_jax.unlearning.evidence import changed_most, forget_confidence
 
@@ -307,7 +307,7 @@ def _write(workdir: Path, prepared: Any, state: Any, history: Any, outcome: dict
         given = Path(prepared.config.weights)
         (workdir / "weights").mkdir(exist_ok=True)
         save_weights(given, workdir / "weights" / given.name, {"params": state.params, **state.model_state})
-    write_whole(workdir / "report.html", render(outcome, history.rows, confidence, changed))
+    write_whole(workdir / "report.html", render_report(outcome, history.rows, confidence, changed))
     # Last and whole: a folder with a result is done.
     write_whole(workdir / "result.json", json.dumps(outcome, indent=2) + "\n")
 

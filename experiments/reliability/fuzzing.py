@@ -272,13 +272,13 @@ def made_result(method: str = "ltu", seed: int = 0) -> dict[str, Any]:
 
 def _compared(folder: Path, told: Any) -> None:
     from ltu_jax.reporting import runs
-    from ltu_jax.reporting.comparison import render
+    from ltu_jax.reporting.comparison import render_comparison
 
     for name, result in (("a", told), ("b", made_result("salun"))):
         (folder / name).mkdir()
         _write(folder / name / "result.json", json.dumps(result))
         _write(folder / name / "config.json", json.dumps({"method": told}))
-    render([runs.read(folder / name) for name in ("a", "b")], folder)
+    render_comparison([runs.read_run(folder / name) for name in ("a", "b")], folder)
 
 
 def _tabled(folder: Path, told: Any) -> None:

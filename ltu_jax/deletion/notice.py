@@ -11,7 +11,7 @@ from ltu_jax.reporting import rendering, table
 
 def templates() -> Any:
     """The Jinja environment of the notice."""
-    return rendering.templates("ltu_jax.deletion", notice_words.FILTERS)
+    return rendering.template_environment("ltu_jax.deletion", notice_words.FILTERS)
 
 
 def render_notice(
@@ -31,7 +31,7 @@ def render_notice(
         user asked for them.
     """
     request, time = receipt["request"], receipt["time"]
-    return rendering.page(
+    return rendering.render_page(
         "notice",
         templates(),
         number=request["number"],
@@ -60,7 +60,11 @@ def _chosen(calibration: Mapping[str, Any]) -> dict[str, Any]:
     tries = []
     for number, trial in enumerate(trials):
         looks = trial["looks"]
-        row = {"step_size": f"{trial['learning_rate']:.3g}", "looks": len(looks), "taken": bool(looks) and number == chosen}
+        row = {
+            "step_size": f"{trial['learning_rate']:.3g}",
+            "looks": len(looks),
+            "taken": bool(looks) and number == chosen,
+        }
         if looks:  # none if the trial diverged
             best = looks[trial["best"]]
             row |= {"unlike": best["unlike"], "change": -notice_plots.points_lost(best, calibration["original"])}

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from ltu_jax.reporting.plots import BLUE, GREY, ORANGE, SERIES, finite, house_figure, inline_svg
+from ltu_jax.reporting.plots import BLUE, GREY, ORANGE, SERIES, finite, inline_svg, styled_figure
 
 GROUPS = {
     "before": ("images to be forgotten, before", GREY),
@@ -32,7 +32,7 @@ def tries_curve(calibration: Mapping[str, Any]) -> str | None:
     tries = [(number, trial) for number, trial in enumerate(calibration["trials"]) if trial["looks"]]
     if not tries:
         return None
-    with house_figure(WIDTH, 3.3) as figure:
+    with styled_figure(WIDTH, 3.3) as figure:
         axes = figure.subplots()
         axes.grid(visible=True, axis="both")
         for number, trial in tries:
@@ -73,7 +73,7 @@ def sureness_histograms(confidence: Mapping[str, np.ndarray]) -> str | None:
     shown = [one for one in shown if len(one[2])]
     if not shown:
         return None
-    with house_figure(WIDTH, 0.6 + 1.1 * len(shown)) as figure:
+    with styled_figure(WIDTH, 0.6 + 1.1 * len(shown)) as figure:
         panels = np.atleast_1d(figure.subplots(len(shown), sharex=True, sharey=True))
         for axes, (words, colour, values) in zip(panels, shown, strict=True):
             axes.hist(values, np.linspace(0, 100, 21), weights=np.full(len(values), 100 / len(values)), color=colour)
@@ -92,7 +92,7 @@ def hits_ranges(rows: Sequence[tuple[str, Sequence[float]]]) -> str:
     Args:
       rows: label and ``[value, low, high]``, from top to bottom.
     """
-    with house_figure(WIDTH, 0.8 + 0.38 * len(rows)) as figure:
+    with styled_figure(WIDTH, 0.8 + 0.38 * len(rows)) as figure:
         axes = figure.subplots()
         axes.grid(visible=False, axis="y")
         axes.grid(visible=True, axis="x")

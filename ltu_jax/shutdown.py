@@ -1,8 +1,8 @@
-"""SIGTERM and Ctrl-C: work is saved at its next step and ends within seconds, with a line that says how to go on.
+"""SIGTERM and Ctrl-C: the work is saved at its next step and ends within seconds, with a line on how to resume.
 
-A handler in Python runs only between two of its instructions, and compiling is one instruction that takes minutes. So
-the signal's number goes through a pipe to a thread that waits for it: it tells the work, and ends the process if that
-does not answer in time. Nothing is lost but what was not saved: whatever is written appears whole or not at all.
+Python runs a signal handler only between two bytecode instructions, and compiling is one instruction that can take
+minutes. So the signal number is sent through a pipe to a thread. The thread notifies the work, and ends the process if
+the work does not end in time. Files are written atomically, so only unsaved work is lost.
 """
 
 import contextlib
@@ -14,15 +14,15 @@ import threading
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:  # types imports JAX, and --help does not wait for that
+if TYPE_CHECKING:  # types imports JAX, which would slow down --help
     from ltu_jax.types import Progress
 
 GRACE_S = 8.0
-"""How long a step and a save may take; systems that send SIGTERM send SIGKILL ten seconds later, or thirty."""
+"""Seconds for a step and a save; schedulers send SIGKILL ten or thirty seconds after SIGTERM."""
 
 
 class StoppedError(BaseException):
-    """The work was stopped from outside and has been saved; no ``except Exception`` is meant to catch it."""
+    """A signal has stopped the work, which was saved; not an Exception, which library code might catch."""
 
     def __init__(self, number: int) -> None:
         super().__init__(f"stopped by {signal.Signals(number).name}")
@@ -30,14 +30,14 @@ class StoppedError(BaseException):
 
 
 class Stop:
-    """Whether somebody has asked this process to stop; made by ``caught``."""
+    """Whether a signal has asked this process to stop; created by ``caught``."""
 
     def __init__(self) -> None:
         self._number: int | None = None
-        self._working = 0  # how many pieces of work would be saved
+        self._working = 0  # number of watched pieces of work in progress
 
     def watched(self, progress: "Progress") -> "Progress":
-        """A ``Progress`` that raises ``StoppedError`` at the next step, in all processes at the same one."""
+        """A ``Progress`` that raises ``StoppedError`` at the next step, at the same one in all processes."""
 
         @contextlib.contextmanager
         def watching(label: str, total: int) -> Iterator[Callable[[int], None]]:
@@ -60,23 +60,23 @@ class Stop:
         """Waits for a signal, then for the work to end; a second signal ends it at once."""
         with open(pipe, "rb", buffering=0) as signals:
             number = signals.read(1)
-            if not number:  # nobody catches any more
+            if not number:  # closed by caught
                 return
-            self._number = asked = number[0]
+            self._number = number[0]
             ready, _, _ = select.select([signals], [], [], GRACE_S if self._working else 0)
-            if ready and not signals.read(1):  # the work has ended by itself
+            if ready and not signals.read(1):  # the work has ended
                 return
-        _say(StoppedError(asked), "what was saved before is intact")
+        _say(StoppedError(self._number), "what was saved before is intact")
         sys.stdout.flush()
-        os._exit(128 + asked)
+        os._exit(128 + self._number)
 
 
 @contextlib.contextmanager
 def caught() -> Iterator[Stop]:
-    """Catches SIGTERM and SIGINT for as long as it is open, in the main thread.
+    """Catches SIGTERM and SIGINT; for the main thread.
 
     Raises:
-      SystemExit: for ``StoppedError``, which it tells; the status is 128 and the signal's number, as a shell has it.
+      SystemExit: in place of ``StoppedError``, which is printed; the status is 128 plus the signal number.
     """
     stop, (read, write) = Stop(), os.pipe()
     os.set_blocking(write, False)
@@ -100,7 +100,7 @@ def _say(stopped: StoppedError, what: str) -> None:
 
 
 def _largest(number: int) -> int:
-    """Of all processes, so that all of them stop at one step: each may be told a little later than another."""
+    """The maximum over all processes: signals may arrive at different steps, but all must stop at the same one."""
     import jax
 
     if jax.process_count() == 1:

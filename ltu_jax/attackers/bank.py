@@ -20,13 +20,7 @@ class Bank:
 
 
 def init_bank(key: jax.Array, names: Sequence[str], num_classes: int) -> Bank:
-    """Untrained attackers.
-
-    Args:
-      key: PRNG key.
-      names: keys of ``NETWORKS``.
-      num_classes: C, the width of the logits.
-    """
+    """Untrained attackers: the named ``NETWORKS``, for logits of ``num_classes``."""
     keys = jax.random.split(key, len(names))
     params = {name: _init(NETWORKS[name], num_classes, k) for name, k in zip(names, keys, strict=True)}
     return Bank(params, tuple(names))

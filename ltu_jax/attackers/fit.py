@@ -15,7 +15,7 @@ from ltu_jax.attackers.networks import NETWORKS
 from ltu_jax.config import Attackers
 from ltu_jax.core.losses import nonmember_bce
 from ltu_jax.data.batches import augmented, gather
-from ltu_jax.devices import everywhere
+from ltu_jax.devices import replicate
 from ltu_jax.training.dispatch import compiled
 from ltu_jax.types import ApplyFn, ArrayTree, Batch, Rows
 
@@ -32,7 +32,7 @@ def _training_logits(
     apply_fn: ApplyFn, augment: str, params: ArrayTree, model_state: ArrayTree, key: jax.Array, batch: Batch
 ) -> jax.Array:
     """Logits as the attackers see them during unlearning: in training mode, on augmented images."""
-    return everywhere(apply_fn(params, model_state, augmented(key, batch, augment).images, train=True)[0])
+    return replicate(apply_fn(params, model_state, augmented(key, batch, augment).images, train=True)[0])
 
 
 def collect_outputs(

@@ -48,16 +48,7 @@ def nearest_neighbours(queries: jax.Array, pool: jax.Array, num: int, *, block: 
 
 
 def class_means(features: jax.Array, labels: jax.Array, num_classes: int) -> jax.Array:
-    """Mean feature of each class: our vectoriser I of Eq. 9; zero for a class without rows.
-
-    Args:
-      features: f32[R, D].
-      labels: i32[R].
-      num_classes: C.
-
-    Returns:
-      f32[C, D].
-    """
+    """Mean of the features f32[R, D] of each class, f32[C, D]: our vectoriser I of Eq. 9; zero without rows."""
     total = jax.ops.segment_sum(features, labels, num_classes)
     return total / jnp.maximum(jnp.bincount(labels, length=num_classes), 1)[:, None]
 

@@ -23,16 +23,9 @@ def relabel(key: jax.Array, labels: jax.Array, num_classes: int, *, allow_true: 
 
 
 def draw_pair(key: jax.Array, num_attackers: int) -> tuple[jax.Array, jax.Array]:
-    """Two different attackers: i for the support set, j for the query set (sec. 3.2).
+    """Two different attackers, i for the support set and j for the query set (sec. 3.2), uniform over all pairs.
 
-    Both are traced, so that all pairs share one compiled step.
-
-    Args:
-      key: PRNG key.
-      num_attackers: K, at least 2.
-
-    Returns:
-      ``(i, j)``, i32[] each, uniform over the ordered pairs with i != j.
+    Both are i32[] and traced, so that all pairs share one compiled step.
 
     Raises:
       ValueError: if there are fewer than two attackers.

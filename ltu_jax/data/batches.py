@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 
 from ltu_jax.data.augment import augment
-from ltu_jax.devices import spread
+from ltu_jax.devices import shard
 from ltu_jax.types import Batch, Rows
 
 
@@ -42,7 +42,7 @@ def gather(rows: Rows, index: jax.Array) -> Batch:
       ``Batch(f32[...,H,W,3], i32[...])``.
     """
     images = jnp.asarray(rows.images[index])
-    return Batch(spread(images, images.ndim - 4).astype(jnp.float32) / 255, rows.labels[index])
+    return Batch(shard(images, images.ndim - 4).astype(jnp.float32) / 255, rows.labels[index])
 
 
 def augmented(key: jax.Array, batch: Batch, kind: str) -> Batch:

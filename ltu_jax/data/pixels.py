@@ -6,7 +6,7 @@ import shutil
 import uuid
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
@@ -14,37 +14,26 @@ from ltu_jax.devices import agreed, writes_files
 from ltu_jax.setting import ConfigError, digest
 
 
-class Pixels(Protocol):
-    """Collects decoded images of one size."""
-
-    def add(self, image: np.ndarray) -> None:
-        """Appends one image, u8[H,W,3]."""
-        ...
-
-    def stacked(self) -> np.ndarray:
-        """All images, u8[M,H,W,3]."""
-        ...
-
-
-class InMemory:
-    """Keeps the images in memory."""
+class Pixels:
+    """Collects decoded images of one size, in memory."""
 
     def __init__(self) -> None:
         self._images: list[np.ndarray] = []
 
     def add(self, image: np.ndarray) -> None:
-        """See ``Pixels``."""
+        """Appends one image, u8[H,W,3]."""
         self._images.append(image)
 
     def stacked(self) -> np.ndarray:
-        """See ``Pixels``."""
+        """All images, u8[M,H,W,3]."""
         return np.stack(self._images)
 
 
-class _InFile:
+class _PixelFile(Pixels):
     """Writes the images to a file, as raw bytes."""
 
     def __init__(self, path: Path) -> None:
+        super().__init__()
         self._path, self._file = path, path.open("wb")
         self._count, self._shape = 0, (0, 0, 0)
 
@@ -101,12 +90,7 @@ def memory_mapped(
 
 
 def files_fingerprint(path: Path, without: Path) -> list[Any]:
-    """``[name, bytes, mtime in ns]`` of every file under ``path``, JSON-ready, to notice that contents changed.
-
-    Args:
-      path: a folder.
-      without: a folder to leave out, in case it lies within ``path``.
-    """
+    """``[name, bytes, mtime in ns]`` of every file under ``path`` but not ``without``, to notice changed contents."""
     left_out = without.resolve()
     files = sorted(p for p in path.rglob("*") if p.is_file() and left_out not in p.resolve().parents)
     stats = [(p, p.stat()) for p in files]
@@ -117,7 +101,7 @@ def _write(folder: Path, made_of: Any, make: Callable[[Pixels], tuple[np.ndarray
     """Writes under a temporary name and renames, so that the folder is either complete or absent."""
     partial = folder.with_name(f"{folder.name}.partial-{uuid.uuid4().hex[:8]}")
     partial.mkdir(parents=True)
-    pixels = _InFile(partial / "images.u8")
+    pixels = _PixelFile(partial / "images.u8")
     try:
         images, columns = make(pixels)
         every: dict[str, Any] = {"shape": np.array(images.shape), **columns}

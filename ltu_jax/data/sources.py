@@ -10,7 +10,7 @@ import jax
 import numpy as np
 
 from ltu_jax.config import MOST_CLASSES, Data
-from ltu_jax.data.pixels import InMemory, Pixels, files_fingerprint, memory_mapped
+from ltu_jax.data.pixels import Pixels, files_fingerprint, memory_mapped
 from ltu_jax.data.records import FORMATS, MAX_PIXELS, Records, UnfitImageError, decode, refuse, repeated
 from ltu_jax.devices import agreed, first_alone
 from ltu_jax.safe_reading import memory
@@ -48,7 +48,7 @@ def load_source(data: Data, progress: Progress = silent) -> Source:
     """
     _check_fields(data)
     if data.memory_map is None:
-        source = _assemble(data, first_alone(lambda: _open(data, progress)), progress, InMemory())
+        source = _assemble(data, first_alone(lambda: _open(data, progress)), progress, Pixels())
     else:
         source = _mapped(data, progress)
     streamed = data.stream == "host" or data.stream == "auto" and not agreed(lambda: num_fitting(source))

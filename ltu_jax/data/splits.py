@@ -18,13 +18,7 @@ FORGET_IDS = "config.data.forget_ids"
 
 
 def make_splits(source: Source, data: Data, seed: int, ids: Sequence[str] | None = None) -> Splits:
-    """Splits a source.
-
-    Args:
-      source: the data set.
-      data: sizes, fractions and the choice of forget rows.
-      seed: the split seed.
-      ids: the forget rows, in place of the choice of ``data``.
+    """Splits a source by the sizes, fractions and choice of forget rows in ``data``; ``ids`` replaces that choice.
 
     Raises:
       ConfigError: if there are too few rows, or forget rows are not training rows.
@@ -51,10 +45,7 @@ def make_splits(source: Source, data: Data, seed: int, ids: Sequence[str] | None
 def see(splits: Splits, fraction: float, seed: int) -> Splits:
     """The splits with ``seen`` drawn anew: the rho subset of the remaining rows that a method may see (sec. 3.2).
 
-    Args:
-      splits: the index sets.
-      fraction: rho in (0, 1]; ``seen`` has ``round(rho |D_r|)`` rows, at least one.
-      seed: the split seed.
+    It has ``round(fraction |D_r|)`` rows, at least one.
     """
     size = max(1, round(fraction * len(splits.remain)))
     seen = np.random.default_rng([seed, 2]).choice(splits.remain, size, replace=False)
@@ -154,13 +145,7 @@ def _forget_rows(source: Source, train: np.ndarray, data: Data, seed: int) -> np
 
 
 def rows_of_ids(source: Source, train: np.ndarray, ids: Sequence[str], field: str = FORGET_IDS) -> np.ndarray:
-    """Sorted indices into the source of the training rows with the given ids.
-
-    Args:
-      source: the data set.
-      train: indices of the rows that the model was trained on.
-      ids: a repeated id counts once.
-      field: where the ids come from, for messages.
+    """Sorted indices into the source of the rows with the given ids; ``train`` are the indices of the training rows.
 
     Raises:
       ConfigError: if an id is not that of a training row: unlearning a row that the model never saw would

@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ltu_jax.devices import read_spread, spread_sharding
+from ltu_jax.devices import batch_sharding, read_sharded
 from ltu_jax.types import ArrayTree, StoredImages
 
 THREADS, STEPS_AHEAD = 4, 4
@@ -82,11 +82,11 @@ def fetched(requests: RowRequests, stored: Sequence[StoredImages], num_steps: in
 
     def reader(images: StoredImages, index: np.ndarray) -> Callable[[int], jax.Array]:
         shape, axis = (*index.shape[1:], *images.shape[1:]), index.ndim - 2
-        sharding = spread_sharding(shape, axis)  # computed here: a mesh is set per thread, and other threads read
+        sharding = batch_sharding(shape, axis)  # computed here: a mesh is set per thread, and other threads read
 
         def read(step: int) -> jax.Array:
             rows = index[step]
-            return read_spread(shape, axis, sharding, lambda part: images[rows[..., part] if rows.ndim else rows])
+            return read_sharded(shape, axis, sharding, lambda part: images[rows[..., part] if rows.ndim else rows])
 
         return read
 

@@ -165,22 +165,21 @@ def _damaged(version: Path, error: Exception) -> ConfigError:
 
 
 def _examples(parts: dict[str, Any], version: Path) -> Iterator[Example]:
+    chunks = [
+        (split, range(start, min(start + _CHUNK, len(part))))
+        for split, part in parts.items()
+        for start in range(0, len(part), _CHUNK)
+    ]
     try:
-        yield from _read_examples(parts)
-    except Exception as error:  # a truncated file, a damaged record
-        raise _damaged(version, error) from error
-
-
-def _read_examples(parts: dict[str, Any]) -> Iterator[Example]:
-    with _quiet_reader():
-        for split, part in parts.items():
-            for start in range(0, len(part), _CHUNK):
-                rows = range(start, min(start + _CHUNK, len(part)))
-                for row, record in zip(rows, part.__getitems__(list(rows)), strict=True):
+        with _quiet_reader():
+            for split, rows in chunks:
+                for row, record in zip(rows, parts[split].__getitems__(list(rows)), strict=True):
                     name = record.get("id", f"{split}_{row:06d}")
                     name = name.decode() if isinstance(name, bytes) else str(name)
                     coarse = record.get("coarse_label")
                     yield Example(record["image"], int(record["label"]), name, None if coarse is None else int(coarse))
+    except Exception as error:  # a truncated file, a damaged record
+        raise _damaged(version, error) from error
 
 
 @contextlib.contextmanager

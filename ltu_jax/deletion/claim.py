@@ -41,13 +41,7 @@ class Claim(NamedTuple):
 
 
 def judge(before: Measured, after: Measured, moved: float) -> Claim:
-    """Tests whether rows were forgotten.
-
-    Args:
-      before: predictions of the model before, on forget, remaining and held-out rows.
-      after: those of the unlearned model.
-      moved: share of the weights that changed, see ``moved_share``.
-    """
+    """Tests whether rows were forgotten, from the predictions before and after, and the ``moved_share``."""
     alike = likeness(after["forget"], after["held_out"])
     limit = MARGIN + ks_noise(after["forget"].labels, after["held_out"].labels)
     aucs = attack_aucs(before, after)

@@ -26,14 +26,7 @@ Measured = Mapping[str, Predictions]
 def measure(
     state: UnlearnState, source: Source, rows: Mapping[str, np.ndarray], batch_size: int
 ) -> dict[str, Predictions]:
-    """A model's predictions on several sets of rows.
-
-    Args:
-      state: the model.
-      source: the data.
-      rows: indices into the source by name.
-      batch_size: images per forward pass.
-    """
+    """A model's predictions on several sets of rows, given as indices into the source by name."""
     forward, out = EvalForward(state.apply_fn), {}
     for name, index in rows.items():
         logits = predict(forward, state.params, state.model_state, source.stored(index), batch_size=batch_size)

@@ -20,11 +20,7 @@ Figure = Sequence[float]
 
 
 def figures(evidence: Mapping[str, Any]) -> dict[str, Any]:
-    """Template values: the figures before and after; before is None if that model no longer exists.
-
-    Args:
-      evidence: the evidence of a receipt.
-    """
+    """Template values: the figures before and after; before is None if that model no longer exists."""
     before, after = evidence["before"], evidence["after"]
     earlier = "earlier_attack_auc" in after
     bars = [(name, _hits(of, "attack_auc")) for name, of in (("before", before), ("after", after)) if of]
@@ -83,13 +79,7 @@ def forgotten_images(
     confidence: Mapping[str, np.ndarray],
     changed: Sequence[tuple[str, np.ndarray, Any, float, float]],
 ) -> dict[str, Any]:
-    """Template values: confidence on forgotten and held-out images, and images to show.
-
-    Args:
-      evidence: the evidence of a receipt.
-      confidence: see ``notice.render_notice``.
-      changed: images to show, if any.
-    """
+    """Template values: confidence on forgotten and held-out images, and images to show; see ``render_notice``."""
     names = {row["label"]: row["name"] for row in evidence["classes"]}
     return {
         "histograms": notice_plots.sureness_histograms(confidence) if evidence["rows"]["forget"] >= FEW else None,

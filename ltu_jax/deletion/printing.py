@@ -23,11 +23,7 @@ FIGURES = {
 def print_request(receipt: Mapping[str, Any], folder: Path, is_new: bool, console: "Console | None" = None) -> None:
     """Prints the figures before and after a request with their intervals, warnings, and the files.
 
-    Args:
-      receipt: the contents of ``receipt.json``.
-      folder: the folder of the request.
-      is_new: False if earlier requests had already forgotten all ids.
-      console: None means standard output.
+    ``is_new`` is False if earlier requests had already forgotten all ids.
     """
     from rich.console import Console
     from rich.text import Text

@@ -19,11 +19,9 @@ MODEL = ("model", "weights")
 
 
 def note_original(home: Path, entry: Path | None) -> None:
-    """Records the path of the original before it is trained: it is a hash of data that may be gone at the removal.
+    """Records the path of the original in the cache (None without one) before it is trained.
 
-    Args:
-      home: folder of the requests.
-      entry: its path in the cache; None without a cache.
+    The path is a hash of the data, which may be gone at the removal.
     """
     if entry is not None and (name := os.path.relpath(entry, home)) not in (noted := _noted(home)):
         write_whole(home / ORIGINAL, "\n".join([*noted, name]))  # other data need another original
@@ -35,11 +33,9 @@ def is_due(home: Path) -> bool:
 
 
 def finish(home: Path, *, keep_original: bool) -> None:
-    """Removes what finished requests no longer need; the caller must hold the lock.
+    """Removes what finished requests no longer need and, unless ``keep_original``, the models from before them.
 
-    Args:
-      home: folder of the requests.
-      keep_original: whether to keep the models from before them.
+    The caller must hold the lock.
 
     Raises:
       LedgerError: if the ledger was altered.

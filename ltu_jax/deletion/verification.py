@@ -113,15 +113,9 @@ def check_receipt(
 
 
 def check_hashes(saved: SavedRequest, *, public: str | None = None, ids: list[str] | None = None) -> list[str]:
-    """Compares a receipt with its files, its ledger and, if given, its ids.
+    """Compares a receipt with its files, its ledger and, if given, the key of its signature (hex) and the forgotten ids.
 
-    Args:
-      saved: see ``open_request``.
-      public: the key of the required signature, hex.
-      ids: the ids that should be the forgotten ones; needs the salt.
-
-    Returns:
-      The problems found, one line each.
+    Returns the problems found, one line each. Ids need the salt.
     """
     receipt, folder, gone = saved.receipt, saved.folder, removed(saved)
     if broken := seal_problems(receipt, public):
@@ -196,15 +190,15 @@ def check_evidence(
     """Recomputes the evidence of a receipt, and tests the claim if asked.
 
     Args:
-      saved: see ``open_request``.
+      saved: the request.
       source: the data.
       spec: the model.
       before: its weights before, ``{"params": ..., **model_state}``; None if they no longer exist.
       claim: whether to test the claim.
 
     Returns:
-      The figures that differ by more than one row of their set, which is the tolerance for another machine. If there
-      are none, why the claim is refused. One line each.
+      One line for each figure that differs by more than one row of its set, the tolerance for another machine. If none
+      does, why the claim is refused.
 
     Raises:
       ConfigError: if its rows are no longer in the data.
@@ -236,7 +230,7 @@ def before_weights(
     """The weights that a request started from: those of the request before, those given, or the original in the cache.
 
     Args:
-      saved: see ``open_request``.
+      saved: the request.
       source: the data.
       spec: the model.
       given: the current weights in ``config.weights``.

@@ -77,11 +77,9 @@ def _has_held_out(forget: np.ndarray, held_out: np.ndarray) -> np.ndarray:
 
 
 def likeness(forget: Predictions, held_out: Predictions) -> Likeness:
-    """Compares predictions on forget rows and on held-out rows.
+    """Compares predictions on forget rows and on held-out rows, which the model never saw.
 
-    Args:
-      forget: on the forget rows; those of a class without held-out rows are ignored.
-      held_out: on rows that the model never saw; weighted by ``matched_weights``.
+    Forget rows of a class without held-out rows are ignored; held-out rows are weighted by ``matched_weights``.
     """
     forget = comparable(forget, held_out)
     weights = matched_weights(held_out.labels, forget.labels)

@@ -45,12 +45,11 @@ def rows(result: Mapping[str, Any]) -> list[Row]:
     if result.get("retrain"):
         models.append(("Retrain", result["retrain"], None))
     models.append((str(result["method"]), result["scores"], result.get("gap")))
-    return [_row(name, scores, gap or {}) for name, scores, gap in models]
-
-
-def _row(name: str, scores: Mapping[str, Any], gap: Mapping[str, Any]) -> Row:
-    values, gaps = (tuple(part.get(measure) for measure in MEASURES) for part in (scores, gap))
-    return Row(name, values, gaps, gap.get("mean"), scores.get("ut_minutes"))
+    out = []
+    for name, scores, gap in models:
+        values, gaps = (tuple((part or {}).get(measure) for measure in MEASURES) for part in (scores, gap))
+        out.append(Row(name, values, gaps, (gap or {}).get("mean"), scores.get("ut_minutes")))
+    return out
 
 
 def number(value: float | None, digits: int = 2) -> str:

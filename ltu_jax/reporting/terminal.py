@@ -18,12 +18,7 @@ LINE_FRACTION, LINE_SECONDS = 0.1, 5.0
 
 
 def print_result(result: Mapping[str, Any], console: "Console | None" = None) -> None:
-    """Prints the table of a result, its attackers, times and warnings; in plain text outside of a terminal.
-
-    Args:
-      result: the contents of ``result.json``.
-      console: None means standard output.
-    """
+    """Prints the table of ``result.json``, its attackers, times and warnings; in plain text outside of a terminal."""
     from rich.console import Console
     from rich.text import Text
 
@@ -115,11 +110,7 @@ def _attackers(attackers: list[Mapping[str, Any]]) -> Any:
 
 
 def progress_for(stream: TextIO | None = None) -> "Progress":
-    """A ``Progress`` that shows a bar on a terminal, and a few plain lines in a log.
-
-    Args:
-      stream: None means standard error.
-    """
+    """A ``Progress`` that shows a bar on a terminal, and a few plain lines in a log; on standard error by default."""
     to = sys.stderr if stream is None else stream
     report = _bar if to.isatty() else _lines
     return lambda label, total: report(label, total, to)

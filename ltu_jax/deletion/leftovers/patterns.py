@@ -111,9 +111,10 @@ class Patterns:
         differ = np.flatnonzero(~same)
         first = int(differ[differ < back].max(initial=-1)) + 1
         last = int(differ[differ >= back].min(initial=len(same)))
-        return last - first >= min(STRETCH, len(text)) and _is_varied(
-            text[place - back + first : place - back + last], pattern.stretch
-        )
+        if last - first < min(STRETCH, len(text)):
+            return False
+        match = text[place - back + first : place - back + last]
+        return bool((match[pattern.stretch :] != match[: -pattern.stretch]).mean() >= VARIED)
 
 
 def _distinctive(text: bytes) -> bytes:
@@ -137,10 +138,6 @@ def _anchors(pattern: Pattern, distance: int) -> list[int]:
     starts = range(0, len(num_changes), distance) if len(num_changes) > distance else (0,)
     best = [start + int(num_changes[start : start + distance].argmax()) for start in starts]
     return [at for at in best if num_changes[at] >= ANCHOR // 2]
-
-
-def _is_varied(text: np.ndarray, stretch: int) -> bool:
-    return bool((text[stretch:] != text[:-stretch]).mean() >= VARIED)
 
 
 def _is_part(data: np.ndarray, first: int, last: int) -> bool:

@@ -113,7 +113,7 @@ def check_receipt(
 
 
 def check_hashes(saved: SavedRequest, *, public: str | None = None, ids: list[str] | None = None) -> list[str]:
-    """Compares a receipt with its files, its ledger and, if given, the key of its signature (hex) and the forgotten ids.
+    """Compares a receipt with its files, its ledger and, if given, the key of its signature (hex) and the ids.
 
     Returns the problems found, one line each. Ids need the salt.
     """

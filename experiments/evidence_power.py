@@ -56,11 +56,11 @@ def judged(seed: int, out: Path) -> list[dict[str, Any]]:
     """A row for each model of a seed: its kind, whether it is genuine, and what is said of it."""
     from ltu_jax.deletion.claim import judge, moved_share
     from ltu_jax.deletion.measures import measure
-    from ltu_jax.deletion.rows import to_measure
+    from ltu_jax.deletion.rows import rows_to_measure
     from ltu_jax.training.checkpoint import load, save
 
     base = problem_of(seed, out, "ltu", {"evaluation.num_retrain": 2})
-    index = to_measure(base.splits, base.splits.forget[:0], seed)
+    index = rows_to_measure(base.splits, base.splits.forget[:0], seed)
     measured = functools.partial(measure, source=base.source, rows=index, batch_size=base.config.evaluation.batch_size)
     before, rows = measured(base.original), []
     for genuine, kind, make in itertools.chain(genuine_models(seed, out, base), fakes(seed, out, base)):

@@ -1,7 +1,7 @@
-"""Many devices: batches are spread over them, and everything else lies on each.
+"""Several devices and processes: batches are sharded over the devices, everything else is replicated.
 
-The mesh is the caller's: ``with jax.set_mesh(device_mesh()):``. JAX itself puts on every device of that
-mesh, in all processes, what nobody places. Where none is set, as on one device, nothing here does anything.
+The caller sets the mesh: ``with jax.set_mesh(device_mesh()):``. JAX then replicates all arrays without a sharding on
+every device of the mesh. Without a mesh, as on one device, nothing here has an effect.
 """
 
 from collections.abc import Callable
@@ -22,42 +22,34 @@ BATCH = "batch"
 
 
 def device_mesh() -> Mesh:
-    """All devices of all processes in a row."""
-    # Explicit axes, the default from jax 0.12 on, would want a sharding written into every model.
+    """All devices of all processes along one axis."""
+    # Explicit axes, the default from jax 0.12 on, would require shardings in every model.
     return jax.make_mesh((jax.device_count(),), (BATCH,), axis_types=(AxisType.Auto,))
 
 
 def num_devices() -> int:
-    """Devices that a batch is spread over: 1 where no mesh is set."""
+    """The number of devices that a batch is sharded over; 1 without a mesh."""
     mesh = jax.sharding.get_abstract_mesh()
     return 1 if mesh.empty else mesh.shape[BATCH]
 
 
-def spread(x: jax.Array, axis: int) -> jax.Array:
-    """``x`` with one axis spread over the devices; on each of them whole, where the axis does not divide by them.
-
-    Args:
-      x: an array, in a traced function or out of one.
-      axis: its batch axis.
-
-    Returns:
-      The same values.
-    """
+def shard(x: jax.Array, axis: int) -> jax.Array:
+    """``x`` with its batch axis sharded over the devices; unchanged if the axis is not divisible by their number."""
     return jax.lax.with_sharding_constraint(x, _along(axis)) if _divides(x.shape, axis) else x
 
 
-def everywhere(tree: ArrayTree) -> ArrayTree:
-    """``tree`` whole on every device, so that each process can read it; the same values."""
+def replicate(tree: ArrayTree) -> ArrayTree:
+    """``tree`` replicated on every device, so that each process can read all of it."""
     return tree if num_devices() == 1 else jax.lax.with_sharding_constraint(tree, PartitionSpec())
 
 
-def spread_sharding(shape: tuple[int, ...], axis: int) -> NamedSharding | None:
-    """How ``read_spread`` spreads an array; None where it does not. For use outside of jit."""
+def batch_sharding(shape: tuple[int, ...], axis: int) -> NamedSharding | None:
+    """The sharding of an array along its batch axis; None if it cannot be sharded. For use outside of jit."""
     return NamedSharding(jax.sharding.get_mesh(), _along(axis)) if _divides(shape, axis) else None
 
 
 def _divides(shape: tuple[int, ...], axis: int) -> bool:
-    """Whether there are devices to spread an array over; ``axis`` -1 stands for an array without a batch."""
+    """Whether an array can be sharded along ``axis``; -1 stands for an array without a batch axis."""
     count = num_devices()
     return count > 1 and axis >= 0 and shape[axis] % count == 0
 
@@ -66,38 +58,35 @@ def _along(axis: int) -> PartitionSpec:
     return PartitionSpec(*[None] * axis, BATCH)
 
 
-def read_spread(
+def read_sharded(
     shape: tuple[int, ...], axis: int, sharding: NamedSharding | None, read: Callable[[slice], np.ndarray]
 ) -> jax.Array:
-    """An array spread along ``axis``, of which this process reads only what its own devices hold.
+    """An array sharded along ``axis``, of which this process reads only the shards of its own devices.
 
     Args:
       shape: its shape.
       axis: its batch axis.
-      sharding: what ``spread_sharding`` said; the mesh is that of a thread, and other threads may read.
-      read: ``read(slice of that axis)`` gives that part.
-
-    Returns:
-      The array; read whole, where it is not spread.
+      sharding: from ``batch_sharding``, computed beforehand because a mesh is set per thread; None reads all of it.
+      read: ``read(slice of that axis)`` returns that part.
     """
     if sharding is None:
         return jnp.asarray(read(slice(None)))
 
-    def share(index: Any) -> np.ndarray:
+    def read_shard(index: Any) -> np.ndarray:
         return read(index[axis])
 
-    return jax.make_array_from_callback(shape, sharding, share)
+    return jax.make_array_from_callback(shape, sharding, read_shard)
 
 
 def writes_files() -> bool:
-    """Whether this is the process that writes: the first of all."""
+    """Whether this process writes files: only the first one does."""
     return jax.process_index() == 0
 
 
 def agreed(ask: Callable[[], int]) -> int:
-    """What the first process answers, in all of them: for what decides which programs run next.
+    """The first process's answer, in all processes: for decisions about the programs to run next.
 
-    The others do not ask: a file system may remember that a file was not there.
+    The others do not ask, because their file system may have cached that a file is missing.
     """
     if jax.process_count() == 1:
         return ask()
@@ -112,7 +101,7 @@ def largest(number: int) -> int:
 
 
 def first_alone(make: Callable[[], Made]) -> Made:
-    """``make()`` in the first process, and once it is done there in all others: they find what it wrote."""
+    """Calls ``make()`` in the first process, and then in the others, which find the files it has written."""
     made = make() if writes_files() else None
     agreed(lambda: True)
     return make() if made is None else made

@@ -1,4 +1,4 @@
-"""Files that are there whole or not at all, disks that fill, and folders that one process works in at a time."""
+"""Atomic writes, full disks, and locks for folders that only one process may use."""
 
 import contextlib
 import errno
@@ -11,40 +11,40 @@ from pathlib import Path
 from ltu_jax.setting import ConfigError
 
 LOCK = "lock"
-"""Names the file that is locked; it is removed again, and one that a killed process left is in nobody's way."""
+"""Name of the locked file. It is removed at the end; one left by a killed process does no harm."""
 
 
 class DiskFullError(RuntimeError):
-    """There is no room for what is to be saved, told in one line."""
+    """The disk is full; the message is one line."""
 
 
 def free_bytes(folder: Path) -> int:
-    """Room on the disk of a folder, which need not be there yet."""
+    """Free bytes on the disk of a folder, which need not exist yet."""
     return shutil.disk_usage(_existing(folder)).free
 
 
 def disk_of(folder: Path) -> int:
-    """Which disk a folder is on; it need not be there yet."""
+    """The device number of the disk of a folder, which need not exist yet."""
     return os.stat(_existing(folder)).st_dev
 
 
 def _existing(folder: Path) -> Path:
-    there = folder.absolute()
-    while not there.exists():
-        there = there.parent
-    return there
+    folder = folder.absolute()
+    while not folder.exists():
+        folder = folder.parent
+    return folder
 
 
 @contextlib.contextmanager
 def room(folder: Path, needed: int = 0) -> Iterator[None]:
-    """Sees to it that what is written in it fits, or that the disk is said to be full.
+    """Turns every error of a full disk within it into ``DiskFullError``, and checks the free space beforehand.
 
     Args:
-      folder: where it is written.
-      needed: bytes, as far as they are known beforehand.
+      folder: where files are written.
+      needed: bytes to be written, if known.
 
     Raises:
-      DiskFullError: before anything is written, if there is less room than that; later, if there was.
+      DiskFullError: at the start, if less than ``needed`` is free; later, if the disk is full.
     """
     if (free := free_bytes(folder)) < needed:
         raise DiskFullError(_full(folder, f"{_megabytes(needed)} are needed and {_megabytes(free)} are free"))
@@ -68,7 +68,7 @@ def _megabytes(size: int) -> str:
 
 
 def _is_full(error: BaseException) -> bool:
-    """Whether a full disk is why, whichever library says so in whichever words."""
+    """Whether a full disk is the cause, from the errno or message of any library."""
     while True:
         if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT):
             return True
@@ -80,44 +80,40 @@ def _is_full(error: BaseException) -> bool:
 
 
 def write_whole(path: Path, text: str, *, durable: bool = False) -> None:
-    """Writes a file that appears whole or not at all, in UTF-8; what was there before stays until then.
+    """Writes a UTF-8 text file atomically: until the end, the old contents stay.
 
     Args:
       path: the file.
-      text: what shall stand in it.
-      durable: whether it must be on the disk when this returns, a power cut notwithstanding.
+      text: its contents.
+      durable: whether to flush it to the disk, so that it survives a power cut.
 
     Raises:
-      DiskFullError: if it does not fit.
+      DiskFullError: if the disk is full.
     """
     partial = path.with_name(f"{path.name}.partial")
     with room(path.parent):
-        _write(path, partial, text, durable)
-
-
-def _write(path: Path, partial: Path, text: str, durable: bool) -> None:
-    try:
-        with partial.open("w", encoding="utf-8", errors="replace") as file:  # half a surrogate pair is no text
-            file.write(text)
-            if durable:
-                file.flush()
-                os.fsync(file.fileno())
-        os.replace(partial, path)
-    except BaseException:  # a full disk is not to be filled by the rest of what did not fit
-        partial.unlink(missing_ok=True)
-        raise
+        try:
+            with partial.open("w", encoding="utf-8", errors="replace") as file:  # lone surrogates are not UTF-8
+                file.write(text)
+                if durable:
+                    file.flush()
+                    os.fsync(file.fileno())
+            os.replace(partial, path)
+        except BaseException:  # a partial file would occupy the full disk
+            partial.unlink(missing_ok=True)
+            raise
 
 
 @contextlib.contextmanager
 def locked(path: Path, field: str | None = None) -> Iterator[None]:
-    """Keeps other processes out for as long as it is open; the system lets go when this process ends, however.
+    """Holds a lock against other processes. The system releases it however this process ends.
 
     Args:
-      path: the file that is locked; it and its folder are made.
-      field: the setting that names the folder, for the message to whom is refused; None waits for the other process.
+      path: the file to lock; it and its folder are created.
+      field: if given, a held lock is refused, with this setting in the message; None waits for the other process.
 
     Raises:
-      ConfigError: if another process has it and a field was given.
+      ConfigError: if another process holds the lock and ``field`` is given.
     """
     import fcntl
 
@@ -141,11 +137,11 @@ def locked(path: Path, field: str | None = None) -> Iterator[None]:
                 )
                 break
             if _is_at(path, file.fileno()):
-                break  # else its last owner has removed it meanwhile: whoever comes now would lock another file
+                break  # else its last owner has just removed it, and the next process would lock another file
         try:
             yield
         finally:
-            path.unlink(missing_ok=True)  # before it is let go
+            path.unlink(missing_ok=True)  # before the lock is released
 
 
 def _is_at(path: Path, descriptor: int) -> bool:

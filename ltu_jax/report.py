@@ -8,8 +8,8 @@ from pathlib import Path
 
 from ltu_jax.commands.command_line import fail
 from ltu_jax.files import DiskFullError, write_whole
-from ltu_jax.reporting.comparison import render
-from ltu_jax.reporting.runs import Run, read
+from ltu_jax.reporting.comparison import render_comparison
+from ltu_jax.reporting.runs import Run, read_run
 from ltu_jax.setting import ConfigError, allowed_names, check_path
 
 USAGE = """
@@ -27,7 +27,7 @@ def main(arguments: Sequence[str]) -> None:
     """
     folders, out = _parse(arguments)
     _check_out(out)
-    runs = [read(folder) for folder in folders]
+    runs = [read_run(folder) for folder in folders]
     if out.resolve() in [run.report and run.report.resolve() for run in runs]:
         raise ConfigError(f"--out: {str(out)!r} is the report of one of the runs; allowed: another file")
     _write(runs, out)
@@ -66,7 +66,7 @@ def _check_out(out: Path) -> None:
 
 def _write(runs: Sequence[Run], out: Path) -> None:
     try:
-        write_whole(out, render(runs, out.parent))
+        write_whole(out, render_comparison(runs, out.parent))
     except (OSError, DiskFullError) as error:
         why = error.strerror if isinstance(error, OSError) else "no space is left on the disk"
         raise ConfigError(f"--out: {str(out)!r} cannot be written ({why}); allowed: another file") from None

@@ -1,4 +1,4 @@
-"""What comes from outside, read so that it can do no harm: regular files of bounded size, JSON of bounded depth."""
+"""Safe reading of untrusted files: regular files of bounded size, and JSON of bounded depth."""
 
 import json
 import os
@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 LARGEST = 1 << 28
-"""Bytes of a text that is read whole: a list of ids, a ledger, a receipt, a key. A million ids are a tenth of it."""
+"""Most bytes of a list of ids, a ledger, a receipt or a key. A million ids take a tenth of it."""
 DEEPEST = 64
-"""Levels of lists and dictionaries in JSON; Python cannot walk a thousand."""
+"""Most levels of nested lists and dictionaries in JSON; a thousand would exceed Python's recursion limit."""
 
 
 def read_bytes(path: Path | str) -> bytes:
@@ -18,8 +18,7 @@ def read_bytes(path: Path | str) -> bytes:
 
     Raises:
       OSError: if it cannot be read.
-      ValueError: if it is a pipe, a device or another file without an end, larger than ``LARGEST``, or has a name that
-        no file has.
+      ValueError: if it is not a regular file, is larger than ``LARGEST``, or has an invalid name.
     """
     with open(path, "rb", opener=_opener) as file:
         if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
@@ -31,7 +30,7 @@ def read_bytes(path: Path | str) -> bytes:
 
 
 def read_text(path: Path | str) -> str:
-    """A file's contents as UTF-8; raises as ``read_bytes``, and ValueError where it is none."""
+    """A file's contents as text; raises as ``read_bytes``, and ValueError if it is not UTF-8."""
     try:
         return read_bytes(path).decode()
     except UnicodeDecodeError:
@@ -39,42 +38,39 @@ def read_text(path: Path | str) -> str:
 
 
 def read_json(path: Path | str, parse_constant: Callable[[str], Any] | None = None) -> dict[str, Any]:
-    """A dictionary that a file holds as JSON; raises as ``read_bytes``, and ValueError where there is none."""
+    """The JSON object in a file; raises as ``read_text`` and ``parse_json``."""
     return parse_json(read_text(path), parse_constant)
 
 
 def parse_json(text: str, parse_constant: Callable[[str], Any] | None = None) -> dict[str, Any]:
-    """A dictionary that a text holds as JSON.
+    """The JSON object in a text.
 
     Args:
       text: the text.
-      parse_constant: what becomes of NaN and infinity, which JSON does not know; None keeps them.
-
-    Returns:
-      The dictionary.
+      parse_constant: replaces NaN and infinity, which JSON does not have; None keeps them.
 
     Raises:
-      ValueError: if there is none, it is nested deeper than ``DEEPEST``, or its text is no Unicode.
+      ValueError: if it is no JSON object, is nested deeper than ``DEEPEST``, or holds lone surrogates.
     """
     try:
-        told = json.loads(text, parse_constant=parse_constant)
+        value = json.loads(text, parse_constant=parse_constant)
     except RecursionError:
         raise ValueError(f"it is nested deeper than {DEEPEST}") from None
-    if not isinstance(told, dict):
+    if not isinstance(value, dict):
         raise ValueError("it is no JSON object")
-    if "\\ud" in text.lower():  # half a character, which no page and no file can hold, is a ValueError of its own
-        json.dumps(told, ensure_ascii=False).encode()
-    level = [told]
+    if "\\ud" in text.lower():  # a lone surrogate, which cannot be written as UTF-8, raises a ValueError
+        json.dumps(value, ensure_ascii=False).encode()
+    level = [value]
     for _ in range(DEEPEST):
         level = [item for one in level for item in (one.values() if isinstance(one, dict) else one)]
         level = [item for item in level if isinstance(item, dict | list)]
         if not level:
-            return told
+            return value
     raise ValueError(f"it is nested deeper than {DEEPEST}")
 
 
 def memory() -> int:
-    """Bytes of memory that this machine has: what claims more is not made."""
+    """Bytes of physical memory of this machine."""
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
@@ -84,4 +80,4 @@ def reason(error: OSError | ValueError) -> str:
 
 
 def _opener(path: str, flags: int) -> int:
-    return os.open(path, flags | os.O_NONBLOCK)  # a pipe that nobody writes to would be waited for
+    return os.open(path, flags | os.O_NONBLOCK)  # else opening a pipe would wait for a writer

@@ -95,9 +95,9 @@ def search_leftovers(config: Config) -> int:
     folder = Path(flags.FLAGS.leftovers)
     if not folder.is_dir():
         raise ConfigError(f"--leftovers: {str(folder)!r} is no folder; allowed: the folder to be searched")
-    from ltu_jax.commands.leftovers import search_folder
+    from ltu_jax.commands.leftovers import find_leftovers
 
-    return search_folder(config, folder, flags.FLAGS.forget)
+    return find_leftovers(config, folder, flags.FLAGS.forget)
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ltu_jax.devices import agreed, everywhere, first_alone, num_devices, read_spread, spread, writes_files
+from ltu_jax.devices import agreed, first_alone, num_devices, read_sharded, replicate, shard, writes_files
 
 SCRIPT = pathlib.Path(__file__).parent.parent / "on_devices.py"
 LONG = ("--steps", 20, "--float64")
@@ -100,8 +100,8 @@ def test_twenty_steps_in_float64_on_two_processes_are_those_on_one(twenty_steps)
 
 def test_without_a_mesh_nothing_is_done():
     x = jnp.arange(6.0).reshape(2, 3)
-    assert num_devices() == 1 and spread(x, 0) is x and everywhere(x) is x
-    chex.assert_trees_all_equal(read_spread((2, 3), 1, None, lambda part: np.asarray(x)[:, part]), x)
+    assert num_devices() == 1 and shard(x, 0) is x and replicate(x) is x
+    chex.assert_trees_all_equal(read_sharded((2, 3), 1, None, lambda part: np.asarray(x)[:, part]), x)
     assert writes_files() and agreed(lambda: 3) == 3 and first_alone(lambda: "made") == "made"
-    text = jax.jit(lambda x: everywhere(spread(x, 0))).lower(x).as_text()
+    text = jax.jit(lambda x: replicate(shard(x, 0))).lower(x).as_text()
     assert "sharding" not in text

@@ -112,7 +112,8 @@ def test_the_unlearned_file_is_one_that_the_old_ones_server_loads(folder):
     from ltu_jax.training.checkpoint import load
 
     old, new = (
-        pytorch_file.read(path, "x") for path in (folder / "model.pth", folder / "out/request-2/weights/model.pth")
+        pytorch_file.read_state_dict(path, "x")
+        for path in (folder / "model.pth", folder / "out/request-2/weights/model.pth")
     )
     assert list(old) == list(new)
     assert all((old[n].dtype, old[n].shape) == (new[n].dtype, new[n].shape) for n in old)

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from experiments.reliability.small import get_config
 from ltu_jax.config import resolve
-from ltu_jax.interop.sealing import damage, tree_sha256
+from ltu_jax.interop.sealing import find_damage, tree_sha256
 from ltu_jax.training.checkpoint import CheckpointError, load, open_checkpoints
 from ltu_jax.unlearning.loop import run_problem
 from ltu_jax.unlearning.problem import Problem, prepare
@@ -91,7 +91,11 @@ def goes_back(harmed_step: Path, newest: int, before: int) -> bool:
     """Whether the harmed newest step is dropped, and the one before, which is whole, is the newest then."""
     with open_checkpoints(harmed_step.parent) as checkpoints:
         latest = checkpoints.latest_step()
-    return latest == before != newest and not harmed_step.exists() and damage(harmed_step.parent / str(before)) is None
+    return (
+        latest == before != newest
+        and not harmed_step.exists()
+        and find_damage(harmed_step.parent / str(before)) is None
+    )
 
 
 def refused(entry: Path) -> bool:

@@ -224,14 +224,14 @@ ROWS = {"held_out": dict.fromkeys(rows.HELD_OUT, ["a"]), "measured": {"remain": 
 
 def _verify(folder: Path, told: Any) -> None:
     """With its seal made anew, where there is one to be made: what is behind it is reached."""
-    from ltu_jax.deletion.verification import check_hashes, open_home
+    from ltu_jax.deletion.verification import check_hashes, open_request
 
     if isinstance(told, dict) and "receipt_sha256" in told:
         told["signature"] = None
         told["receipt_sha256"] = digest(
             {name: told[name] for name in told if name not in ("receipt_sha256", "signature")}
         )
-    check_hashes(open_home(_write(folder / receipt.RECEIPT, json.dumps(told)), folder))
+    check_hashes(open_request(_write(folder / receipt.RECEIPT, json.dumps(told)), folder))
 
 
 def _ledger(folder: Path, told: Any) -> None:
@@ -243,7 +243,7 @@ def _ledger(folder: Path, told: Any) -> None:
 
 def _rows(folder: Path, told: Any) -> None:
     _write(folder / rows.ROWS, json.dumps(told))
-    recorded = rows.read(folder)
+    recorded = rows.read_rows(folder)
     assert all(set(names) for names in recorded.held_out.values() if names)
 
 
@@ -272,13 +272,13 @@ def made_result(method: str = "ltu", seed: int = 0) -> dict[str, Any]:
 
 def _compared(folder: Path, told: Any) -> None:
     from ltu_jax.reporting import runs
-    from ltu_jax.reporting.comparison import render
+    from ltu_jax.reporting.comparison import render_comparison
 
     for name, result in (("a", told), ("b", made_result("salun"))):
         (folder / name).mkdir()
         _write(folder / name / "result.json", json.dumps(result))
         _write(folder / name / "config.json", json.dumps({"method": told}))
-    render([runs.read(folder / name) for name in ("a", "b")], folder)
+    render_comparison([runs.read_run(folder / name) for name in ("a", "b")], folder)
 
 
 def _tabled(folder: Path, told: Any) -> None:

@@ -52,7 +52,7 @@ def main() -> None:
 
     from ltu_jax.config import Data
     from ltu_jax.data.sources import image_files, load_source
-    from ltu_jax.deletion.leftovers.search import search, sought
+    from ltu_jax.deletion.leftovers.search import search_folder, search_targets
     from ltu_jax.unlearning.result import now, provenance
 
     device = provenance(now())
@@ -69,8 +69,8 @@ def main() -> None:
     subprocess.run([sys.executable, "-m", "ltu_jax.unlearn", *words], cwd=out, check=True, stdout=subprocess.DEVNULL)
     print(f"a request on {len(ids)} images of {FORGET + REMAIN}: {time.perf_counter() - begun:.0f} s")
     photos = load_source(data)
-    wanted = sought(photos, ids, image_files(data, ids))
-    show("after the request, in its workdir and cache", search(out / "left", wanted), len(ids))
+    wanted = search_targets(photos, ids, image_files(data, ids))
+    show("after the request, in its workdir and cache", search_folder(out / "left", wanted), len(ids))
     checkpoints = [path.parent.relative_to(out).as_posix() for path in (out / "left").rglob("_METADATA")]
     print(f"models left: {', '.join(checkpoints)}")
 
@@ -85,7 +85,7 @@ def main() -> None:
             folder = out / "planted" / which / str(number)
             folder.mkdir(parents=True)
             plant(folder, some, files)
-    findings = search(out / "planted", wanted).findings
+    findings = search_folder(out / "planted", wanted).findings
     for number, form in enumerate(FORMS):
         counts = [
             len({name for one in findings for name in one.ids if one.path.startswith(f"{which}/{number}/")})
@@ -101,13 +101,13 @@ def main() -> None:
     np.save(folder / "pixels.npy", cifar.images[others])
     (folder / "pictures.bin").write_bytes(b"".join(png(cifar.images[row], 48) for row in others[:10_000]))
     print(f"\nimages that were not forgotten: {len(others)} as pixels, 10000 of them as pictures of 48x48")
-    show("found", search(folder, wanted), len(ids))
+    show("found", search_folder(folder, wanted), len(ids))
     shutil.rmtree(folder)
     noise = np.random.default_rng(0)
     folder.mkdir()
     (folder / "noise.bin").write_bytes(noise.bytes(200_000_000))
     (folder / "weights.bin").write_bytes(noise.standard_normal(50_000_000, np.float32).tobytes())
-    show("200 MB of noise and 200 MB of weights", search(folder, wanted), len(ids))
+    show("200 MB of noise and 200 MB of weights", search_folder(folder, wanted), len(ids))
     shutil.rmtree(folder)
 
 

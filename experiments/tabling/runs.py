@@ -6,7 +6,7 @@ from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ltu_jax.reporting.runs import fault
+from ltu_jax.reporting.runs import find_fault
 from ltu_jax.safe_reading import parse_json, read_json, read_text
 from ltu_jax.setting import ConfigError
 
@@ -94,7 +94,7 @@ def _flags(config: Any, name: str = "--config") -> list[str]:
 
 def _known(run: Run) -> Run:
     """The run, if it has what every table asks for."""
-    if why := fault({"time": {}, **run.result}):  # no table tells what else took time
+    if why := find_fault({"time": {}, **run.result}):  # no table tells what else took time
         raise ValueError(why)
     compared = [run.result.get(name) or {} for name in ("gap", "original_gap") if run.result.get("retrain")]
     compared += [spread] if (spread := run.result.get("retrain_spread")) else []

@@ -8,7 +8,7 @@ from experiments.tabling import noise
 from experiments.tabling.layout import one_each_pair
 from experiments.tabling.runs import Run, by_block
 from ltu_jax.reporting.marks import Mark, draw_marks, gap_axis
-from ltu_jax.reporting.plots import GREY, ORANGE, house_figure
+from ltu_jax.reporting.plots import GREY, ORANGE, styled_figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -48,7 +48,7 @@ def save_picture(table: int, runs: Sequence[Run], path: Path) -> None:
     import matplotlib
 
     parts = by_block(runs, table)
-    with house_figure(7 * len(parts), 5.2) as figure, matplotlib.rc_context({"svg.hashsalt": "trade-off"}):
+    with styled_figure(7 * len(parts), 5.2) as figure, matplotlib.rc_context({"svg.hashsalt": "trade-off"}):
         panels = figure.subplots(1, len(parts), squeeze=False)[0]
         for axes, (block, part) in zip(panels, parts.items(), strict=True):
             axes.set_title(f"{part[0].result['dataset']}, {part[0].result['model']}, {block}")

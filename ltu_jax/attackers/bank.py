@@ -1,4 +1,4 @@
-"""K frozen attackers as one tree, of which a traced index asks one."""
+"""K frozen attackers as one tree; a traced index selects one of them."""
 
 import functools
 from collections.abc import Sequence
@@ -20,40 +20,31 @@ class Bank:
 
 
 def init_bank(key: jax.Array, names: Sequence[str], num_classes: int) -> Bank:
-    """Untrained attackers.
-
-    Args:
-      key: PRNG key.
-      names: which of ``NETWORKS``.
-      num_classes: C, the width of the logits they will see.
-
-    Returns:
-      ``Bank``.
-    """
+    """Untrained attackers: the named ``NETWORKS``, for logits of ``num_classes``."""
     keys = jax.random.split(key, len(names))
     params = {name: _init(NETWORKS[name], num_classes, k) for name, k in zip(names, keys, strict=True)}
     return Bank(params, tuple(names))
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1))  # operation by operation, each would be a program to compile
+@functools.partial(jax.jit, static_argnums=(0, 1))  # without jit, every operation would be compiled by itself
 def _init(network: nn.Module, num_classes: int, key: jax.Array) -> ArrayTree:
     return network.init(key, jax.numpy.zeros((2, num_classes)), jax.numpy.zeros(2, jax.numpy.int32))
 
 
 def membership(bank: Bank, attacker: jax.Array, logits: jax.Array, labels: jax.Array) -> jax.Array:
-    """What one attacker says of a batch of predictions: theta_A of Eq. 11.
+    """The answers of one attacker to a batch of predictions: theta_A of Eq. 11.
 
-    ``lax.switch`` keeps the choice inside one compiled step: chosen on the host, K(K-1) pairs would
-    compile K(K-1) steps.
+    ``lax.switch`` keeps the choice inside one compiled step. A choice on the host would compile a step for
+    each of the K(K-1) pairs.
 
     Args:
       bank: the attackers.
-      attacker: which one, i32[], in 0..K-1.
+      attacker: its index, i32[] in 0..K-1.
       logits: f32[B, C].
       labels: true labels, i32[B].
 
     Returns:
-      f32[B], positive where it says *member*.
+      f32[B], positive where the answer is *member*.
     """
     branches = [functools.partial(NETWORKS[name].apply, bank.params[name]) for name in bank.names]
     return jax.lax.switch(attacker, branches, logits, labels)

@@ -1,8 +1,4 @@
-"""Fits the attackers on shadow models, and tells how much each knows.
-
-Shadows are models of the same recipe, each trained on a random half of the reserve: rows that neither
-the original nor the evaluating attacker ever sees. The last shadow is held out to measure AUC.
-"""
+"""Fits the attackers on predictions of known membership, and measures their AUC."""
 
 import functools
 import math
@@ -19,7 +15,7 @@ from ltu_jax.attackers.networks import NETWORKS
 from ltu_jax.config import Attackers
 from ltu_jax.core.losses import nonmember_bce
 from ltu_jax.data.batches import augmented, gather
-from ltu_jax.devices import everywhere
+from ltu_jax.devices import replicate
 from ltu_jax.training.dispatch import compiled
 from ltu_jax.types import ApplyFn, ArrayTree, Batch, Rows
 
@@ -32,14 +28,14 @@ class Outputs(NamedTuple):
     is_member: jax.Array  # f32[M], 1 or 0
 
 
-def _asked_forward(
+def _training_logits(
     apply_fn: ApplyFn, augment: str, params: ArrayTree, model_state: ArrayTree, key: jax.Array, batch: Batch
 ) -> jax.Array:
-    """Logits as attackers are asked during unlearning: batch statistics, augmented."""
-    return everywhere(apply_fn(params, model_state, augmented(key, batch, augment).images, train=True)[0])
+    """Logits as the attackers see them during unlearning: in training mode, on augmented images."""
+    return replicate(apply_fn(params, model_state, augmented(key, batch, augment).images, train=True)[0])
 
 
-def asked_outputs(
+def collect_outputs(
     apply_fn: ApplyFn,
     params: ArrayTree,
     model_state: ArrayTree,
@@ -51,9 +47,10 @@ def asked_outputs(
     augment: str,
     draws: int = 1,
 ) -> Outputs:
-    """A model's predictions on its own rows and on others, taken as they are during unlearning.
+    """A model's predictions on its training rows and on other rows, computed as during unlearning.
 
-    BatchNorm sees batches of one side at a time, as it does there: a batch of the forget set is all members.
+    BatchNorm sees batches of members only or of others only. So it does during unlearning, where a batch of
+    the forget set is all members.
 
     Args:
       apply_fn: the model.
@@ -62,16 +59,16 @@ def asked_outputs(
       members: rows it was trained on.
       others: rows it was not trained on.
       key: shuffles and augments.
-      batch_size: rows a batch, at most.
+      batch_size: most rows per batch.
       augment: see ``data.augment``.
       draws: augmented passes over the rows.
 
     Returns:
-      ``Outputs``, as many rows of each side as the smaller side fills.
+      Equally many predictions on members and on others.
     """
     num_rows = min(len(members.labels), len(others.labels))
     num_batches = math.ceil(num_rows / batch_size)
-    size = num_rows // num_batches  # as many rows of each side as there are, in batches of one size
+    size = num_rows // num_batches  # equal batches
     logits, labels, is_member = [], [], []
     for side, rows in ((1.0, members), (0.0, others)):
         for draw in range(draws):
@@ -81,7 +78,7 @@ def asked_outputs(
             for i in range(num_batches):
                 batch = gather(rows, jnp.asarray(order[i * size : (i + 1) * size]))
                 args = (params, model_state, jax.random.fold_in(augment_key, i), batch)
-                logits.append(compiled(_asked_forward, *args, static=(apply_fn, augment))(*args))
+                logits.append(compiled(_training_logits, *args, static=(apply_fn, augment))(*args))
                 labels.append(batch.labels)
                 is_member.append(jnp.full(size, side))
     return Outputs(*(jnp.concatenate(x) for x in (logits, labels, is_member)))
@@ -90,17 +87,14 @@ def asked_outputs(
 def fit_bank(outputs: Outputs, settings: Attackers, num_classes: int, key: jax.Array) -> Bank:
     """Fits every attacker of ``settings.names`` by Adam on the binary cross-entropy of membership.
 
-    Different training processes (sec. 3.2): each has its own initialization, and its own bootstrap
+    Their training processes differ (sec. 3.2): each has its own initialization and its own bootstrap
     sample of the outputs.
 
     Args:
-      outputs: predictions of shadow models.
-      settings: names, epochs, batch size and rate.
+      outputs: predictions of known membership.
+      settings: names, epochs, batch size and learning rate.
       num_classes: C.
-      key: all randomness of the fit.
-
-    Returns:
-      The frozen bank.
+      key: PRNG key.
     """
     init_key, fit_key = jax.random.split(key)
     bank = init_bank(init_key, settings.names, num_classes)
@@ -135,18 +129,18 @@ def _fit(
         logits, labels, is_member = (x[index] for x in outputs)
 
         def loss_fn(params):
-            says = network.apply(params, logits, labels)
-            return optax.sigmoid_binary_cross_entropy(says, is_member).mean()
+            answers = network.apply(params, logits, labels)
+            return optax.sigmoid_binary_cross_entropy(answers, is_member).mean()
 
         updates, opt_state = tx.update(jax.grad(loss_fn)(params), opt_state)
         return (optax.apply_updates(params, updates), opt_state), None
 
-    # No convolution in here, so a scan is as fast as calls on a CPU too.
+    # Without convolutions, a scan is as fast as separate calls, also on a CPU.
     return jax.lax.scan(step, (params, tx.init(params)), jax.random.split(steps_key, num_steps))[0][0]
 
 
 def attacker_auc(bank: Bank, outputs: Outputs) -> dict[str, float]:
-    """Area under the ROC curve of each attacker on predictions of known membership: 0.5 knows nothing."""
+    """Area under the ROC curve of each attacker on predictions of known membership; 0.5 is chance."""
     from sklearn.metrics import roc_auc_score
 
     auc = {}
@@ -157,5 +151,5 @@ def attacker_auc(bank: Bank, outputs: Outputs) -> dict[str, float]:
 
 
 def attacked_loss(bank: Bank, attacker: jax.Array, logits: jax.Array, labels: jax.Array) -> jax.Array:
-    """Eq. 11: how sure one attacker is that a batch was not trained on, f32[]; descend to forget."""
+    """Eq. 11: the loss of one attacker against the answer *non-member*, f32[]; descend it to forget."""
     return nonmember_bce(membership(bank, attacker, logits, labels))

@@ -1,6 +1,6 @@
-"""K attackers of different input and architecture.
+"""K attackers with different inputs and architectures.
 
-Each is ``(logits f32[B,C], labels i32[B]) -> f32[B]``, positive where it says *member*.
+Each is ``(logits f32[B,C], labels i32[B]) -> f32[B]``, positive where the answer is *member*.
 """
 
 import jax
@@ -10,11 +10,11 @@ from flax import linen as nn
 from ltu_jax.attackers.signals import log_probabilities, metrics, sorted_log_probabilities
 
 SCALE = 0.2
-"""Log-probabilities lie in [-30, 0] nats; scaled, they are of the order of one."""
+"""Scales log-probabilities, which lie in [-30, 0] nats, to the order of one."""
 
 
 class SortedAttacker(nn.Module):
-    """ML-Leaks adversary 1: the largest log-probabilities, sorted, into one hidden layer. Sees no label."""
+    """ML-Leaks adversary 1: the largest log-probabilities, sorted, into one hidden layer; it does not use the label."""
 
     @nn.compact
     def __call__(self, logits: jax.Array, labels: jax.Array) -> jax.Array:
@@ -25,7 +25,7 @@ class SortedAttacker(nn.Module):
 
 
 class LabelledAttacker(nn.Module):
-    """Nasr et al.: all log-probabilities beside the one-hot label, into two tanh layers."""
+    """Nasr et al.: all log-probabilities and the one-hot label, into two tanh layers."""
 
     @nn.compact
     def __call__(self, logits: jax.Array, labels: jax.Array) -> jax.Array:
@@ -38,7 +38,7 @@ class LabelledAttacker(nn.Module):
 
 
 class MetricsAttacker(nn.Module):
-    """The metric-based attacks in one: loss, margin and entropies, into a small residual network."""
+    """The metric-based attacks combined: loss, margin and entropies, into a small residual network."""
 
     @nn.compact
     def __call__(self, logits: jax.Array, labels: jax.Array) -> jax.Array:
@@ -50,7 +50,7 @@ class MetricsAttacker(nn.Module):
 
 
 class ClasswiseAttacker(nn.Module):
-    """Self-attention over the classes as tokens (log-probability, is it the label): blind to their order."""
+    """Self-attention over the classes as tokens (log-probability, is it the label); their order does not matter."""
 
     @nn.compact
     def __call__(self, logits: jax.Array, labels: jax.Array) -> jax.Array:

@@ -1,7 +1,7 @@
-"""What the attackers are fitted on: shadow models of the reserve, or the original itself.
+"""Fits the attackers on shadow models of the reserve, or on the original itself.
 
-Shadows are models of the same recipe, each trained on a random half of the reserve: rows that neither the original nor
-the evaluating attacker ever sees. The last shadow is held out to measure AUC.
+Shadows are models of the same recipe, each trained on a random half of the reserve. Neither the original nor the
+evaluating attacker ever sees these rows. The last shadow is held out to measure AUC.
 """
 
 import time
@@ -11,14 +11,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ltu_jax.attackers.fit import Outputs, asked_outputs, attacker_auc, fit_bank
+from ltu_jax.attackers.fit import Outputs, attacker_auc, collect_outputs, fit_bank
 from ltu_jax.config import Config
 from ltu_jax.training.jobs import ASKING, FIT, SHADOWS, Trainer, TrainingJob
 from ltu_jax.types import ArrayTree, Source, UnlearnState
 
 
 class Shadow(NamedTuple):
-    """A shadow to be trained, its members in random order, and as many others."""
+    """The training job of a shadow model, its training rows in random order, and as many other rows."""
 
     job: TrainingJob
     members: np.ndarray
@@ -26,7 +26,7 @@ class Shadow(NamedTuple):
 
 
 def shadow(config: Config, reserve: np.ndarray, index: int) -> Shadow:
-    """One shadow of a random half of the reserve."""
+    """One shadow model, of a random half of the reserve."""
     rng = np.random.default_rng([config.seed_for("train"), SHADOWS, index])
     members, others = np.array_split(rng.permutation(reserve), 2)
     label = f"shadow {index + 1}/{config.attackers.num_shadows}"
@@ -42,8 +42,8 @@ def outputs_of(
     key: jax.Array,
     draws: int = 1,
 ) -> Outputs:
-    """``asked_outputs`` of a model on rows of a source, as the configuration trains it."""
-    return asked_outputs(
+    """``collect_outputs`` on rows of a source, with the batch size and augmentation of the configuration."""
+    return collect_outputs(
         state.apply_fn,
         state.params,
         state.model_state,
@@ -60,19 +60,19 @@ def fit_on_shadows(trainer: Trainer, reserve: np.ndarray) -> dict[str, ArrayTree
     """Attackers fitted on shadow models.
 
     Args:
-      trainer: trains the shadows, or finds them.
-      reserve: rows that they are of.
+      trainer: trains the shadows, or loads them from the cache.
+      reserve: their rows.
 
     Returns:
-      ``params`` of the attackers, ``auc`` of each on the last shadow, and ``seconds``: those of the shadows' steps and
-      of everything after.
+      ``params`` of the attackers, ``auc`` of each on the last shadow, and ``seconds``: the time of the shadows'
+      training steps and of all that follows.
     """
     config, outputs, seconds, start = trainer.config, [], 0.0, time.perf_counter()
     asking = jax.random.fold_in(jax.random.key(config.seed_for("train")), ASKING)
     for i in range(config.attackers.num_shadows):
         one, before = shadow(config, reserve, i), time.perf_counter()
         model = trainer.model(one.job)
-        # What its steps took, now or when it was made; not how long it took to find it.
+        # Counts its training steps, whenever they ran, and not the time to load it from the cache.
         seconds += float(model["seconds"]) - (time.perf_counter() - before)
         is_held_out = i == config.attackers.num_shadows - 1
         draws, key = 1 if is_held_out else config.attackers.draws, jax.random.fold_in(asking, i)
@@ -85,18 +85,15 @@ def fit_on_shadows(trainer: Trainer, reserve: np.ndarray) -> dict[str, ArrayTree
 def fit_on_original(
     trainer: Trainer, original: UnlearnState, known: np.ndarray, held_out: np.ndarray
 ) -> dict[str, ArrayTree]:
-    """Attackers fitted on the original itself, rows it was trained on against rows it never saw.
+    """Attackers fitted on the original itself: training rows against held-out rows.
 
-    A fifth of each is kept to report the attackers' AUC.
+    A fifth of each is kept to measure the attackers' AUC. Returns the same as ``fit_on_shadows``.
 
     Args:
-      trainer: says how the model was trained.
+      trainer: has the configuration and the source.
       original: the model.
-      known: the rho subset.
-      held_out: rows that it never saw.
-
-    Returns:
-      As ``fit_on_shadows``.
+      known: training rows, the rho subset.
+      held_out: rows that the model never saw.
     """
     config, start = trainer.config, time.perf_counter()
     seed = config.seed_for("train")
@@ -113,7 +110,7 @@ def fit_on_original(
 def _fitted(
     trainer: Trainer, outputs: Outputs, kept: Outputs, start: float, seconds: float = 0.0
 ) -> dict[str, ArrayTree]:
-    """Attackers fitted on outputs, their AUC on those kept, and the seconds since ``start`` with those before."""
+    """Attackers fitted on ``outputs``, their AUC on ``kept``, and ``seconds`` plus those since ``start``."""
     config = trainer.config
     key = jax.random.fold_in(jax.random.key(config.seed_for("train")), FIT)
     bank = fit_bank(outputs, config.attackers, trainer.source.num_classes, key)

@@ -1,7 +1,7 @@
-"""What an attacker sees of a prediction. All are smooth almost everywhere, with a gradient that does not die.
+"""The attackers' inputs, computed from predictions. All are differentiable almost everywhere.
 
 Paper leaves open: class probabilities or logits as input. Chosen: log-probabilities, because
-probabilities saturate: where a model is sure, the gradient through them is a thousand times smaller.
+probabilities saturate: where a model is confident, their gradient is a thousand times smaller.
 """
 
 import chex
@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 
 FLOOR = -30.0
-"""Log-probabilities are clipped here, in nats."""
+"""Lower bound of log-probabilities, in nats."""
 
 
 def log_probabilities(logits: jax.Array) -> jax.Array:
@@ -19,7 +19,7 @@ def log_probabilities(logits: jax.Array) -> jax.Array:
 
 
 def sorted_log_probabilities(logits: jax.Array, num: int = 10) -> jax.Array:
-    """The ``num`` largest log-probabilities, largest first (ML-Leaks), f32[B, min(num, C)]; no label is used."""
+    """The ``num`` largest log-probabilities, largest first (ML-Leaks), f32[B, min(num, C)]."""
     return jax.lax.top_k(log_probabilities(logits), min(num, logits.shape[1]))[0]
 
 
@@ -27,7 +27,7 @@ def metrics(logits: jax.Array, labels: jax.Array) -> jax.Array:
     """The metric-based attacks' inputs: log p_y, margin, entropy and modified entropy.
 
     The margin is the logit-scaled confidence ``log p_y - log(1 - p_y)`` of LiRA; the modified entropy
-    is that of Song and Mittal (2021), small only where the model is sure and right.
+    is that of Song and Mittal (2021), small only where the model is confident and right.
 
     Args:
       logits: f32[B, C].

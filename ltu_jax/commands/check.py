@@ -11,12 +11,12 @@ from ltu_jax.deletion.claim import FEWEST, RATES
 from ltu_jax.deletion.ledger import LedgerError
 from ltu_jax.deletion.receipt import code_sha256, path_sha256, public_key
 from ltu_jax.deletion.verification import (
-    Home,
+    SavedRequest,
     before_weights,
     check_evidence,
     check_hashes,
     config_of,
-    open_home,
+    open_request,
     removed,
 )
 from ltu_jax.reporting.terminal import progress_for
@@ -50,22 +50,22 @@ def check(options: CheckOptions) -> int:
     """
     public = None if options.public_key is None else public_key(options.public_key)
     ids = None if options.forget is None else read_ids(options.forget, "--forget")
-    what, home = "hashes", None
+    what, saved = "hashes", None
     try:
-        home = open_home(options.receipt, options.model)
-        found = check_hashes(home, public=public, ids=ids)
-        if is_removed := "model" in removed(home):
+        saved = open_request(options.receipt, options.model)
+        found = check_hashes(saved, public=public, ids=ids)
+        if is_removed := "model" in removed(saved):
             print("the model was removed when a later request was done, as it should be: the rest is checked")
         if not found and not options.hashes and (not is_removed or options.evidence):
-            what, found = _check_evidence(home, options)
+            what, found = _check_evidence(saved, options)
     except (LedgerError, CheckpointError) as error:
         found = [str(error)]
     for line in found:
         print(plain(line))
-    if found or home is None:
+    if found or saved is None:
         print(f"NOT verified: {len(found)} finding{'s' if len(found) > 1 else ''}")
         return 1
-    receipt = home.told
+    receipt = saved.receipt
     signed = "" if receipt["signature"] is None else f", signed by {receipt['signature']['public_key'][:16]}..."
     print(f"verified: {what} of request {receipt['request']['number']}, {receipt['request']['count']} rows{signed}")
     if options.evidence:
@@ -73,12 +73,12 @@ def check(options: CheckOptions) -> int:
     return 0
 
 
-def _check_evidence(home: Home, options: CheckOptions) -> tuple[str, list[str]]:
+def _check_evidence(saved: SavedRequest, options: CheckOptions) -> tuple[str, list[str]]:
     """What was checked, and what differs in the evidence computed anew or why the claim, if tested, is refused."""
-    receipt, config = home.told, _config(home, options)
+    receipt, config = saved.receipt, _config(saved, options)
     source = load_source(config.data, progress_for())
     spec, weights = load_model(config, source)
-    before = before_weights(home, source, spec, weights, options.cache or home.folder.parent.parent / "cache")
+    before = before_weights(saved, source, spec, weights, options.cache or saved.folder.parent.parent / "cache")
     if receipt["code"]["sha256"] != code_sha256():
         print("the receipt was made by another version of this code", file=sys.stderr)
     if before is not None and config.weights is not None:
@@ -92,12 +92,12 @@ def _check_evidence(home: Home, options: CheckOptions) -> tuple[str, list[str]]:
         print("the model before is not there: what the receipt says of it was not computed anew", file=sys.stderr)
     evidence = "hashes and evidence" if before is not None else "hashes and evidence (after)"
     what = "hashes, evidence and claim" if options.evidence else evidence
-    return what, check_evidence(home, source, spec, before, claim=options.evidence)
+    return what, check_evidence(saved, source, spec, before, claim=options.evidence)
 
 
-def _config(home: Home, options: CheckOptions) -> Config:
+def _config(saved: SavedRequest, options: CheckOptions) -> Config:
     """The configuration of the receipt with the paths that hold here; ``weights`` only where they are its own."""
-    config = config_of(home)
+    config = config_of(saved)
     if ":" in (code := config.model.name) and code != options.code:  # a receipt may be anybody's: what it names is run
         raise ConfigError(
             f"--code: {plain(str(options.code))}, but checking evidence runs the model's code, {plain(code)!r};"
@@ -106,7 +106,7 @@ def _config(home: Home, options: CheckOptions) -> Config:
     if options.weights is not None and not options.weights.exists():
         raise ConfigError(f"--weights: {str(options.weights)!r} is not there; allowed: the file of the model before")
     file = options.weights or config.weights
-    is_first = home.told["request"]["number"] == 1
+    is_first = saved.receipt["request"]["number"] == 1
     file = str(file) if is_first and file is not None and Path(file).exists() else None
     data_dir = config.data.data_dir if options.data_dir is None else str(options.data_dir)
     table = config.data.table if options.table is None else str(options.table)

@@ -5,19 +5,19 @@ from pathlib import Path
 from ltu_jax.config import Config
 from ltu_jax.data.sources import image_files, load_source
 from ltu_jax.data.splits import read_ids
-from ltu_jax.deletion.leftovers.search import report, search, sought
+from ltu_jax.deletion.leftovers.search import report_lines, search_folder, search_targets
 from ltu_jax.reporting.terminal import progress_for
 
 
-def search_folder(config: Config, folder: Path, forget: str) -> int:
+def find_leftovers(config: Config, folder: Path, forget: str) -> int:
     """Searches a folder for images of the data whose ids a file holds; the exit status, 0 none is found, 1 some are.
 
     Raises:
       ConfigError: if the ids or the data cannot be read.
     """
     ids = read_ids(forget, "--forget")
-    wanted = sought(load_source(config.data, progress_for()), ids, image_files(config.data, ids))
-    done = search(folder, wanted)
-    for line in report(done, wanted):
+    wanted = search_targets(load_source(config.data, progress_for()), ids, image_files(config.data, ids))
+    done = search_folder(folder, wanted)
+    for line in report_lines(done, wanted):
         print(line)
     return 1 if done.findings else 0

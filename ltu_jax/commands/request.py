@@ -11,7 +11,7 @@ from ltu_jax.config import Config
 from ltu_jax.data.splits import read_ids
 from ltu_jax.deletion.fulfil import fulfil
 from ltu_jax.deletion.ledger import LedgerError
-from ltu_jax.deletion.plan import Fulfilled, Request, load_given, plan, request_config
+from ltu_jax.deletion.plan import Fulfilled, Request, load_given_model, plan, request_config
 from ltu_jax.deletion.printing import print_request
 from ltu_jax.setting import to_dict
 from ltu_jax.types import Progress
@@ -44,7 +44,7 @@ def _carry_out(config: Config, forget: str, options: Options, progress: Progress
     key = Path(options.sign) if options.sign else None
     request = Request(config, ids, home, key, options.show_images, options.keep_original)
     source = read_source(config)
-    spec, weights = load_given(config, source, home)
+    spec, weights = load_given_model(config, source, home)
     todo = plan(request, source, weights)
     if options.dry_run:
         is_done = isinstance(todo, Fulfilled)

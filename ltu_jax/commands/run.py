@@ -16,7 +16,7 @@ from ltu_jax.data.sources import load_source, num_fitting
 from ltu_jax.devices import agreed, writes_files
 from ltu_jax.files import LOCK, DiskFullError, disk_of, free_bytes, locked, write_whole
 from ltu_jax.interop.weights import save_weights
-from ltu_jax.reporting.page import render
+from ltu_jax.reporting.page import render_report
 from ltu_jax.reporting.terminal import print_result
 from ltu_jax.setting import ConfigError, to_dict
 from ltu_jax.training.checkpoint import CheckpointError, save
@@ -171,7 +171,7 @@ def _write(
         given = Path(problem.config.weights)
         (workdir / "weights").mkdir(exist_ok=True)
         save_weights(given, workdir / "weights" / given.name, {"params": state.params, **state.model_state})
-    write_whole(workdir / "report.html", render(outcome, history.rows, confidence, changed))
+    write_whole(workdir / "report.html", render_report(outcome, history.rows, confidence, changed))
     # Last and whole: a folder with a result is done.
     write_whole(workdir / "result.json", json.dumps(outcome, indent=2) + "\n")
 

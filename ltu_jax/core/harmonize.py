@@ -1,4 +1,4 @@
-"""Gradient harmonization (Eq. 12), and what Table 4 compares it with."""
+"""Gradient harmonization (Eq. 12), and the alternatives of Table 4."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -10,19 +10,19 @@ import optax
 
 
 class Harmonized(NamedTuple):
-    """A combined gradient to descend, and how the two parts stood to each other."""
+    """A combined gradient to descend, and the angle between its two parts."""
 
     grad: chex.ArrayTree
-    cosine: jax.Array  # f32[] in [-1, 1]; 0 where a part vanishes
+    cosine: jax.Array  # f32[] in [-1, 1]; 0 if a part is zero
     conflict: jax.Array  # bool[]: cosine < 0
 
 
 def _inner(g_remember: chex.ArrayTree, g_forget: chex.ArrayTree) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """``(g_f . g_r, |g_r|^2, cosine)`` over the whole tree as one vector."""
+    """``(g_f . g_r, |g_r|^2, cosine)``, with each tree as one vector."""
     chex.assert_trees_all_equal_shapes(g_remember, g_forget)
     pairs = ((g_remember, g_forget), (g_remember, g_remember), (g_forget, g_forget))
     dot, square_r, square_f = (jnp.asarray(optax.tree.vdot(a, b)) for a, b in pairs)
-    # Roots before the product: the product of two small squared norms underflows.
+    # The roots come first, because the product of two small squared norms underflows.
     norms = jnp.sqrt(square_r) * jnp.sqrt(square_f)
     return dot, square_r, dot / jnp.maximum(norms, jnp.finfo(dot.dtype).tiny)
 
@@ -31,15 +31,12 @@ def _inner(g_remember: chex.ArrayTree, g_forget: chex.ArrayTree) -> tuple[jax.Ar
 def harmonize(g_remember: chex.ArrayTree, g_forget: chex.ArrayTree) -> Harmonized:
     """Projects ``g_forget`` off ``g_remember`` when they conflict, and adds the two. Eq. 12.
 
-    The whole tree is one vector: one inner product decides, not one per layer. A ``g_remember``
-    whose squared norm is zero (or underflows) conflicts with nothing.
+    The whole tree is one vector: there is one inner product, not one per layer. A ``g_remember`` whose
+    squared norm is zero or underflows never conflicts.
 
     Args:
       g_remember: descent gradient for remembering; any float tree.
       g_forget: descent gradient for forgetting; same structure and shapes.
-
-    Returns:
-      ``Harmonized``.
 
     Raises:
       AssertionError: at trace time, if structures or shapes differ.
@@ -61,15 +58,12 @@ def add(g_remember: chex.ArrayTree, g_forget: chex.ArrayTree) -> Harmonized:
 def alternate(g_remember: chex.ArrayTree, g_forget: chex.ArrayTree, step: jax.Array) -> Harmonized:
     """Forgetting at odd iterations, remembering at even ones: Table 4, *w/ Iterative Grad*.
 
-    Compare it at an equal number of updates of each kind: it makes half as many as the others.
+    It makes half as many updates of each kind as the others; compare it at an equal number.
 
     Args:
       g_remember: as for ``harmonize``.
       g_forget: as for ``harmonize``.
-      step: steps taken before this one, i32[]; the first iteration (step 0) is odd and forgets.
-
-    Returns:
-      ``Harmonized``.
+      step: the number of steps before this one, i32[]; the first iteration (step 0) is odd and forgets.
     """
     dot, _, cosine = _inner(g_remember, g_forget)
     grad = jax.tree.map(lambda r, f: jnp.where(step % 2 == 0, f, r), g_remember, g_forget)

@@ -16,7 +16,7 @@ LossFn = Callable[[chex.ArrayTree, Any], tuple[jax.Array, Any]]
 
 
 class Norms(NamedTuple):
-    """Who drowns whom: the norms of the parts of a meta-gradient, each f32[]."""
+    """The norms of the parts of a meta-gradient, each f32[]: shows which part dominates."""
 
     tune: jax.Array  # |grad L_tune(theta)|, unweighted
     query: jax.Array  # |v|, v the gradient of the summed L_test at theta^tau
@@ -24,14 +24,14 @@ class Norms(NamedTuple):
 
 
 class Aux(NamedTuple):
-    """What ``loss_fn`` returned beside the loss, in each pass."""
+    """The auxiliary outputs of ``loss_fn``."""
 
     support: Any
     queries: Any  # every leaf with a leading axis N
 
 
 class MetaGrad(NamedTuple):
-    """The meta-gradient and what it was made of."""
+    """The meta-gradient and its parts."""
 
     grad: chex.ArrayTree  # like params
     tune_loss: jax.Array  # f32[], L_tune(theta), Eq. 1
@@ -41,20 +41,17 @@ class MetaGrad(NamedTuple):
 
 
 def after(tree: Tree, done: chex.ArrayTree) -> Tree:
-    """``tree``, to be had only once ``done`` is computed, so that two parts of a program are not in memory at once.
+    """``tree``, but available only after ``done`` is computed: keeps two parts of a program from using memory at once.
 
-    Adds a zero that depends on ``done``. ``jax.lax.optimization_barrier`` says the same, but XLA's CPU
-    backend drops it before it decides what runs when.
+    Adds a zero that depends on ``done``. ``jax.lax.optimization_barrier`` is meant for this, but XLA's CPU
+    backend drops it before scheduling.
 
     Args:
-      tree: arrays of numbers.
-      done: arrays of floats.
-
-    Returns:
-      ``tree``, also where ``done`` is not finite.
+      tree: numeric arrays.
+      done: float arrays; they need not be finite.
     """
     norm = optax.tree.norm(done)
-    zero = jnp.where(norm < 0, norm, 0)  # no norm is negative, but no compiler knows that
+    zero = jnp.where(norm < 0, norm, 0)  # a norm is never negative, but the compiler does not know
     return jax.tree.map(lambda x: x + zero.astype(x.dtype), tree)
 
 
@@ -77,12 +74,12 @@ def meta_grad(
 
         tune_weight g + (du/dtheta)^T v + H (du/dg)^T v
 
-    which for plain SGD is ``g + (I - alpha H) v``. H is symmetric, so its product is the forward
-    derivative of g along a vector: no backward pass of a backward pass, whose convolutions are slow.
-    That is ``order="second"``; ``"naive"`` is ``jax.grad`` of Eq. 4 as it reads, the reference it
-    is tested against.
+    which for plain SGD and ``tune_weight=1`` is ``g + (I - alpha H) v``. H is symmetric, so its product with
+    a vector is the forward derivative of g along it. This avoids differentiating a backward pass, whose
+    convolutions are slow. It is ``order="second"``; ``"naive"`` is ``jax.grad`` of Eq. 4, the reference in tests.
 
-    An optimizer whose update is not differentiable at g = 0 (Adam with ``eps_root=0``) gives NaN there.
+    The result is NaN where the update of the optimizer is not differentiable, such as Adam with
+    ``eps_root=0`` at g = 0.
 
     Args:
       loss_fn: ``(params, task) -> (scalar, aux)``, differentiable twice in ``params``.
@@ -90,16 +87,13 @@ def meta_grad(
       support: the task of meta-tune, S.
       queries: the tasks of meta-test, Q^1..Q^N: every leaf with a leading axis N.
       inner_tx: the inner optimizer; ``optax.sgd(alpha)`` is Eq. 2.
-      order: ``"second"`` exact; ``"naive"`` the same by double backward; ``"first"`` drops the term
-        in H; ``"none"`` tests at theta itself (Table 3, without meta-optimization).
-      tune_weight: weight of L_tune in the outer sum, f32[]; 1 is the paper's.
-      save_memory: takes the query sets one after another instead of by ``vmap``, and passes the support
-        again for the product with H instead of keeping its passes: the peak is that of a Hessian
-        product, for one more gradient. The sets' BatchNorm statistics are separate in both. Orders without
-        that product pass the query sets one after another, no more; ``"naive"`` ignores it.
-
-    Returns:
-      ``MetaGrad``.
+      order: ``"second"`` is exact; ``"naive"`` is the same by double backward; ``"first"`` drops the term
+        in H; ``"none"`` computes L_test at theta itself (Table 3, without meta-optimization).
+      tune_weight: weight of L_tune in the outer sum, f32[]; 1 in the paper.
+      save_memory: computes the query sets one after another instead of by ``vmap``, and the gradient of the
+        support set twice instead of keeping its intermediate values for the product with H. The peak memory
+        becomes that of one Hessian product. BatchNorm statistics are separate per query set in both cases.
+        Orders without the product only take the query sets one after another; ``"naive"`` ignores this.
 
     Raises:
       ValueError: for an unknown ``order``.
@@ -122,23 +116,23 @@ def meta_grad(
         losses, aux = jax.vmap(loss_fn, in_axes=(None, 0))(tuned, queries)
         return losses.sum(), (losses, aux)
 
-    def along_anew(vector):
+    def hessian_product(vector):
         return jax.jvp(lambda params: tune(params)[0], (after(params, vector),), (vector,))[1]
 
-    def objective(params):  # Eq. 4 as it reads
+    def objective(params):  # Eq. 4
         (loss, _), grad = jax.value_and_grad(loss_fn, has_aux=True)(params, support)
         return tune_weight * loss + test(inner_step(params, grad))[0]
 
     if order == "second" and not save_memory:
-        g, along, (tune_loss, support_aux) = jax.linearize(tune, params, has_aux=True)
+        g, hessian_product, (tune_loss, support_aux) = jax.linearize(tune, params, has_aux=True)
     else:
-        (g, (tune_loss, support_aux)), along = tune(params), along_anew
+        g, (tune_loss, support_aux) = tune(params)
     if order == "none":
         tuned, pull = params, lambda v: (v, None)
     else:
         tuned, pull = jax.vjp(inner_step, params, g)
     v, (query_losses, query_aux) = (
-        _test_in_turn(loss_fn, tuned, queries) if save_memory else jax.grad(test, has_aux=True)(tuned)
+        _test_one_by_one(loss_fn, tuned, queries) if save_memory else jax.grad(test, has_aux=True)(tuned)
     )
 
     if order == "naive":
@@ -147,17 +141,17 @@ def meta_grad(
         direct, through_g = pull(v)
         grad = optax.tree.add_scale(direct, tune_weight, g)
         if order == "second":
-            grad = optax.tree.add(grad, along(through_g))
+            grad = optax.tree.add(grad, hessian_product(through_g))
     norms = Norms(optax.tree.norm(g), optax.tree.norm(v), optax.tree.norm(grad))
     return MetaGrad(grad, tune_loss, query_losses, norms, Aux(support_aux, query_aux))
 
 
-def _test_in_turn(loss_fn: LossFn, tuned: chex.ArrayTree, queries: Any) -> tuple[chex.ArrayTree, Any]:
-    """The gradient of the summed test loss, one query set after another, and ``(losses, aux)`` of all."""
+def _test_one_by_one(loss_fn: LossFn, tuned: chex.ArrayTree, queries: Any) -> tuple[chex.ArrayTree, Any]:
+    """The gradient of the summed test loss and ``(losses, aux)``, computed one query set after another."""
     total, sets = optax.tree.zeros_like(tuned), []
     for i in range(len(jax.tree.leaves(queries)[0])):
         query = jax.tree.map(lambda x, i=i: x[i], queries)
-        found, grad = jax.value_and_grad(loss_fn, has_aux=True)(after(tuned, total), query)
+        loss_and_aux, grad = jax.value_and_grad(loss_fn, has_aux=True)(after(tuned, total), query)
         total = optax.tree.add(total, grad)
-        sets.append(found)
+        sets.append(loss_and_aux)
     return total, jax.tree.map(lambda *x: jnp.stack(x), *sets)

@@ -9,14 +9,14 @@ import jax.numpy as jnp
 
 
 class QueryPool(NamedTuple):
-    """All that the samplers read, made once by ``make_query_pool``; indices point into the rho subset."""
+    """The data of the samplers, from ``make_query_pool``; indices point into the rho subset."""
 
-    neighbours: jax.Array  # i32[F, n]: rows nearest to each forget row in feature space
+    neighbours: jax.Array  # i32[F, n]: the rows nearest to each forget row in feature space
     forget_labels: jax.Array  # i32[F]
-    label_distance: jax.Array  # f32[C, C]: from any label to each label that the subset has, else inf
+    label_distance: jax.Array  # f32[C, C]: from each label to each; inf to labels that the subset lacks
     by_label: jax.Array  # i32[R]: rows sorted by label
-    first: jax.Array  # i32[C]: where each label starts in by_label
-    count: jax.Array  # i32[C]: rows of each label
+    first: jax.Array  # i32[C]: start of each label in by_label
+    count: jax.Array  # i32[C]: number of rows of each label
 
 
 Sampler = Callable[[jax.Array, jax.Array, QueryPool, int], jax.Array]
@@ -26,13 +26,11 @@ Sampler = Callable[[jax.Array, jax.Array, QueryPool, int], jax.Array]
 def nearest_neighbours(queries: jax.Array, pool: jax.Array, num: int, *, block: int = 256) -> jax.Array:
     """Rows of ``pool`` nearest to each query by Euclidean distance, nearest first. Eq. 8.
 
-    ``block`` queries are compared with the pool at a time, so at most ``block x R`` distances exist.
-
     Args:
       queries: f32[F, D].
       pool: f32[R, D].
-      num: neighbours of each query; at most R are returned.
-      block: queries at a time.
+      num: neighbours of each query, at most R.
+      block: queries that are compared at a time: ``block x R`` distances are in memory.
 
     Returns:
       i32[F, min(num, R)].
@@ -41,8 +39,8 @@ def nearest_neighbours(queries: jax.Array, pool: jax.Array, num: int, *, block: 
     square = jnp.sum(pool**2, axis=-1)
 
     def nearest(query):
-        # |query|^2 is the same for every row and does not change their order. Full precision: the
-        # difference of two large numbers orders neighbours wrongly in a GPU's shortened float32.
+        # |query|^2 is the same for every row, so it does not change their order. Full precision, because the
+        # difference of two large numbers would be too inexact in a GPU's TF32.
         distance = square - 2 * jnp.matmul(pool, query, precision=jax.lax.Precision.HIGHEST)
         return jax.lax.top_k(-distance, min(num, pool.shape[0]))[1]
 
@@ -50,16 +48,7 @@ def nearest_neighbours(queries: jax.Array, pool: jax.Array, num: int, *, block: 
 
 
 def class_means(features: jax.Array, labels: jax.Array, num_classes: int) -> jax.Array:
-    """Mean feature of each class: our vectoriser I of Eq. 9; zero where a class has no row.
-
-    Args:
-      features: f32[R, D].
-      labels: i32[R].
-      num_classes: C.
-
-    Returns:
-      f32[C, D].
-    """
+    """Mean of the features f32[R, D] of each class, f32[C, D]: our vectoriser I of Eq. 9; zero without rows."""
     total = jax.ops.segment_sum(features, labels, num_classes)
     return total / jnp.maximum(jnp.bincount(labels, length=num_classes), 1)[:, None]
 
@@ -74,10 +63,10 @@ def make_query_pool(
     num_neighbours: int,
     label_vectors: str = "class_mean",
 ) -> QueryPool:
-    """Everything about the rho subset that the samplers need, computed once.
+    """Precomputes what the samplers need of the rho subset.
 
-    Paper leaves open: the vectoriser I of Eq. 9. Chosen: the class mean of F over the subset (over
-    the forget set, for a class that the subset lacks), because one-hot vectors are all equally far apart.
+    Paper leaves open: the vectoriser I of Eq. 9. Chosen: the class mean of F over the subset, or over the
+    forget set for a class that the subset lacks, because one-hot vectors are all equally far apart.
 
     Args:
       forget_features: F of the forget rows, f32[F, D].
@@ -87,9 +76,6 @@ def make_query_pool(
       num_classes: C.
       num_neighbours: z1 draws among this many nearest rows of each anchor.
       label_vectors: ``"class_mean"`` or ``"one_hot"``.
-
-    Returns:
-      ``QueryPool``.
     """
     count = jnp.bincount(remain_labels, length=num_classes)
     if label_vectors == "one_hot":
@@ -97,7 +83,7 @@ def make_query_pool(
     else:
         means = class_means(remain_features, remain_labels, num_classes)
         vectors = jnp.where(count[:, None] > 0, means, class_means(forget_features, forget_labels, num_classes))
-    # Differences, not the expanded square: equal vectors must be exactly at distance 0 (ties matter here).
+    # Differences instead of the expanded square: equal vectors must have a distance of exactly 0, for ties.
     distance = jax.vmap(lambda vector: jnp.linalg.norm(vectors - vector[None], axis=-1))(vectors)
     return QueryPool(
         neighbours=nearest_neighbours(forget_features, remain_features, num_neighbours),
@@ -112,12 +98,12 @@ def make_query_pool(
 def nearest_feature(key: jax.Array, anchors: jax.Array, pool: QueryPool, size: int) -> jax.Array:
     """z1: for each anchor one of its nearest rows in feature space. Eq. 8.
 
-    Paper leaves open: how often the one nearest row is drawn. Chosen: uniform among the n nearest,
+    Paper leaves open: whether always the single nearest row is drawn. Chosen: uniform among the n nearest,
     so that epochs differ.
 
     Args:
       key: PRNG key.
-      anchors: rows of the forget set, i32[B]; taken in turn when ``size`` is larger.
+      anchors: rows of the forget set, i32[B]; repeated in order if ``size`` is larger.
       pool: see ``make_query_pool``.
       size: samples to draw, k of Eq. 7.
 
@@ -136,7 +122,7 @@ def nearest_label(key: jax.Array, anchors: jax.Array, pool: QueryPool, size: int
     """
     label_key, row_key = jax.random.split(key)
     distance = pool.label_distance[pool.forget_labels[jnp.resize(anchors, (size,))]]
-    # Every row of every nearest label is as likely: a label weighs as many rows as it has.
+    # All rows of all nearest labels are equally likely, so a label is drawn in proportion to its rows.
     nearest = distance <= distance.min(axis=1, keepdims=True)
     label = jax.random.categorical(label_key, jnp.where(nearest, jnp.log(pool.count)[None], -jnp.inf))
     within = jax.random.randint(row_key, (size,), 0, pool.count[label])
@@ -169,7 +155,7 @@ def draw_queries(
       key: PRNG key.
       samplers: N sampling functions z^i.
       anchors: the forget rows of this step, i32[B].
-      pool: what the samplers read.
+      pool: see ``make_query_pool``.
       size: k of Eq. 7.
 
     Returns:

@@ -1,4 +1,4 @@
-"""The support set of remembering (Eq. 6), and support and query of forgetting (below Eq. 11)."""
+"""Random labels of the support set for remembering (Eq. 6), and the pair of attackers for forgetting (below Eq. 11)."""
 
 import chex
 import jax
@@ -11,7 +11,7 @@ def relabel(key: jax.Array, labels: jax.Array, num_classes: int, *, allow_true: 
       key: PRNG key.
       labels: the true labels, i32[B].
       num_classes: size of the label space Y.
-      allow_true: whether a random label may happen to be the true one, as Eq. 6 has it.
+      allow_true: whether a random label may equal the true one, as in Eq. 6.
 
     Returns:
       i32[B], uniform over Y, or over Y without the true label.
@@ -23,16 +23,9 @@ def relabel(key: jax.Array, labels: jax.Array, num_classes: int, *, allow_true: 
 
 
 def draw_pair(key: jax.Array, num_attackers: int) -> tuple[jax.Array, jax.Array]:
-    """Two different attackers: one is the support, the other the query (sec. 3.2).
+    """Two different attackers, i for the support set and j for the query set (sec. 3.2), uniform over all pairs.
 
-    Both are traced, so that another pair does not compile another step.
-
-    Args:
-      key: PRNG key.
-      num_attackers: K, at least 2.
-
-    Returns:
-      ``(i, j)``, i32[] each, uniform over the ordered pairs with i != j.
+    Both are i32[] and traced, so that all pairs share one compiled step.
 
     Raises:
       ValueError: if there are fewer than two attackers.

@@ -24,20 +24,17 @@ class _Part(NamedTuple):
     ids: list[str]  # M
 
 
-def read(data_dir: str | None, num_classes: int | None = None) -> Records:
-    """Reads both files.
+def read_arrays(data_dir: str | None, num_classes: int | None = None) -> Records:
+    """Reads both files, in their order.
 
     Args:
-      data_dir: holds ``train.npz`` and, if there is a test part, ``test.npz``. Without ``ids`` a row has the
-        id ``train_000042``.
-      num_classes: labels are 0 to this less one; None takes the largest label found.
-
-    Returns:
-      The records, in the order of the files.
+      data_dir: holds ``train.npz`` and, if there is a test part, ``test.npz``. A file without ``ids`` gets
+        ids such as ``train_000042``.
+      num_classes: labels must be in ``0..num_classes - 1``; None means the largest label plus one.
 
     Raises:
-      ConfigError: if a file cannot be read, an array is missing or of another type or shape, or rows are
-        not what they should be; all rows of the first problem are counted and the first five named.
+      ConfigError: if a file cannot be read, an array is missing or has a wrong type or shape, or rows are
+        invalid; the message counts all rows with the first problem found and names five of them.
     """
     folder = Path(os.path.expanduser(data_dir or ""))
     files = [path for path in (folder / "train.npz", folder / "test.npz") if data_dir and path.is_file()]
@@ -92,10 +89,10 @@ def _read_part(path: Path) -> _Part:
 
 
 def _check_sizes(path: Path) -> None:
-    """Refuses arrays that are larger than the memory, or than what there is of them, before one is made.
+    """Refuses arrays whose header claims more bytes than the file or the memory holds, before they are allocated.
 
     Raises:
-      ValueError: one line about the array.
+      ValueError: names the array and both sizes.
     """
     with zipfile.ZipFile(path) as archive:
         for entry in archive.infolist():

@@ -13,7 +13,7 @@ def augment(key: jax.Array, images: jax.Array, kind: str) -> jax.Array:
 
     Args:
       key: PRNG key.
-      images: f32[..., H, W, 3]; any leading axes, and the same draws as for images in one row.
+      images: f32[..., H, W, 3]; several leading axes get the same draws as one flattened batch axis.
       kind: ``"none"``, ``"flip"`` or ``"crop_flip"``.
 
     Returns:

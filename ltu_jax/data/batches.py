@@ -1,24 +1,24 @@
-"""Batches drawn inside jit: which rows a step sees is a function of a key and the step."""
+"""Batches drawn inside jit: the rows of a step are a function of a key and the step number."""
 
 import jax
 import jax.numpy as jnp
 
 from ltu_jax.data.augment import augment
-from ltu_jax.devices import spread
+from ltu_jax.devices import shard
 from ltu_jax.types import Batch, Rows
 
 
 def epoch_rows(key: jax.Array, step: jax.Array, num_rows: int, batch_size: int) -> jax.Array:
-    """The rows of step ``step`` of an endless stream that shuffles anew each epoch.
+    """The row indices of one step of an endless stream that is reshuffled every epoch.
 
-    Every epoch holds each row exactly once; a batch may straddle two epochs, so that no row is
-    dropped and no batch is short.
+    Every epoch holds each row exactly once. A batch may straddle two epochs, so no row is dropped and
+    no batch is short.
 
     Args:
       key: key of the stream, the same for all steps.
-      step: i32[].
-      num_rows: rows there are.
-      batch_size: rows a step; more than ``num_rows`` gives ``num_rows``.
+      step: i32[], the step number.
+      num_rows: number of rows of the data set.
+      batch_size: rows per step, at most ``num_rows``; a larger value is cut to that.
 
     Returns:
       i32[min(batch_size, num_rows)].
@@ -32,17 +32,17 @@ def epoch_rows(key: jax.Array, step: jax.Array, num_rows: int, batch_size: int) 
 
 
 def gather(rows: Rows, index: jax.Array) -> Batch:
-    """The rows at ``index`` as float images in [0, 1], their batch axis spread over the devices.
+    """The rows at ``index`` as float images in [0, 1], the batch axis sharded over the devices.
 
     Args:
-      rows: images on the device, or on the host where this is called outside of jit.
+      rows: images on the device; on the host only outside of jit.
       index: i32[...], whose last axis is the batch; or a slice.
 
     Returns:
       ``Batch(f32[...,H,W,3], i32[...])``.
     """
     images = jnp.asarray(rows.images[index])
-    return Batch(spread(images, images.ndim - 4).astype(jnp.float32) / 255, rows.labels[index])
+    return Batch(shard(images, images.ndim - 4).astype(jnp.float32) / 255, rows.labels[index])
 
 
 def augmented(key: jax.Array, batch: Batch, kind: str) -> Batch:

@@ -1,8 +1,7 @@
 """CIFAR-10 and CIFAR-100, downloaded and prepared without TensorFlow.
 
-TFDS's own builders need TensorFlow to prepare. These keep their name, version, features, ids and row
-order, so that the result on disk is the one that ``tfds.builder("cifar10")`` reads. Importing this
-module imports TFDS.
+TFDS's own builders need TensorFlow to prepare a data set. These keep the name, version, features, ids
+and row order, so ``tfds.builder("cifar10")`` can read the result. Importing this module imports TFDS.
 """
 
 import io
@@ -19,20 +18,20 @@ from tensorflow_datasets.core.registered import skip_registration
 from tensorflow_datasets.core.units import Size
 from tensorflow_datasets.image_classification import cifar as stock
 
-from ltu_jax.data.tfds import prepare as prepare_builder
+from ltu_jax.data.tfds import prepare_builder
 from ltu_jax.setting import ConfigError
 from ltu_jax.types import Progress, silent
 
 
 class Archive(NamedTuple):
-    """Where an archive lies, what it must be, and how it is laid out."""
+    """Address, checksum and layout of an archive."""
 
     url: str
     size: int  # bytes
     sha256: str
     folder: str
-    files: dict[str, tuple[str, ...]]  # split to its files
-    label_names: dict[str, str]  # label feature to the file of its names, in the order of the label bytes
+    files: dict[str, tuple[str, ...]]  # by split
+    label_names: dict[str, str]  # label feature to its file of names, in the order of the label bytes
 
 
 ARCHIVES = {
@@ -55,14 +54,13 @@ ARCHIVES = {
 }
 
 
-def prepare(name: str, root: Path, progress: Progress = silent) -> Path:
-    """Downloads and prepares ``cifar10`` or ``cifar100`` into ``root``, downloads in ``root/downloads``.
+def prepare_cifar(name: str, root: Path, progress: Progress = silent) -> Path:
+    """Downloads and prepares ``cifar10`` or ``cifar100``; returns the folder ``root/name/VERSION``.
 
-    Returns:
-      The folder ``root/name/VERSION``.
+    The archive is kept in ``root/downloads``.
 
     Raises:
-      ConfigError: if the archive cannot be fetched, or is not the one expected.
+      ConfigError: if the archive cannot be fetched or has a wrong checksum.
     """
     builder = {"cifar10": Cifar10, "cifar100": Cifar100}[name]
     return prepare_builder(builder(data_dir=root, file_format="array_record"), progress)
@@ -77,7 +75,7 @@ class _FromArchive:
 
     @property
     def url_infos(self) -> dict[str, UrlInfo]:
-        """What TFDS checks a download against; without it nothing would be checked."""
+        """The checksum that TFDS checks the download against."""
         archive = ARCHIVES[self.name]
         return {archive.url: UrlInfo(size=Size(archive.size), checksum=archive.sha256, filename=Path(archive.url).name)}
 
@@ -102,8 +100,8 @@ class _FromArchive:
             yield index, record | {"id": f"{split}_{index:05d}", "image": _png(pixels)}
 
 
-# The stock builders keep the names. They are imported above, not in here: TFDS imports all of its
-# builders at once, and none of them would be registered.
+# TFDS allows each name only once. Its own builders are imported above, outside of the block: importing one
+# imports them all, and inside it none would be registered.
 with skip_registration():
 
     class Cifar10(_FromArchive, stock.Cifar10):
@@ -124,7 +122,7 @@ def _fetch(name: str, archive: Archive, dl_manager: tfds.download.DownloadManage
     is_here = (downloads / "manual" / file).exists() or any(downloads.rglob(f"*{file.split('.')[0]}*.INFO"))
     try:
         if not is_here:
-            # TFDS retries for minutes; a machine without a network should hear so at once.
+            # TFDS retries for minutes; without a network, fail at once.
             with requests.get(archive.url, stream=True, timeout=10) as response:
                 response.raise_for_status()
         return Path(dl_manager.download(archive.url))
@@ -142,13 +140,9 @@ def _fetch(name: str, archive: Archive, dl_manager: tfds.download.DownloadManage
 
 
 def _read_tar(path: Path) -> dict[str, bytes]:
-    contents = {}
     with tarfile.open(path) as tar:
-        for member in tar:
-            file = tar.extractfile(member)
-            if file is not None:
-                contents[member.name] = file.read()
-    return contents
+        files = ((member.name, tar.extractfile(member)) for member in tar)
+        return {name: file.read() for name, file in files if file is not None}
 
 
 def _png(pixels: np.ndarray) -> io.BytesIO:

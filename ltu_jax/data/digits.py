@@ -1,15 +1,15 @@
-"""The handwritten digits that scikit-learn carries: the embedded data set, nothing to download."""
+"""The handwritten digits that come with scikit-learn: nothing to download."""
 
 import numpy as np
 
 from ltu_jax.data.records import Example, Records
 
 
-def read() -> Records:
+def read_digits() -> Records:
     """The 1797 grey 8x8 images in scikit-learn's order, ids ``digits_0000`` to ``digits_1796``.
 
-    They have no test part, and neighbouring rows are by the same writer: whoever cuts them must
-    shuffle. A value v in 0..16 becomes round(255 v / 16), so that black and white stay black and white.
+    There is no test part. Neighbouring rows are by the same writer, so any split must shuffle first.
+    A value v in 0..16 becomes round(255 v / 16): black and white stay black and white.
     """
     from sklearn.datasets import load_digits
 

@@ -1,7 +1,7 @@
-"""Images by class: one folder a class, or such folders within ``train/`` and ``test/``."""
+"""Images in one folder per class, or in such folders within ``train/`` and ``test/``."""
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from ltu_jax.data.records import Example, Records, first_five, places, refuse
@@ -12,25 +12,25 @@ SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".webp")
 _ALLOWED = "allowed: a folder with CLASS/*.png (bmp, jpg, jpeg, webp), or train/CLASS/*.png and test/CLASS/*.png"
 
 
-def read(data_dir: str | None, class_names: Sequence[str] = ()) -> Records:
-    """Lists the images; each is read when its turn comes.
+def read_folder(data_dir: str | None, class_names: Sequence[str] = ()) -> Records:
+    """Lists the images; each is read when it is decoded.
 
-    Classes are ``class_names``, else the sorted names of the folders that hold at least one training
-    image: a sample that lacks a class would shift the labels of those behind it. An id is the path relative
-    to ``data_dir``, with forward slashes. Files of other kinds, and names that begin with a dot, are
-    passed over.
+    The classes are ``class_names``, else the sorted names of the folders with at least one training
+    image. Pass ``class_names`` for a sample that may lack a class: a missing folder would shift the
+    labels of all that follow. An id is the path relative to ``data_dir``, with forward slashes. Files of
+    other kinds and hidden files are ignored.
 
     Args:
       data_dir: ``data_dir/CLASS/*.png``, or ``data_dir/train/CLASS/*.png`` and, if there is a test
         part, ``data_dir/test/CLASS/*.png``.
-      class_names: of all the model's classes in their order; there need not be images of each.
+      class_names: all classes of the model in order; a class may have no images.
 
     Returns:
       The records, sorted by part, class and file name.
 
     Raises:
-      ConfigError: if there is no such folder, no image in it, a link that leaves it, a folder that is none of
-        ``class_names``, or, without them, a test class without training images.
+      ConfigError: if the folder does not exist, holds no image or a link that leads out of it, if a class
+        folder is not in ``class_names``, or, without ``class_names``, if a test class has no training images.
     """
     if not data_dir:
         raise ConfigError(f"config.data.data_dir: {data_dir!r}; {_ALLOWED}")
@@ -57,11 +57,12 @@ def read(data_dir: str | None, class_names: Sequence[str] = ()) -> Records:
     leaving = [repr(name) for name, place in zip(names_in, places(root, names_in), strict=True) if place is None]
     refuse(f"config.data.data_dir: {data_dir!r}", leaving, len(files), "images are links that leave it", "links within")
     num_train = sum(map(len, train.values()))
-    return Records(_examples(root, files), len(names), num_train, len(files) - num_train, names)
+    examples = (Example(path, label, name) for (path, label), name in zip(files, names_in, strict=True))
+    return Records(examples, len(names), num_train, len(files) - num_train, names)
 
 
 def _images_by_class(folder: Path) -> dict[str, list[Path]]:
-    """Class name to its sorted image files, classes without any left out."""
+    """Class name to its sorted image files; classes without images are left out."""
     if not folder.is_dir():
         return {}
     classes = (path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
@@ -71,8 +72,3 @@ def _images_by_class(folder: Path) -> dict[str, list[Path]]:
 
 def _is_image(path: Path) -> bool:
     return path.suffix.lower() in SUFFIXES and not path.name.startswith(".") and path.is_file()
-
-
-def _examples(root: Path, files: list[tuple[Path, int]]) -> Iterator[Example]:
-    for path, label in files:
-        yield Example(path, label, path.relative_to(root).as_posix())

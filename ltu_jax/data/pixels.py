@@ -1,4 +1,4 @@
-"""Where decoded images go: into memory, or into one file that later runs map into memory without decoding again."""
+"""Stores decoded images: in memory, or in a file that later runs memory-map instead of decoding again."""
 
 import json
 import os
@@ -6,7 +6,7 @@ import shutil
 import uuid
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
@@ -14,37 +14,26 @@ from ltu_jax.devices import agreed, writes_files
 from ltu_jax.setting import ConfigError, digest
 
 
-class Pixels(Protocol):
-    """Takes decoded images of one size, one after another."""
-
-    def add(self, image: np.ndarray) -> None:
-        """Takes one image, u8[H,W,3]."""
-        ...
-
-    def stacked(self) -> np.ndarray:
-        """All of them, u8[M,H,W,3]."""
-        ...
-
-
-class InMemory:
-    """Images as one array."""
+class Pixels:
+    """Collects decoded images of one size, in memory."""
 
     def __init__(self) -> None:
         self._images: list[np.ndarray] = []
 
     def add(self, image: np.ndarray) -> None:
-        """See ``Pixels``."""
+        """Appends one image, u8[H,W,3]."""
         self._images.append(image)
 
     def stacked(self) -> np.ndarray:
-        """See ``Pixels``."""
+        """All images, u8[M,H,W,3]."""
         return np.stack(self._images)
 
 
-class _InFile:
-    """Images as the bytes of a file."""
+class _PixelFile(Pixels):
+    """Writes the images to a file, as raw bytes."""
 
     def __init__(self, path: Path) -> None:
+        super().__init__()
         self._path, self._file = path, path.open("wb")
         self._count, self._shape = 0, (0, 0, 0)
 
@@ -62,32 +51,32 @@ class _InFile:
 
 
 Columns = dict[str, np.ndarray]
-"""What there is beside the images, by name; numbers have no axis."""
+"""Labels, ids and other data beside the images, by name; single numbers are arrays without axes."""
 
 
 def memory_mapped(
     directory: Path, made_of: Any, make: Callable[[Pixels], tuple[np.ndarray, Columns]]
 ) -> tuple[np.ndarray, Columns]:
-    """Images mapped from a file in ``directory``, which is made the first time and whenever what it is made of changes.
+    """Images memory-mapped from a file in ``directory``, which is written first if no file for ``made_of`` exists.
 
-    Of several processes the first one makes it.
+    Of several processes the first one writes it.
 
     Args:
-      directory: made if needed; all processes see it.
-      made_of: JSON-ready values: all that the images are a function of.
+      directory: a folder that all processes see; created if needed.
+      made_of: JSON-ready values that determine the images.
       make: adds the images to ``Pixels`` and returns ``(stacked images, columns)``.
 
     Returns:
-      The same, the images read from the file when they are asked for.
+      What ``make`` returned, with the images mapped from the file.
 
     Raises:
-      ConfigError: if what was made is damaged.
+      ConfigError: if the stored files are damaged.
     """
     folder = directory / f"images-{digest(made_of)[:20]}"
     if not agreed(folder.exists):
         if writes_files():
             _write(folder, made_of, make)
-        agreed(lambda: True)  # the others wait until it is there
+        agreed(lambda: True)  # the others wait until it is written
     try:
         with (folder / "columns.npz").open("rb") as file, np.load(file, allow_pickle=False) as stored:
             columns = dict(stored)
@@ -101,15 +90,7 @@ def memory_mapped(
 
 
 def files_fingerprint(path: Path, without: Path) -> list[Any]:
-    """Name, size and time of change of every file under ``path``: other contents give another one.
-
-    Args:
-      path: a folder.
-      without: a folder that may lie in it and is left out.
-
-    Returns:
-      JSON-ready.
-    """
+    """``[name, bytes, mtime in ns]`` of every file under ``path`` but not ``without``, to notice changed contents."""
     left_out = without.resolve()
     files = sorted(p for p in path.rglob("*") if p.is_file() and left_out not in p.resolve().parents)
     stats = [(p, p.stat()) for p in files]
@@ -117,10 +98,10 @@ def files_fingerprint(path: Path, without: Path) -> list[Any]:
 
 
 def _write(folder: Path, made_of: Any, make: Callable[[Pixels], tuple[np.ndarray, Columns]]) -> None:
-    """Whole or not at all: under another name until it is done."""
+    """Writes under a temporary name and renames, so that the folder is either complete or absent."""
     partial = folder.with_name(f"{folder.name}.partial-{uuid.uuid4().hex[:8]}")
     partial.mkdir(parents=True)
-    pixels = _InFile(partial / "images.u8")
+    pixels = _PixelFile(partial / "images.u8")
     try:
         images, columns = make(pixels)
         every: dict[str, Any] = {"shape": np.array(images.shape), **columns}
@@ -129,7 +110,7 @@ def _write(folder: Path, made_of: Any, make: Callable[[Pixels], tuple[np.ndarray
         try:
             partial.rename(folder)
         except OSError:
-            if not folder.exists():  # else another run was faster
+            if not folder.exists():  # else another run has written the same folder
                 raise
     finally:
         pixels.close()

@@ -10,7 +10,7 @@ import jax
 import numpy as np
 
 from ltu_jax.config import MOST_CLASSES, Data
-from ltu_jax.data.pixels import InMemory, Pixels, files_fingerprint, memory_mapped
+from ltu_jax.data.pixels import Pixels, files_fingerprint, memory_mapped
 from ltu_jax.data.records import FORMATS, MAX_PIXELS, Records, UnfitImageError, decode, refuse, repeated
 from ltu_jax.devices import agreed, first_alone
 from ltu_jax.safe_reading import memory
@@ -48,7 +48,7 @@ def load_source(data: Data, progress: Progress = silent) -> Source:
     """
     _check_fields(data)
     if data.memory_map is None:
-        source = _assemble(data, first_alone(lambda: _open(data, progress)), progress, InMemory())
+        source = _assemble(data, first_alone(lambda: _open(data, progress)), progress, Pixels())
     else:
         source = _mapped(data, progress)
     streamed = data.stream == "host" or data.stream == "auto" and not agreed(lambda: num_fitting(source))
@@ -139,37 +139,37 @@ def _records(data: Data, progress: Progress) -> Records:
 
     root = data_root(data)
     if data.name == "digits":
-        return digits.read()
+        return digits.read_digits()
     if data.name == "folder":
-        return folder.read(data.data_dir, data.class_names)
+        return folder.read_folder(data.data_dir, data.class_names)
     if data.name == "table":
-        return tabular.read(data.table, data.data_dir, data.class_names, data.num_classes)
+        return tabular.read_table(data.table, data.data_dir, data.class_names, data.num_classes)
     if data.name == "arrays":
-        return arrays.read(data.data_dir, data.num_classes)
-    version = tfds.find(root, data.name)
+        return arrays.read_arrays(data.data_dir, data.num_classes)
+    version = tfds.find_prepared(root, data.name)
     if version is None and data.name in ("cifar10", "cifar100"):
         from ltu_jax.data import cifar
 
-        version = cifar.prepare(data.name, root, progress)
+        version = cifar.prepare_cifar(data.name, root, progress)
     elif version is None and data.name == "tiny_imagenet":
         from ltu_jax.data import tiny_imagenet
 
-        version = tiny_imagenet.prepare(root, progress)
+        version = tiny_imagenet.prepare_tiny_imagenet(root, progress)
     elif version is None:
         raise _unknown_name(data.name, root)
-    return tfds.read(version)
+    return tfds.read_prepared(version)
 
 
 def _unknown_name(name: str, root: Path) -> ConfigError:
     from ltu_jax.data import tfds
 
-    registered = tfds.registered()
+    registered = tfds.registered_names()
     if name in registered:
         return ConfigError(
             f"config.data.name: {name!r} is not prepared in {root}; allowed: prepare it there once with TFDS"
             " (most of its builders need TensorFlow for that), with file_format='array_record'"
         )
-    here = {*BUILT_IN, *tfds.prepared(root)}
+    here = {*BUILT_IN, *tfds.prepared_names(root)}
     # All names of TFDS would fill the screen: they are matched, not listed.
     guess = allowed_names(name, {*here, *registered}).partition("; did you mean")
     known = f"allowed: {', '.join(sorted(here))}, or a TFDS data set prepared in {root}"

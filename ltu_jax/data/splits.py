@@ -1,7 +1,7 @@
-"""Who is forgotten, who remains, who was never seen: index sets, a function of the source, the settings and a seed.
+"""Splits a source into index sets: a function of the source, the settings and a seed.
 
-Train, validation, test and reserve are cut first, and the forget rows from train after that: another
-request on the same data has the same original model.
+Train, validation, test and reserve are split first, and the forget rows are then chosen from train. So
+other forget rows of the same data have the same original model.
 """
 
 import dataclasses
@@ -18,19 +18,10 @@ FORGET_IDS = "config.data.forget_ids"
 
 
 def make_splits(source: Source, data: Data, seed: int, ids: Sequence[str] | None = None) -> Splits:
-    """Cuts a source by ``data`` and ``seed``.
-
-    Args:
-      source: the data set.
-      data: sizes, fractions and what is to be forgotten.
-      seed: the split seed.
-      ids: what is to be forgotten, where it is not ``data`` that says so.
-
-    Returns:
-      Disjoint sorted index sets.
+    """Splits a source by the sizes, fractions and choice of forget rows in ``data``; ``ids`` replaces that choice.
 
     Raises:
-      ConfigError: if there are too few rows, or what is to be forgotten is not in the training rows.
+      ConfigError: if there are too few rows, or forget rows are not training rows.
     """
     rng = np.random.default_rng([seed, 0])
     cut = _cut_test_part if data.held_out == "test" else _cut_training_part
@@ -52,15 +43,9 @@ def make_splits(source: Source, data: Data, seed: int, ids: Sequence[str] | None
 
 
 def see(splits: Splits, fraction: float, seed: int) -> Splits:
-    """The splits with the rho subset of the remaining rows cut: all that a method may see of them. Sec. 3.2.
+    """The splits with ``seen`` drawn anew: the rho subset of the remaining rows that a method may see (sec. 3.2).
 
-    Args:
-      splits: the index sets.
-      fraction: rho in (0, 1].
-      seed: the split seed.
-
-    Returns:
-      The same with ``seen``: sorted indices into the source, ``round(rho |D_r|)`` of them and at least one.
+    It has ``round(fraction |D_r|)`` rows, at least one.
     """
     size = max(1, round(fraction * len(splits.remain)))
     seen = np.random.default_rng([seed, 2]).choice(splits.remain, size, replace=False)
@@ -68,7 +53,7 @@ def see(splits: Splits, fraction: float, seed: int) -> Splits:
 
 
 def read_ids(path: str, field: str = FORGET_IDS) -> list[str]:
-    """The ids of a file, one a line; blank lines are skipped. ``field`` is named in messages.
+    """The ids in a text file, one per line; blank lines are skipped. ``field`` is for messages.
 
     Raises:
       ConfigError: if the file cannot be read or holds no id.
@@ -83,7 +68,7 @@ def read_ids(path: str, field: str = FORGET_IDS) -> list[str]:
 
 
 def _cut_training_part(source: Source, data: Data, rng: np.random.Generator) -> tuple[np.ndarray, ...]:
-    """Train, validation, test and reserve; validation and reserve are training rows that the original is kept from."""
+    """Train, validation, test and reserve; validation and reserve are training rows that the original never sees."""
     pool, test = rng.permutation(source.num_train), np.arange(source.num_train, len(source.labels))
     if not len(test):
         test, pool = np.split(pool, [round(data.test_fraction * len(pool))])
@@ -97,9 +82,9 @@ def _cut_training_part(source: Source, data: Data, rng: np.random.Generator) -> 
 
 
 def _cut_test_part(source: Source, data: Data, rng: np.random.Generator) -> tuple[np.ndarray, ...]:
-    """The same for an original that was trained elsewhere, on the training part: the test part is all it never saw.
+    """The same for an original that was trained elsewhere on the whole training part.
 
-    A third of it each is for validation, for scores and for the attackers, unless sizes are given.
+    Only the test part is unseen: it is divided into thirds for validation, test and reserve, unless sizes are given.
     """
     train, held_out = rng.permutation(source.num_train), np.arange(source.num_train, len(source.labels))
     if len(held_out) < 6:
@@ -160,30 +145,19 @@ def _forget_rows(source: Source, train: np.ndarray, data: Data, seed: int) -> np
 
 
 def rows_of_ids(source: Source, train: np.ndarray, ids: Sequence[str], field: str = FORGET_IDS) -> np.ndarray:
-    """The training rows that ids name.
-
-    Unlearning a row that the model was never trained on would report a success that means nothing,
-    so it is refused.
-
-    Args:
-      source: the data set.
-      train: indices of the rows that the model was trained on.
-      ids: what is to be forgotten; a repeated id counts once.
-      field: where they come from, for messages.
-
-    Returns:
-      Indices into the source.
+    """Sorted indices into the source of the rows with the given ids; ``train`` are the indices of the training rows.
 
     Raises:
-      ConfigError: if an id is not the id of a training row; the first five are named.
+      ConfigError: if an id is not that of a training row: unlearning a row that the model never saw would
+        report a meaningless success. Five of them are named.
     """
     row_of = dict(zip(source.ids[train].tolist(), train.tolist(), strict=True))
-    strangers = [i for i in dict.fromkeys(ids) if i not in row_of]
-    if strangers:
+    foreign = [i for i in dict.fromkeys(ids) if i not in row_of]
+    if foreign:
         why = {**dict.fromkeys(source.unreadable, "unreadable"), **dict.fromkeys(source.ids.tolist(), "held out")}
-        named = ", ".join(f"{i!r} ({why.get(i, 'unknown')})" for i in strangers[:5])
+        named = ", ".join(f"{i!r} ({why.get(i, 'unknown')})" for i in foreign[:5])
         raise ConfigError(
-            f"{field}: {len(strangers)} of {len(set(ids))} ids are not in the training set: {named};"
+            f"{field}: {len(foreign)} of {len(set(ids))} ids are not in the training set: {named};"
             f" allowed: ids of the {len(train)} rows that the model was trained on"
         )
     return np.array(sorted({row_of[i] for i in ids}), np.int64)

@@ -1,9 +1,9 @@
-"""Images that stay on the host: which rows of them a step will draw, and fetching these ahead of it.
+"""Streams images from the host: computes which rows a step will draw, and fetches them ahead of it.
 
-A method draws its rows inside jit, from images that it indexes like an array. Where they stay on the
-host the same function is traced twice. Once the images are stand-ins that record the indices they
-are read at: that gives a small program that computes indices alone. And once they are what was fetched for these
-indices. So every method can be fed from the host, by the same draws, and none needs to know.
+A method draws its rows inside jit, by indexing images as if they were an array. To stream them, the same
+function is traced twice: first with stand-ins that record the indices, which gives a small program that
+computes only indices; then with the blocks fetched for these indices. So every method can be streamed
+with the same draws, without changes to the method.
 """
 
 import dataclasses
@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ltu_jax.devices import read_spread, spread_sharding
+from ltu_jax.devices import batch_sharding, read_sharded
 from ltu_jax.types import ArrayTree, StoredImages
 
 THREADS, STEPS_AHEAD = 4, 4
@@ -23,14 +23,14 @@ THREADS, STEPS_AHEAD = 4, 4
 @jax.tree_util.register_static
 @dataclasses.dataclass(frozen=True)
 class StandIn:
-    """Stands in a tree of arrays where there were stored images."""
+    """Replaces ``StoredImages`` in a tree of arrays."""
 
-    number: int  # which of them
+    number: int  # index into the list of replaced images
     shape: tuple[int, ...]  # (M, H, W, 3)
 
 
 def separate(tree: ArrayTree) -> tuple[ArrayTree, list[StoredImages]]:
-    """The tree with a ``StandIn`` for all stored images in it, and the images by number."""
+    """The tree with a ``StandIn`` for each ``StoredImages``, and the list of images replaced."""
     stored: list[StoredImages] = []
 
     def replaced(leaf: Any) -> Any:
@@ -43,18 +43,15 @@ def separate(tree: ArrayTree) -> tuple[ArrayTree, list[StoredImages]]:
 
 
 RowRequests = tuple[tuple[StandIn, jax.Array], ...]
-"""Which images are read, and at which index i32[..., B], in the order of reading."""
+"""Which images are read at which index i32[..., B], in the order of reading."""
 
 
 def row_requests(fn: Callable[[ArrayTree], Any], tree: ArrayTree) -> RowRequests:
-    """What ``fn`` asks of the stand-ins in ``tree``; for a traced function.
+    """The reads that ``fn(tree)`` makes; to be called inside jit.
 
     Args:
       fn: indexes images by integers that do not depend on pixels.
-      tree: its argument.
-
-    Returns:
-      ``RowRequests``.
+      tree: its argument, with stand-ins.
     """
     requests: list[tuple[StandIn, jax.Array]] = []
     fn(_with_images(tree, lambda stand_in: _IndexRecorder(stand_in, requests)))
@@ -62,40 +59,34 @@ def row_requests(fn: Callable[[ArrayTree], Any], tree: ArrayTree) -> RowRequests
 
 
 def with_fetched(fn: Callable[[ArrayTree], Any], tree: ArrayTree, blocks: Sequence[jax.Array]) -> Any:
-    """``fn(tree)``, where each reading of images takes the next of ``blocks``.
+    """``fn(tree)``, where each read of images returns the next of ``blocks``.
 
     Args:
       fn: as for ``row_requests``.
       tree: its argument, with stand-ins.
-      blocks: u8[..., B, H, W, 3] for each reading, in the same order.
-
-    Returns:
-      What ``fn`` returns.
+      blocks: u8[..., B, H, W, 3] for each read, in the order of ``row_requests``.
     """
     fetched_blocks = iter(blocks)
     return fn(_with_images(tree, lambda stand_in: _FetchedImages(stand_in, fetched_blocks)))
 
 
 def fetched(requests: RowRequests, stored: Sequence[StoredImages], num_steps: int) -> Iterator[tuple[jax.Array, ...]]:
-    """The blocks of one step after another, read by threads that run ahead, each process only its share.
+    """The blocks of each step, on the devices; threads read ahead, and each process reads only its shard.
 
     Args:
-      requests: what each step reads: indices i32[num_steps, ..., B].
-      stored: the images by number.
-      num_steps: steps there are.
-
-    Yields:
-      The blocks of a step, on the devices.
+      requests: the reads of all steps: indices i32[num_steps, ..., B].
+      stored: the images, as listed by ``separate``.
+      num_steps: number of steps.
     """
     import grain
 
     def reader(images: StoredImages, index: np.ndarray) -> Callable[[int], jax.Array]:
         shape, axis = (*index.shape[1:], *images.shape[1:]), index.ndim - 2
-        sharding = spread_sharding(shape, axis)  # here: a mesh is that of one thread, and others read
+        sharding = batch_sharding(shape, axis)  # computed here: a mesh is set per thread, and other threads read
 
         def read(step: int) -> jax.Array:
             rows = index[step]
-            return read_spread(shape, axis, sharding, lambda part: images[rows[..., part] if rows.ndim else rows])
+            return read_sharded(shape, axis, sharding, lambda part: images[rows[..., part] if rows.ndim else rows])
 
         return read
 

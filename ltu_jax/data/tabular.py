@@ -1,4 +1,4 @@
-"""Images that a table names: CSV or Parquet with the columns path, label and, if wanted, id and part."""
+"""Images listed in a CSV or Parquet table with the columns path, label and, optionally, id and part."""
 
 import os
 import re
@@ -12,30 +12,30 @@ COLUMNS = ("path", "label", "id", "part")
 
 _NEEDED = ("path", "label")
 _ALLOWED = "allowed: a .csv or .parquet file with the columns path, label and, if wanted, id and part"
-_WHOLE = re.compile(r"([+-]?[0-9]{1,18})(\.0*)?")  # 3.0 is what is left of 3 where a column once had a gap
+_WHOLE = re.compile(r"([+-]?[0-9]{1,18})(\.0*)?")  # pandas turns 3 into 3.0 where a column has gaps
 
 
-def read(
+def read_table(
     table: str | None, data_dir: str | None, class_names: Sequence[str] = (), num_classes: int | None = None
 ) -> Records:
-    """Reads the table and finds its images; each is read when its turn comes.
+    """Reads the table and locates its images; each is read when it is decoded.
 
-    Labels are names where ``class_names`` are given or none of them is a number, else whole numbers. Values
-    are text, so that an id 007 stays one, without the blanks around them; only a path keeps its own.
+    Labels are class names if ``class_names`` is given or no label is a number; else they are integers.
+    Values are read as text, so that the id 007 stays 007, and stripped of blanks, except for paths.
 
     Args:
-      table: a ``.csv`` or ``.parquet`` file. Its columns are ``path``, ``label``, ``id`` (else the path) and
-        ``part``, ``train`` or ``test`` (else all are train); others are passed over.
-      data_dir: the folder that paths are relative to and cannot leave; None takes the table's own.
-      class_names: of all the model's classes in their order; () takes the names found, sorted.
-      num_classes: labels are 0 to this less one; None takes the largest label found.
+      table: a ``.csv`` or ``.parquet`` file with the columns ``path``, ``label``, ``id`` (default: the path)
+        and ``part``, which is ``train`` or ``test`` (default: ``train``). Other columns are ignored.
+      data_dir: the folder that paths are relative to and must stay in; None means the table's folder.
+      class_names: all classes of the model in order; () means the names found, sorted.
+      num_classes: integer labels must be in ``0..num_classes - 1``; None means the largest label plus one.
 
     Returns:
       The records: the training rows in the order of the table, then the test rows.
 
     Raises:
-      ConfigError: if the table cannot be read, or has rows that are not what they should be; all rows of the
-        first problem are counted and the first five named.
+      ConfigError: if the table cannot be read or has invalid rows; the message counts all rows with the first
+        problem found and names five of them.
     """
     columns = _columns(table)
     where, paths = f"config.data.table: {table!r}", columns["path"]
@@ -52,7 +52,7 @@ def read(
         raise ConfigError(f"{where} has test rows only; allowed: rows with part train")
     root = Path(os.path.expanduser(data_dir or Path(str(table)).parent))
     files = _files(where, root, paths)
-    order = sorted(range(len(rows)), key=lambda row: parts[row] == "test")  # stable: the table's order within a part
+    order = sorted(range(len(rows)), key=lambda row: parts[row] == "test")  # stable: keeps the order within a part
     examples = (Example(files[row], labels[row], ids[row]) for row in order)
     num_train = parts.count("train")
     every = (Path(os.path.expanduser(str(table))), *files)
@@ -60,7 +60,7 @@ def read(
 
 
 def _columns(table: str | None) -> dict[str, list[str]]:
-    """Those of ``COLUMNS`` that there are, as text; what is missing in them is empty."""
+    """The columns of ``COLUMNS`` that the table has, as text; missing values are empty."""
     import pyarrow as pa
     from pyarrow import csv, parquet
 
@@ -78,12 +78,12 @@ def _columns(table: str | None) -> dict[str, list[str]]:
             found = csv.read_csv(path, parse_options=lines, convert_options=as_text)
             names = found.column_names
         else:
-            with parquet.ParquetFile(path) as file:  # images may lie in other columns of it
+            with parquet.ParquetFile(path) as file:  # other columns may hold whole images
                 names = file.schema_arrow.names
                 found = file.read(columns=[name for name in COLUMNS if name in names])
         columns = {name: found.column(name).cast(pa.string()) for name in COLUMNS if names.count(name) == 1}
         values = {name: column.to_pylist() for name, column in columns.items()}
-    except Exception as error:  # Arrow raises a dozen kinds, and Python's own for text that is no UTF-8
+    except Exception as error:  # Arrow raises a dozen kinds, and UnicodeDecodeError
         reason = " ".join(str(error).split())[:300]
         raise ConfigError(f"config.data.table: {table!r} cannot be read ({reason}); {_ALLOWED}") from error
     wrong = [name for name in COLUMNS if names.count(name) > 1 or name in _NEEDED and name not in names]
@@ -98,7 +98,7 @@ def _columns(table: str | None) -> dict[str, list[str]]:
 def _labels(
     where: str, values: list[str], rows: list[str], class_names: tuple[str, ...], num_classes: int | None
 ) -> tuple[list[int], tuple[str, ...] | None, int]:
-    """The label of each row, the names of the classes where they have any, and how many classes there are."""
+    """The label of each row, the class names if labels are names, and the number of classes."""
     values = [value.strip() for value in values]
     empty = [row for value, row in zip(values, rows, strict=True) if not value]
     refuse(where, empty, len(rows), "labels are empty", "a label for each image")
@@ -117,7 +117,7 @@ def _labels(
         refuse(where, unknown, len(rows), "labels are not in config.data.class_names", first_five(names))
         return [label_of[value] for value in values], names, len(names)
     if num_classes is None:
-        # Taken as names, as NA in a column of numbers would be, 10 would come before 2 and every label be another.
+        # One NA must not turn a column of numbers into names: sorted as text, 10 would come before 2.
         allowed = "whole numbers, or names alone, or all names in config.data.class_names"
         refuse(where, no_number, len(rows), "labels are not whole numbers like the others", allowed)
     labels = [-1 if number is None else number for number in numbers]
@@ -130,7 +130,7 @@ def _whole_number(value: str) -> int | None:
 
 
 def _files(where: str, root: Path, paths: list[str]) -> list[Path]:
-    """Where each image lies, within ``root`` also when links are followed."""
+    """The path of each image, refused if it leads out of ``root``, also through a link."""
     found = places(root, paths)
     leaving = [repr(path) for path, place in zip(paths, found, strict=True) if place is None]
     refuse(where, leaving, len(paths), f"paths leave {root}", "paths within config.data.data_dir, relative to it")

@@ -1,4 +1,4 @@
-"""Data sets that TFDS prepared, found by folder and read by random access, without TensorFlow."""
+"""Finds and reads data sets that TFDS has prepared, by random access and without TensorFlow."""
 
 import contextlib
 import io
@@ -20,38 +20,35 @@ from ltu_jax.types import Progress
 _CHUNK = 1000
 
 
-def find(root: Path, name: str) -> Path | None:
+def find_prepared(root: Path, name: str) -> Path | None:
     """The newest prepared version, ``root/name/VERSION``; ``name`` may be ``name/config``.
 
-    By folder alone: TFDS is not imported, and a data set whose code TFDS does not have is found too.
+    It looks at folders only: no import of TFDS, and TFDS need not know the data set.
     """
     versions = [path for path in (root / name).glob("*.*.*") if re.fullmatch(r"\d+\.\d+\.\d+", path.name)]
     prepared = [path for path in versions if (path / "dataset_info.json").is_file()]
     return max(prepared, key=lambda path: tuple(map(int, path.name.split("."))), default=None)
 
 
-def prepared(root: Path) -> list[str]:
-    """Names of the data sets that lie prepared in ``root``."""
-    return sorted(path.name for path in root.glob("*") if find(root, path.name))
+def prepared_names(root: Path) -> list[str]:
+    """Names of the data sets prepared in ``root``."""
+    return sorted(path.name for path in root.glob("*") if find_prepared(root, path.name))
 
 
-def registered() -> list[str]:
+def registered_names() -> list[str]:
     """Names of the data sets that TFDS has code for."""
     import tensorflow_datasets as tfds
 
     return tfds.list_builders(with_community_datasets=False)
 
 
-def prepare(builder: Any, progress: Progress, manual_dir: Path | None = None) -> Path:
-    """Lets a builder of ours write its data set: TFDS's bars on a terminal, ``progress`` in a log.
+def prepare_builder(builder: Any, progress: Progress, manual_dir: Path | None = None) -> Path:
+    """Runs a builder and returns the folder of the prepared version. A terminal shows TFDS's progress bars.
 
     Args:
       builder: a ``tfds.core.GeneratorBasedBuilder`` that writes ``array_record``.
-      progress: how it reports itself where there is no terminal.
-      manual_dir: folder of raw files that the user put there; None is TFDS's own choice.
-
-    Returns:
-      The folder of the prepared version.
+      progress: reports the progress where there is no terminal.
+      manual_dir: folder of raw files put there by the user; None means TFDS's default.
 
     Raises:
       ConfigError: from the builder, or if a file cannot be read or written.
@@ -66,7 +63,7 @@ def prepare(builder: Any, progress: Progress, manual_dir: Path | None = None) ->
     if not bars:
         tfds.disable_progress_bar()
     try:
-        # TFDS prints its announcements to standard output, which belongs to the result.
+        # TFDS announces itself on standard output, which is reserved for results.
         with reporting as advance, contextlib.redirect_stdout(sys.stderr if bars else io.StringIO()):
             builder.download_and_prepare(download_config=config)
             advance(1)
@@ -81,20 +78,18 @@ def prepare(builder: Any, progress: Progress, manual_dir: Path | None = None) ->
     return Path(builder.data_dir)
 
 
-def read(version: Path) -> Records:
-    """Opens a prepared data set: ``train``, then ``test``, else ``validation``, else nothing.
+def read_prepared(version: Path) -> Records:
+    """Opens a prepared data set: the split ``train``, then ``test`` or, without it, ``validation``.
 
-    The ids are the ``id`` feature where there is one. Else they are ``{split}_{row:06d}`` in the order
-    of the stored rows: stable as long as the prepared files are the same.
+    The ids are the feature ``id`` if there is one, else ``{split}_{row:06d}`` in the order of the stored
+    rows, which is stable as long as the prepared files are the same. ``coarse`` is the feature
+    ``coarse_label`` if there is one.
 
     Args:
       version: folder ``name/VERSION`` with ``dataset_info.json``.
 
-    Returns:
-      The records; ``coarse`` is the feature ``coarse_label`` where there is one.
-
     Raises:
-      ConfigError: if it is not labelled images of 8 bits a channel, has no training split, or is
+      ConfigError: if it does not hold labelled images of 8 bits per channel, has no training split, or is
         stored in a format without random access.
     """
     import tensorflow_datasets as tfds
@@ -113,7 +108,7 @@ def read(version: Path) -> Records:
             f"config.data.name: {builder.name!r} is not an image classification data set;"
             " allowed: features 'image' (uint8) and 'label' (a class)"
         )
-    if num_classes > MOST_CLASSES:  # TFDS would make a name for each
+    if num_classes > MOST_CLASSES:  # TFDS would allocate a name for each
         raise ConfigError(f"config.data.name: {builder.name!r} claims {num_classes} classes; allowed: {MOST_CLASSES}")
     names = ["train", *[name for name in ("test", "validation") if name in splits][:1]]
     if "train" not in splits:
@@ -129,14 +124,14 @@ def read(version: Path) -> Records:
             f"config.data.data_dir: {version} is stored as {builder.info.file_format.value};"
             " allowed: prepared with file_format='array_record'"
         ) from error
-    except Exception as error:  # a file that is missing or cut off is found by the reader's own checks
+    except Exception as error:  # the reader finds missing and truncated files
         raise _damaged(version, error) from error
     sizes = [len(part) for part in parts.values()]
     return Records(_examples(parts, version), num_classes, sizes[0], sum(sizes[1:]), names_of_classes)
 
 
 def _check_described(version: Path) -> None:
-    """Refuses descriptions by which TFDS would import a module, or read outside of the folder."""
+    """Refuses descriptions that make TFDS import a module or read outside of the folder."""
     allowed = "allowed: what TFDS prepared"
     try:
         features = read_json(version / "features.json") if (version / "features.json").exists() else {}
@@ -153,9 +148,9 @@ def _check_described(version: Path) -> None:
             raise ConfigError(f"config.data.data_dir: {version} names the file {name!r}, which leaves it; {allowed}")
 
 
-def _strings(told: Any, names: tuple[str, ...]) -> Iterator[str]:
-    """The values of some keys, at any depth."""
-    for key, value in told.items() if isinstance(told, dict) else enumerate(told):
+def _strings(tree: Any, names: tuple[str, ...]) -> Iterator[str]:
+    """The text values of the keys ``names``, at any depth."""
+    for key, value in tree.items() if isinstance(tree, dict) else enumerate(tree):
         if isinstance(value, dict | list):
             yield from _strings(value, names)
         elif isinstance(value, str) and key in names:
@@ -170,27 +165,26 @@ def _damaged(version: Path, error: Exception) -> ConfigError:
 
 
 def _examples(parts: dict[str, Any], version: Path) -> Iterator[Example]:
+    chunks = [
+        (split, range(start, min(start + _CHUNK, len(part))))
+        for split, part in parts.items()
+        for start in range(0, len(part), _CHUNK)
+    ]
     try:
-        yield from _read_examples(parts)
-    except Exception as error:  # a file that is cut off, a record that is none
-        raise _damaged(version, error) from error
-
-
-def _read_examples(parts: dict[str, Any]) -> Iterator[Example]:
-    with _quiet_reader():
-        for split, part in parts.items():
-            for start in range(0, len(part), _CHUNK):
-                rows = range(start, min(start + _CHUNK, len(part)))
-                for row, record in zip(rows, part.__getitems__(list(rows)), strict=True):
+        with _quiet_reader():
+            for split, rows in chunks:
+                for row, record in zip(rows, parts[split].__getitems__(list(rows)), strict=True):
                     name = record.get("id", f"{split}_{row:06d}")
                     name = name.decode() if isinstance(name, bytes) else str(name)
                     coarse = record.get("coarse_label")
                     yield Example(record["image"], int(record["label"]), name, None if coarse is None else int(coarse))
+    except Exception as error:  # a truncated file, a damaged record
+        raise _damaged(version, error) from error
 
 
 @contextlib.contextmanager
 def _quiet_reader() -> Iterator[None]:
-    """Drops the reader's error line about the group size, a hint to whoever wrote the files; it reads them well."""
+    """Drops the reader's error line about the group size: it concerns writing, and reading works."""
 
     def is_other(record: logging.LogRecord) -> bool:
         return "group size" not in str(record.msg)

@@ -10,7 +10,7 @@ import tensorflow_datasets as tfds
 from tensorflow_datasets.core.registered import skip_registration
 
 from ltu_jax.data.records import UnfitImageError, opened
-from ltu_jax.data.tfds import prepare as prepare_builder
+from ltu_jax.data.tfds import prepare_builder
 from ltu_jax.safe_reading import read_bytes
 from ltu_jax.setting import ConfigError
 from ltu_jax.types import Progress, silent
@@ -18,19 +18,15 @@ from ltu_jax.types import Progress, silent
 FOLDER = "tiny-imagenet-200"
 
 
-def prepare(root: Path, progress: Progress = silent) -> Path:
-    """Prepares ``root/tiny_imagenet/VERSION`` from the standard folder.
+def prepare_tiny_imagenet(root: Path, progress: Progress = silent) -> Path:
+    """Prepares ``root/tiny_imagenet/VERSION`` from the standard folder, and returns its path.
 
     Args:
       root: holds ``tiny-imagenet-200`` itself or in ``downloads/manual``; is written to.
-      progress: how it reports itself.
-
-    Returns:
-      The folder of the prepared version.
+      progress: reports the progress.
 
     Raises:
-      ConfigError: if the folder is missing, is not laid out as it should be, or has an image that
-        cannot be read.
+      ConfigError: if the folder is missing or incomplete, or an image cannot be read.
     """
     places = [root, root / "downloads" / "manual"]
     manual_dir = next((place for place in places if (place / FOLDER).is_dir()), None)
@@ -48,7 +44,7 @@ def prepare(root: Path, progress: Progress = silent) -> Path:
     return prepare_builder(TinyImagenet(data_dir=root, file_format="array_record"), progress, manual_dir)
 
 
-with skip_registration():  # a name in TFDS's registry can be taken only once
+with skip_registration():  # TFDS allows each name only once
 
     class TinyImagenet(tfds.core.GeneratorBasedBuilder):
         """200 classes of ImageNet, 500 training and 50 validation images each, 64x64 pixels.
@@ -105,7 +101,7 @@ def _validation(raw: Path) -> Iterator[tuple[Path, str]]:
 
 
 def _rgb(path: Path) -> io.BytesIO:
-    """The file as it is, or, where it is not RGB, the same pixels as a PNG in RGB: nothing is lost twice."""
+    """The file as it is if it is RGB, else its pixels as an RGB PNG, which is lossless."""
     try:
         content = read_bytes(path)
         with warnings.catch_warnings(action="ignore"), opened(content) as picture:

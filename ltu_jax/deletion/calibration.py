@@ -1,9 +1,9 @@
-"""How hard to forget, when no Retrain exists to compare with: learning rate and number of steps.
+"""Finds the learning rate and number of steps of a method without a Retrain model to compare with.
 
-What can be seen without Retrain is whether the forget rows look like held-out rows (``evaluation.likeness``) and what
-that costs on the remaining and on held-out rows. Each trial is one run at one learning rate that looks at both as it
-goes; the best look of the best trial is the model. The rows it looks at are validation rows: the evidence for the
-request is taken on others.
+Without Retrain one can measure how similar the predictions on forget rows and held-out rows are
+(``evaluation.likeness``), and the accuracy lost on remaining and on held-out rows. Each trial is one run at one
+learning rate, which is measured several times, at its *looks*. The best look of the best trial gives the model. The
+held-out rows here are validation rows; the evidence for the request uses others.
 """
 
 import dataclasses
@@ -18,44 +18,44 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ltu_jax.config import Config
-from ltu_jax.deletion.measures import in_rows
+from ltu_jax.deletion.measures import in_rows, measure
 from ltu_jax.devices import writes_files
-from ltu_jax.evaluation.likeness import Answers, answers, ks_noise, likeness
+from ltu_jax.evaluation.likeness import Predictions, ks_noise, likeness
 from ltu_jax.files import write_whole
 from ltu_jax.methods import build_method
 from ltu_jax.setting import ConfigError, digest
-from ltu_jax.training.predict import EvalForward, predict
 from ltu_jax.training.saving import History
-from ltu_jax.types import Progress, Rows, Splits, UnlearnState, Visible, silent
+from ltu_jax.types import Progress, Rows, Source, Splits, UnlearnState, Visible, silent
 from ltu_jax.unlearning.loop import run_problem
 from ltu_jax.unlearning.monitor import Judge
 from ltu_jax.unlearning.problem import Problem
 
 BEYOND = 10.0
-"""Points of distance for each point lost beyond the tolerance: utility comes first."""
+"""Points of distance for each point of accuracy lost beyond the tolerance: utility comes first."""
 
 CLEARLY = 2.0
-"""Points of distance that are more than the noise between two looks."""
+"""A difference between the distances of two looks that is larger than noise, points."""
 
 
 class Calibrator(NamedTuple):
-    """A ``monitor.Judge`` that looks at likeness and at what is lost."""
+    """A ``monitor.Judge`` that measures likeness and lost accuracy."""
 
-    sets: Mapping[str, tuple[Any, np.ndarray]]  # images and labels of forget, remain (the rho subset), validation
-    original: Mapping[str, Answers]  # of remain and validation, before
+    source: Source
+    rows: Mapping[str, np.ndarray]  # indices of forget, remain (the rho subset) and validation
+    original: Mapping[str, Predictions]  # on remain and validation, before
     tolerance: float  # points
     patience: int
     batch_size: int
 
     def score(self, state: UnlearnState) -> dict[str, float]:
-        """Accuracies in percent, what was lost and the parts of the likeness in points, and ``distance``."""
-        told = _answers(state, self.sets, self.batch_size)
-        found = {name: 100 * float(one.correct.mean()) for name, one in told.items()}
-        alike = likeness(told["forget"], told["validation"])
-        lost = max(accuracy_lost(before.correct, told[name].correct) for name, before in self.original.items())
+        """Accuracies in percent, the lost accuracy and the parts of the likeness in points, and ``distance``."""
+        measured = measure(state, self.source, self.rows, self.batch_size)
+        accuracies = {name: 100 * float(one.correct.mean()) for name, one in measured.items()}
+        alike = likeness(measured["forget"], measured["validation"])
+        lost = max(accuracy_lost(before.correct, measured[name].correct) for name, before in self.original.items())
         distance = alike.distance + BEYOND * max(0.0, lost - self.tolerance)
         return {
-            **found,
+            **accuracies,
             "lost": lost,
             "ks": alike.ks,
             "confidence": alike.confidence,
@@ -65,20 +65,20 @@ class Calibrator(NamedTuple):
         }
 
     def is_hopeless(self, distances: Sequence[float]) -> bool:
-        """Whether the last looks, as many as its patience, were all clearly worse than one before them.
+        """Whether the last ``patience`` looks were all clearly worse than the best one before.
 
-        Clearly: before forgetting takes hold a run stands still, and that is no reason to give up.
+        They must be clearly worse, because a run can stand still before forgetting begins.
         """
         last = distances[-self.patience :]
         return len(distances) > self.patience and min(last) > min(distances) + CLEARLY
 
     def warnings(self, state: UnlearnState) -> list[str]:
-        """What the calibrated model still lacks, and the field to turn."""
+        """The shortcomings of the calibrated model, and the setting to change."""
         now, out = self.score(state), []
-        noise = ks_noise(self.sets["forget"][1], self.sets["validation"][1])
+        noise = ks_noise(*(self.source.labels[self.rows[name]] for name in ("forget", "validation")))
         if now["ks"] > noise:
             side, turn = ("better", "raise") if now["auc"] > 0.5 else ("worse", "lower")
-            ks = in_rows(now["ks"], len(self.sets["forget"][1]))
+            ks = in_rows(now["ks"], len(self.rows["forget"]))
             out.append(
                 f"the forget rows are known {side} than held-out rows: {ks:.1f} points apart, more than chance alone"
                 f" makes of so many; {turn} config.method.epochs or config.method.learning_rate"
@@ -95,7 +95,7 @@ def check_calibration(config: Config, splits: Splits) -> None:
     """Refuses a problem that cannot be calibrated.
 
     Raises:
-      ConfigError: if the method has no learning rate to look for, or there are no validation rows to look at.
+      ConfigError: if the method has no learning rate, or there are no validation rows.
     """
     if not isinstance(getattr(config.method, "learning_rate", None), float):
         raise ConfigError(
@@ -111,44 +111,40 @@ def check_calibration(config: Config, splits: Splits) -> None:
 
 def make_calibrator(problem: Problem) -> Calibrator:
     """The judge of the runs of a request."""
-    config, splits, source = problem.config, problem.splits, problem.source
+    config, splits = problem.config, problem.splits
     rows = {"forget": splits.forget, "remain": splits.visible, "validation": splits.validation}
-    sets = {name: (source.stored(index), source.labels[index]) for name, index in rows.items()}
     settings, size = config.calibration, config.evaluation.batch_size
-    original = _answers(problem.original, {name: sets[name] for name in ("remain", "validation")}, size)
-    return Calibrator(sets, original, settings.tolerance, settings.patience, size)
+    original = measure(problem.original, problem.source, {n: rows[n] for n in ("remain", "validation")}, size)
+    return Calibrator(problem.source, rows, original, settings.tolerance, settings.patience, size)
 
 
 def accuracy_lost(before: np.ndarray, after: np.ndarray) -> float:
-    """Accuracy lost beyond noise: what two standard errors of a paired difference leave of it.
+    """Accuracy lost beyond noise, in points: the paired difference minus two standard errors, at least 0.
 
     Args:
-      before: which rows one model has right, bool[M].
-      after: which the other has.
-
-    Returns:
-      Points, >= 0.
+      before: which rows the first model classifies correctly, bool[M].
+      after: which the second does.
     """
     change = before.astype(float) - after
     return max(0.0, float(100 * (change.mean() - 2 * change.std() / math.sqrt(len(change)))))
 
 
 class Trial(NamedTuple):
-    """One learning rate, and how its run went."""
+    """A run at one learning rate."""
 
     learning_rate: float
     num_steps: int  # of the whole schedule
-    looks: list[dict[str, float]]  # each with ``step`` and what ``Calibrator.score`` says
-    best: int  # which look
+    looks: list[dict[str, float]]  # each has ``step`` and the items of ``Calibrator.score``
+    best: int  # index of the best look
 
     @property
     def distance(self) -> float:
-        """Of the best look."""
+        """The distance of the best look."""
         return self.looks[self.best]["distance"]
 
 
 class Calibrated(NamedTuple):
-    """The model chosen, how it was made, and all that was tried."""
+    """The chosen model and all trials."""
 
     state: UnlearnState
     history: History
@@ -158,13 +154,13 @@ class Calibrated(NamedTuple):
     tolerance: float
 
     def as_json(self, in_rows: int | None = None) -> dict[str, Any]:
-        """The curve of forgetting against utility, the point chosen, and why.
+        """The curve of forgetting against utility, the chosen point, and why.
 
         Args:
-          in_rows: how many rows were to be forgotten: what is said of them is then no finer than one row counts.
+          in_rows: the number of forget rows; if given, figures are rounded to what one row contributes.
         """
         if in_rows is not None:
-            trials = [t._replace(looks=[_told_in_rows(look, in_rows) for look in t.looks]) for t in self.trials]
+            trials = [t._replace(looks=[_rounded(look, in_rows) for look in t.looks]) for t in self.trials]
             return self._replace(trials=trials).as_json()
         trials = [{**trial._asdict(), "distance": trial.distance} for trial in self.trials]
         return {
@@ -177,7 +173,7 @@ class Calibrated(NamedTuple):
 
     @property
     def why(self) -> str:
-        """Why this point, in one sentence."""
+        """Why this point was chosen, in one sentence."""
         trial = self.trials[self.chosen]
         look = trial.looks[trial.best]
         within = sum(one["lost"] <= self.tolerance for t in self.trials for one in t.looks)
@@ -195,19 +191,16 @@ class Calibrated(NamedTuple):
 def calibrate(
     problem: Problem, directory: Path | None = None, progress: Progress = silent, *, judge: Judge | None = None
 ) -> Calibrated:
-    """Searches learning rate and steps of the problem's method, and keeps the model of the best.
+    """Searches the learning rate and steps of the problem's method, and returns the best model.
 
-    The search (Optuna's TPE over the rate, on a log scale, after the configured one and larger ones) is a function of
-    the problem: killed and started again it goes through the same trials, of which those that are done cost nothing.
+    Optuna's TPE searches the rate on a log scale, after trials of the configured rate and larger ones. The search is a
+    function of the problem: started again after an interruption it repeats the same trials, and reuses finished ones.
 
     Args:
       problem: its method must have a ``learning_rate``.
-      directory: where trials are saved, so that a killed search goes on; None keeps nothing.
-      progress: told about every finished step.
-      judge: what the trials are compared by, where it is not the problem's own calibrator.
-
-    Returns:
-      ``Calibrated``.
+      directory: folder of the trials, to resume an interrupted search; None saves nothing.
+      progress: reports the progress.
+      judge: compares the trials; None means the problem's calibrator.
 
     Raises:
       ConfigError: if the method has no learning rate, or nothing is held out.
@@ -219,24 +212,24 @@ def calibrate(
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     settings, seed = problem.config.calibration, problem.config.seed_for("unlearn")
     calibrator, rate = make_calibrator(problem), problem.config.method.learning_rate
-    study = optuna.create_study(sampler=optuna.samplers.TPESampler(seed=seed, n_startup_trials=3))  # those enqueued
-    # Larger rates first: those that are too large are given up soon, and so cost little.
+    study = optuna.create_study(sampler=optuna.samplers.TPESampler(seed=seed, n_startup_trials=3))  # the enqueued ones
+    # Larger rates first: if they are too large, they are stopped early and cost little.
     for times in (1.0, math.sqrt(settings.factor), settings.factor):
         study.enqueue_trial({"learning_rate": rate * times})
     space = optuna.distributions.FloatDistribution(rate / settings.factor, rate * settings.factor, log=True)
     trials: list[Trial] = []
     best: tuple[float, int, UnlearnState, History] | None = None
     for number in range(settings.trials):
-        asked = study.ask({"learning_rate": space})
-        own = float(f"{asked.params['learning_rate']:.3g}")
-        where = None if directory is None else directory / f"trial-{number + 1}"
-        trial, ended = _run(problem, judge or calibrator, own, where, best and best[0], progress)
+        suggested = study.ask({"learning_rate": space})
+        trial_rate = float(f"{suggested.params['learning_rate']:.3g}")
+        folder = None if directory is None else directory / f"trial-{number + 1}"
+        trial, model = _run_trial(problem, judge or calibrator, trial_rate, folder, best and best[0], progress)
         trials.append(trial)
-        study.tell(asked, trial.distance if trial.looks else math.inf)
-        if ended is not None and (best is None or trial.distance < best[0]):
+        study.tell(suggested, trial.distance if trial.looks else math.inf)
+        if model is not None and (best is None or trial.distance < best[0]):
             if best is not None and directory is not None:
-                _forget_states(directory / f"trial-{best[1] + 1}")
-            best = (trial.distance, number, *ended)
+                _remove_checkpoints(directory / f"trial-{best[1] + 1}")
+            best = (trial.distance, number, *model)
     if best is None:
         raise FloatingPointError(
             f"calibration: all {settings.trials} trials diverged; try a smaller config.method.learning_rate"
@@ -246,31 +239,26 @@ def calibrate(
     return Calibrated(state, history, trials, chosen, original, settings.tolerance)
 
 
-def _run(
-    problem: Problem,
-    judge: Judge,
-    rate: float,
-    where: Path | None,
-    to_beat: float | None,
-    progress: Progress,
+def _run_trial(
+    problem: Problem, judge: Judge, rate: float, folder: Path | None, to_beat: float | None, progress: Progress
 ) -> tuple[Trial, tuple[UnlearnState, History] | None]:
-    """A trial, and its model if it may be the best; one that is known not to be is not run again."""
+    """A trial and, if it may be the best, its model; a saved trial that was worse is not run again."""
     config = problem.config
     method = build_method(dataclasses.replace(config.method, learning_rate=rate), problem.parts)
     identity = digest(problem.identity, rate, dataclasses.asdict(config.calibration))
-    done = None if where is None else where / "trial.json"
-    if done is not None and done.exists():
-        told = json.loads(done.read_text())
-        was_beaten = not (done.parent / "checkpoints").exists()
-        if told["identity"] == identity and (was_beaten or not told["looks"]):
-            return Trial(rate, told["num_steps"], told["looks"], told["best"]), None
+    file = None if folder is None else folder / "trial.json"
+    if file is not None and file.exists():
+        saved = json.loads(file.read_text())
+        was_worse = not (file.parent / "checkpoints").exists()
+        if saved["identity"] == identity and (was_worse or not saved["looks"]):
+            return Trial(rate, saved["num_steps"], saved["looks"], saved["best"]), None
     labels, splits = problem.source.labels, problem.splits
     num_steps = method.num_steps(Visible(*(Rows(None, labels[rows]) for rows in (splits.forget, splits.visible))))
     try:
         state, history = run_problem(
             problem,
             method,
-            folder=where,
+            folder=folder,
             identity=identity,
             eval_every=max(1, num_steps // config.calibration.evaluations),
             judge=judge,
@@ -281,15 +269,14 @@ def _run(
         if not np.isfinite(distances).all():
             raise FloatingPointError("calibration: a look is not finite")
         trial = Trial(rate, num_steps, looks, int(np.argmin(distances)))
-        ended = (state, history)
+        model = (state, history)
     except FloatingPointError:
-        trial, ended = Trial(rate, num_steps, [], 0), None
-    if done is not None and writes_files():
-        told = {"identity": identity, **trial._asdict()}
-        write_whole(done, json.dumps(told))
-        if ended is not None and to_beat is not None and trial.distance >= to_beat:
-            _forget_states(done.parent)
-    return trial, ended
+        trial, model = Trial(rate, num_steps, [], 0), None
+    if file is not None and writes_files():
+        write_whole(file, json.dumps({"identity": identity, **trial._asdict()}))
+        if model is not None and to_beat is not None and trial.distance >= to_beat:
+            _remove_checkpoints(file.parent)
+    return trial, model
 
 
 def _look(row: Mapping[str, float]) -> dict[str, float]:
@@ -298,23 +285,15 @@ def _look(row: Mapping[str, float]) -> dict[str, float]:
     }
 
 
-def _told_in_rows(look: Mapping[str, float], num_rows: int) -> dict[str, float]:
+def _rounded(look: Mapping[str, float], num_rows: int) -> dict[str, float]:
     units = {"ks": 100.0, "confidence": 100.0, "unlike": 100.0, "distance": 100.0, "auc": 1.0}
     return {name: in_rows(value, num_rows, units[name]) if name in units else value for name, value in look.items()}
 
 
-def _forget_states(trial: Path) -> None:
-    """Drops the checkpoints of a trial that was beaten: models take room."""
+def _remove_checkpoints(trial: Path) -> None:
+    """Removes the checkpoints of a trial that is not the best, to save space."""
     checkpoints, beaten = trial / "checkpoints", trial / "beaten"
     if writes_files() and checkpoints.exists():
         shutil.rmtree(beaten, ignore_errors=True)
-        os.replace(checkpoints, beaten)  # at once: one that is half gone would be taken for a damaged one
+        os.replace(checkpoints, beaten)  # atomic: a half removed checkpoint would look damaged
         shutil.rmtree(beaten, ignore_errors=True)
-
-
-def _answers(state: UnlearnState, sets: Mapping[str, tuple[Any, np.ndarray]], batch_size: int) -> dict[str, Answers]:
-    forward, out = EvalForward(state.apply_fn), {}
-    for name, (images, labels) in sets.items():
-        logits = predict(forward, state.params, state.model_state, images, batch_size=batch_size)
-        out[name] = answers(logits, labels)
-    return out

@@ -1,4 +1,4 @@
-"""``ltu_jax.forget``: a deletion request as one call, for use inside a pipeline. The same as the command does."""
+"""``ltu_jax.forget``: a deletion request as a function call, for use in a pipeline; the same as the command."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -22,9 +22,9 @@ class Forgotten(NamedTuple):
 
     params: ArrayTree
     model_state: ArrayTree
-    receipt: dict[str, Any]  # what ``folder/receipt.json`` holds
+    receipt: dict[str, Any]  # the contents of ``folder/receipt.json``
     folder: Path
-    is_new: bool  # False where earlier requests had forgotten all of these ids: nothing was done
+    is_new: bool  # False if earlier requests had already forgotten all ids, so nothing was done
 
 
 def forget(
@@ -40,29 +40,26 @@ def forget(
     keep_original: bool = False,
     progress: Progress = silent,
 ) -> Forgotten:
-    """Makes a trained model forget training rows, and leaves a receipt.
+    """Makes a trained model forget training rows, and writes a receipt.
 
     Args:
       model: ``apply_fn(params, model_state, images f32[B,H,W,3] in [0,1], train) -> (logits, model_state)``, or a
-        ``ModelSpec`` that also has the features by which near rows are found (else the logits are taken).
-      params: its trained parameters, nested dicts of arrays; not consumed. A later request starts from the model that
-        the last one left in ``workdir``; given here may be that, or the first.
-      source: the rows to forget and a sample of those that stay (training part), and rows that the model was never
-        trained on (test part, six or more).
-      ids: what is to be forgotten, as ``source.ids`` names it.
+        ``ModelSpec``, which also has the features for finding similar rows (else the logits are used).
+      params: its trained parameters, nested dicts of arrays; they are not modified. A later request starts from the
+        last model in ``workdir``; pass either that model or the first one.
+      source: training part: the rows to forget and a sample of the remaining rows. Test part: six or more rows that
+        the model was never trained on.
+      ids: the ``source.ids`` to forget.
       workdir: folder of all requests on this model: ledger, salt and ``request-N/``.
-      model_state: BatchNorm statistics; None is ``{}``.
-      config: method, calibration and batch sizes; where data and weights lie is not read from it. None is LTU, which
-        sees ``data.remain_fraction`` 0.3 of the remaining rows: 1.0 where they are a sample already.
+      model_state: BatchNorm statistics; None means ``{}``.
+      config: method, calibration and batch sizes; its data and weights are ignored. None means LTU, which sees
+        ``data.remain_fraction`` 0.3 of the remaining rows. Set that to 1.0 if ``source`` has only a sample of them.
       sign: Ed25519 private key (PEM) that signs the receipt.
-      keep_original: whether the models that earlier requests left stay in ``workdir``: they know what is forgotten now.
-      progress: told about every finished step.
-
-    Returns:
-      ``Forgotten``.
+      keep_original: whether to keep the models from before this request, which still contain the forgotten rows.
+      progress: reports the progress.
 
     Raises:
-      ConfigError: if an id is not in the training part, or anything else does not fit; nothing is written then.
+      ConfigError: if an id is not in the training part, or an argument is invalid; nothing is written then.
       LedgerError: if ledger or salt were altered.
       FloatingPointError: if every trial diverged.
     """
@@ -76,13 +73,14 @@ def forget(
     key = None if sign is None else Path(sign)
     request = Request(config, list(ids), Path(workdir), key, keep_original=keep_original)
     done = fulfil(request, source, spec, original, progress=progress)
-    rest = dict(last_model(request.home, read_ledger(request.home)))  # of a later request than forgot these ids, maybe
+    # The last request may be a later one than that which forgot these ids.
+    rest = dict(last_model(request.home, read_ledger(request.home)))
     return Forgotten(rest.pop("params"), rest, done.receipt, done.folder, done.is_new)
 
 
 def _spec(apply_fn: ApplyFn, original: ArrayTree) -> ModelSpec:
     def init(key: jax.Array) -> tuple[ArrayTree, ArrayTree]:
-        """The same shapes: nothing is trained from scratch for a request."""
+        """Zeros of the same shapes: a request trains no model from scratch."""
         rest = jax.tree.map(jnp.zeros_like, dict(original))
         return rest.pop("params"), rest
 

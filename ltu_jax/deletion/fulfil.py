@@ -1,9 +1,9 @@
-"""Carries out a deletion request: forgets, shows that it did, and leaves a receipt.
+"""Carries out a deletion request: forgets, measures the evidence, and writes a receipt.
 
-A folder of requests (``home``) belongs to one model: ``ledger.jsonl`` and ``salt``, and a folder ``request-N`` for each
-request. The second request starts from the first one's model; rows of earlier requests stay out of what remains.
-The line in the ledger is the last thing written: until then the same command goes on where it was stopped. Then the
-models from before go (``removal``), which know what was forgotten.
+A folder of requests (``home``) belongs to one model. It holds ``ledger.jsonl``, ``salt``, and a folder ``request-N``
+for each request. Each request starts from the last one's model; rows of earlier requests do not count as remaining.
+The line in the ledger is written last: until then the same command resumes an interrupted request. Then the models from
+before are removed (``removal``).
 """
 
 import json
@@ -21,7 +21,7 @@ from ltu_jax.deletion.measures import evidence, measure
 from ltu_jax.deletion.models import last_model, weights_of
 from ltu_jax.deletion.notice import render_notice
 from ltu_jax.deletion.plan import Fulfilled, Plan, Request, plan, read_json
-from ltu_jax.deletion.receipt import RECEIPT, SCHEMA, WORK, code_sha256, files_sha256, path_sha256, seal
+from ltu_jax.deletion.receipt import RECEIPT, SCHEMA, WORK, code_sha256, files_sha256, path_sha256, seal_receipt
 from ltu_jax.files import LOCK, locked, write_whole
 from ltu_jax.interop.weights import load_weights, save_weights
 from ltu_jax.models.build import ModelSpec
@@ -47,22 +47,19 @@ def fulfil(
     cache: Path | None = None,
     progress: Progress = silent,
 ) -> Fulfilled:
-    """Forgets, and leaves model, report and receipt in ``home/request-N``.
+    """Forgets, and writes model, report and receipt into ``home/request-N``.
 
     Args:
-      request: what is asked.
+      request: the request.
       source: the data: forget rows, remaining rows (a sample is enough), held-out rows.
       spec: the model.
       original: its trained weights ``{"params": ..., **model_state}``; None trains it on the training rows.
-      todo: what ``plan`` said, where it was asked before.
-      cache: where an original that is trained here lies until the request is done.
-      progress: told about every finished step.
-
-    Returns:
-      ``Fulfilled``.
+      todo: the result of ``plan``; None calls it.
+      cache: folder of an original that is trained here, until the request is finished.
+      progress: reports the progress.
 
     Raises:
-      ConfigError: before anything is written, if something asked for does not fit.
+      ConfigError: if the request is invalid; nothing is written then.
       LedgerError: if ledger or salt were altered.
       FloatingPointError, CheckpointError: as ``run_unlearning``.
     """
@@ -88,8 +85,8 @@ def fulfil(
         work = folder / WORK
         problem = prepare(config, loaded=Loaded(source, todo.splits, spec, original), cache=work, progress=progress)
         calibrated, state, history = _forget(problem, work, progress)
-        receipt, outcome = _leave(request, todo, problem, state, history, calibrated, folder, started)
-        os.sync()  # a power cut must not take what the ledger tells of
+        receipt, outcome = _write_request(request, todo, problem, state, history, calibrated, folder, started)
+        os.sync()  # after a power cut, the ledger must not list files that are lost
         ledger.append(home, _entry(todo, receipt))
         os.sync()
         removal.finish(home, keep_original=keep)
@@ -97,22 +94,22 @@ def fulfil(
 
 
 def _begin(request: Request, todo: Plan, folder: Path) -> Plan:
-    """Makes salt and folder; a folder that another request began is refused."""
+    """Creates salt and folder; refuses a folder begun by another request."""
     request.home.mkdir(parents=True, exist_ok=True)
     salt = ledger.read_salt(request.home) or ledger.make_salt(request.home)
     todo = todo._replace(salt=salt)
-    settings, asked = to_dict(todo.config), ledger.ids_sha256(todo.salted)
-    written, named = folder / "config.json", folder / WORK / "ids"
-    if written.exists():
-        if read_json(written) != settings or not named.exists() or named.read_text() != asked:
+    settings, ids = to_dict(todo.config), ledger.ids_sha256(todo.salted)
+    config_file, ids_file = folder / "config.json", folder / WORK / "ids"
+    if config_file.exists():
+        if read_json(config_file) != settings or not ids_file.exists() or ids_file.read_text() != ids:
             raise ConfigError(
                 f"--workdir: {str(folder)!r} holds a request under way with other ids or settings;"
                 " allowed: the same again, or delete that folder"
             )
         return todo
-    named.parent.mkdir(parents=True, exist_ok=True)
-    named.write_text(asked)
-    _write(written, settings)
+    ids_file.parent.mkdir(parents=True, exist_ok=True)
+    ids_file.write_text(ids)
+    _write(config_file, settings)
     return todo
 
 
@@ -123,7 +120,7 @@ def _forget(problem: Problem, work: Path, progress: Progress) -> tuple[Calibrate
     return None, *run_problem(problem, folder=work, progress=progress)
 
 
-def _leave(
+def _write_request(
     request: Request,
     todo: Plan,
     problem: Problem,
@@ -133,10 +130,10 @@ def _leave(
     folder: Path,
     started: str,
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Writes all files of a request, the receipt last; what is in it and in ``result.json``."""
+    """Writes all files of a request, the receipt last; returns the receipt and ``result.json``."""
     config, source = todo.config, problem.source
-    (folder / f"{RECEIPT}.partial").unlink(missing_ok=True)  # else it would be in the receipt
-    state = _written(todo, state, folder)
+    (folder / f"{RECEIPT}.partial").unlink(missing_ok=True)  # else the receipt would list it
+    state = _write_weights(todo, state, folder)
     save(folder / "model", {"params": state.params, "model_state": state.model_state}, {"method": config.method.name})
     curve = None if calibrated is None else calibrated.as_json()
     if curve is not None:
@@ -145,33 +142,33 @@ def _leave(
     outcome = _result(problem, state, history, started, todo)
     _write(folder / "result.json", outcome)
 
-    measured = rows.to_measure(todo.splits, todo.earlier, config.seed_for("split"))
+    measured = rows.rows_to_measure(todo.splits, todo.earlier, config.seed_for("split"))
     assert todo.salt is not None  # _begin
-    _write(folder / rows.ROWS, rows.record(todo.splits, measured, source, todo.salt, todo.recorded)._asdict())
+    _write(folder / rows.ROWS, rows.record_rows(todo.splits, measured, source, todo.salt, todo.recorded)._asdict())
     before, after = (measure(one, source, measured, config.evaluation.batch_size) for one in (problem.original, state))
     shown = evidence(before, after, source.class_names)
     is_seen = history.rho == 1 or bool(np.isin(measured["remain"], todo.splits.visible).any())
-    curve = None if calibrated is None else calibrated.as_json(in_rows=len(todo.ids))  # what is handed out
+    curve = None if calibrated is None else calibrated.as_json(in_rows=len(todo.ids))  # rounded, as it is handed out
     receipt = _receipt(todo, problem, state, outcome, shown, curve, started) | {"remain_seen": is_seen}
-    sure = {"before": before["forget"], "after": after["forget"], "held out": after["held_out"]}
-    confidence = {name: told.confidence for name, told in sure.items()}
+    compared = {"before": before["forget"], "after": after["forget"], "held out": after["held_out"]}
+    confidence = {name: one.confidence for name, one in compared.items()}
     changed = changed_most(problem, confidence) if request.show_images else None
     write_whole(folder / "report.html", render_notice(receipt, curve, confidence, changed))
-    receipt = seal({**receipt, "files": files_sha256(folder)}, request.key)
+    receipt = seal_receipt({**receipt, "files": files_sha256(folder)}, request.key)
     _write(folder / RECEIPT, receipt)
     return receipt, outcome
 
 
-def _written(todo: Plan, state: UnlearnState, folder: Path) -> UnlearnState:
-    """Writes the weights in the form they came in, if they did; the model as it is read back, rounded by its file."""
-    form = None if todo.config.weights is None else Path(todo.config.weights)
+def _write_weights(todo: Plan, state: UnlearnState, folder: Path) -> UnlearnState:
+    """Writes the weights in the format of ``config.weights``, if set; returns the model as read back, with rounding."""
+    template = None if todo.config.weights is None else Path(todo.config.weights)
     if todo.previous is not None and (before := todo.previous / "weights").is_dir():
-        form = next(iter(sorted(before.iterdir())))  # the first file may be gone by now
-    if form is None:
+        template = next(iter(sorted(before.iterdir())))  # config.weights may no longer exist
+    if template is None:
         return state
-    weights, target = {"params": state.params, **state.model_state}, folder / "weights" / form.name
+    weights, target = {"params": state.params, **state.model_state}, folder / "weights" / template.name
     target.parent.mkdir(exist_ok=True)
-    save_weights(form, target, weights)
+    save_weights(template, target, weights)
     rest = jax.tree.map(jnp.asarray, load_weights(target, weights))
     return state.replace(params=rest.pop("params"), model_state=rest)
 
@@ -188,7 +185,7 @@ def _entry(todo: Plan, receipt: dict[str, Any]) -> ledger.Entry:
 
 
 def _result(problem: Problem, state: UnlearnState, history: History, started: str, todo: Plan) -> dict[str, Any]:
-    """``make_result`` without hashes that whoever has the data could try ids on."""
+    """``make_result`` without unsalted hashes, against which somebody with the data could test ids."""
     outcome = make_result(problem, state, history, started)
     outcome["forget"]["sha256"] = ledger.ids_sha256(todo.salted)
     for name in ("splits_sha256", "request_sha256"):

@@ -1,8 +1,7 @@
-"""``ledger.jsonl``: the requests on one model in their order, each line sealed by the hash of the one before it.
+"""``ledger.jsonl``: the requests on one model in order, each line sealed with the hash of the line before.
 
-Ids stand in it as HMACs under a salt that lies beside it: whoever has the salt and an id can tell whether it was
-forgotten, and whoever has not can tell nothing, not even by trying all ids there are. Keep ``salt`` apart from what you
-hand out.
+Ids are stored as HMACs under a salt in a file beside it. With the salt one can check whether an id was forgotten.
+Without it the ledger reveals nothing, not even by trying all possible ids. Never hand out ``salt`` with the rest.
 """
 
 import hashlib
@@ -20,24 +19,24 @@ from ltu_jax.setting import digest, plain
 
 LEDGER, SALT, ORIGINAL = "ledger.jsonl", "salt", "original"
 FILES = (LOCK, *(f"{name}{end}" for name in (LEDGER, SALT, ORIGINAL) for end in ("", ".partial")))
-"""What a folder of requests may hold beside them."""
+"""The files that a folder of requests may hold beside the requests."""
 SALT_BYTES = 32
 START = "0" * 64
-"""What stands for the line before the first."""
+"""The seal before the first line."""
 
 
 class LedgerError(RuntimeError):
-    """A ledger or salt that is damaged or was altered, told in one line."""
+    """A damaged or altered ledger or salt; the message is one line."""
 
     def __init__(self, message: str) -> None:
         super().__init__(plain(message))
 
 
 class Entry(NamedTuple):
-    """One request that was carried out."""
+    """One finished request."""
 
     number: int  # from 1
-    time: str  # when it was done, ISO 8601
+    time: str  # when it was finished, ISO 8601
     ids: tuple[str, ...]  # salted, sorted
     receipt_sha256: str
     model_sha256: str  # of the unlearned weights
@@ -45,7 +44,7 @@ class Entry(NamedTuple):
 
     @property
     def seal(self) -> str:
-        """Hash of the line, that of the one before it included."""
+        """Hash of the line, including the seal of the line before."""
         return digest(list(self))
 
 
@@ -55,17 +54,17 @@ def salted(salt: bytes, ids: Iterable[str]) -> list[str]:
 
 
 def read_salt(home: Path) -> bytes | None:
-    """The salt of a folder of requests; None where there is none yet.
+    """The salt of a folder of requests; None before the first request.
 
     Raises:
-      LedgerError: if it is no salt.
+      LedgerError: if it is invalid.
     """
     path = home / SALT
     if not path.exists():
         return None
     try:
         salt = bytes.fromhex(read_text(path).strip())
-    except ValueError:  # undecodable text among it
+    except ValueError:  # no hex, or undecodable text
         salt = b""
     if len(salt) != SALT_BYTES:
         raise LedgerError(f"{path} is no salt of {SALT_BYTES} bytes in hex: without it no earlier id is recognised")
@@ -73,10 +72,10 @@ def read_salt(home: Path) -> bytes | None:
 
 
 def make_salt(home: Path) -> bytes:
-    """A new salt, readable by its owner alone; it is there whole or not at all.
+    """Writes a new salt atomically, readable only by its owner.
 
     Raises:
-      FileExistsError: if there is one.
+      FileExistsError: if there already is one.
     """
     if (home / SALT).exists():
         raise FileExistsError(home / SALT)
@@ -89,12 +88,12 @@ def make_salt(home: Path) -> bytes:
 
 
 def read_ledger(home: Path) -> list[Entry]:
-    """All requests that were carried out, in their order.
+    """All finished requests in order.
 
-    Lines cut off at the end leave an intact chain: that is seen by the receipts, which are not in it then.
+    Lines removed at the end leave an intact chain. Their receipts reveal it.
 
     Raises:
-      LedgerError: if a line was altered, or one is missing before the last.
+      LedgerError: if a line was altered, or one before the last is missing.
     """
     path, entries, previous = home / LEDGER, [], START
     if not path.exists():
@@ -105,14 +104,14 @@ def read_ledger(home: Path) -> list[Entry]:
         raise LedgerError(f"{path} cannot be read as text ({reason(error)})") from error
     for number, line in enumerate(lines, 1):
         try:
-            told = parse_json(line)
-            fields: dict[str, Any] = {**told["request"], "ids": tuple(told["request"]["ids"])}
+            record = parse_json(line)
+            fields: dict[str, Any] = {**record["request"], "ids": tuple(record["request"]["ids"])}
             entry = Entry(**fields)
             if not all(isinstance(name, str) for name in entry.ids):
                 raise TypeError("ids are text")
         except (ValueError, TypeError, KeyError) as error:
             raise LedgerError(f"{path}: line {number} cannot be read") from error
-        if told.get("seal") != entry.seal or entry.previous != previous or entry.number != number:
+        if record.get("seal") != entry.seal or entry.previous != previous or entry.number != number:
             raise LedgerError(f"{path}: line {number} does not fit its seal or the line before: the ledger was altered")
         entries.append(entry)
         previous = entry.seal
@@ -120,7 +119,7 @@ def read_ledger(home: Path) -> list[Entry]:
 
 
 def append(home: Path, entry: Entry) -> None:
-    """Adds a line; the file is whole before and after, on the disk too."""
+    """Adds a line, atomically and flushed to the disk."""
     path = home / LEDGER
     before = path.read_text() if path.exists() else ""
     write_whole(path, before + json.dumps({"request": entry._asdict(), "seal": entry.seal}) + "\n", durable=True)
@@ -132,5 +131,5 @@ def forgotten(entries: Iterable[Entry]) -> dict[str, int]:
 
 
 def ids_sha256(salted_ids: Iterable[str]) -> str:
-    """One hash for a request's salted ids, whatever their order: what a receipt names them by."""
+    """Hash of a request's salted ids in any order, as in its receipt."""
     return digest(sorted(salted_ids))

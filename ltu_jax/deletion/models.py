@@ -1,4 +1,4 @@
-"""The models of a folder of requests: how they are named by a hash, and the one that the last request left."""
+"""The models of a folder of requests: their hash, and the model of the last request."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,21 +9,21 @@ from ltu_jax.types import ArrayTree
 
 
 def weights_sha256(weights: ArrayTree) -> str:
-    """Hash of ``{"params": ..., **model_state}``, as receipts name a model."""
+    """Hash of ``{"params": ..., **model_state}``: the name of a model in receipts."""
     rest = dict(weights)
     return tree_sha256({"params": rest.pop("params"), "model_state": rest})
 
 
 def weights_of(saved: ArrayTree) -> ArrayTree:
-    """``{"params": ..., **model_state}`` of a model as it is saved."""
+    """Converts a saved model to ``{"params": ..., **model_state}``."""
     return {"params": saved["params"], **saved["model_state"]}
 
 
 def last_model(home: Path, entries: Sequence[Entry]) -> ArrayTree:
-    """The weights that the last request left, ``{"params": ..., **model_state}``.
+    """The weights of the last request, ``{"params": ..., **model_state}``.
 
     Raises:
-      LedgerError: if they are not those of the ledger.
+      LedgerError: if their hash is not that in the ledger.
       CheckpointError: if they are damaged.
     """
     path = home / f"request-{entries[-1].number}" / "model"

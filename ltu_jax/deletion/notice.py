@@ -1,4 +1,4 @@
-"""What became of a deletion request, as one page that fetches nothing: its words are in its template."""
+"""The notice of a deletion request: one HTML page that loads nothing; its text is in the template."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -10,8 +10,8 @@ from ltu_jax.reporting import rendering, table
 
 
 def templates() -> Any:
-    """The templates of this room, beside those of all pages."""
-    return rendering.templates("ltu_jax.deletion", notice_words.FILTERS)
+    """The Jinja environment of the notice."""
+    return rendering.template_environment("ltu_jax.deletion", notice_words.FILTERS)
 
 
 def render_notice(
@@ -20,21 +20,18 @@ def render_notice(
     confidence: Mapping[str, np.ndarray],
     changed: Sequence[tuple[str, np.ndarray, Any, float, float]] | None = None,
 ) -> str:
-    """The whole notice, to be written to one file.
+    """The notice as HTML, with all external text escaped.
 
     Args:
-      receipt: what ``receipt.json`` will hold; it is sealed later, so seal, signature and files may be missing.
-      calibration: ``Calibrated.as_json()``; None where the strength was set by hand.
-      confidence: probability of the true label, f[.]: ``before`` and ``after`` of the forget rows (``before`` may be
-        missing), ``held out`` of the unlearned model on held-out rows.
+      receipt: the contents of ``receipt.json``; seal, signature and files may still be missing.
+      calibration: ``Calibrated.as_json()``; None without calibration.
+      confidence: probability of the true label, f[.]: ``before`` (optional) and ``after`` on the forget rows, and
+        ``held out`` of the unlearned model on held-out rows.
       changed: ``(id, image u8[H,W,3], label, probability before, after)`` of the forget rows to show; None unless the
         user asked for them.
-
-    Returns:
-      HTML; all text that came from outside is escaped.
     """
     request, time = receipt["request"], receipt["time"]
-    return rendering.page(
+    return rendering.render_page(
         "notice",
         templates(),
         number=request["number"],
@@ -42,8 +39,8 @@ def render_notice(
         repeated=request["repeated"],
         started=time["started"],
         finished=time["finished"],
-        took=table.duration(time["unlearn_s"]).replace(" ", "\u00a0"),  # no line ends between 52 and s
-        told=receipt.get("warnings"),
+        took=table.duration(time["unlearn_s"]).replace(" ", "\u00a0"),  # no line break between 52 and s
+        warning_texts=receipt.get("warnings"),
         method=receipt["method"],
         approximate=receipt["method"] != "retrain",
         chosen=None if calibration is None else _chosen(calibration),
@@ -53,21 +50,25 @@ def render_notice(
         fingerprints=_fingerprints(receipt),
         **notice_measured.figures(receipt["evidence"]),
         **notice_measured.classes(receipt["evidence"]),
-        **notice_measured.look(receipt["evidence"], confidence, changed or ()),
+        **notice_measured.forgotten_images(receipt["evidence"], confidence, changed or ()),
     )
 
 
 def _chosen(calibration: Mapping[str, Any]) -> dict[str, Any]:
-    """The tries, and whether even the moment that was taken lost more than allowed."""
+    """The trials, and whether even the chosen point lost more than the tolerance."""
     trials, chosen, tolerance = (calibration[name] for name in ("trials", "chosen", "tolerance"))
     tries = []
     for number, trial in enumerate(trials):
-        looks, told = trial["looks"], {}
-        if looks:  # of one that diverged there are none
+        looks = trial["looks"]
+        row = {
+            "step_size": f"{trial['learning_rate']:.3g}",
+            "looks": len(looks),
+            "taken": bool(looks) and number == chosen,
+        }
+        if looks:  # none if the trial diverged
             best = looks[trial["best"]]
-            told = {"unlike": best["unlike"], "change": -notice_plots.points_lost(best, calibration["original"])}
-        told |= {"step_size": f"{trial['learning_rate']:.3g}", "looks": len(looks)}
-        tries.append(told | {"taken": bool(looks) and number == chosen})
+            row |= {"unlike": best["unlike"], "change": -notice_plots.points_lost(best, calibration["original"])}
+        tries.append(row)
     return {
         "tries": tries,
         "tolerance": f"{tolerance:g}",
@@ -78,7 +79,7 @@ def _chosen(calibration: Mapping[str, Any]) -> dict[str, Any]:
 
 def _fingerprints(receipt: Mapping[str, Any]) -> list[tuple[str, str]]:
     model, code = receipt["model"], receipt["code"]
-    told = [
+    rows = [
         ("ids, mixed with a secret (salt)", receipt["request"]["ids_sha256"]),
         ("model before", model["before"]["tree_sha256"]),
         ("file of the model before", model["before"].get("file_sha256")),
@@ -88,4 +89,4 @@ def _fingerprints(receipt: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("versions", ", ".join(f"{name} {version}" for name, version in (code.get("versions") or {}).items())),
         ("computed on", code.get("device")),
     ]
-    return [(name, value or "-") for name, value in told]
+    return [(name, value or "-") for name, value in rows]

@@ -1,4 +1,4 @@
-"""Figures of parts 3 to 5 of a notice: what a request cost, how images look now, what an attacker can still tell."""
+"""Figures of parts 3 to 5 of a notice: lost accuracy, predictions on forgotten images, success of an attacker."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -9,69 +9,62 @@ import numpy as np
 from ltu_jax.deletion import notice_plots
 
 MARKED = 5.0
-"""Points lost from which a class is marked."""
+"""A class that lost at least so many points is marked."""
 AT_FIRST = 20
-"""Classes shown before the others are folded."""
+"""Number of classes shown unfolded."""
 FEW = 100
-"""Images below which the reader is warned of the ranges, and of which no histogram is drawn: each would show."""
+"""With fewer images the reader is warned of wide ranges, and no histogram is drawn: it would show single images."""
 NAMES = ("remain_accuracy", "held_out_accuracy", "forget_accuracy", "forget_confidence", "held_out_confidence")
 Figure = Sequence[float]
 """``[value, low, high]``."""
 
 
-def figures(shown: Mapping[str, Any]) -> dict[str, Any]:
-    """What was measured on all images of a kind, before and after; before is None where that model was gone.
-
-    Args:
-      shown: the evidence of a receipt, as for what follows.
-
-    Returns:
-      Values of the template.
-    """
-    before, after = shown["before"], shown["after"]
+def figures(evidence: Mapping[str, Any]) -> dict[str, Any]:
+    """Template values: the figures before and after; before is None if that model no longer exists."""
+    before, after = evidence["before"], evidence["after"]
     earlier = "earlier_attack_auc" in after
-    bars = [(name, _hits(told, "attack_auc")) for name, told in (("before", before), ("after", after)) if told]
+    bars = [(name, _hits(of, "attack_auc")) for name, of in (("before", before), ("after", after)) if of]
     if earlier:
         bars.append(("earlier requests, after", _hits(after, "earlier_attack_auc")))
     return {
-        "rows": shown["rows"],
-        "level": f"{shown['level']:g}",
-        "few": shown["rows"]["forget"] < FEW,
+        "rows": evidence["rows"],
+        "level": f"{evidence['level']:g}",
+        "few": evidence["rows"]["forget"] < FEW,
         "known_before": bool(before),
         "measured": {name: ((before or {}).get(name), after[name]) for name in NAMES},
-        "attack": {**_before_and_after(shown, "attack_auc"), "ranges": notice_plots.hits_ranges(bars)},
+        "attack": {**_before_and_after(evidence, "attack_auc"), "ranges": notice_plots.hits_ranges(bars)},
         "cutoff": {
             "before": before["attack_ks"][0] if before else None,
             "after": after["attack_ks"][0],
-            "by_chance": shown["chance_ks"],
+            "by_chance": evidence["chance_ks"],
         },
-        "not_compared": shown["not_compared"],
-        "earlier": _before_and_after(shown, "earlier_attack_auc") if earlier else None,
+        "not_compared": evidence["not_compared"],
+        "earlier": _before_and_after(evidence, "earlier_attack_auc") if earlier else None,
     }
 
 
-def _before_and_after(shown: Mapping[str, Any], name: str) -> dict[str, Any]:
-    before = shown["before"]
-    return {"before": _hits(before, name) if before else None, "after": _hits(shown["after"], name)}
+def _before_and_after(evidence: Mapping[str, Any], name: str) -> dict[str, Any]:
+    before = evidence["before"]
+    return {"before": _hits(before, name) if before else None, "after": _hits(evidence["after"], name)}
 
 
-def _hits(told: Mapping[str, Figure], name: str) -> list[float]:
-    """Of 100 cases."""
-    return [100 * share for share in told[name]]
+def _hits(measured: Mapping[str, Figure], name: str) -> list[float]:
+    """In how many of 100 cases the attacker is right."""
+    return [100 * share for share in measured[name]]
 
 
-def classes(shown: Mapping[str, Any]) -> dict[str, Any]:
-    """Accuracy class by class, those first that lost most."""
-    # Python's sort keeps the order of the labels among equals.
-    ordered = sorted(shown["classes"], key=_change)
+def classes(evidence: Mapping[str, Any]) -> dict[str, Any]:
+    """Template values: accuracy by class, largest loss first."""
+    # Stable: equal classes keep the order of their labels.
+    ordered = sorted(evidence["classes"], key=_change)
     judged = sum(row["held_out"][1] is not None for row in ordered)
     return {
         "classes": [{**row, "lost": -worst if (worst := _change(row)) <= -MARKED else None} for row in ordered],
         "at_first": AT_FIRST,
         "marked": f"{MARKED:g}",
-        "of_a_class": shown["rows"]["held_out"] / judged if judged else None,
+        "of_a_class": evidence["rows"]["held_out"] / judged if judged else None,
         "few_of_a_class": any(row["forgotten"] is None for row in ordered),
-        "fewest": shown["fewest"],
+        "fewest": evidence["fewest"],
     }
 
 
@@ -81,24 +74,15 @@ def _change(row: Mapping[str, Any]) -> float:
     return min((after - before for before, after in pairs), default=math.inf)
 
 
-def look(
-    shown: Mapping[str, Any],
+def forgotten_images(
+    evidence: Mapping[str, Any],
     confidence: Mapping[str, np.ndarray],
     changed: Sequence[tuple[str, np.ndarray, Any, float, float]],
 ) -> dict[str, Any]:
-    """The forgotten images beside those never shown.
-
-    Args:
-      shown: the evidence of a receipt.
-      confidence: see ``notice.render_notice``.
-      changed: images to show, if any.
-
-    Returns:
-      Values of the template.
-    """
-    names = {row["label"]: row["name"] for row in shown["classes"]}
+    """Template values: confidence on forgotten and held-out images, and images to show; see ``render_notice``."""
+    names = {row["label"]: row["name"] for row in evidence["classes"]}
     return {
-        "histograms": notice_plots.sureness_histograms(confidence) if shown["rows"]["forget"] >= FEW else None,
+        "histograms": notice_plots.sureness_histograms(confidence) if evidence["rows"]["forget"] >= FEW else None,
         "changed": [
             (name, pixels, names.get(label, label), before, after) for name, pixels, label, before, after in changed
         ],

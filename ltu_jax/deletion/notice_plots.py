@@ -1,11 +1,11 @@
-"""Figures of a notice, for readers who know none of the field's words; narrow, so that a phone shows them whole."""
+"""Figures of a notice, without technical terms, and narrow enough for a phone."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from ltu_jax.reporting.plots import BLUE, GREY, ORANGE, SERIES, finite, house_figure, inline_svg
+from ltu_jax.reporting.plots import BLUE, GREY, ORANGE, SERIES, finite, inline_svg, styled_figure
 
 GROUPS = {
     "before": ("images to be forgotten, before", GREY),
@@ -14,28 +14,25 @@ GROUPS = {
 }
 WIDTH = 4
 """Inches."""
-LINES = tuple(colour for colour in SERIES if colour != ORANGE)  # that of the point chosen
+LINES = tuple(colour for colour in SERIES if colour != ORANGE)  # orange marks the chosen point
 
 
 def points_lost(look: Mapping[str, Any], original: Mapping[str, float]) -> float:
-    """The larger loss of accuracy, on images that stay and on images never shown, points; below zero is a gain."""
+    """The larger loss of accuracy on remaining and on held-out images, points; a gain is negative."""
     return float(np.max(finite(original[name] - look[name] for name in ("remain", "validation"))))
 
 
 def tries_curve(calibration: Mapping[str, Any]) -> str | None:
-    """What was tried: how unlike the forgotten images are against what that costs, a line for each try.
+    """SVG of distance against lost accuracy, one line per trial; None if all trials diverged.
 
     Args:
       calibration: ``Calibrated.as_json()``.
-
-    Returns:
-      SVG, or None where nothing was looked at.
     """
     original, chosen, tolerance = (calibration[name] for name in ("original", "chosen", "tolerance"))
     tries = [(number, trial) for number, trial in enumerate(calibration["trials"]) if trial["looks"]]
     if not tries:
         return None
-    with house_figure(WIDTH, 3.3) as figure:
+    with styled_figure(WIDTH, 3.3) as figure:
         axes = figure.subplots()
         axes.grid(visible=True, axis="both")
         for number, trial in tries:
@@ -51,15 +48,11 @@ def tries_curve(calibration: Mapping[str, Any]) -> str | None:
                 axes.plot(
                     cost[best], unlike[best], "o", markersize=13, fillstyle="none", color=ORANGE, markeredgewidth=2
                 )
-                # Below it nothing is drawn, unless it lies on the ground.
+                # The label goes below the point, unless that is near the axis.
                 below = unlike[best] > 0.2 * axes.get_ylim()[1]
-                words: dict[str, Any] = {
-                    "textcoords": "offset points",
-                    "color": ORANGE,
-                    "fontweight": "bold",
-                    "ha": "center",
-                }
-                axes.annotate("chosen", (cost[best], unlike[best]), (0, -18 if below else 11), **words)
+                style: dict[str, Any] = {"color": ORANGE, "fontweight": "bold", "ha": "center"}
+                offset = (0, -18 if below else 11)
+                axes.annotate("chosen", (cost[best], unlike[best]), offset, textcoords="offset points", **style)
         axes.set_ylim(bottom=0)
         axes.margins(x=0.08)
         axes.set_xlabel("accuracy lost, in points (to the left is better)")
@@ -70,20 +63,17 @@ def tries_curve(calibration: Mapping[str, Any]) -> str | None:
 
 
 def sureness_histograms(confidence: Mapping[str, np.ndarray]) -> str | None:
-    """How sure the model is of the right answer: one histogram under the other.
+    """SVG of one histogram per set, one below the other; None without finite values.
 
     Args:
-      confidence: ``before``, ``after`` and ``held out``, or some of them, to f[.]: the probability of the true label.
-
-    Returns:
-      SVG, or None of nothing.
+      confidence: probability of the true label, f[.], for some of ``before``, ``after`` and ``held out``.
     """
     shown = [(*GROUPS.get(name, (name, LINES[3])), finite(values)) for name, values in confidence.items()]
     shown = [(words, colour, 100 * values[np.isfinite(values)]) for words, colour, values in shown]
     shown = [one for one in shown if len(one[2])]
     if not shown:
         return None
-    with house_figure(WIDTH, 0.6 + 1.1 * len(shown)) as figure:
+    with styled_figure(WIDTH, 0.6 + 1.1 * len(shown)) as figure:
         panels = np.atleast_1d(figure.subplots(len(shown), sharex=True, sharey=True))
         for axes, (words, colour, values) in zip(panels, shown, strict=True):
             axes.hist(values, np.linspace(0, 100, 21), weights=np.full(len(values), 100 / len(values)), color=colour)
@@ -92,20 +82,17 @@ def sureness_histograms(confidence: Mapping[str, np.ndarray]) -> str | None:
         panels[-1].set_xlim(0, 100)
         panels[-1].set_xlabel("how sure the model is of the right answer, in %")
         figure.supylabel("share of the images, in %", fontsize=9)
-        told = "; ".join(f"{words}: half are above {np.median(values):.0f} percent" for words, _, values in shown)
-        return inline_svg(figure, f"How sure the model is of the right answer. {told}")
+        summary = "; ".join(f"{words}: half are above {np.median(values):.0f} percent" for words, _, values in shown)
+        return inline_svg(figure, f"How sure the model is of the right answer. {summary}")
 
 
 def hits_ranges(rows: Sequence[tuple[str, Sequence[float]]]) -> str:
-    """In how many of a hundred cases an attacker is right, with its range, beside the line of guessing.
+    """SVG of the cases of 100 in which an attacker is right, with ranges and a line for guessing.
 
     Args:
-      rows: words and ``[value, low, high]``, from above to below.
-
-    Returns:
-      SVG.
+      rows: label and ``[value, low, high]``, from top to bottom.
     """
-    with house_figure(WIDTH, 0.8 + 0.38 * len(rows)) as figure:
+    with styled_figure(WIDTH, 0.8 + 0.38 * len(rows)) as figure:
         axes = figure.subplots()
         axes.grid(visible=False, axis="y")
         axes.grid(visible=True, axis="x")
@@ -119,5 +106,5 @@ def hits_ranges(rows: Sequence[tuple[str, Sequence[float]]]) -> str:
         axes.set_ylim(len(rows) - 0.5, -0.5)
         axes.set_xlim(0, 100)
         axes.set_xlabel("cases of 100 in which the attacker is right\n(50, the orange line, is guessing)")
-        told = "; ".join(f"{words}: {value:.1f}, {low:.1f} to {high:.1f}" for words, (value, low, high) in rows)
-        return inline_svg(figure, f"The attacker is right in so many cases of 100. {told}")
+        summary = "; ".join(f"{words}: {value:.1f}, {low:.1f} to {high:.1f}" for words, (value, low, high) in rows)
+        return inline_svg(figure, f"The attacker is right in so many cases of 100. {summary}")

@@ -1,10 +1,10 @@
-"""Numbers and times as a notice writes them, for people."""
+"""Template filters of a notice: numbers and times as text."""
 
 import datetime
 
 
 def when(time: str) -> str:
-    """A time as people write it; as it stands where it is none."""
+    """An ISO 8601 time as ``3 May 2024, 14:00 UTC``; other text unchanged."""
     try:
         at = datetime.datetime.fromisoformat(time)
     except (TypeError, ValueError):
@@ -30,21 +30,13 @@ def were(number: int, one: str) -> str:
 
 def signed(change: float) -> str:
     """Points with their sign, and a minus as wide as a plus."""
-    told = f"{change:+.1f}".replace("-", "−")
-    return "0.0" if told[1:] == "0.0" else told
+    text = f"{change:+.1f}".replace("-", "−")
+    return "0.0" if text[1:] == "0.0" else text
 
 
 def percent(share: float | None) -> str:
-    """A share as whole percent; a dash where there is none."""
+    """A share as whole percent; a dash for None."""
     return "-" if share is None else f"{100 * share:.0f} %"
 
 
-FILTERS = {
-    "count_of": count_of,
-    "images": images,
-    "percent": percent,
-    "signed": signed,
-    "were": were,
-    "when": when,
-}
-"""What the templates of a notice may call."""
+FILTERS = {function.__name__: function for function in (count_of, images, percent, signed, were, when)}

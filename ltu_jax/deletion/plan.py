@@ -1,4 +1,4 @@
-"""What a request asks and what there is to do about it: everything that can be wrong is found here, before a write."""
+"""Plans a request: checks everything that can be wrong, before anything is written."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -13,59 +13,59 @@ from ltu_jax.data.splits import see
 from ltu_jax.deletion import ledger, rows
 from ltu_jax.deletion.calibration import check_calibration
 from ltu_jax.deletion.models import weights_sha256
-from ltu_jax.deletion.receipt import RECEIPT, WORK, private_key, read
+from ltu_jax.deletion.receipt import RECEIPT, WORK, private_key, read_receipt
 from ltu_jax.models.build import ModelSpec
 from ltu_jax.setting import ConfigError, to_dict
 from ltu_jax.types import ArrayTree, Source, Splits
 from ltu_jax.unlearning.problem import check_scoring, cut, held_out_part, load_model
 
 MAY_CHANGE = ("data_dir", "table", "memory_map", "stream", "augment", "remain_fraction", "skip_unreadable")
-"""Of ``config.data``, what a later request may say otherwise: all else says which rows the model was trained on."""
+"""Fields of ``config.data`` that a later request may change: the others determine the training rows of the model."""
 
 
 class Request(NamedTuple):
-    """What was asked, and where."""
+    """A deletion request."""
 
     config: Config  # resolved; see ``request_config``
     ids: Sequence[str]
-    home: Path
+    home: Path  # folder of all requests
     key: Path | None = None  # signs the receipt
-    show_images: bool = False  # whether the report may show images that were to be forgotten
-    keep_original: bool = False  # whether models from before it stay, which know what it forgets
+    show_images: bool = False  # whether the report may show forgotten images
+    keep_original: bool = False  # whether to keep the models from before it
 
 
 class Fulfilled(NamedTuple):
-    """A request that was carried out."""
+    """A finished request."""
 
     number: int
     folder: Path
     receipt: dict[str, Any]
     result: dict[str, Any]
-    repeated: int  # ids that earlier requests had forgotten
-    is_new: bool  # False where all of them were: nothing was done
+    repeated: int  # number of ids that earlier requests had forgotten
+    is_new: bool  # False if those were all, so nothing was done
 
 
 class Plan(NamedTuple):
-    """A request whose data are read and found right: nothing is written yet."""
+    """A valid request; nothing is written yet."""
 
     config: Config  # with ``held_out`` decided
-    ids: list[str]  # to be forgotten now
-    salt: bytes | None  # None where there is none yet
+    ids: list[str]  # to forget now
+    salt: bytes | None  # None before the first request
     repeated: int
     splits: Splits
     earlier: np.ndarray  # rows that earlier requests forgot, indices into the source
     entries: list[ledger.Entry]  # the ledger so far
     previous: Path | None  # folder of the last request
-    recorded: rows.Recorded | None  # what was written down of its rows
+    recorded: rows.RecordedRows | None  # its rows
 
     @property
     def number(self) -> int:
-        """Of the request, from 1."""
+        """Number of the request, from 1."""
         return len(self.entries) + 1
 
     @property
     def salted(self) -> list[str]:
-        """The ids under the salt, which must be there by then."""
+        """The salted ids; needs the salt."""
         assert self.salt is not None
         return ledger.salted(self.salt, self.ids)
 
@@ -76,14 +76,14 @@ class Plan(NamedTuple):
 
 
 def request_config(config: Config) -> Config:
-    """The configuration of a request: no Retrain, and the ids say what is forgotten."""
+    """The configuration of a request: without Retrain, and with ids as the choice of forget rows."""
     data = dataclasses.replace(config.data, forget_kind="ids")
     evaluation = dataclasses.replace(config.evaluation, num_retrain=0)
     return dataclasses.replace(config, data=data, evaluation=evaluation)
 
 
-def load_given(config: Config, source: Source, home: Path) -> tuple[ModelSpec, ArrayTree | None]:
-    """The model, and its weights where they are given and there: a later request needs those it left, not the first.
+def load_given_model(config: Config, source: Source, home: Path) -> tuple[ModelSpec, ArrayTree | None]:
+    """The model and its ``config.weights``. A later request does without the file: it starts from the last model.
 
     Raises:
       ConfigError: as ``load_model``.
@@ -95,16 +95,16 @@ def load_given(config: Config, source: Source, home: Path) -> tuple[ModelSpec, A
 
 
 def plan(request: Request, source: Source, given: ArrayTree | None = None) -> Plan | Fulfilled:
-    """What there is to do; ``Fulfilled`` where earlier requests did it all.
+    """Plans a request; returns ``Fulfilled`` if earlier requests have forgotten all ids.
 
     Args:
-      request: what is asked.
+      request: the request.
       source: the data.
-      given: the weights that the request is said to be about, ``{"params": ..., **model_state}``; compared with those
-        of the requests before it.
+      given: weights passed by the user, ``{"params": ..., **model_state}``; they must be the first or a later model
+        of the folder.
 
     Raises:
-      ConfigError: if an id cannot be forgotten, or another request is under way.
+      ConfigError: if the request does not fit the data or the earlier requests.
       LedgerError: if the ledger or the salt was altered.
     """
     home, config = request.home, request.config
@@ -132,10 +132,10 @@ def plan(request: Request, source: Source, given: ArrayTree | None = None) -> Pl
     if previous is not None and salt is not None:
         _check_same_model(config, previous, entries, given)
         train = splits.train
-        was = np.array([name in done for name in ledger.salted(salt, source.ids[train].tolist())], bool)
-        earlier = np.setdiff1d(train[was], splits.forget)
-        recorded = rows.read(previous)
-        splits = rows.kept_apart(splits, source, salt, recorded, done, config.data.held_out)
+        is_done = np.array([name in done for name in ledger.salted(salt, source.ids[train].tolist())], bool)
+        earlier = np.setdiff1d(train[is_done], splits.forget)
+        recorded = rows.read_rows(previous)
+        splits = rows.keep_held_out(splits, source, salt, recorded, done, config.data.held_out)
         splits = dataclasses.replace(splits, remain=np.setdiff1d(splits.remain, earlier), seen=None)
     if not len(splits.remain):
         raise ConfigError("--forget: no row is left that remains; allowed: at least one")
@@ -162,16 +162,16 @@ def _check_config(config: Config) -> None:
 
 
 def _check_same_model(config: Config, previous: Path, entries: list[ledger.Entry], given: ArrayTree | None) -> None:
-    """Refuses a request on another model than the last one left, or that takes rows it learned from for held out."""
+    """Refuses a request whose model, data or weights are not those of the last request."""
     if not (previous / "model").is_dir():
         where = str(previous / "model")
         raise ConfigError(f"--workdir: {where!r} is not there; allowed: a folder with its last model")
     before, now = read_json(previous / "config.json"), to_dict(config)
     if not all(isinstance(before.get(group), dict) for group in ("data", "model", "seeds")):
         raise ConfigError(f"--workdir: {str(previous)!r} holds a damaged config.json; allowed: as it was written")
-    for told in (before, now):
-        told["data"] = {name: value for name, value in told["data"].items() if name not in MAY_CHANGE}
-        told["seeds"] = {"split": told["seeds"].get("split")}
+    for settings in (before, now):
+        settings["data"] = {name: value for name, value in settings["data"].items() if name not in MAY_CHANGE}
+        settings["seeds"] = {"split": settings["seeds"].get("split")}
     for group in ("data", "model", "seeds"):
         for name, value in now[group].items():
             if before[group].get(name) != value:
@@ -185,7 +185,7 @@ def _check_same_model(config: Config, previous: Path, entries: list[ledger.Entry
         return
     known = {entry.model_sha256 for entry in entries}
     if (first := previous.parent / "request-1" / RECEIPT).exists():
-        known.add(read(first)["model"]["before"]["tree_sha256"])
+        known.add(read_receipt(first)["model"]["before"]["tree_sha256"])
     if weights_sha256(given) not in known:
         raise ConfigError(
             f"config.weights: they are those of another model than {str(previous.parent)!r} is about; allowed: those"
@@ -194,10 +194,10 @@ def _check_same_model(config: Config, previous: Path, entries: list[ledger.Entry
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """JSON that an earlier command wrote.
+    """Reads JSON that an earlier command wrote.
 
     Raises:
-      ConfigError: if it is not there or damaged.
+      ConfigError: if the file is missing or damaged.
     """
     try:
         return safe_reading.read_json(path)

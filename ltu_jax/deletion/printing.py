@@ -1,4 +1,4 @@
-"""What a person reads when a deletion request is done."""
+"""Prints the outcome of a deletion request."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -21,13 +21,9 @@ FIGURES = {
 
 
 def print_request(receipt: Mapping[str, Any], folder: Path, is_new: bool, console: "Console | None" = None) -> None:
-    """Prints what a deletion request came to: figures before and after with their intervals, and where the files are.
+    """Prints the figures before and after a request with their intervals, warnings, and the files.
 
-    Args:
-      receipt: what ``receipt.json`` holds.
-      folder: of the request.
-      is_new: False where an earlier request had done it all.
-      console: where to print; standard output unless given.
+    ``is_new`` is False if earlier requests had already forgotten all ids.
     """
     from rich.console import Console
     from rich.text import Text

@@ -1,10 +1,10 @@
-"""``receipt.json``: what was asked, done and found, in hashes and figures; sealed, and signed where a key is given.
+"""``receipt.json``: request, method and evidence as hashes and figures; sealed, and signed if a key is given.
 
-Every file of the request's folder is in it by its hash, so that one byte changed anywhere is found. The seal tells
-damage from truth; only a signature tells truth from a receipt that somebody made up whole.
+It lists the hash of every file of the request's folder, so that any changed byte is found. The seal protects against
+damage; only a signature protects against a forged receipt.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +15,9 @@ from ltu_jax.setting import ConfigError, digest
 RECEIPT = "receipt.json"
 SCHEMA = 1
 WORK = "work"
-"""Folder of what a request needs only until it is done: checkpoints, trials, attackers. No part of the receipt."""
+"""Folder of temporary files of a request: checkpoints, trials, attackers. Not part of the receipt."""
 ALWAYS = ("config.json", "result.json", "rows.json", "report.html")
-"""Files of every request, beside its model."""
+"""Files of every request, besides its model."""
 _MODEL = {"tree_sha256": str}
 SHAPE = {
     "schema": int,
@@ -31,28 +31,28 @@ SHAPE = {
     "receipt_sha256": str,
     "signature": (dict, type(None)),
 }
-"""What is read of a receipt."""
+"""The keys and types that a receipt must have."""
 
 
 def files_sha256(folder: Path) -> dict[str, str]:
-    """Hash of every file below the folder of a request but the receipt and ``WORK``."""
+    """Hash of every file in the folder of a request, without the receipt and ``WORK``."""
     left_out = {folder / RECEIPT, folder / WORK}
     return sealing.files_sha256(folder, lambda path: left_out.isdisjoint((path, *path.parents)))
 
 
 def path_sha256(path: Path) -> str:
-    """Hash of a file, or of all files of a folder with their names."""
+    """Hash of a file, or of the names and contents of all files in a folder."""
     return digest(sealing.files_sha256(path)) if path.is_dir() else sealing.file_sha256(path)
 
 
 def code_sha256() -> str:
-    """Hash of every Python file of this package: which code it was, whatever its version says."""
+    """Hash of all Python files of this package: identifies the code more exactly than a version."""
     root = Path(__file__).parents[1]
     return digest(sealing.files_sha256(root, lambda path: path.suffix == ".py"))
 
 
-def seal(receipt: Mapping[str, Any], key: Path | None = None) -> dict[str, Any]:
-    """The receipt with its hash, and its signature where a key is given.
+def seal_receipt(receipt: Mapping[str, Any], key: Path | None = None) -> dict[str, Any]:
+    """The receipt with its hash and, if a key is given, its signature.
 
     Args:
       receipt: JSON-ready.
@@ -69,74 +69,72 @@ def seal(receipt: Mapping[str, Any], key: Path | None = None) -> dict[str, Any]:
 
 
 def private_key(path: Path) -> Any:
-    """The private key in a PEM file.
+    """The Ed25519 private key in a PEM file.
 
     Raises:
-      ConfigError: if there is none, or it is of another kind.
+      ConfigError: if the file has no such key.
     """
-    from cryptography.exceptions import UnsupportedAlgorithm
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
     from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
     allowed = "allowed: an Ed25519 private key in PEM, not encrypted (openssl genpkey -algorithm ed25519)"
-    try:
-        key = load_pem_private_key(read_bytes(path), None)
-    except (OSError, ValueError, TypeError, UnsupportedAlgorithm) as error:
-        raise ConfigError(f"--sign: {str(path)!r} cannot be read ({type(error).__name__}); {allowed}") from error
-    if not isinstance(key, Ed25519PrivateKey):
-        raise ConfigError(f"--sign: {str(path)!r} holds another kind of key; {allowed}")
-    return key
+    return _read_key("--sign", path, lambda pem: load_pem_private_key(pem, None), Ed25519PrivateKey, allowed)
 
 
 def public_key(path: Path) -> str:
-    """The public key in a PEM file, hex, as signatures name it.
+    """The Ed25519 public key in a PEM file, hex as in signatures.
 
     Raises:
-      ConfigError: if there is none, or it is of another kind.
+      ConfigError: if the file has no such key.
     """
-    from cryptography.exceptions import UnsupportedAlgorithm
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
     from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
     allowed = "allowed: an Ed25519 public key in PEM (openssl pkey -in key.pem -pubout)"
+    return _read_key("--public_key", path, load_pem_public_key, Ed25519PublicKey, allowed).public_bytes_raw().hex()
+
+
+def _read_key(flag: str, path: Path, load: Callable[[bytes], Any], kind: type, allowed: str) -> Any:
+    from cryptography.exceptions import UnsupportedAlgorithm
+
     try:
-        key = load_pem_public_key(read_bytes(path))
-    except (OSError, ValueError, UnsupportedAlgorithm) as error:
-        raise ConfigError(f"--public_key: {str(path)!r} cannot be read ({type(error).__name__}); {allowed}") from error
-    if not isinstance(key, Ed25519PublicKey):
-        raise ConfigError(f"--public_key: {str(path)!r} holds another kind of key; {allowed}")
-    return key.public_bytes_raw().hex()
+        key = load(read_bytes(path))
+    except (OSError, ValueError, TypeError, UnsupportedAlgorithm) as error:
+        raise ConfigError(f"{flag}: {str(path)!r} cannot be read ({type(error).__name__}); {allowed}") from error
+    if not isinstance(key, kind):
+        raise ConfigError(f"{flag}: {str(path)!r} holds another kind of key; {allowed}")
+    return key
 
 
-def read(path: Path) -> dict[str, Any]:
-    """A receipt from its file.
+def read_receipt(path: Path) -> dict[str, Any]:
+    """Reads a receipt.
 
     Raises:
-      ConfigError: if it is not there or is no receipt.
+      ConfigError: if the file is missing or not a receipt.
     """
     try:
         receipt = read_json(path)
     except (OSError, ValueError) as error:
         raise ConfigError(f"receipt: {str(path)!r} cannot be read ({reason(error)}); allowed: a {RECEIPT}") from error
-    whole = _is_like(receipt, SHAPE) and all(_is_like(count, int) for count in receipt["evidence"]["rows"].values())
-    if not whole or receipt["schema"] != SCHEMA or set(ALWAYS) - set(receipt["files"]):
+    valid = _is_like(receipt, SHAPE) and all(_is_like(count, int) for count in receipt["evidence"]["rows"].values())
+    if not valid or receipt["schema"] != SCHEMA or set(ALWAYS) - set(receipt["files"]):
         raise ConfigError(f"receipt: {str(path)!r} is no receipt of schema {SCHEMA}; allowed: a {RECEIPT}")
     return receipt
 
 
 def _is_like(value: Any, shape: Any) -> bool:
-    """Whether a value has the keys and types of a shape, and maybe others."""
+    """Whether a value has the keys and types of a shape; other keys are allowed."""
     if isinstance(shape, dict):
         return isinstance(value, dict) and all(name in value and _is_like(value[name], shape[name]) for name in shape)
     return isinstance(value, shape) and not isinstance(value, bool)
 
 
-def seal_broken(receipt: Mapping[str, Any], public: str | None = None) -> list[str]:
-    """What is wrong with seal and signature, a line each.
+def seal_problems(receipt: Mapping[str, Any], public: str | None = None) -> list[str]:
+    """What is wrong with seal and signature, one line each.
 
     Args:
-      receipt: as read.
-      public: whose signature it must bear, hex; None takes any, and none.
+      receipt: from ``read_receipt``.
+      public: the key of the required signature, hex; None accepts any signature and none.
     """
     body = {name: value for name, value in receipt.items() if name not in ("receipt_sha256", "signature")}
     signature, found = receipt.get("signature"), []
@@ -151,8 +149,8 @@ def seal_broken(receipt: Mapping[str, Any], public: str | None = None) -> list[s
     return found
 
 
-def files_differ(receipt: Mapping[str, Any], folder: Path) -> list[str]:
-    """Files that were altered, are missing or are too many, a line each."""
+def file_problems(receipt: Mapping[str, Any], folder: Path) -> list[str]:
+    """Files that were altered, are missing or are not in the receipt, one line each."""
     then, now = receipt["files"], files_sha256(folder)
     altered = [f"{name}: it was altered" for name in then if name in now and then[name] != now[name]]
     missing = [f"{name}: it is missing" for name in then if name not in now]

@@ -1,9 +1,8 @@
-"""What goes when a request is done: the models from before it, which know what it forgot, and what it worked with.
+"""Removes files at the end of a request: the models from before it, which contain the forgotten rows, and ``WORK``.
 
-The original that a request trained lies in the cache, and each request starts from the model that the last one left.
-All of them go unless the request was told to keep them; a file that the user gave is the user's own and stays. It is
-done after the line in the ledger, and the request's ``WORK`` goes last: where it is still there, a request was stopped
-in between, and the next command finishes.
+These are the original in the cache, if the request trained it, and the models of earlier requests. They are kept if
+the user asks for it; a weights file given by the user is never removed. The removal follows the line in the ledger, and
+``WORK`` is removed last: if it still exists, the request was interrupted and the next command finishes the removal.
 """
 
 import os
@@ -16,31 +15,27 @@ from ltu_jax.deletion.receipt import WORK
 from ltu_jax.files import write_whole
 
 MODEL = ("model", "weights")
-"""What of a request's folder is its model."""
+"""The model of a request: these parts of its folder."""
 
 
 def note_original(home: Path, entry: Path | None) -> None:
-    """Writes down where the original will lie, before it is trained: its name is a hash of data that may be gone then.
+    """Records the path of the original in the cache (None without one) before it is trained.
 
-    Args:
-      home: folder of the requests.
-      entry: the cache's; None where nothing is kept.
+    The path is a hash of the data, which may be gone at the removal.
     """
     if entry is not None and (name := os.path.relpath(entry, home)) not in (noted := _noted(home)):
-        write_whole(home / ORIGINAL, "\n".join([*noted, name]))  # with other data another one is trained
+        write_whole(home / ORIGINAL, "\n".join([*noted, name]))  # other data need another original
 
 
 def is_due(home: Path) -> bool:
-    """Whether a request that is done was stopped before this was."""
+    """Whether a finished request was interrupted before the end of its removal."""
     return any(_work(home, entry.number).exists() for entry in read_ledger(home))
 
 
 def finish(home: Path, *, keep_original: bool) -> None:
-    """Removes what requests that are done need no more; whoever calls it holds the lock.
+    """Removes what finished requests no longer need and, unless ``keep_original``, the models from before them.
 
-    Args:
-      home: folder of the requests.
-      keep_original: whether models from before them stay.
+    The caller must hold the lock.
 
     Raises:
       LedgerError: if the ledger was altered.
@@ -57,11 +52,11 @@ def _remove_models(home: Path, number: int, work: Path) -> None:
     for earlier in range(1, number):
         for name in MODEL:
             path = home / f"request-{earlier}" / name
-            if path.exists():  # out of the way at once: half a model would look like a damaged one
+            if path.exists():  # atomic: half a model would look damaged
                 path.rename(work / f"{name}-{earlier}")
     for name in _noted(home):
         entry = home / name
-        for path in entry.parent.glob(f"{entry.name}*"):  # what a kill left half written too, or locked
+        for path in entry.parent.glob(f"{entry.name}*"):  # also partial files and locks of a killed process
             if path.is_dir():
                 shutil.rmtree(path)
             else:
@@ -70,7 +65,7 @@ def _remove_models(home: Path, number: int, work: Path) -> None:
 
 
 def _noted(home: Path) -> list[str]:
-    """What was written down, of which only names of originals are believed: it is what will be deleted."""
+    """The recorded paths. They will be deleted, so only names of originals are accepted."""
     lines = (home / ORIGINAL).read_text().splitlines() if (home / ORIGINAL).exists() else []
     return [line for line in lines if re.fullmatch(r"original-[0-9a-f]{20}", Path(line).name)]
 

@@ -1,4 +1,4 @@
-"""Checks a receipt against what it tells of: seal, signature, files, ids, ledger, and the evidence computed anew."""
+"""Verifies a receipt: seal, signature, files, ids, ledger, and the evidence, which is recomputed."""
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -9,10 +9,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from ltu_jax.config import Config, from_dict
-from ltu_jax.deletion import ledger, receipt, removal, rows
+from ltu_jax.deletion import ledger, removal, rows
 from ltu_jax.deletion.claim import judge, moved_share
-from ltu_jax.deletion.measures import evidence, measure
+from ltu_jax.deletion.measures import Measured, evidence, measure
 from ltu_jax.deletion.models import weights_of, weights_sha256
+from ltu_jax.deletion.receipt import file_problems, read_receipt, seal_problems
 from ltu_jax.interop.weights import load_weights
 from ltu_jax.models.build import ModelSpec
 from ltu_jax.safe_reading import read_json, reason
@@ -25,43 +26,49 @@ from ltu_jax.unlearning.preparation import original_job
 from ltu_jax.unlearning.problem import cut
 
 
-class Home(NamedTuple):
-    """A folder of requests as a verifier finds it."""
+class SavedRequest(NamedTuple):
+    """A finished request on the disk, to be verified."""
 
-    told: dict[str, Any]  # the receipt
-    folder: Path  # of the request
+    receipt: dict[str, Any]
+    folder: Path
     entries: list[ledger.Entry]
-    salt: bytes | None
+    salt: bytes | None  # None if it is missing or not readable
+
+    @property
+    def number(self) -> int:
+        """Number of the request, from 1."""
+        return self.receipt["request"]["number"]
 
 
-def open_home(path: Path, folder: Path | None = None) -> Home:
-    """A receipt, its folder, and ledger and salt beside that.
+def open_request(path: Path, folder: Path | None = None) -> SavedRequest:
+    """Opens a receipt and the ledger and salt beside its folder.
+
+    Args:
+      path: ``receipt.json``.
+      folder: the folder of the request, or of all requests; None means that of the receipt.
 
     Raises:
       ConfigError: if there is no receipt.
       LedgerError: if ledger or salt were altered.
     """
-    folder, told = (folder or path.parent).resolve(), receipt.read(path)
-    if folder.name != f"request-{told['request']['number']}" and (within := _of(folder, told)).is_dir():
-        folder = within  # --model out/ is the folder of all requests
+    folder, receipt = (folder or path.parent).resolve(), read_receipt(path)
+    name = f"request-{receipt['request']['number']}"
+    if folder.name != name and (folder / name).is_dir():
+        folder = folder / name
     home = folder.parent
     try:
         salt = ledger.read_salt(home)
-    except PermissionError:  # it is its owner's alone; hashes are checked without it
+    except PermissionError:  # only its owner can read it; hashes are checked without it
         salt = None
-    return Home(told, folder, ledger.read_ledger(home), salt)
+    return SavedRequest(receipt, folder, ledger.read_ledger(home), salt)
 
 
-def _of(home: Path, told: Mapping[str, Any]) -> Path:
-    return home / f"request-{told['request']['number']}"
+def config_of(saved: SavedRequest) -> Config:
+    """The configuration in the folder of a request."""
+    return from_dict(_read_config(saved.folder))
 
 
-def config_of(home: Home) -> Config:
-    """The configuration of a request, as it lies in its folder."""
-    return from_dict(_config_told(home.folder))
-
-
-def _config_told(folder: Path) -> dict[str, Any]:
+def _read_config(folder: Path) -> dict[str, Any]:
     try:
         return read_json(folder / "config.json")
     except (OSError, ValueError) as error:
@@ -69,10 +76,10 @@ def _config_told(folder: Path) -> dict[str, Any]:
         raise ConfigError(f"receipt: {where!r} cannot be read ({reason(error)}); allowed: as it was written") from error
 
 
-def removed(home: Home) -> list[str]:
-    """The folders of a request's model that are gone as a whole, as they are when a later request is done."""
-    is_last = home.told["request"]["number"] >= len(home.entries)
-    return [] if is_last else [name for name in removal.MODEL if not (home.folder / name).exists()]
+def removed(saved: SavedRequest) -> list[str]:
+    """The parts of a request's model that a later request removed."""
+    is_last = saved.number >= len(saved.entries)
+    return [] if is_last else [name for name in removal.MODEL if not (saved.folder / name).exists()]
 
 
 def check_receipt(
@@ -84,218 +91,211 @@ def check_receipt(
     claim: bool = True,
     public: str | None = None,
 ) -> list[str]:
-    """What differs between a receipt and what it tells of, and why its claim is refused; empty where it is verified.
+    """Verifies a receipt and tests its claim.
 
     Args:
       path: ``receipt.json`` in its folder.
       source: the data.
       spec: the model.
-      before: its weights before, ``{"params": ..., **model_state}``; without them the claim cannot be tested.
-      claim: whether to test the claim itself.
-      public: the key whose signature it must bear, hex.
+      before: its weights before, ``{"params": ..., **model_state}``; needed to test the claim.
+      claim: whether to test the claim.
+      public: the key of the required signature, hex.
 
     Returns:
-      A line each.
+      The problems found, one line each; empty if the receipt is verified.
 
     Raises:
-      ConfigError: if there is no receipt, or rows that it is about are no longer in the data.
+      ConfigError: if there is no receipt, or its rows are no longer in the data.
       LedgerError: if ledger or salt were altered or are missing.
     """
-    home = open_home(Path(path))
-    return check_hashes(home, public=public) or check_evidence(home, source, spec, before, claim=claim)
+    saved = open_request(Path(path))
+    return check_hashes(saved, public=public) or check_evidence(saved, source, spec, before, claim=claim)
 
 
-def check_hashes(home: Home, *, public: str | None = None, ids: list[str] | None = None) -> list[str]:
-    """What differs between a receipt and what lies there, a line each; empty where nothing does.
+def check_hashes(saved: SavedRequest, *, public: str | None = None, ids: list[str] | None = None) -> list[str]:
+    """Compares a receipt with its files, its ledger and, if given, the key of its signature (hex) and the ids.
 
-    Args:
-      home: see ``open_home``.
-      public: the key whose signature it must bear, hex.
-      ids: what is said to have been forgotten; needs the salt.
-
-    Returns:
-      Lines.
+    Returns the problems found, one line each. Ids need the salt.
     """
-    told, folder, gone = home.told, home.folder, removed(home)
-    if broken := receipt.seal_broken(told, public):
-        return broken  # what it says means nothing
-    differ = receipt.files_differ(told, folder)
-    lawful = {f"{name}: it is missing" for name in told["files"] if name.partition("/")[0] in gone}
-    found = [*(line for line in differ if line not in lawful), *_ledger_differs(home)]
-    if ids is not None and home.salt is None:
+    receipt, folder, gone = saved.receipt, saved.folder, removed(saved)
+    if broken := seal_problems(receipt, public):
+        return broken  # nothing in it can be trusted
+    expected = {f"{name}: it is missing" for name in receipt["files"] if name.partition("/")[0] in gone}
+    found = [line for line in file_problems(receipt, folder) if line not in expected]
+    found += _ledger_problems(saved)
+    if ids is not None and saved.salt is None:
         found.append(f"{ledger.SALT}: it is missing, so ids cannot be compared")
-    elif ids is not None and home.salt is not None:
-        found += _ids_differ(home.salt, home, ids)
-    return found or [*_contents_differ(told, folder)]  # damaged files are not opened
+    elif ids is not None and saved.salt is not None:
+        found += _id_problems(saved.salt, saved, ids)
+    return found or [*_content_problems(receipt, folder)]  # damaged files are not opened
 
 
-def _ledger_differs(home: Home) -> Iterator[str]:
-    told, number = home.told, home.told["request"]["number"]
-    if not 1 <= number <= len(home.entries):
+def _ledger_problems(saved: SavedRequest) -> Iterator[str]:
+    receipt, number = saved.receipt, saved.number
+    if not 1 <= number <= len(saved.entries):
         yield f"{ledger.LEDGER}: it has no request {number}"
         return
-    entry, model = home.entries[number - 1], told["model"]
+    entry, model = saved.entries[number - 1], receipt["model"]
     line = f"{ledger.LEDGER}: line {number}"
-    if len(entry.ids) != told["request"]["count"]:
-        yield f"{line} has {len(entry.ids)} ids, the receipt {told['request']['count']}"
-    if entry.receipt_sha256 != told["receipt_sha256"]:
+    if len(entry.ids) != receipt["request"]["count"]:
+        yield f"{line} has {len(entry.ids)} ids, the receipt {receipt['request']['count']}"
+    if entry.receipt_sha256 != receipt["receipt_sha256"]:
         yield f"{line} tells of another receipt"
-    if ledger.ids_sha256(entry.ids) != told["request"]["ids_sha256"]:
+    if ledger.ids_sha256(entry.ids) != receipt["request"]["ids_sha256"]:
         yield f"{line} has other ids than the receipt"
     if entry.model_sha256 != model["after"]["tree_sha256"]:
         yield f"{line} has another model after than the receipt"
-    if entry.previous != told["request"]["previous"]:
+    if entry.previous != receipt["request"]["previous"]:
         yield f"{ledger.LEDGER}: the lines before line {number} are not those that the receipt was made after"
-    elif number > 1 and home.entries[number - 2].model_sha256 != model["before"]["tree_sha256"]:
+    elif number > 1 and saved.entries[number - 2].model_sha256 != model["before"]["tree_sha256"]:
         yield f"{ledger.LEDGER}: line {number - 1} has another model than the receipt has before"
 
 
-def _ids_differ(salt: bytes, home: Home, ids: list[str]) -> list[str]:
-    before = ledger.forgotten(e for e in home.entries if e.number < home.told["request"]["number"])
+def _id_problems(salt: bytes, saved: SavedRequest, ids: list[str]) -> list[str]:
+    before = ledger.forgotten(e for e in saved.entries if e.number < saved.number)
     hashed = [name for name in ledger.salted(salt, dict.fromkeys(ids)) if name not in before]
-    return (
-        [] if ledger.ids_sha256(hashed) == home.told["request"]["ids_sha256"] else ["ids: they are not those forgotten"]
-    )
+    is_same = ledger.ids_sha256(hashed) == saved.receipt["request"]["ids_sha256"]
+    return [] if is_same else ["ids: they are not those forgotten"]
 
 
-def _contents_differ(told: Mapping[str, Any], folder: Path) -> Iterator[str]:
-    """Whether the files, which are those of the receipt, hold what it says that they hold."""
-    config = _config_told(folder)
-    method = config.get("method")
-    if digest(config) != told["config_sha256"] or not isinstance(method, dict) or method.get("name") != told["method"]:
+def _content_problems(receipt: Mapping[str, Any], folder: Path) -> Iterator[str]:
+    """Compares the contents of configuration, model and weights, whose files are intact, with the receipt."""
+    config = _read_config(folder)
+    method, sha256 = config.get("method"), receipt["model"]["after"]["tree_sha256"]
+    is_same_method = isinstance(method, dict) and method.get("name") == receipt["method"]
+    if digest(config) != receipt["config_sha256"] or not is_same_method:
         yield "config.json: it is not the configuration of the receipt"
     if not (folder / "model").exists():  # see ``removed``
         return
-    weights = _loaded(folder / "model")
-    if weights_sha256(weights) != told["model"]["after"]["tree_sha256"]:
+    weights = _load_weights(folder / "model")
+    if weights_sha256(weights) != sha256:
         yield "model: it is not the one of the receipt"
     for path in sorted((folder / "weights").iterdir()) if (folder / "weights").is_dir() else ():
-        if weights_sha256(load_weights(path, weights, f"weights/{path.name}")) != told["model"]["after"]["tree_sha256"]:
+        if weights_sha256(load_weights(path, weights, f"weights/{path.name}")) != sha256:
             yield f"weights/{path.name}: it is not the model of the receipt"
 
 
-def _loaded(path: Path) -> ArrayTree:
-    """The weights of a model that was saved, and of nothing else."""
+def _load_weights(path: Path) -> ArrayTree:
+    """The weights of a saved model; refuses a checkpoint of anything else."""
     tree, _ = load(path)
-    if (
-        not isinstance(tree, dict)
-        or set(tree) != {"params", "model_state"}
-        or not isinstance(tree["model_state"], dict)
-    ):
+    is_model = isinstance(tree, dict) and set(tree) == {"params", "model_state"}
+    if not is_model or not isinstance(tree["model_state"], dict):
         raise CheckpointError(f"{path} holds no model")
     return weights_of(tree)
 
 
-def check_evidence(home: Home, source: Source, spec: ModelSpec, before: ArrayTree | None, *, claim: bool) -> list[str]:
-    """Computes the evidence of a receipt anew, and judges the claim if asked.
+def check_evidence(
+    saved: SavedRequest, source: Source, spec: ModelSpec, before: ArrayTree | None, *, claim: bool
+) -> list[str]:
+    """Recomputes the evidence of a receipt, and tests the claim if asked.
 
     Args:
-      home: see ``open_home``; salt, ledger and ``rows.json`` tell which rows it is about.
+      saved: the request.
       source: the data.
       spec: the model.
-      before: its weights before, ``{"params": ..., **model_state}``; None where they are gone.
-      claim: whether to judge it.
+      before: its weights before, ``{"params": ..., **model_state}``; None if they no longer exist.
+      claim: whether to test the claim.
 
     Returns:
-      What differs from the receipt by more than one row of its set (it may be computed on another machine), else why
-      the claim is refused, a line each.
+      One line for each figure that differs by more than one row of its set, the tolerance for another machine. If none
+      does, why the claim is refused.
 
     Raises:
-      ConfigError: if rows that it is about are no longer in the data.
-      LedgerError: if the rows cannot be told.
+      ConfigError: if its rows are no longer in the data.
+      LedgerError: if salt, ledger or ``rows.json`` are missing, so that its rows are unknown.
     """
-    if before is not None and weights_sha256(before) != home.told["model"]["before"]["tree_sha256"]:
+    if before is not None and weights_sha256(before) != saved.receipt["model"]["before"]["tree_sha256"]:
         return ["model before: it is not the one of the receipt"]
-    if "model" in removed(home):
+    if "model" in removed(saved):
         why = "its model was removed when a later request was done, which had no --keep_original"
         return [f"claim: it cannot be tested: {why}"] if claim else []
-    index, size = rows_of(home, source), config_of(home).evaluation.batch_size
-    weights = _loaded(home.folder / "model")
+    index, size = rows_of(saved, source), config_of(saved).evaluation.batch_size
+    weights = _load_weights(saved.folder / "model")
     after = measure(_state(spec, weights), source, index, size)
-    started = None if before is None else measure(_state(spec, before), source, index, size)
-    then, now = home.told["evidence"], evidence(started, after, source.class_names)
+    measured_before = None if before is None else measure(_state(spec, before), source, index, size)
+    then, now = saved.receipt["evidence"], evidence(measured_before, after, source.class_names)
     differs = [f"evidence: {line}" for line in _differences(then, now, _counts(after))]
     if differs or not claim:
         return differs
-    if before is None or started is None:
+    if before is None or measured_before is None:
         kept = "a file of your own (config.weights), or what --keep_original keeps when a request is made"
         return [f"claim: it cannot be tested without the model before: {kept}"]
-    found = judge(started, after, moved_share(before["params"], weights["params"])).findings
+    found = judge(measured_before, after, moved_share(before["params"], weights["params"])).findings
     return [f"claim: {line}" for line in found]
 
 
 def before_weights(
-    home: Home, source: Source, spec: ModelSpec, given: ArrayTree | None, cache: Path
+    saved: SavedRequest, source: Source, spec: ModelSpec, given: ArrayTree | None, cache: Path
 ) -> ArrayTree | None:
-    """The weights that a request started from: the last request's, those given, or the original in the cache.
+    """The weights that a request started from: those of the request before, those given, or the original in the cache.
 
     Args:
-      home: see ``open_home``.
+      saved: the request.
       source: the data.
       spec: the model.
-      given: what ``config.weights`` holds now.
-      cache: where an original that was trained here lies.
+      given: the current weights in ``config.weights``.
+      cache: folder of an original that was trained here.
 
     Returns:
-      ``{"params": ..., **model_state}``; None where they are gone, as where the unlearned ones were put in their place.
+      ``{"params": ..., **model_state}``; None if they no longer exist or were replaced by the unlearned ones.
 
     Raises:
-      CheckpointError: if those of the last request are damaged.
+      CheckpointError: if those of the request before are damaged.
     """
-    number = home.told["request"]["number"]
+    number = saved.number
     if number > 1:
-        previous = home.folder.parent / f"request-{number - 1}" / "model"
-        return _loaded(previous) if previous.is_dir() else None
+        previous = saved.folder.parent / f"request-{number - 1}" / "model"
+        return _load_weights(previous) if previous.is_dir() else None
     if given is not None:
-        is_later = weights_sha256(given) in {entry.model_sha256 for entry in home.entries}
+        is_later = weights_sha256(given) in {entry.model_sha256 for entry in saved.entries}
         return None if is_later else given
-    config = config_of(home)
+    config = config_of(saved)
     trainer = Trainer(config, source, spec, cache, silent)
-    job = original_job(cut(config, source, _ids_of(home, source)))
+    job = original_job(cut(config, source, _ids_of(saved, source)))
     return weights_of(trainer.model(job)) if trainer.entry(job).is_there() else None
 
 
-def rows_of(home: Home, source: Source) -> dict[str, np.ndarray]:
-    """The rows that a request was measured on, by name: see ``rows.to_measure``.
+def rows_of(saved: SavedRequest, source: Source) -> dict[str, np.ndarray]:
+    """The rows that a request was measured on, by name: see ``rows.rows_to_measure``.
 
     Raises:
-      LedgerError: if salt, ledger or ``rows.json`` are missing.
-      ConfigError: if some of them are no longer in the data.
+      LedgerError: if salt, ledger or ``rows.json`` are missing or damaged.
+      ConfigError: if some rows are no longer in the data.
     """
-    number, told = home.told["request"]["number"], rows.read(home.folder)
-    row_of, held_out_part = _row_of(home, source), config_of(home).data.held_out
-    names = {"forget": home.entries[number - 1].ids, **told.measured}
-    if "earlier" in (num_rows := home.told["evidence"]["rows"]):
-        names["earlier"] = [name for name in ledger.forgotten(home.entries[: number - 1]) if name in row_of]
+    number, recorded = saved.number, rows.read_rows(saved.folder)
+    row_of, held_out_part = _row_of(saved, source), config_of(saved).data.held_out
+    names = {"forget": saved.entries[number - 1].ids, **recorded.measured}
+    if "earlier" in (num_rows := saved.receipt["evidence"]["rows"]):
+        names["earlier"] = [name for name in ledger.forgotten(saved.entries[: number - 1]) if name in row_of]
     every = [name for wanted in names.values() for name in wanted]
-    used = {*told.held_out["validation"], *told.held_out["reserve"]}
-    strange = set(told.measured["held_out"]).difference(told.held_out["test"])
-    if strange or used.intersection(every) or len(set(every)) < len(every):
+    used = {*recorded.held_out["validation"], *recorded.held_out["reserve"]}
+    not_test = set(recorded.measured["held_out"]).difference(recorded.held_out["test"])
+    if not_test or used.intersection(every) or len(set(every)) < len(every):
         raise ledger.LedgerError(f"{rows.ROWS}: rows are measured twice, or were used for something else")
     index = {}
     for which, wanted in names.items():
-        there = [row_of[name] for name in wanted if name in row_of]
-        once = num_rows["earlier"] if which == "earlier" else len(wanted)  # of earlier rows some may have gone before
-        if len(there) < once:
+        found = [row_of[name] for name in wanted if name in row_of]
+        count = num_rows["earlier"] if which == "earlier" else len(wanted)  # some earlier rows were already gone
+        if len(found) < count:
             raise ConfigError(
-                f"receipt: {once - len(there)} of the {once} {which} rows that it was measured on are no longer in the"
-                " data; allowed: the data as they were, or --hashes, which needs none"
+                f"receipt: {count - len(found)} of the {count} {which} rows that it was measured on are no longer in"
+                " the data; allowed: the data as they were, or --hashes, which needs none"
             )
-        index[which] = np.array(sorted(there), np.int64)
+        index[which] = np.array(sorted(found), np.int64)
         if held_out_part == "test" and ((index[which] >= source.num_train) != (which == "held_out")).any():
             raise ledger.LedgerError(f"{rows.ROWS}: {which} rows are in the wrong part of the data")
     return index
 
 
-def _ids_of(home: Home, source: Source) -> list[str]:
-    row_of, entry = _row_of(home, source), home.entries[home.told["request"]["number"] - 1]
+def _ids_of(saved: SavedRequest, source: Source) -> list[str]:
+    row_of, entry = _row_of(saved, source), saved.entries[saved.number - 1]
     return [str(source.ids[row_of[name]]) for name in entry.ids if name in row_of]
 
 
-def _row_of(home: Home, source: Source) -> dict[str, int]:
-    if home.salt is None or len(home.entries) < home.told["request"]["number"]:
+def _row_of(saved: SavedRequest, source: Source) -> dict[str, int]:
+    if saved.salt is None or len(saved.entries) < saved.number:
         raise ledger.LedgerError("evidence: without salt and ledger nobody can tell which rows it is about")
-    return {name: row for row, name in enumerate(ledger.salted(home.salt, source.ids.tolist()))}
+    return {name: row for row, name in enumerate(ledger.salted(saved.salt, source.ids.tolist()))}
 
 
 def _state(spec: ModelSpec, weights: ArrayTree) -> UnlearnState:
@@ -303,17 +303,17 @@ def _state(spec: ModelSpec, weights: ArrayTree) -> UnlearnState:
     return make_state(spec.apply_fn, rest.pop("params"), rest, SGD, jax.random.key(0))
 
 
-def _counts(told: Mapping[str, Any]) -> dict[str, int]:
-    """Rows of each set, and of each class of it."""
-    counts = {name: len(one.labels) for name, one in told.items()}
+def _counts(measured: Measured) -> dict[str, int]:
+    """The number of rows of each set, and of each class in it."""
+    counts = {name: len(one.labels) for name, one in measured.items()}
     for name in ("remain", "held_out"):
-        for label, count in zip(*np.unique(told[name].labels, return_counts=True), strict=True):
+        for label, count in zip(*np.unique(measured[name].labels, return_counts=True), strict=True):
             counts[f"{name} of {label}"] = int(count)
     return counts
 
 
 def _differences(then: Any, now: Any, num_rows: Mapping[str, int], name: str = "", label: Any = None) -> list[str]:
-    """What differs; figures of a model before that is gone are passed over."""
+    """One line for each difference; figures of a missing model before are ignored."""
     if now is None and (name == "before" or name.endswith(("remain 0", "held_out 0"))):
         return []
     if isinstance(then, dict) and isinstance(now, dict) and set(then) == set(now):
@@ -331,7 +331,7 @@ def _differences(then: Any, now: Any, num_rows: Mapping[str, int], name: str = "
 
 
 def _one_row(name: str, num_rows: Mapping[str, int], label: Any) -> float:
-    """What one row counts in a figure; those of a class are told in whole points."""
+    """The contribution of one row to a figure; figures of a class are rounded to whole points."""
     [which] = [one for one in ("forget", "remain", "held_out", "earlier", "attack", "chance_ks") if one in name][:1]
     if label is not None:
         return 1 + 100 / num_rows[f"{which} of {label}"]

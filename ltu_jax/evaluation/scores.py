@@ -1,4 +1,4 @@
-"""UA, RA, TA, MI (sec. 4.1) and gaps to Retrain. Nothing here trains the model or guides a method."""
+"""UA, RA, TA, MI (sec. 4.1) and gaps to Retrain. Only for evaluation: methods must not use it."""
 
 import itertools
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ MEASURES = ("ua", "ra", "ta", "mi")
 
 
 def accuracy(logits: np.ndarray, labels: np.ndarray) -> float:
-    """Percentage of rows whose largest logit is the label's; logits f32[M, C], labels i32[M]."""
+    """Percentage of rows whose largest logit is that of the label; logits f32[M, C], labels i32[M]."""
     return float(100 * np.mean(logits.argmax(axis=1) == labels))
 
 
@@ -25,13 +25,13 @@ def evaluate(apply_fn: ApplyFn, state: UnlearnState, splits: Splits, source: Sou
     Args:
       apply_fn: the model.
       state: its parameters and statistics.
-      splits: which rows are forget, remain and test.
+      splits: forget, remain and test rows.
       source: the data.
-      batch_size: images a forward pass.
+      batch_size: images per forward pass.
 
     Returns:
-      ``Scores`` in percent; ``ut_minutes`` is left None, the loop knows it. Where a class is forgotten
-      whole, TA is of the classes that remain and ``ta_forgotten`` of the one that is gone.
+      Percentages; ``ut_minutes`` is None. If a whole class is forgotten, TA is of the remaining classes and
+      ``ta_forgotten`` of the forgotten one.
     """
     forward = EvalForward(apply_fn)
 
@@ -40,18 +40,18 @@ def evaluate(apply_fn: ApplyFn, state: UnlearnState, splits: Splits, source: Sou
         return predict(forward, state.params, state.model_state, images, batch_size=batch_size), source.labels[rows]
 
     forget, remain, test = (outputs(rows) for rows in (splits.forget, splits.remain, splits.test))
-    gone = splits.test_forgotten
+    forgotten = splits.test_forgotten
     return Scores(
         ua=100 - accuracy(*forget),
         ra=accuracy(*remain),
         ta=accuracy(*test),
         mi=svc_mia(confidence(*remain), confidence(*test), confidence(*forget)),
-        ta_forgotten=accuracy(*outputs(gone)) if len(gone) else None,
+        ta_forgotten=accuracy(*outputs(forgotten)) if len(forgotten) else None,
     )
 
 
 def mean_scores(scores: Sequence[Scores]) -> Scores:
-    """Measure by measure the mean over several models; None where one of them lacks it."""
+    """The mean of each measure over several models; None if one of them lacks it."""
     columns: dict[str, list[Any]] = {name: [asdict(s)[name] for s in scores] for name in asdict(scores[0])}
     means: dict[str, Any] = {n: None if None in column else float(np.mean(column)) for n, column in columns.items()}
     return Scores(**means)
@@ -64,6 +64,6 @@ def gap(scores: Scores, reference: Scores) -> dict[str, float]:
 
 
 def spread(scores: Sequence[Scores]) -> dict[str, float] | None:
-    """The mean gap over all pairs of models: what Retrain differs from itself by. None of fewer than two."""
+    """The mean gap over all pairs of models: how much Retrain varies. None for fewer than two models."""
     pairs = [gap(a, b) for a, b in itertools.combinations(scores, 2)]
     return {name: float(np.mean([p[name] for p in pairs])) for name in pairs[0]} if pairs else None

@@ -1,4 +1,4 @@
-"""MI of the paper: the confidence attack of SalUn's evaluation, kept out of the guidance (sec. 4.1)."""
+"""MI of the paper: the confidence attack of SalUn's evaluation, which never guides unlearning (sec. 4.1)."""
 
 import numpy as np
 
@@ -13,12 +13,12 @@ def confidence(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
 def svc_mia(remain: np.ndarray, test: np.ndarray, forget: np.ndarray) -> float:
     """Percentage of the forget samples that the attacker calls non-members: MI, or MIA-efficacy.
 
-    An RBF SVC (C = 3, gamma = 1) learns to tell remaining rows (members) from test rows by the
-    model's confidence in their true label, equally many of each, and is then asked about the forget
-    rows. It attacks the unlearned model itself; the ideal is Retrain's value, not 100.
+    An RBF SVC (C = 3, gamma = 1) learns to tell equally many remaining rows (members) and test rows apart
+    by the model's confidence in their true label. It then classifies the forget rows. It attacks the
+    unlearned model itself; the ideal is Retrain's value, not 100.
 
-    SalUn takes the first rows of D_r. Here they are spread evenly over it, which is the same for a
-    shuffled data set and does not learn from the first classes alone where rows are sorted by class.
+    SalUn takes the first rows of D_r. Here they are evenly spaced, which is equivalent for a shuffled data
+    set and covers all classes if rows are sorted by class.
 
     Args:
       remain: confidence on D_r, f64[R].

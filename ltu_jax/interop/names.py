@@ -1,7 +1,7 @@
-"""Which tensor of torchvision's ResNet or timm's ViT is which of ours, and how it is laid out there.
+"""Maps the leaves of our models to the tensors of torchvision's ResNet and timm's ViT: names and layout.
 
-PyTorch keeps kernels as [out, in, height, width] and matrices as [out, in], and timm keeps queries, keys and
-values in one matrix; Flax has them as [height, width, in, out], [in, out] and apart by head.
+PyTorch stores kernels as [out, in, height, width] and matrices as [out, in], and timm stores queries, keys and
+values in one matrix. Flax stores them as [height, width, in, out], as [in, out], and separately by head.
 """
 
 import math
@@ -12,9 +12,9 @@ from typing import NamedTuple
 import numpy as np
 
 LeafPath = tuple[str, ...]
-"""Where a leaf lies: ``("params", "backbone", "conv1", "kernel")``."""
+"""Path of a leaf: ``("params", "backbone", "conv1", "kernel")``."""
 
-_RENAMED = [  # the first that fits
+_RENAMED = [  # the first match counts
     (r"backbone\.layer(\d+)_(\d+)\.shortcut_conv", r"layer\1.\2.downsample.0"),
     (r"backbone\.layer(\d+)_(\d+)\.shortcut_bn", r"layer\1.\2.downsample.1"),
     (r"backbone\.layer(\d+)_(\d+)\.(\w+)", r"layer\1.\2.\3"),
@@ -27,97 +27,97 @@ _RENAMED = [  # the first that fits
     (r"backbone\.block(\d+)\.mlp(\d)", r"blocks.\1.mlp.fc\2"),
     (r"backbone\.block(\d+)\.(norm\d)", r"blocks.\1.\2"),
     (r"backbone\.norm", "norm"),
-    (r"head", "head"),  # torchvision's is called fc: see canonical
+    (r"head", "head"),  # fc in torchvision: see canonical_names
 ]
 _LEAVES = {"kernel": "weight", "scale": "weight", "bias": "bias", "mean": "running_mean", "var": "running_var"}
 _THIRDS = ("query", "key", "value")
 
 NOT_WEIGHTS = ("num_batches_tracked",)
-"""Last words of tensors that no forward pass reads; a file keeps its own."""
+"""Tensors with such a last name are not used by a forward pass; a rewritten file keeps its own."""
 
 
 class Place(NamedTuple):
-    """Where a file keeps one of our leaves, and how."""
+    """Name and layout of one of our leaves in a file."""
 
     path: LeafPath
     name: str
-    third: int | None = None  # of the tensor's first axis; None is all of it
-    pytorch: bool = True  # whether it is laid out as PyTorch does
+    third: int | None = None  # which third of the first axis is the leaf; None means all of it
+    pytorch: bool = True  # whether the file has PyTorch's layout
 
-    def within(self, tensor: np.ndarray) -> np.ndarray:
-        """The view of a tensor of this name that is the leaf."""
+    def part_of(self, tensor: np.ndarray) -> np.ndarray:
+        """The leaf's part of the tensor, as a view."""
         if self.third is None:
             return tensor
         size = len(tensor) // 3
         return tensor[self.third * size : (self.third + 1) * size]
 
-    def laid_out(self, leaf: np.ndarray) -> np.ndarray:
-        """A leaf as the file has it."""
+    def to_file_layout(self, leaf: np.ndarray) -> np.ndarray:
+        """Our leaf in the layout of the file."""
         if not self.pytorch:
             return leaf
         if self.path[-1] == "kernel" and leaf.ndim == 4:
             return leaf.transpose(3, 2, 0, 1)
-        if self.path[-1] == "kernel":  # heads are joined: the inputs behind the attention, the outputs before it
+        if self.path[-1] == "kernel":  # heads are joined: inputs of attention's out, outputs of query, key and value
             inputs = leaf.shape[:-1] if self.path[-2] == "out" else leaf.shape[:1]
             return leaf.reshape(math.prod(inputs), -1).T
         return leaf.reshape(-1) if self.path[-1] == "bias" else leaf
 
-    def leaf(self, laid_out: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-        """The leaf, of this shape, that was laid out."""
+    def from_file_layout(self, tensor: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+        """The inverse of ``to_file_layout``: the leaf of the given shape."""
         if self.pytorch and self.path[-1] == "kernel":
-            laid_out = laid_out.transpose(2, 3, 1, 0) if laid_out.ndim == 4 else laid_out.T
-        return laid_out.reshape(shape)
+            tensor = tensor.transpose(2, 3, 1, 0) if tensor.ndim == 4 else tensor.T
+        return tensor.reshape(shape)
 
 
-def own_place(path: LeafPath) -> Place:
-    """A leaf under its own name, as it is: ``params.backbone.conv1.kernel``."""
+def flax_place(path: LeafPath) -> Place:
+    """A leaf under its name in the Flax tree, ``params.backbone.conv1.kernel``, in our layout."""
     return Place(path, ".".join(path), pytorch=False)
 
 
-def own_places(leaves: Collection[LeafPath], names: Collection[str]) -> list[Place]:
-    """Leaves under their own names, in the arrangement of a tree that knows most of a file's names.
+def flax_places(leaves: Collection[LeafPath], names: Collection[str]) -> list[Place]:
+    """Leaves under their Flax names, in the arrangement of the tree that matches most names of a file.
 
-    Those that are common: ``params`` beside ``batch_stats``; the latter below ``model_state``, as this package saves
-    it; parameters alone, or with the statistics in one tree, as ``nnx.state`` has them. Each on top or under one more
-    name, such as ``state``; each with or without the ``value`` that NNX puts at the end.
+    The common arrangements: ``params`` beside ``batch_stats``; ``batch_stats`` below ``model_state``, as this package
+    saves them; parameters alone, or in one tree with the statistics, as in ``nnx.state``. Each may be nested under one
+    more name, such as ``state``, and may end with the ``value`` of NNX.
     """
-    own = [own_place(leaf) for leaf in leaves]
-    saved_here = [p if p.path[0] == "params" else p._replace(name=f"model_state.{p.name}") for p in own]
-    in_one_tree = [p._replace(name=".".join(p.path[1:])) for p in own]
-    if len({place.name for place in in_one_tree}) < len(own):
-        in_one_tree = own
-    above = ["", *dict.fromkeys(name.partition(".")[0] + "." for name in names)]
+    flax = [flax_place(leaf) for leaf in leaves]
+    as_saved_here = [p if p.path[0] == "params" else p._replace(name=f"model_state.{p.name}") for p in flax]
+    in_one_tree = [p._replace(name=".".join(p.path[1:])) for p in flax]
+    if len({place.name for place in in_one_tree}) < len(flax):
+        in_one_tree = flax
+    prefixes = ["", *dict.fromkeys(name.partition(".")[0] + "." for name in names)]
     arrangements = [
-        [place._replace(name=first + place.name + last) for place in places]
-        for places in (own, saved_here, in_one_tree)
-        for last in ("", ".value")
-        for first in above
+        [place._replace(name=prefix + place.name + suffix) for place in places]
+        for places in (flax, as_saved_here, in_one_tree)
+        for suffix in ("", ".value")
+        for prefix in prefixes
     ]
     return max(arrangements, key=lambda places: num_found(places, names))
 
 
 def num_found(places: Collection[Place], names: Collection[str]) -> int:
-    """How many of the places a file has."""
+    """How many of the places are among a file's names."""
     return sum(place.name in names for place in places)
 
 
 def pytorch_place(path: LeafPath) -> Place | None:
-    """Where torchvision or timm keeps a leaf; None for a leaf that no ResNet and no ViT of ours has."""
-    rooms = list(path[1:])
-    leaf = rooms.pop() if rooms[-1] in _LEAVES else None
-    ours = ".".join(rooms)
+    """The place of a leaf in torchvision's or timm's weights; None for a leaf of neither our ResNets nor our ViT."""
+    modules = list(path[1:])
+    leaf = modules.pop() if modules[-1] in _LEAVES else None
+    ours = ".".join(modules)
     for pattern, theirs in _RENAMED:
         if match := re.fullmatch(pattern, ours):
             name = match.expand(theirs) + (f".{_LEAVES[leaf]}" if leaf else "")
-            return Place(path, name, _THIRDS.index(rooms[-1]) if rooms[-1] in _THIRDS else None)
+            return Place(path, name, _THIRDS.index(modules[-1]) if modules[-1] in _THIRDS else None)
     return None
 
 
-def canonical(names: Collection[str]) -> dict[str, str]:
-    """The name by which ``pytorch_place`` looks for a tensor -> its name in the file.
+def canonical_names(names: Collection[str]) -> dict[str, str]:
+    """Maps the names used by ``pytorch_place`` to those in the file.
 
-    Forgives what training code commonly changes: the ``module.`` of DataParallel, and the ``shortcut`` and
-    ``linear`` of the ResNets written for CIFAR. A ResNet's ``fc`` is called ``head``, as timm calls a ViT's.
+    It accepts common variations: the ``module.`` of DataParallel, and the ``shortcut`` and ``linear`` of ResNets
+    written for CIFAR. A ResNet's ``fc`` becomes ``head``, timm's name in a ViT.
     """
     wrapped = all(name.startswith("module.") for name in names)
     out = {}

@@ -1,8 +1,8 @@
-"""Reads and rewrites what ``torch.save`` wrote, without PyTorch and without running what is in the file.
+"""Reads and rewrites files of ``torch.save``, without PyTorch and without running code from the file.
 
-Such a file is a zip of one pickle, which says which tensors there are, and the bytes of their storages. A pickle may
-name any function to be called; here it may name only those that make dictionaries and tensors, and they are ours.
-A file is rewritten by replacing the bytes of storages: names, types, order and everything else stay as they were.
+Such a file is a zip of one pickle, which describes the tensors, and the bytes of their storages. A pickle can call any
+function; this reader allows only those that build dictionaries and tensors, and replaces them by its own. A file is
+rewritten by replacing the bytes of storages: names, types, order and everything else stay the same.
 """
 
 import contextlib
@@ -36,11 +36,11 @@ _DTYPES = {
 SUFFIXES = (".pth", ".pt", ".bin")
 
 STATE_DICTS = ("state_dict", "model_state_dict", "model")
-"""Where training code keeps the weights, if not on top."""
+"""Keys under which training code commonly nests the weights."""
 
 
 class Stored(NamedTuple):
-    """A tensor as the pickle describes it: a view of a storage, its strides in elements."""
+    """A tensor as the pickle describes it: a view of a storage, with strides in elements."""
 
     storage: str
     dtype: Any
@@ -53,26 +53,24 @@ class Stored(NamedTuple):
         flat = np.frombuffer(raw, self.dtype)
         last = self.offset + sum((size - 1) * stride for size, stride in zip(self.shape, self.strides, strict=True))
         reaches = 0 not in self.shape and last >= flat.size
-        reaches |= math.prod(self.shape) > flat.size  # by strides of 0 a few bytes would be more than the memory holds
+        reaches |= math.prod(self.shape) > flat.size  # with strides of 0, a few bytes could claim any size
         if reaches or min((self.offset, *self.shape, *self.strides), default=0) < 0:
             raise ValueError(f"a tensor of shape {self.shape} reaches out of its {flat.size} numbers")
         steps = [stride * flat.itemsize for stride in self.strides]
         return np.lib.stride_tricks.as_strided(flat[self.offset :], self.shape, steps)
 
 
-def read(path: Path, field: str) -> dict[str, np.ndarray]:
+def read_state_dict(path: Path, field: str) -> dict[str, np.ndarray]:
     """The tensors of a state dict, by name.
 
     Args:
-      path: what ``torch.save`` wrote since PyTorch 1.6: the state dict itself, or a dictionary that holds it under
+      path: a file of ``torch.save`` since PyTorch 1.6: the state dict itself, or a dictionary that holds it under
         one of ``STATE_DICTS``.
       field: the setting, for messages.
 
-    Returns:
-      Arrays of the types that were saved.
-
     Raises:
-      ConfigError: if it is no such file, holds anything but numbers, strings and tensors, or tensors elsewhere.
+      ConfigError: if it is no such file, holds anything but numbers, strings and tensors, or has tensors outside
+        of the state dict.
     """
     with _opened(path, field) as (archive, root):
         described, raw = _state_dict(archive, root, path, field), {}
@@ -81,17 +79,17 @@ def read(path: Path, field: str) -> dict[str, np.ndarray]:
                 if tensor.storage not in raw:
                     raw[tensor.storage] = archive.read(f"{root}/data/{tensor.storage}")
             return {name: tensor.view(raw[tensor.storage]).copy() for name, tensor in described.items()}
-        except Exception as error:  # numbers that are none, and what zipfile raises for a damaged entry
+        except Exception as error:  # values of wrong types, and what zipfile raises for a damaged entry
             raise _refused(path, field, f"{type(error).__name__}: {error}") from error
 
 
 def rewrite(path: Path, target: Path, tensors: Mapping[str, np.ndarray], field: str) -> None:
-    """Writes the file at ``path`` anew to ``target``, with other numbers in the tensors named.
+    """Copies the file at ``path`` to ``target``, with new values for the given tensors.
 
     Args:
-      path: a file that ``read`` has read.
-      target: the file to be written.
-      tensors: by name; shapes as in the file, cast to the types in it.
+      path: a file that ``read_state_dict`` can read.
+      target: the file to write.
+      tensors: new values by name, in the shapes of the file; they are cast to its types.
       field: the setting, for messages.
     """
     with _opened(path, field) as (archive, root):
@@ -128,17 +126,17 @@ def _state_dict(archive: zipfile.ZipFile, root: str, path: Path, field: str) -> 
         if f"{root}/byteorder" in archive.namelist() and archive.read(f"{root}/byteorder") != b"little":
             raise ValueError("its numbers are big-endian")
         pickled = archive.read(f"{root}/data.pkl")
-        # The unpickler makes room for as many remembered objects as a number says.
-        remembered = [number for code, number, _ in pickletools.genops(pickled) if "PUT" in code.name]
-        if any(number is not None and number > len(pickled) for number in remembered):
+        # The unpickler allocates its memo up to the largest index in the pickle.
+        indices = [index for code, index, _ in pickletools.genops(pickled) if "PUT" in code.name]
+        if any(index is not None and index > len(pickled) for index in indices):
             raise ValueError("it remembers more objects than it has bytes")
         top = _Reader(io.BytesIO(pickled)).load()
-    except Exception as error:  # a pickle that is not what it should be may raise anything
+    except Exception as error:  # a malformed pickle may raise anything
         raise _refused(path, field, f"{type(error).__name__}: {error}") from error
     within = next((top[key] for key in STATE_DICTS if isinstance(top, dict) and isinstance(top.get(key), dict)), top)
     if not isinstance(within, dict) or not within or not all(map(_is_named_tensor, within.items())):
         raise _refused(path, field, "no dictionary of tensors")
-    # What is not rewritten would still know the forgotten: optimizer moments, averaged weights.
+    # Tensors that are not rewritten would still contain the forgotten data: optimizer moments, averaged weights.
     if others := len(_tensors(top).difference(map(id, within.values()))):
         raise _refused(path, field, f"{others} tensors outside of the state dict, which would stay as they are")
     return dict(within)
@@ -149,7 +147,7 @@ def _is_named_tensor(item: tuple[Any, Any]) -> bool:
 
 
 def _tensors(value: Any) -> set[int]:
-    """The tensors in a value, by their identity; what stands in it twice, or in itself, is looked at once."""
+    """The ``id()`` of all tensors in a value; repeated and recursive values are visited once."""
     seen, found, left = set(), set(), [value]
     while left:
         item = left.pop()
@@ -173,7 +171,7 @@ def _refused(path: Path, field: str, why: str) -> ConfigError:
 
 
 class _Ordered(dict):
-    """An OrderedDict of the pickle; what it would set as attributes is kept beside, so that none can hide a method."""
+    """An OrderedDict of the pickle. Its attributes are kept in ``state``, so that none can overwrite a method."""
 
     state: Any = None
 
@@ -182,7 +180,7 @@ class _Ordered(dict):
 
 
 class _Rebuilt:
-    """Calls of the pickle that make a tensor; without attributes, because a pickle may set those of what it names."""
+    """Builds a tensor. It has slots, so that the pickle cannot set attributes of it."""
 
     __slots__ = ()
 
@@ -191,7 +189,7 @@ class _Rebuilt:
 
 
 class _Parameter:
-    """The same of a parameter, which is its tensor."""
+    """Builds a parameter, which is just its tensor."""
 
     __slots__ = ()
 
@@ -200,7 +198,7 @@ class _Parameter:
 
 
 class _Reader(pickle.Unpickler):
-    """Calls nothing but what is named here."""
+    """An unpickler that calls only the functions below."""
 
     _ALLOWED = {
         ("collections", "OrderedDict"): _Ordered,

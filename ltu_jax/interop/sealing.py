@@ -1,4 +1,4 @@
-"""What was written, by its hashes: of the leaves of a tree, of a file, of a folder that names all its own files."""
+"""Hashes of trees, files and folders, and a list of hashes that seals a folder against damage."""
 
 import hashlib
 import json
@@ -17,11 +17,11 @@ from ltu_jax.setting import digest
 from ltu_jax.types import ArrayTree
 
 SEAL = "files.json"
-"""Names every file of a finished checkpoint of ours with its hash: Orbax does not notice a flipped byte."""
+"""Lists the hash of every file of a finished checkpoint: Orbax does not notice a flipped byte."""
 
 
 def tree_sha256(tree: ArrayTree) -> str:
-    """Hash over path, dtype, shape and bytes of every leaf; PRNG keys count by their data."""
+    """Hash over path, dtype, shape and bytes of every leaf; of the data of PRNG keys."""
     hashed = hashlib.sha256()
     for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
         if isinstance(leaf, jax.Array) and jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
@@ -33,22 +33,19 @@ def tree_sha256(tree: ArrayTree) -> str:
 
 
 def check_fits(described: Any) -> None:
-    """Refuses a tree that is said to be larger than the memory of this machine: Orbax makes up what is missing.
+    """Refuses a tree that claims to be larger than the memory: Orbax would allocate it even if its files are missing.
 
     Args:
-      described: pytree; what has ``shape`` and ``dtype`` is an array.
+      described: pytree; its arrays are the leaves with ``shape`` and ``dtype``.
 
     Raises:
       ValueError: if it does not fit.
     """
-    claimed = sum(map(_claimed_bytes, jax.tree.leaves(described)))
+    arrays = [(getattr(leaf, "shape", None), getattr(leaf, "dtype", None)) for leaf in jax.tree.leaves(described)]
+    sizes = [math.prod(s) * jnp.dtype(d).itemsize for s, d in arrays if s is not None and d is not None]
+    claimed = sum(sizes)
     if claimed > memory():
         raise ValueError(f"its arrays are said to have {claimed} bytes")
-
-
-def _claimed_bytes(leaf: Any) -> int:
-    shape, dtype = getattr(leaf, "shape", None), getattr(leaf, "dtype", None)
-    return 0 if shape is None or dtype is None else math.prod(shape) * jnp.dtype(dtype).itemsize
 
 
 def file_sha256(path: Path) -> str:
@@ -58,27 +55,27 @@ def file_sha256(path: Path) -> str:
 
 
 def files_sha256(folder: Path, is_part: Callable[[Path], bool] = lambda path: True) -> dict[str, str]:
-    """Hash of every file below a folder that is a part of it, by path with forward slashes."""
+    """Hash of every file in a folder that ``is_part`` accepts, by path with forward slashes."""
     files = sorted(path for path in folder.rglob("*") if path.is_file() and is_part(path))
     return {path.relative_to(folder).as_posix(): file_sha256(path) for path in files}
 
 
 def seal(folder: Path) -> None:
-    """Writes down the hash of every file of a folder; what has no such file was not written to its end."""
+    """Writes ``SEAL`` as the last file of a folder; a folder without it is incomplete."""
     files = files_sha256(folder, _is_sealed)
     write_whole(folder / SEAL, json.dumps({"files": files, "sha256": digest(files)}))
 
 
-def damage(folder: Path) -> str | None:
-    """What is wrong with a folder that ``seal`` has sealed, in a few words; None where it is as it was."""
+def find_damage(folder: Path) -> str | None:
+    """What is wrong with a folder that ``seal`` has sealed, in a few words; None if nothing is."""
     try:
-        told = read_json(folder / SEAL)
-        files = told["files"]
+        sealed = read_json(folder / SEAL)
+        files = sealed["files"]
     except FileNotFoundError:
         return f"{SEAL} is missing: it was not written to its end"
     except (OSError, ValueError, KeyError, TypeError):
         return f"{SEAL} cannot be read"
-    if not isinstance(files, dict) or told != {"files": files, "sha256": digest(files)}:
+    if not isinstance(files, dict) or sealed != {"files": files, "sha256": digest(files)}:
         return f"{SEAL} was altered"
     now = files_sha256(folder, _is_sealed)
     wrong = [name for name in sorted({*files, *now}) if files.get(name) != now.get(name)]

@@ -1,4 +1,4 @@
-"""Any number of runs side by side as one page of HTML that needs no network and no script."""
+"""A comparison of any number of runs: one HTML page without scripts and external files."""
 
 import os.path
 from collections.abc import Mapping, Sequence
@@ -11,22 +11,19 @@ from ltu_jax.reporting.comparison_table import MEANINGS, Name, Scores, scores_ta
 from ltu_jax.reporting.runs import Comparison, Group, Run, compare
 
 
-def render(runs: Sequence[Run], folder: Path) -> str:
-    """The whole page, to be written to one file.
+def render_comparison(runs: Sequence[Run], folder: Path) -> str:
+    """The page as HTML, with all external text escaped.
 
     Args:
-      runs: what is compared, in any order.
-      folder: where the page will lie; links to the runs' own reports are relative to it.
-
-    Returns:
-      HTML; all text that came from outside is escaped.
+      runs: the runs to compare, in any order.
+      folder: the folder of the page; links to the reports of the runs are relative to it.
     """
     comparisons = compare(runs)
     groups = [group for comparison in comparisons for group in comparison.groups]
     datasets = dict.fromkeys(run.result["dataset"] for run in runs)
     numbers = {run.path: number for number, run in enumerate((r for c in comparisons for r in c.runs), 1)}
     warned = [(sum(bool(run.result.get("warnings")) for run in group.runs), group) for group in groups]
-    return rendering.page(
+    return rendering.render_page(
         "comparison",
         title=f"{_count(len(runs), 'unlearning run')} on {' and '.join(datasets)}",
         about="; ".join([*(_request(comparison) for comparison in comparisons), _seeds(runs)]),
@@ -58,23 +55,23 @@ def _request(comparison: Comparison) -> str:
 
 
 def _seeds(runs: Sequence[Run]) -> str:
-    """``seeds 0, 1, 2``, or ``seed 0``; each kind by its name where they are not the same."""
-    given = {name: sorted({run.result["seeds"].get(name) or 0 for run in runs}) for name in runs[0].result["seeds"]}
-    told = {name: ", ".join(map(str, seeds)) for name, seeds in given.items()}
-    if len(set(told.values())) == 1:
-        told = {"": next(iter(told.values()))}
-    return "; ".join(f"{name} seed{'s' * (',' in seeds)} {seeds}".strip() for name, seeds in told.items())
+    """``seeds 0, 1, 2``, or ``seed 0``; by kind if the kinds differ."""
+    values = {name: sorted({run.result["seeds"].get(name) or 0 for run in runs}) for name in runs[0].result["seeds"]}
+    texts = {name: ", ".join(map(str, seeds)) for name, seeds in values.items()}
+    if len(set(texts.values())) == 1:
+        texts = {"": next(iter(texts.values()))}
+    return "; ".join(f"{name} seed{'s' * (',' in seeds)} {seeds}".strip() for name, seeds in texts.items())
 
 
 def _several(runs: Sequence[Run], name: str) -> str:
-    """What the runs have there, where it is not the same in all."""
+    """The values of a provenance field, if the runs differ in it."""
     values = {str(run.result["provenance"].get(name)) for run in runs}
     return ", ".join(sorted(values)) if len(values) > 1 else ""
 
 
 def _tables(comparison: Comparison, numbers: Mapping[Path, int], folder: Path) -> dict[str, Any]:
-    """The scores of each run, and above them means over the seeds if there is a second run of anything."""
-    alone = len(comparison.runs) == len(comparison.groups) and len(comparison.problems) == 1
+    """The scores of each run, and means over the seeds if any method has several runs."""
+    is_single = len(comparison.runs) == len(comparison.groups) and len(comparison.problems) == 1
     varied = [
         name
         for name in comparison.runs[0].result["seeds"]
@@ -82,7 +79,7 @@ def _tables(comparison: Comparison, numbers: Mapping[Path, int], folder: Path) -
     ]
     rows = [(Name(group.label), group.runs) for group in comparison.groups]
     return {
-        "means": None if alone else scores_table(rows, comparison.models, counted=True),
+        "means": None if is_single else scores_table(rows, comparison.models, counted=True),
         "varied": ", ".join(varied),
         "problems": [_problem(problem, numbers, folder) for problem in comparison.problems],
     }
@@ -105,7 +102,7 @@ def _link(run: Run, folder: Path) -> str:
 
 
 def _pictures(comparison: Comparison, where: str) -> dict[str, Any]:
-    """The figures, each None if there is nothing to draw, and what their captions depend on."""
+    """The figures, None if there is nothing to draw, and values for their captions."""
     groups, spread = comparison.groups, comparison.average("retrain_spread")
     original = comparison.average("original_gap")
     return {
@@ -119,12 +116,12 @@ def _pictures(comparison: Comparison, where: str) -> dict[str, Any]:
 
 
 def _run(group: Group, run: Run, number: int, folder: Path) -> dict[str, Any]:
-    """What belongs to one run alone."""
+    """Template values of a single run."""
     return {
         "number": number,
         "label": group.label,
         "path": f"{run.path}, {table.seeds(run.result)}",
         "report": _link(run, folder),
         "warnings": run.result.get("warnings"),
-        "told": [*table.times(run.result), *table.provenance(run.result)],
+        "facts": [*table.times(run.result), *table.provenance(run.result)],
     }

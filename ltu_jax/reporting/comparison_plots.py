@@ -1,40 +1,40 @@
-"""Figures that set many runs side by side, as SVG text: a mark or a bar for each method at its settings."""
+"""Figures that compare many runs, as SVG: a mark or a bar for each method and settings."""
 
-import statistics
 from collections.abc import Mapping, Sequence
+from statistics import mean, stdev
 from typing import Any
 
 import numpy as np
 
 from ltu_jax.reporting.marks import Mark, draw_marks, gap_axis, shortened
-from ltu_jax.reporting.plots import BLUE, GREY, ORANGE, house_figure, inline_svg, log_axis
+from ltu_jax.reporting.plots import BLUE, GREY, ORANGE, inline_svg, log_axis, styled_figure
 from ltu_jax.reporting.runs import Group
 from ltu_jax.reporting.table import average, quantity
 
 FORGETTING, REMEMBERING = ("ua", "mi"), ("ra", "ta")
 Gaps = Mapping[str, float | None]
-"""Points for each of UA, RA, TA, MI and ``mean``; None where it is not known."""
+"""Points for UA, RA, TA, MI and ``mean``; None if unknown."""
 
 
 def tradeoff(groups: Sequence[Group], spread: Gaps, original: Gaps, title: str) -> str | None:
-    """Forgetting gap (mean of UA and MI) against remembering gap (mean of RA and TA), a mark a method.
+    """Forgetting gap (mean of UA and MI) against remembering gap (mean of RA and TA), one mark per group.
 
     Args:
-      groups: what is drawn; one without a gap to Retrain is left out.
-      spread: how far two Retrain models lie apart, drawn as a box.
+      groups: those without a gap to Retrain are left out.
+      spread: difference between two Retrain models, drawn as a box.
       original: gap of the model before unlearning, drawn as a mark.
-      title: what the figure is of; no two figures of a page may share it.
+      title: unique within a page.
 
     Returns:
       SVG, or None if there is nothing to draw.
     """
     gaps = [(group.label, group.gaps(*FORGETTING), group.gaps(*REMEMBERING)) for group in groups]
-    marks = [Mark(label, _mean(x), _mean(y), _deviation(x), _deviation(y)) for label, x, y in gaps if x and y]
+    marks = [Mark(label, mean(x), mean(y), _deviation(x), _deviation(y)) for label, x, y in gaps if x and y]
     if not marks:
         return None
     if not np.isnan(start := _corner(original)).any():
         marks.append(Mark("Original", *start, colour=GREY))
-    with house_figure(8, 5) as figure:
+    with styled_figure(8, 5) as figure:
         axes = figure.subplots()
         axes.grid(visible=True, axis="both")
         if not np.isnan(corner := _corner(spread)).any():
@@ -49,7 +49,7 @@ def tradeoff(groups: Sequence[Group], spread: Gaps, original: Gaps, title: str) 
 
 
 def gap_ranking(groups: Sequence[Group], spread: Gaps, original: Gaps, title: str) -> str | None:
-    """Mean gap of each method as a bar with its deviation, in the order given, and the original's below them.
+    """Mean gap of each group as a bar with its deviation, in the given order, and the original's below.
 
     Args, Returns: as ``tradeoff``; the spread is a line.
     """
@@ -59,14 +59,14 @@ def gap_ranking(groups: Sequence[Group], spread: Gaps, original: Gaps, title: st
     if (start := original.get("mean")) is not None:
         bars.append(("Original", GREY, [start]))
     names, colours, gaps = zip(*bars, strict=True)
-    means, deviations = np.array([_mean(g) for g in gaps]), np.array([_deviation(g) for g in gaps])
-    with house_figure(8, 0.7 + 0.27 * len(bars)) as figure:
+    means, deviations = np.array([mean(g) for g in gaps]), np.array([_deviation(g) for g in gaps])
+    with styled_figure(8, 0.7 + 0.27 * len(bars)) as figure:
         axes = figure.subplots()
         axes.grid(visible=False, axis="y")
         axes.grid(visible=True, axis="x")
         drawn = axes.barh(range(len(bars)), means, 0.7, color=colours, xerr=deviations, ecolor="#333333")
-        told = [f"{mean:.2f}" + (f" ± {off:.2f}" if off else "") for mean, off in zip(means, deviations, strict=True)]
-        axes.bar_label(drawn, told, padding=4, fontsize=8)
+        labels = [f"{m:.2f}" + (f" ± {off:.2f}" if off else "") for m, off in zip(means, deviations, strict=True)]
+        axes.bar_label(drawn, labels, padding=4, fontsize=8)
         if (floor := spread.get("mean")) is not None:
             axes.axvline(floor, color=ORANGE, linewidth=1.5)
         axes.set_yticks(range(len(bars)), [shortened(name) for name in names])
@@ -79,19 +79,19 @@ def gap_ranking(groups: Sequence[Group], spread: Gaps, original: Gaps, title: st
 
 
 def gap_against_cost(groups: Sequence[Group], spread: Gaps, title: str) -> str | None:
-    """Mean gap against flops on a log scale, with the smallest gap that each budget has reached as a staircase.
+    """Mean gap against flops on a log scale, with the smallest gap reached at each cost as a staircase.
 
-    Args, Returns: as ``tradeoff``; a method that states no flops or takes none is left out too.
+    Args, Returns: as ``tradeoff``; groups without flops are left out too.
     """
     known = [(group.label, average(group.costs("flops")) or 0, group.gaps("mean")) for group in groups]
-    marks = [Mark(label, flops, _mean(gaps), 0, _deviation(gaps)) for label, flops, gaps in known if flops and gaps]
+    marks = [Mark(label, flops, mean(gaps), 0, _deviation(gaps)) for label, flops, gaps in known if flops and gaps]
     if not marks:
         return None
     flops, gaps = np.array(sorted((mark.x, mark.y) for mark in marks)).T
     budgets, reached = [*flops, flops[-1] * 2.5], np.minimum.accumulate(gaps)
     stairs = [(budgets[i], gap, budgets[i + 1], gap) for i, gap in enumerate(reached)]
     stairs += [(budgets[i + 1], reached[i + 1], budgets[i + 1], gap) for i, gap in enumerate(reached[:-1])]
-    with house_figure(8, 4) as figure:
+    with styled_figure(8, 4) as figure:
         axes = figure.subplots()
         axes.grid(visible=True, axis="both")
         log_axis(axes, "x", flops, quantity)
@@ -107,15 +107,11 @@ def gap_against_cost(groups: Sequence[Group], spread: Gaps, title: str) -> str |
         return inline_svg(figure, title)
 
 
-def _mean(values: Sequence[float]) -> float:
-    return statistics.mean(values)
-
-
 def _deviation(values: Sequence[float]) -> float:
-    return statistics.stdev(values) if len(values) > 1 else 0.0
+    return stdev(values) if len(values) > 1 else 0.0
 
 
 def _corner(gaps: Gaps) -> Any:
-    """Forgetting and remembering gap f[2], NaN where a measure is not known."""
-    told = [[gaps.get(measure) for measure in part] for part in (FORGETTING, REMEMBERING)]
-    return np.array(told, float).mean(axis=1)
+    """Forgetting and remembering gap f[2]; NaN if a measure is unknown."""
+    parts = [[gaps.get(measure) for measure in part] for part in (FORGETTING, REMEMBERING)]
+    return np.array(parts, float).mean(axis=1)

@@ -1,4 +1,4 @@
-"""The scores of many runs as a table, each row one run or the mean over several."""
+"""The scores of many runs as a table; each row is one run or the mean of several."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
@@ -25,16 +25,16 @@ Result = Mapping[str, Any]
 
 
 class Name(NamedTuple):
-    """What a row is called; that of one run leads to what the page says of it alone."""
+    """The name of a row; that of a single run links to its section of the page."""
 
     label: str
-    number: int = 0  # of the run on the page, from 1
+    number: int = 0  # number of the run on the page, from 1
     about: str = ""
     report: str = ""  # address of the run's own report
 
 
 class Cell(NamedTuple):
-    """A number as text, and what stands small behind it."""
+    """A number as text, and small text after it."""
 
     value: str
     small: str = ""
@@ -49,19 +49,19 @@ class Line(NamedTuple):
 
 
 class Scores(NamedTuple):
-    """What ``templates/scores.html.jinja`` shows."""
+    """The values of ``templates/scores.html.jinja``."""
 
-    heads: list[str]  # a new line in a head is one on the page
+    heads: list[str]  # may have line breaks
     lines: list[Line]
 
 
 def scores_table(rows: Sequence[tuple[Name, Sequence[Run]]], models: Sequence[Result], counted: bool = False) -> Scores:
-    """Original, Retrain, then ``rows``, then how far two Retrain models lie apart.
+    """Original, Retrain, then ``rows``, then the difference between two Retrain models.
 
     Args:
-      rows: names and the runs that each row is the mean of.
-      models: results whose originals and Retrain models are averaged: one of each problem.
-      counted: whether to say how many runs a row is of.
+      rows: names, and the runs that are averaged in each row.
+      models: one result of each problem; their originals and Retrain models are averaged.
+      counted: whether to show the number of runs of each row.
     """
     known = any(run.result.get("cost") for _, runs in rows for run in runs)
     about = ["runs"] * counted + ["rho"] + ["ratio", *COSTS] * known
@@ -74,8 +74,8 @@ def scores_table(rows: Sequence[tuple[Name, Sequence[Run]]], models: Sequence[Re
         lines.append(Line(Name("Retrain"), [*_measured(retrained, measures, "retrain", ""), *nothing]))
     for name, runs in rows:
         results = [run.result for run in runs]
-        told = _about(results)
-        cells = [*_measured(results, measures, "scores", "gap"), *(Cell(told[name]) for name in about)]
+        values = _about(results)
+        cells = [*_measured(results, measures, "scores", "gap"), *(Cell(values[name]) for name in about)]
         lines.append(Line(name, cells, "method"))
     if any(model.get("retrain_spread") for model in models):
         spread = [table.average(_part(models, "retrain_spread", name)) for name in (*measures, "mean")]
@@ -86,7 +86,7 @@ def scores_table(rows: Sequence[tuple[Name, Sequence[Run]]], models: Sequence[Re
 
 
 def _about(results: Sequence[Result]) -> dict[str, str]:
-    """What the runs of a row were given and what they cost."""
+    """Number, settings and costs of the runs of a row."""
     ratio = table.number(table.average(result.get("ratio") for result in results))
     costs = {name: table.quantity(table.average(_part(results, "cost", name))) for name in COSTS}
     return {"runs": str(len(results)), "rho": f"{results[0]['rho']:g}", "ratio": ratio, **costs}

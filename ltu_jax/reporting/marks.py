@@ -1,4 +1,4 @@
-"""Labelled marks in a plane of gaps: each name stands where it hides no mark, no whisker and no other name."""
+"""Labelled marks in a scatter plot of gaps; labels are placed so that they overlap nothing."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
@@ -10,37 +10,37 @@ from ltu_jax.reporting.plots import GREY, ORANGE, SERIES
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-COLOURS = tuple(colour for colour in SERIES if colour != ORANGE)  # that of Retrain's spread
+COLOURS = tuple(colour for colour in SERIES if colour != ORANGE)  # orange is Retrain's spread
 SHAPES = "osD^vPX"
 TICKS = (0, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100)
 AROUND = ((1, 0), (-1, 0), (0, 1), (0, -1), (1, 1), (1, -1), (-1, 1), (-1, -1))
 LETTER, LINE, NEAR = 4.4, 10, 6
-"""Width and height of a letter and the distance of a name from its mark, in points."""
+"""Width and height of a letter, and the distance of a label from its mark, in points."""
 LONGEST = 34
-"""Letters of a name that a figure has room for."""
-Box = tuple[float, float, float, float]  # left, low, right, high
+"""Most letters of a label."""
+Box = tuple[float, float, float, float]  # left, bottom, right, top
 
 
 class Mark(NamedTuple):
-    """A mean in the plane, with the standard deviations of its whiskers."""
+    """A labelled mean, with standard deviations as whiskers."""
 
     name: str
     x: float
     y: float
     x_deviation: float = 0.0
     y_deviation: float = 0.0
-    colour: str = ""  # unset: the next of the palette
+    colour: str = ""  # "": the next of the palette
 
 
 def shortened(name: str) -> str:
-    """A name cut to what a figure has room for."""
+    """A name cut to ``LONGEST`` letters."""
     return name if len(name) <= LONGEST else f"{name[: LONGEST - 1]}…"
 
 
 def gap_axis(axes: "Axes", which: str, largest: float) -> None:
-    """Makes the ``which`` axis (x or y) linear to one point and logarithmic from there to above ``largest``.
+    """Makes the ``which`` axis (x or y) linear up to one point and logarithmic from there to above ``largest``.
 
-    On a linear scale one method that collapsed would squeeze all others into a corner.
+    On a linear scale, one method with a huge gap would squeeze all others into a corner.
     """
     from matplotlib import ticker
 
@@ -54,21 +54,21 @@ def gap_axis(axes: "Axes", which: str, largest: float) -> None:
 
 
 def draw_marks(axes: "Axes", marks: Sequence[Mark], lines: Sequence[Box] = ()) -> None:
-    """Draws the marks with their whiskers and writes their names; the scales must have been set before.
+    """Draws marks, whiskers and labels; the scales must be set before.
 
     Args:
-      axes: where to draw.
-      marks: what to draw, in units of the data.
-      lines: upright or level lines that no name may cross, in units of the data.
+      axes: the axes.
+      marks: the marks, in units of the data.
+      lines: vertical or horizontal lines that no label may cross, in units of the data.
     """
     for number, (_, x, y, along, up, colour) in enumerate(marks):
         colour = colour or COLOURS[number % len(COLOURS)]
         shape = SHAPES[number // len(COLOURS) % len(SHAPES)]
         axes.errorbar(x, y, up, along, fmt="none", ecolor=colour, elinewidth=1)
-        axes.plot(x, y, shape, color=colour, markersize=6, clip_on=False)  # a gap of zero lies on the edge
+        axes.plot(x, y, shape, color=colour, markersize=6, clip_on=False)  # a gap of zero is on the edge
     figure = axes.get_figure(root=True)
     assert figure is not None
-    figure.draw_without_rendering()  # only now is it known where the axes lie
+    figure.draw_without_rendering()  # computes the position of the axes
     points = 72 / figure.dpi
 
     def placed(boxes: Sequence[Box], margin: float) -> list[Box]:
@@ -86,10 +86,10 @@ def draw_marks(axes: "Axes", marks: Sequence[Mark], lines: Sequence[Box] = ()) -
 
 
 def free_box(at: Sequence[float], width: float, edges: Box, taken: Sequence[Box]) -> Box:
-    """The nearest place for a name of this width around a mark that meets none of ``taken`` and no edge.
+    """The nearest box for a label of this width around a mark that overlaps neither ``taken`` nor the edges.
 
-    All lengths are in points, ``at`` begins with x and y. Where no place is free the nearest one within the edges is
-    taken, where there is none the nearest on the right.
+    All lengths are in points; ``at`` begins with x and y. If no box is free, it is the nearest one within the edges; if
+    none is, the nearest on the right.
     """
     boxes = []
     for far in range(NEAR, 90, NEAR):
@@ -122,4 +122,4 @@ def _write(axes: "Axes", mark: Mark, at: Sequence[float], box: Box) -> None:
         fontsize=8,
         arrowprops=line if far else None,
     )
-    text.set_in_layout(False)  # or the axes would move under what was placed
+    text.set_in_layout(False)  # else the axes would move after the labels were placed

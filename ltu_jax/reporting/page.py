@@ -1,4 +1,4 @@
-"""A result as one page of HTML that needs no network and no script."""
+"""The report of one run: one HTML page without scripts and external files."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -8,31 +8,28 @@ import numpy as np
 from ltu_jax.reporting import plots, rendering, table
 
 
-def render(
+def render_report(
     result: Mapping[str, Any],
     history: Sequence[Mapping[str, Any]],
     confidence: Mapping[str, np.ndarray],
     changed: Sequence[tuple[str, np.ndarray, Any, float, float]] | None = None,
 ) -> str:
-    """The whole report, to be written to one file.
+    """The report as HTML, with all external text escaped.
 
     Args:
-      result: what ``result.json`` holds.
+      result: the contents of ``result.json``.
       history: rows of ``metrics.jsonl``.
       confidence: model name to f[F], the probability of the true label of each forget row.
       changed: ``(id, image u8[H,W,3], label, probability before, after)`` of the forget rows to show;
         None unless the user asked for them.
-
-    Returns:
-      HTML; all text that came from outside is escaped.
     """
     spread, minutes = result.get("retrain_spread"), result["scores"].get("ut_minutes")
-    return rendering.page(
+    return rendering.render_page(
         "page",
         method=result["method"],
         dataset=result["dataset"],
         about=table.title(result),
-        told=result.get("warnings"),
+        warning_texts=result.get("warnings"),
         gap=_gap(result),
         spread=[spread.get(name) for name in plots.GAPS] if spread else None,
         between=table.SPREAD,
@@ -58,7 +55,7 @@ def render(
 
 
 def _gap(result: Mapping[str, Any]) -> dict[str, float | None] | None:
-    """The mean gap to Retrain before and after unlearning; without Retrain there is none."""
+    """The mean gap to Retrain before and after unlearning; None without Retrain."""
     if not (gap := result.get("gap")):
         return None
     return {"mean": gap.get("mean"), "before": (result.get("original_gap") or {}).get("mean")}

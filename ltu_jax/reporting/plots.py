@@ -1,4 +1,4 @@
-"""Figures of a result as SVG text to put inside a page; none of them knows which method ran."""
+"""Figures of a result as inline SVG, independent of the method."""
 
 import contextlib
 import io
@@ -16,13 +16,13 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-# Okabe and Ito's palette, told apart by every kind of colour vision and in grey.
+# Okabe and Ito's palette: distinguishable with colour blindness and in grey.
 GREY, BLUE, ORANGE = "#8c8c8c", "#0072b2", "#d55e00"
 SERIES = (BLUE, ORANGE, "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
 GAPS = (*MEASURES, "mean")
 LOG_GROUPS = ("norm",)
 SMOOTHED_FROM = 50
-"""Curves of so many points or more are drawn thin, with their moving mean over them."""
+"""Curves of at least so many points are drawn thin, with a moving mean."""
 STYLE: dict[Any, Any] = {
     "font.size": 9,
     "axes.spines.top": False,
@@ -50,11 +50,11 @@ class Curves(NamedTuple):
 
 
 def gap_bars(result: Mapping[str, Any]) -> str | None:
-    """|Difference| to Retrain of the original and the method, with the spread of Retrain, if there is a Retrain."""
+    """Gaps to Retrain of the original and the method, with the spread of Retrain; None without Retrain."""
     models = (("Original", result.get("original_gap"), GREY), (str(result["method"]), result.get("gap"), BLUE))
     if not any(gap for _, gap, _ in models):
         return None
-    with house_figure(8, 2.9) as figure:
+    with styled_figure(8, 2.9) as figure:
         axes = figure.subplots()
         handles: list[Any] = [_bars(axes, place, *model) for place, model in zip((-0.19, 0.19), models, strict=True)]
         if spread := result.get("retrain_spread"):
@@ -74,7 +74,7 @@ def _bars(axes: "Axes", shift: float, name: str, gap: Mapping[str, Any] | None, 
     heights = finite((gap or {}).get(measure) for measure in GAPS)
     bars = axes.bar(np.arange(len(GAPS)) + shift, heights, 0.36, color=colour, label=name)
     texts = ["" if math.isnan(height) else f"{height:.2f}" for height in heights]
-    # The line of the spread must not run through a number.
+    # A background, so that the line of the spread does not cross the numbers.
     ground = {"facecolor": "white", "edgecolor": "none", "pad": 0.5}
     for label in axes.bar_label(bars, texts, padding=2, fontsize=8, zorder=4):
         if label.get_text():
@@ -83,13 +83,13 @@ def _bars(axes: "Axes", shift: float, name: str, gap: Mapping[str, Any] | None, 
 
 
 def curves(history: Sequence[Mapping[str, Any]]) -> list[Curves]:
-    """What was logged over the steps, one figure for each part before ``/`` of the names.
+    """The logged metrics over the steps, one figure for each prefix of the names before ``/``.
 
     Args:
       history: rows of ``metrics.jsonl``; a row may lack any name, and values may be None or not finite.
 
     Returns:
-      The groups that hold a finite value, in the order in which they were first logged.
+      The groups with a finite value, in the order of their first row.
     """
     groups: dict[str, dict[str, tuple[np.ndarray, np.ndarray]]] = {}
     for name in dict.fromkeys(name for row in history for name in row if name != "step"):
@@ -107,7 +107,7 @@ def _curves(group: str, series: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> 
     from matplotlib import ticker
 
     single = len(series) == 1
-    with house_figure(4 if single else 8, 2.3 if single else 2.8) as figure:
+    with styled_figure(4 if single else 8, 2.3 if single else 2.8) as figure:
         axes = figure.subplots()
         for number, (name, (steps, values)) in enumerate(series.items()):
             _draw_series(axes, name, steps, values, number)
@@ -132,18 +132,18 @@ def _draw_series(axes: "Axes", name: str, steps: np.ndarray, values: np.ndarray,
         return
     window = np.ones(len(values) // 10)
     mean = np.convolve(values, window, "same") / np.convolve(np.ones(len(values)), window, "same")
-    if not np.isin(values, (0, 1)).all():  # of a yes or no only the share can be read
+    if not np.isin(values, (0, 1)).all():  # of booleans only the mean is readable
         axes.plot(steps, values, linewidth=0.6, alpha=0.35, **look)
     axes.plot(steps, mean, label=name, linewidth=1.6, **look)
 
 
 def log_axis(axes: "Axes", which: str, positive: np.ndarray, show: Callable[[float], str] = "{:g}".format) -> None:
-    """Makes ``which`` axis (x or y) logarithmic, with labels that ``show`` writes for the values f[.] to be drawn."""
+    """Makes the ``which`` axis (x or y) logarithmic for the values f[.], with labels by ``show``."""
     from matplotlib import ticker
 
     axes.set(**{f"{which}scale": "log"})
     axis = axes.xaxis if which == "x" else axes.yaxis
-    # Within a decade there may be no power of ten to label.
+    # A narrow range may contain no power of ten.
     subs = (1.0,) if positive.max() > 100 * positive.min() else (1.0, 2.0, 5.0)
     axis.set_major_locator(ticker.LogLocator(subs=subs))
     axis.set_major_formatter(ticker.FuncFormatter(lambda value, _: show(value)))
@@ -151,15 +151,15 @@ def log_axis(axes: "Axes", which: str, positive: np.ndarray, show: Callable[[flo
 
 
 def confidence_histograms(confidence: Mapping[str, np.ndarray]) -> str | None:
-    """How sure each model is of the true labels of the forget rows: one histogram under the other.
+    """Histograms of the probability of the true label on the forget rows, one below the other; None of none.
 
     Args:
-      confidence: name to f[F], the probability of the true label; None comes back if it is empty.
+      confidence: name to f[F].
     """
     if not confidence:
         return None
     colours = {"before": GREY, "after": BLUE, "Retrain": ORANGE}
-    with house_figure(8, 0.5 + 1.1 * len(confidence)) as figure:
+    with styled_figure(8, 0.5 + 1.1 * len(confidence)) as figure:
         panels = np.atleast_1d(figure.subplots(len(confidence), sharex=True, sharey=True))
         for axes, (name, values) in zip(panels, confidence.items(), strict=True):
             values = np.asarray(values, float)
@@ -176,14 +176,14 @@ def confidence_histograms(confidence: Mapping[str, np.ndarray]) -> str | None:
 
 
 def finite(values: Iterable[Any]) -> np.ndarray:
-    """The values as f64[.]; NaN, which is not drawn, where one is None or not finite."""
+    """The values as f64[.], with NaN, which is not drawn, for None and infinity."""
     array = np.array([np.nan if value is None else value for value in values], float)
     return np.where(np.isfinite(array), array, np.nan)
 
 
 @contextlib.contextmanager
-def house_figure(width: float, height: float) -> Iterator["Figure"]:
-    """A figure in the house style; without pyplot, which would keep it in a global list."""
+def styled_figure(width: float, height: float) -> Iterator["Figure"]:
+    """A figure in our style; without pyplot, which would keep a reference."""
     import matplotlib
     from matplotlib.figure import Figure
 
@@ -192,9 +192,9 @@ def house_figure(width: float, height: float) -> Iterator["Figure"]:
 
 
 def inline_svg(figure: "Figure", label: str) -> "Markup":
-    """The figure as an ``<svg>`` element: the same bytes at every call, its identifiers its own by its label.
+    """The figure as an ``<svg>`` element: deterministic, with identifiers that are unique by the label.
 
-    The one place where text is told to be markup already: matplotlib wrote it, which escapes what it is given.
+    The only text marked as safe markup: matplotlib has escaped its values.
     """
     import matplotlib
     from markupsafe import Markup, escape
@@ -205,6 +205,6 @@ def inline_svg(figure: "Figure", label: str) -> "Markup":
         figure.savefig(buffer, format="svg", transparent=True, metadata=nothing)
     svg = buffer.getvalue()
     svg = re.sub(r'(?<=<g) id="[^"]*"', "", svg[svg.index("<svg") :])
-    # The size is the page's affair; the view box keeps the proportions.
+    # The page sets the size; the view box keeps the proportions.
     opening = re.sub(r' (width|height)="[^"]*"', "", svg[: svg.index(">")])
     return Markup(f'{opening} role="img" aria-label="{escape(label)}"{svg[svg.index(">") :]}')

@@ -1,6 +1,6 @@
-"""Pages out of the templates beside this file, which hold all of the markup and the words that a reader sees.
+"""Renders the templates in ``templates/``, which hold all markup and text of the pages.
 
-Whatever is put into a template is escaped, but for pictures of our own (``plots.inline_svg``).
+All values are escaped, except our own figures (``plots.inline_svg``).
 """
 
 import base64
@@ -16,22 +16,21 @@ if TYPE_CHECKING:
     from jinja2 import Environment
 
 FILTERS = {"duration": table.duration, "minutes": table.minutes, "number": table.number}
-"""What templates may call to write a number: ``{{ value|number }}``."""
+"""Filters for numbers: ``{{ value|number }}``."""
 
 
-def templates(package: str | None = None, filters: Mapping[str, Callable[..., str]] | None = None) -> "Environment":
-    """Every template by its file's name; a value that a template asks for and does not get is an error.
+def template_environment(
+    package: str | None = None, filters: Mapping[str, Callable[..., str]] | None = None
+) -> "Environment":
+    """The Jinja environment of all templates; undefined values are errors.
 
     Args:
-      package: of a room that has templates of its own, beside those of this one.
-      filters: what these may call beside ``FILTERS``.
-
-    Returns:
-      The environment of Jinja.
+      package: a package with more templates.
+      filters: more filters.
     """
     from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 
-    made = Environment(
+    environment = Environment(
         autoescape=True,
         undefined=StrictUndefined,
         loader=ChoiceLoader([PackageLoader(name) for name in ("ltu_jax.reporting", package) if name]),
@@ -39,18 +38,18 @@ def templates(package: str | None = None, filters: Mapping[str, Callable[..., st
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    made.filters.update({**FILTERS, **(filters or {})}, png=png)
-    return made
+    environment.filters.update({**FILTERS, **(filters or {})}, png=png)
+    return environment
 
 
-def page(name: str, /, found: "Environment | None" = None, **values: Any) -> str:
-    """The page that the template ``<name>.html.jinja`` makes of the values, as HTML; ``found``: among these."""
-    text = (found or templates()).get_template(f"{name}.html.jinja").render(values)
-    return text.encode(errors="replace").decode()  # names of files need not be UTF-8, a page is
+def render_page(name: str, /, environment: "Environment | None" = None, **values: Any) -> str:
+    """Renders the template ``<name>.html.jinja`` as HTML."""
+    text = (environment or template_environment()).get_template(f"{name}.html.jinja").render(values)
+    return text.encode(errors="replace").decode()  # a page is UTF-8, file names need not be
 
 
 def png(pixels: np.ndarray) -> str:
-    """An image u8[H,W,3] as PNG in base64, for the address of an image that is fetched from nowhere."""
+    """An image u8[H,W,3] as PNG in base64, for a data URL."""
     from PIL import Image
 
     buffer = io.BytesIO()

@@ -1,4 +1,4 @@
-"""Finished runs read from their folders, and put together by what may be compared with what."""
+"""Reads finished runs and groups those that can be compared."""
 
 import collections
 import dataclasses
@@ -15,7 +15,7 @@ from ltu_jax.setting import ConfigError
 SCHEMAS = (1, 2)
 ALLOWED = "folders, or their result.json, that python -m ltu_jax.unlearn finished"
 NO_SETTING = ("seed", "seeds", "log_every", "save_every", "data.data_dir", "data.remain_fraction")
-"""Fields of a configuration that make no other method of it; of rho the result knows what was really seen."""
+"""Fields of a configuration that do not make it another variant; the result has the actual rho."""
 NEEDED = {
     **dict.fromkeys(("method", "dataset", "model", "forget.kind", "forget.sha256", "splits_sha256"), str),
     **dict.fromkeys(("rho", "forget.count"), (int, float)),
@@ -31,53 +31,53 @@ class Run:
 
     path: Path  # as the user gave it
     result: dict[str, Any]
-    settings: dict[str, Any]  # dotted field to value; "rho" alone where config.json is missing
-    report: Path | None  # its own report.html, if it lies there
+    settings: dict[str, Any]  # dotted field to value; only "rho" without config.json
+    report: Path | None  # report.html, if it exists
 
 
 @dataclasses.dataclass(frozen=True)
 class Group:
-    """Runs of one method at the same settings: they differ in their seeds."""
+    """Runs of one method with the same settings and different seeds."""
 
     label: str
     runs: list[Run]
 
     def gaps(self, *measures: str) -> list[float]:
-        """For each run that knows them all: the mean of its gaps to Retrain, in points."""
-        told = [[gap.get(measure) for measure in measures] for run in self.runs if (gap := run.result.get("gap"))]
-        return [statistics.mean(gaps) for gaps in told if None not in gaps]
+        """For each run with all measures: the mean of its gaps to Retrain, in points."""
+        found = [[gap.get(measure) for measure in measures] for run in self.runs if (gap := run.result.get("gap"))]
+        return [statistics.mean(gaps) for gaps in found if None not in gaps]
 
     def costs(self, name: str) -> list[float]:
-        """A part of the cost account, for each run that states it."""
-        told = [(run.result.get("cost") or {}).get(name) for run in self.runs]
-        return [cost for cost in told if cost is not None]
+        """A field of ``cost``, for each run that has it."""
+        values = [(run.result.get("cost") or {}).get(name) for run in self.runs]
+        return [value for value in values if value is not None]
 
 
 @dataclasses.dataclass(frozen=True)
 class Comparison:
-    """Runs that answer requests of one kind: data set, model, and kind and size of the forget set are the same."""
+    """Runs with the same data set, model, and kind and size of the forget set."""
 
     groups: list[Group]  # smallest mean gap first
-    problems: list[list[Group]]  # the same groups cut to runs that share rows, original and Retrain
+    problems: list[list[Group]]  # the same groups, split by rows, original and Retrain
 
     @property
     def runs(self) -> list[Run]:
-        """All of them."""
+        """All runs."""
         return [run for group in self.groups for run in group.runs]
 
     @property
     def models(self) -> list[dict[str, Any]]:
-        """A result of each problem: they hold its original, its Retrain and the spread of Retrain."""
+        """One result of each problem, for its original, its Retrain and the spread of Retrain."""
         return [problem[0].runs[0].result for problem in self.problems]
 
     def average(self, part: str) -> dict[str, float | None]:
-        """The mean over the problems of what their results say in ``part``, for each measure and ``mean``."""
-        told = [model.get(part) or {} for model in self.models]
-        return {name: average(scores.get(name) for scores in told) for name in (*MEASURES, "mean")}
+        """The mean over the problems of ``part`` of their results, for each measure and ``mean``."""
+        parts = [model.get(part) or {} for model in self.models]
+        return {name: average(scores.get(name) for scores in parts) for name in (*MEASURES, "mean")}
 
 
-def read(path: Path) -> Run:
-    """The run in a folder, or that of a result file.
+def read_run(path: Path) -> Run:
+    """Reads a run from its folder or its result file.
 
     Raises:
       ConfigError: if there is no result, or a damaged one.
@@ -86,27 +86,27 @@ def read(path: Path) -> Run:
     if not file.exists():
         raise ConfigError(f"folder: {str(path)!r} holds no result.json; allowed: {ALLOWED}")
     result = _read_json(path, file)
-    if why := fault(result):
+    if why := find_fault(result):
         raise ConfigError(f"folder: {str(path)!r} holds a damaged {file.name} ({why}); allowed: {ALLOWED}")
     settings, written, report = {"rho": result["rho"]}, file.with_name("config.json"), file.with_name("report.html")
-    if file.name != "result.json":  # a copy: what lies beside it is not the run's
+    if file.name != "result.json":  # a copy: the files beside it belong to other runs
         return Run(path, result, settings, None)
     if written.exists():
-        told = _flat(_read_json(path, written))
-        settings |= {name: told[name] for name in told if not _is_no_setting(name)}
+        config = _flat(_read_json(path, written))
+        settings |= {name: value for name, value in config.items() if not _is_no_setting(name)}
     return Run(path, result, settings, report if report.exists() else None)
 
 
 def _read_json(path: Path, file: Path) -> dict[str, Any]:
     try:
-        return read_json(file, lambda _: None)  # NaN and infinity are values that are not there
+        return read_json(file, lambda _: None)  # NaN and infinity become None
     except (OSError, ValueError) as error:
         why = reason(error)
         raise ConfigError(f"folder: {str(path)!r} holds a damaged {file.name} ({why}); allowed: {ALLOWED}") from error
 
 
-def fault(result: Mapping[str, Any]) -> str | None:
-    """What a page could not be made of, or None."""
+def find_fault(result: Mapping[str, Any]) -> str | None:
+    """What is missing or of a wrong type for a page, or None."""
     if result.get("schema_version") not in SCHEMAS:
         return f"schema_version {result.get('schema_version')!r} is none of {SCHEMAS}"
     flat = _flat(result)
@@ -116,9 +116,9 @@ def fault(result: Mapping[str, Any]) -> str | None:
     wrong += [name for name in ("warnings",) if not isinstance(result.get(name), list | None)]
     parts = {name: result[name] for name in NUMBERS if isinstance(result.get(name), dict)}
     wrong += [f"{name}.{key}" for name, part in parts.items() for key, value in part.items() if isinstance(value, dict)]
-    if isinstance(told := result.get("provenance"), dict) and not isinstance(told.get("versions"), dict | None):
+    if isinstance(part := result.get("provenance"), dict) and not isinstance(part.get("versions"), dict | None):
         wrong.append("provenance.versions")
-    if isinstance(told := result.get("forget"), dict) and not isinstance(told.get("fraction"), int | float | None):
+    if isinstance(part := result.get("forget"), dict) and not isinstance(part.get("fraction"), int | float | None):
         wrong.append("forget.fraction")
     for name, value in flat.items():
         if name.partition(".")[0] in NUMBERS and not isinstance(value, int | float | None):
@@ -137,7 +137,7 @@ def _is_no_setting(name: str) -> bool:
 
 
 def compare(runs: Sequence[Run]) -> list[Comparison]:
-    """Puts runs together: by the kind of request, then by method and settings, and by the Retrain that they share."""
+    """Groups runs by request, then by method and settings, and by shared rows, original and Retrain."""
     return [_comparison(same) for same in _by(runs, _request)]
 
 
@@ -174,18 +174,18 @@ def _groups(runs: Sequence[Run]) -> list[Group]:
 
 
 def _variants(label: str, runs: Sequence[Run]) -> list[Group]:
-    """Runs of one method by their settings; the labels name those in which they are not as most of them are."""
+    """Groups the runs of one method by settings; the labels name the settings that differ from the majority."""
     names = dict.fromkeys(name for run in runs for name in run.settings)
     varying = [name for name in names if len({_value(run, name) for run in runs}) > 1]
     variants = _by(runs, lambda run: [_value(run, name) for name in varying])
     groups = []
     for same in variants:
-        told = [
+        differing = [
             f"{_short(name, varying)} {value}"
             for name in varying
             if (value := _value(same[0], name)) != _usual([_value(other[0], name) for other in variants])
         ]
-        groups.append(Group(label + (f" ({', '.join(told)})" if told else ""), same))
+        groups.append(Group(label + (f" ({', '.join(differing)})" if differing else ""), same))
     return groups
 
 
@@ -195,7 +195,7 @@ def _value(run: Run, name: str) -> str:
 
 
 def _usual(values: Sequence[str]) -> str | None:
-    """The value of more than half of them, if there is one."""
+    """The value of more than half of them; None without a majority."""
     value, count = collections.Counter(values).most_common(1)[0]
     return value if 2 * count > len(values) else None
 
@@ -206,9 +206,9 @@ def _short(name: str, among: Sequence[str]) -> str:
 
 
 def _apart(group: Group) -> list[Group]:
-    """The group; or its runs one by one, told apart by their folders, if a second run has the seeds of a first.
+    """The group; or its runs one by one, labelled by folder, if two have the same seeds.
 
-    Such a run is no further seed, and a deviation over it would be too small.
+    Equal seeds are no independent runs, and a deviation over them would be too small.
     """
     if len(_by(group.runs, lambda run: [run.result["seeds"], run.result["splits_sha256"]])) == len(group.runs):
         return [group]
@@ -216,7 +216,7 @@ def _apart(group: Group) -> list[Group]:
 
 
 def _by(runs: Iterable[Run], key: Callable[[Run], Any]) -> list[list[Run]]:
-    """Runs of equal keys together, in the order in which they first come."""
+    """Groups runs with equal keys, in the order of the first run."""
     together: dict[str, list[Run]] = {}
     for run in runs:
         together.setdefault(json.dumps(key(run), sort_keys=True), []).append(run)

@@ -1,4 +1,4 @@
-"""The numbers of a result as rows and words: what the terminal and the page both show."""
+"""The numbers of a result as rows and text, for the terminal and the page."""
 
 import math
 import statistics
@@ -40,31 +40,30 @@ class Row(NamedTuple):
 
 
 def rows(result: Mapping[str, Any]) -> list[Row]:
-    """Original, Retrain (where there is one) and the method, as the paper's Table 1 has them."""
+    """Original, Retrain (if there is one) and the method, as in the paper's Table 1."""
     models = [("Original", result["original"], result.get("original_gap"))]
     if result.get("retrain"):
         models.append(("Retrain", result["retrain"], None))
     models.append((str(result["method"]), result["scores"], result.get("gap")))
-    return [_row(name, scores, gap or {}) for name, scores, gap in models]
-
-
-def _row(name: str, scores: Mapping[str, Any], gap: Mapping[str, Any]) -> Row:
-    values, gaps = (tuple(part.get(measure) for measure in MEASURES) for part in (scores, gap))
-    return Row(name, values, gaps, gap.get("mean"), scores.get("ut_minutes"))
+    out = []
+    for name, scores, gap in models:
+        values, gaps = (tuple((part or {}).get(measure) for measure in MEASURES) for part in (scores, gap))
+        out.append(Row(name, values, gaps, (gap or {}).get("mean"), scores.get("ut_minutes")))
+    return out
 
 
 def number(value: float | None, digits: int = 2) -> str:
-    """A number as text; ``-`` where there is none."""
+    """A number as text; ``-`` for None."""
     return "-" if value is None else f"{value:.{digits}f}"
 
 
 def minutes(value: float | None) -> str:
-    """Minutes as the paper prints them, with more digits where two decimals would say 0.00."""
+    """Minutes with two decimals, as in the paper; with two significant digits below 0.1."""
     return f"{value:.2g}" if value is not None and 0 < value < 0.1 else number(value)
 
 
 def duration(seconds: float | None) -> str:
-    """Seconds as a person says them: ``0.42 s``, ``41 s``, ``3 min 20 s``, ``2 h 05 min``."""
+    """Seconds as text: ``0.42 s``, ``41 s``, ``3 min 20 s``, ``2 h 05 min``."""
     if seconds is None or not math.isfinite(seconds):
         return "-"
     if seconds < 9.5:
@@ -78,7 +77,7 @@ def duration(seconds: float | None) -> str:
 
 
 def quantity(value: float | None) -> str:
-    """A large number with three digits and the prefix of its thousands: ``950``, ``12.3 k``, ``4.56 T``."""
+    """A large number with three digits and an SI prefix: ``950``, ``12.3 k``, ``4.56 T``."""
     if value is None or not math.isfinite(value):
         return "-"
     prefixes = iter(("", " k", " M", " G", " T", " P", " E"))
@@ -89,26 +88,26 @@ def quantity(value: float | None) -> str:
 
 
 def average(values: Iterable[float | None]) -> float | None:
-    """The mean of the values that are known, or None if none is."""
+    """The mean of the values that are not None; None if there are none."""
     known = [value for value in values if value is not None]
     return statistics.mean(known) if known else None
 
 
 def with_deviation(values: Iterable[float | None], digits: int = 2) -> str:
-    """``mean ± standard deviation`` (n - 1) of the values that are known: one stands alone, ``-`` for none."""
+    """``mean ± standard deviation`` (n - 1) of the known values; no deviation for one value, ``-`` for none."""
     known = [value for value in values if value is not None]
     return number(average(known), digits) + (f" ± {statistics.stdev(known):.{digits}f}" if len(known) > 1 else "")
 
 
 def title(result: Mapping[str, Any]) -> str:
-    """What was done, in one line."""
+    """Model, request and seeds in one line."""
     forget = result["forget"]
-    asked = f"{result['model']}, {forget['count']} rows to forget ({forget['kind']})"
-    return f"{asked}, rho {result['rho']}, {seeds(result)}"
+    request = f"{result['model']}, {forget['count']} rows to forget ({forget['kind']})"
+    return f"{request}, rho {result['rho']}, {seeds(result)}"
 
 
 def seeds(result: Mapping[str, Any]) -> str:
-    """The seeds of a run, told once where they are equal."""
+    """The seeds of a run; a single one if they are equal."""
     given = result["seeds"]
     if len(set(given.values())) == 1:
         return f"seed {next(iter(given.values()))}"
@@ -116,45 +115,45 @@ def seeds(result: Mapping[str, Any]) -> str:
 
 
 def times(result: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """What the parts of a run took, in words."""
+    """The durations of the parts of a run."""
     return [(words, duration(result["time"].get(name))) for name, words in TIMES.items()]
 
 
 def provenance(result: Mapping[str, Any]) -> list[tuple[str, Any]]:
-    """Where a result is from: what its figures must be quoted with."""
-    told = dict(result["provenance"])
-    versions = told.pop("versions", None) or {}
-    told["versions"] = ", ".join(f"{name} {version}" for name, version in versions.items()) or "-"
-    told["forget set"] = f"sha256 {result['forget']['sha256']}"
-    told["schema"] = result["schema_version"]
-    return [(name, "-" if value is None else value) for name, value in told.items()]
+    """Where a result is from: commit, versions, device and more, to be quoted with its figures."""
+    facts = dict(result["provenance"])
+    versions = facts.pop("versions", None) or {}
+    facts["versions"] = ", ".join(f"{name} {version}" for name, version in versions.items()) or "-"
+    facts["forget set"] = f"sha256 {result['forget']['sha256']}"
+    facts["schema"] = result["schema_version"]
+    return [(name, "-" if value is None else value) for name, value in facts.items()]
 
 
 def forgotten_classes(result: Mapping[str, Any]) -> str | None:
-    """Test accuracy on the classes that were forgotten whole, or None where no class was."""
+    """Test accuracy on whole classes that were forgotten; None if there are none."""
     models = [("Original", result["original"]), ("Retrain", result.get("retrain") or {})]
     models.append((str(result["method"]), result["scores"]))
-    told = [(name, scores.get("ta_forgotten")) for name, scores in models]
-    told = [f"{name} {number(value)}" for name, value in told if value is not None]
-    return f"Test accuracy on the forgotten classes: {', '.join(told)}" if told else None
+    values = [(name, scores.get("ta_forgotten")) for name, scores in models]
+    texts = [f"{name} {number(value)}" for name, value in values if value is not None]
+    return f"Test accuracy on the forgotten classes: {', '.join(texts)}" if texts else None
 
 
 def gives_no_guidance(attacker: Mapping[str, Any]) -> bool:
-    """Whether the attacker is at chance on held-out shadow outputs; not known is not chance."""
+    """Whether the attacker is at chance on held-out outputs; False if that is unknown."""
     auc = attacker.get("auc_shadow")
     return auc is not None and not auc > NO_GUIDANCE_AUC
 
 
 def speed(result: Mapping[str, Any]) -> str | None:
-    """How many times as long Retrain takes, without and with the attackers' fit, or None if not known."""
+    """How many times longer Retrain takes, without and with the attackers' fit; None if unknown."""
     retrain, method = (result.get("retrain") or {}).get("ut_minutes"), result["scores"].get("ut_minutes")
     if not retrain or not method:
         return None
-    told = f"Retrain takes {_ratio(retrain / method)} times as long as {result['method']}"
+    text = f"Retrain takes {_ratio(retrain / method)} times as long as {result['method']}"
     attackers = result["time"].get("attackers_s")
     if not attackers:
-        return told
-    return f"{told}; {_ratio(retrain / (method + attackers / 60))} times with the attackers' fit counted"
+        return text
+    return f"{text}; {_ratio(retrain / (method + attackers / 60))} times with the attackers' fit counted"
 
 
 def _ratio(ratio: float) -> str:

@@ -1,4 +1,4 @@
-"""What a person reads while a run goes on and when it ends: progress and the results table."""
+"""Progress and results on a terminal or in a log."""
 
 import contextlib
 import sys
@@ -14,16 +14,11 @@ if TYPE_CHECKING:
     from ltu_jax.types import Progress
 
 LINE_FRACTION, LINE_SECONDS = 0.1, 5.0
-"""A log gets a line when both this much of the work and this much time have gone by since the last."""
+"""A log gets a line after both this share of the work and this time since the last line."""
 
 
 def print_result(result: Mapping[str, Any], console: "Console | None" = None) -> None:
-    """Prints the table of a result, its attackers, times and warnings; plain text where it is not a terminal.
-
-    Args:
-      result: what ``result.json`` holds.
-      console: where to print; standard output unless given.
-    """
+    """Prints the table of ``result.json``, its attackers, times and warnings; in plain text outside of a terminal."""
     from rich.console import Console
     from rich.text import Text
 
@@ -61,7 +56,7 @@ def print_result(result: Mapping[str, Any], console: "Console | None" = None) ->
 
 
 def bare_table(space: int) -> Any:
-    """A table of columns alone, ``space`` spaces apart, for a terminal or a log."""
+    """A table without borders, its columns ``space`` spaces apart."""
     from rich import box
     from rich.table import Table
 
@@ -85,7 +80,7 @@ def _scores(result: Mapping[str, Any], width: int) -> Any:
     needed = sum(max(map(len, column)) for column in columns) + 2 * (len(columns) - 1)
     shown = bare_table(2 if needed <= width else 1)
     for number, (head, *_) in enumerate(columns):
-        # Only the name may wrap: a number broken over two lines would be misread.
+        # Only the name may wrap: a number on two lines would be misread.
         justify = "right" if number > len(table.MEASURES) else "left"
         shown.add_column(head, justify=justify, no_wrap=number > 0, overflow="fold")
     for (_, style), cells in zip(rows, list(zip(*columns, strict=True))[1:], strict=True):
@@ -94,7 +89,7 @@ def _scores(result: Mapping[str, Any], width: int) -> Any:
 
 
 def _aligned(head: str, cells: list[tuple[float | None, float | None]]) -> list[str]:
-    """A column of ``value (gap)`` in which values stand under values and gaps under gaps."""
+    """A column of ``value (gap)`` with values and gaps aligned."""
     values = [head, *(table.number(value) if value is not None or gap is None else "" for value, gap in cells)]
     gaps = ["", *("" if gap is None else f" ({table.number(gap)})" for _, gap in cells)]
     wide, narrow = (max(map(len, part)) for part in (values, gaps))
@@ -115,14 +110,7 @@ def _attackers(attackers: list[Mapping[str, Any]]) -> Any:
 
 
 def progress_for(stream: TextIO | None = None) -> "Progress":
-    """How long work reports itself: a bar on a terminal, a few plain lines in a log.
-
-    Args:
-      stream: where to write; standard error unless given.
-
-    Returns:
-      ``with progress("original", num_steps) as advance: advance(n)``.
-    """
+    """A ``Progress`` that shows a bar on a terminal, and a few plain lines in a log; on standard error by default."""
     to = sys.stderr if stream is None else stream
     report = _bar if to.isatty() else _lines
     return lambda label, total: report(label, total, to)
@@ -149,14 +137,14 @@ def _bar(label: str, total: int, stream: TextIO) -> Iterator[Callable[[int], Non
 @contextlib.contextmanager
 def _lines(label: str, total: int, stream: TextIO) -> Iterator[Callable[[int], None]]:
     start = last = monotonic()
-    done = told = 0
+    done = reported = 0
 
     def advance(n: int) -> None:
-        nonlocal done, told, last
+        nonlocal done, reported, last
         done += n
         now = monotonic()
-        if done < total and done - told >= LINE_FRACTION * total and now - last >= LINE_SECONDS:
-            told, last = done, now
+        if done < total and done - reported >= LINE_FRACTION * total and now - last >= LINE_SECONDS:
+            reported, last = done, now
             left = table.duration((now - start) / done * (total - done))
             print(f"{label}: {done}/{total} steps ({100 * done // total} %), {left} left", file=stream, flush=True)
 

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from ltu_jax.devices import agreed, writes_files
 from ltu_jax.files import room
 from ltu_jax.interop import orbax_folder
-from ltu_jax.interop.sealing import check_fits, damage, seal, tree_sha256
+from ltu_jax.interop.sealing import check_fits, find_damage, seal, tree_sha256
 from ltu_jax.types import ArrayTree
 
 KEPT = 2
@@ -64,10 +64,10 @@ def load(path: Path) -> tuple[ArrayTree, dict[str, Any]]:
     here = jnp.zeros(()).sharding  # not that of the devices that wrote it
     if not path.is_dir():
         raise CheckpointError(f"{path} is not there")
-    if why := damage(path):
+    if why := find_damage(path):
         raise CheckpointError(f"{path} is damaged: {why}; delete it to make it anew")
     try:
-        metadata = orbax_folder.about(path)["custom_metadata"]
+        metadata = orbax_folder.folder_metadata(path)["custom_metadata"]
         template = jax.tree.map(
             lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=here), _arrays(path, metadata)
         )
@@ -92,7 +92,7 @@ class StepCheckpoints:
     def metadata(self, step: int) -> dict[str, Any]:
         """What was saved beside the tree of ``step``."""
         try:
-            return orbax_folder.about(self._directory / str(step))["custom_metadata"]
+            return orbax_folder.folder_metadata(self._directory / str(step))["custom_metadata"]
         except Exception as error:  # Orbax raises a dozen types for a missing or truncated file
             raise self._unreadable(step, error) from error
 
@@ -132,7 +132,7 @@ def open_checkpoints(directory: Path) -> Iterator[StepCheckpoints]:
     ocp = _orbax()
     steps = [path for path in directory.iterdir() if path.name.isdigit()] if directory.is_dir() else []
     for path in sorted(steps, key=lambda path: int(path.name)) if writes_files() else ():
-        if why := damage(path):
+        if why := find_damage(path):
             logging.getLogger(__name__).warning("%s is damaged (%s): going on without it", path, why)
             shutil.rmtree(path)
     agreed(lambda: True)

@@ -18,7 +18,7 @@ import numpy as np
 from jax.sharding import NamedSharding
 
 from ltu_jax.data.streaming import RowRequests, fetched, row_requests, separate, with_fetched
-from ltu_jax.devices import agreed, everywhere, num_devices, spread_sharding
+from ltu_jax.devices import agreed, batch_sharding, num_devices, replicate
 from ltu_jax.types import ArrayTree, Metrics, UnlearnState
 
 SampleFn = Callable[[jax.Array, jax.Array, Any, Any], Any]
@@ -77,7 +77,7 @@ def is_finite(tree: ArrayTree) -> bool:
 
 
 def _all_finite(tree: ArrayTree) -> jax.Array:
-    return everywhere(jnp.all(jnp.array([jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(tree)])))
+    return replicate(jnp.all(jnp.array([jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(tree)])))
 
 
 def compiled(fn: Callable, *args: Any, static: tuple[Any, ...] = (), donate: tuple[int, ...] = ()) -> Any:
@@ -260,7 +260,7 @@ def _compile_fed_from_host(
     rows_ahead, blocks = compiled(_rows_ahead, *args, static=(num_steps,)), []
     for stand_in, index in jax.eval_shape(functools.partial(_rows_ahead, num_steps), *args):
         shape, axis = (*index.shape[1:], *stand_in.shape[1:]), index.ndim - 2
-        blocks.append(jax.ShapeDtypeStruct(shape, jnp.uint8, sharding=spread_sharding(shape, axis)))
+        blocks.append(jax.ShapeDtypeStruct(shape, jnp.uint8, sharding=batch_sharding(shape, axis)))
     sample, step = _compile_sample_and_step((_draw_fetched, take_step), *args, tuple(blocks))
 
     def steps(state: UnlearnState, context: ArrayTree, data: ArrayTree) -> tuple[UnlearnState, Metrics]:
@@ -307,14 +307,14 @@ def draw_batch(algorithm: Algorithm, state: UnlearnState, context: ArrayTree, da
 
 def take_step(algorithm: Algorithm, state: UnlearnState, context: ArrayTree, draw: Any) -> tuple[UnlearnState, Metrics]:
     """One step, with its results on every device."""
-    return everywhere(algorithm.step(state, context, draw))
+    return replicate(algorithm.step(state, context, draw))
 
 
 _draw_each = jax.vmap(draw_batch)
 
 
 def _take_step_each(*stacked: Any) -> tuple[UnlearnState, Metrics]:
-    return everywhere(jax.vmap(lambda algorithm, *args: algorithm.step(*args))(*stacked))
+    return replicate(jax.vmap(lambda algorithm, *args: algorithm.step(*args))(*stacked))
 
 
 def _scan(
@@ -337,7 +337,7 @@ def _rows_ahead(
         later = state.replace(step=state.step + ahead)
         return row_requests(lambda data: draw_batch(algorithm, later, context, data), data)
 
-    return everywhere(jax.lax.map(one, jnp.arange(num_steps)))  # no convolution in here
+    return replicate(jax.lax.map(one, jnp.arange(num_steps)))  # no convolution in here
 
 
 def _draw_fetched(

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 
-from ltu_jax.devices import everywhere, num_devices, read_spread, spread, spread_sharding
+from ltu_jax.devices import batch_sharding, num_devices, read_sharded, replicate, shard
 from ltu_jax.training.dispatch import compiled
 from ltu_jax.types import ApplyFn, ArrayTree, StoredImages
 
@@ -29,7 +29,7 @@ class EvalForward:
 
 
 def _on_bytes(forward: ForwardFn, params: ArrayTree, model_state: ArrayTree, images: jax.Array) -> jax.Array:
-    return everywhere(forward(params, model_state, images.astype(jnp.float32) / 255))
+    return replicate(forward(params, model_state, images.astype(jnp.float32) / 255))
 
 
 def predict(
@@ -43,7 +43,7 @@ def predict(
     """``forward`` of every image, unaugmented.
 
     The last batch is padded with the last image, so that one program serves all batches. A batch is
-    spread over the devices; each process reads only its share of stored images.
+    sharded over the devices; each process reads only its share of stored images.
 
     Args:
       forward: what to compute, e.g. ``EvalForward(apply_fn)``; known by its value or identity.
@@ -63,10 +63,10 @@ def predict(
     for start in range(0, len(images), batch_size):
         index = np.minimum(np.arange(start, start + batch_size), len(images) - 1)
         if isinstance(images, jax.Array):
-            batch = spread(images[index], 0)
+            batch = shard(images[index], 0)
         else:
             shape = (batch_size, *images.shape[1:])
-            batch = read_spread(shape, 0, spread_sharding(shape, 0), lambda part: images[index[part]])  # noqa: B023
+            batch = read_sharded(shape, 0, batch_sharding(shape, 0), lambda part: images[index[part]])  # noqa: B023
         args = params, model_state, batch
         out.append(compiled(_on_bytes, *args, static=(forward,))(*args))
         if len(out) > 2:  # the device keeps two: one is computed while the other is fetched

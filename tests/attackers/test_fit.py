@@ -10,7 +10,7 @@ from compiling import programs_made
 from sklearn.metrics import roc_auc_score
 
 from ltu_jax.attackers.bank import init_bank, membership
-from ltu_jax.attackers.fit import Outputs, asked_outputs, attacked_loss, attacker_auc, fit_bank
+from ltu_jax.attackers.fit import Outputs, attacked_loss, attacker_auc, collect_outputs, fit_bank
 from ltu_jax.config import Attackers
 from ltu_jax.types import Rows
 
@@ -106,7 +106,7 @@ def recorder(params, model_state, images, train):
 
 
 def asked(num_members, num_others, *, batch_size=4, augment="none", draws=1, seed=0):
-    return asked_outputs(
+    return collect_outputs(
         recorder,
         jnp.float32(0),
         {},

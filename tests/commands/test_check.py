@@ -130,7 +130,7 @@ def test_a_receipt_is_checked_where_the_files_lie_now(tmp_path, monkeypatch, cap
     from ltu_jax import config
     from ltu_jax.data.sources import load_source
     from ltu_jax.deletion.fulfil import fulfil
-    from ltu_jax.deletion.plan import Request, load_given, request_config
+    from ltu_jax.deletion.plan import Request, load_given_model, request_config
 
     toy, first = mlp.toy_source(num_rows=60, num_test=30), tmp_path / "first"
     (first / "data").mkdir(parents=True)
@@ -152,7 +152,7 @@ def test_a_receipt_is_checked_where_the_files_lie_now(tmp_path, monkeypatch, cap
     settings = request_config(config.resolve(settings))
     source = load_source(settings.data)
     request = Request(settings, [str(name) for name in toy.ids[:10]], pathlib.Path("out"))
-    fulfil(request, source, *load_given(settings, source, request.home))
+    fulfil(request, source, *load_given_model(settings, source, request.home))
 
     other = (tmp_path / "first").rename(tmp_path / "other")
     monkeypatch.chdir(tmp_path)

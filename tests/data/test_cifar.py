@@ -17,7 +17,7 @@ import tensorflow_datasets as tfds
 from ltu_jax.config import Data
 from ltu_jax.data import cifar
 from ltu_jax.data.sources import load_source
-from ltu_jax.data.tfds import find
+from ltu_jax.data.tfds import find_prepared
 from ltu_jax.setting import ConfigError
 
 FINE = [f"fine_{i}" for i in range(100)]
@@ -127,7 +127,7 @@ def test_first_use_downloads_and_prepares_and_the_second_needs_no_network(tmp_pa
 @pytest.mark.parametrize("name", ["cifar10", "cifar100"])
 def test_the_stock_builder_reads_what_ours_wrote(tmp_path, serve, name):
     archive = serve(name)
-    cifar.prepare(name, tmp_path / "data")
+    cifar.prepare_cifar(name, tmp_path / "data")
     stock = {"cifar10": tfds.image_classification.Cifar10, "cifar100": tfds.image_classification.Cifar100}[name]
     for builder in (tfds.builder(name, data_dir=tmp_path / "data"), stock(data_dir=tmp_path / "data")):
         assert str(builder.version) == "3.0.2"
@@ -143,7 +143,7 @@ def test_a_wrong_checksum_is_one_line_and_leaves_nothing_prepared(tmp_path, serv
     with pytest.raises(ConfigError, match=r"^config.data.name: 'cifar10', .* wrong checksum .*; allowed: ") as error:
         load_source(Data("cifar10", data_dir=str(tmp_path / "data")))
     assert "\n" not in str(error.value) and cifar.ARCHIVES["cifar10"].url in str(error.value)
-    assert find(tmp_path / "data", "cifar10") is None
+    assert find_prepared(tmp_path / "data", "cifar10") is None
     archive = serve("cifar10")
     assert_holds(load_source(Data("cifar10", data_dir=str(tmp_path / "data"))), archive)
 
@@ -183,11 +183,11 @@ def test_a_terminal_gets_tfds_bars_and_a_log_gets_our_progress(tmp_path, serve, 
         def __exit__(self, *_):
             pass
 
-    cifar.prepare("cifar10", tmp_path / "log", Recorder)
+    cifar.prepare_cifar("cifar10", tmp_path / "log", Recorder)
     captured = capsys.readouterr()
     assert labels == ["preparing cifar10"] and captured.out == captured.err == ""
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
-    cifar.prepare("cifar10", tmp_path / "terminal", Recorder)
+    cifar.prepare_cifar("cifar10", tmp_path / "terminal", Recorder)
     captured = capsys.readouterr()
     assert labels == ["preparing cifar10"] and "Dl Size" in captured.err and captured.out == ""
 
@@ -210,6 +210,6 @@ def test_the_archives_are_the_ones_tfds_knows():
 def test_importing_ours_leaves_tfds_registry_whole():
     code = (
         "import sys; from ltu_jax.data import cifar, tfds;"
-        "sys.exit(not {'mnist', 'cifar10', 'cifar100'} <= set(tfds.registered()))"
+        "sys.exit(not {'mnist', 'cifar10', 'cifar100'} <= set(tfds.registered_names()))"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -28,7 +28,7 @@ def made_up(monkeypatch):
             for row, (image, label) in enumerate(zip(IMAGES, labels, strict=True))
         )
         records = Records(examples, 4, NUM_TRAIN, 10 - NUM_TRAIN, ("ant", "bee", "cat", "dog"))
-        monkeypatch.setattr("ltu_jax.data.digits.read", lambda: records)
+        monkeypatch.setattr("ltu_jax.data.digits.read_digits", lambda: records)
 
     read()
     return read

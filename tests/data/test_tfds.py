@@ -128,9 +128,9 @@ def test_the_newest_version_is_found_by_number(tmp_path):
         (tmp_path / "some" / version / "dataset_info.json").touch()
     (tmp_path / "some" / "2.0.0").mkdir()  # nothing prepared in it
     (tmp_path / "other").mkdir()
-    assert reader.find(tmp_path, "some") == tmp_path / "some" / "1.10.0"
-    assert reader.find(tmp_path, "other") is None and reader.find(tmp_path / "absent", "some") is None
-    assert reader.prepared(tmp_path) == ["some"]
+    assert reader.find_prepared(tmp_path, "some") == tmp_path / "some" / "1.10.0"
+    assert reader.find_prepared(tmp_path, "other") is None and reader.find_prepared(tmp_path / "absent", "some") is None
+    assert reader.prepared_names(tmp_path) == ["some"]
 
 
 @pytest.mark.parametrize("splits, features, rows, message", [
@@ -156,7 +156,7 @@ def test_a_format_without_random_access_is_refused(tmp_path):
     "name, num_classes, num_train", [("cifar10_jpeg", 10, 50000), ("tiny_imagenet32", 200, 100000)]
 )
 def test_the_real_data_sets_have_their_known_sizes(tfds_dir, name, num_classes, num_train):
-    records = reader.read(reader.find(tfds_dir, name))
+    records = reader.read_prepared(reader.find_prepared(tfds_dir, name))
     assert (records.num_classes, records.num_train, records.num_test) == (num_classes, num_train, 10000)
 
 
@@ -166,7 +166,9 @@ def test_real_images_of_two_classes_equal_tfds_own_decoding(tfds_dir):
     assert source.num_train == 1000 and len(source.ids) == 1100
     names = next((tfds_dir / "tiny_imagenet32").glob("*/label.labels.txt")).read_text().split()
     assert source.class_names == (names[7], names[3])
-    part = tfds.builder_from_directory(reader.find(tfds_dir, "tiny_imagenet32")).as_data_source(split="validation")
+    part = tfds.builder_from_directory(reader.find_prepared(tfds_dir, "tiny_imagenet32")).as_data_source(
+        split="validation"
+    )
     rows = [row for row in part.__getitems__(list(range(len(part)))) if row["label"] in (7, 3)]
     assert [row["id"].decode() for row in rows] == list(source.ids[1000:])
     np.testing.assert_array_equal(source.images[1000:], [row["image"] for row in rows])
@@ -176,10 +178,10 @@ def test_real_images_of_two_classes_equal_tfds_own_decoding(tfds_dir):
 @pytest.mark.smoke
 def test_reading_prints_nothing_and_needs_no_tensorflow(tfds_dir):
     """The real files have groups of 128 rows, about which the reader would complain."""
-    version = reader.find(tfds_dir, "cifar10_jpeg")
+    version = reader.find_prepared(tfds_dir, "cifar10_jpeg")
     code = (
         "import sys, pathlib; from ltu_jax.data import tfds;"
-        f"next(tfds.read(pathlib.Path({str(version)!r})).examples); sys.exit('tensorflow' in sys.modules)"
+        f"next(tfds.read_prepared(pathlib.Path({str(version)!r})).examples); sys.exit('tensorflow' in sys.modules)"
     )
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert (run.returncode, run.stdout, run.stderr) == (0, "", "")

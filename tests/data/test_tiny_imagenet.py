@@ -62,7 +62,7 @@ def test_the_standard_folder_is_prepared_once_and_read_exactly(tmp_path, place):
 
 def test_the_prepared_data_set_is_one_that_tfds_itself_reads(tmp_path):
     expected = write_raw(tmp_path / "tiny-imagenet-200")
-    builder = tfds.builder_from_directory(tiny_imagenet.prepare(tmp_path))
+    builder = tfds.builder_from_directory(tiny_imagenet.prepare_tiny_imagenet(tmp_path))
     assert builder.info.features["label"].names == sorted(WNIDS)
     assert sorted(builder.info.splits) == ["train", "validation"]
     for row in [*builder.as_data_source(split="train"), *builder.as_data_source(split="validation")]:
@@ -71,7 +71,7 @@ def test_the_prepared_data_set_is_one_that_tfds_itself_reads(tmp_path):
 
 def test_a_colour_jpeg_is_stored_as_it_is(tmp_path):
     write_raw(tmp_path / "tiny-imagenet-200")
-    builder = tfds.builder_from_directory(tiny_imagenet.prepare(tmp_path))
+    builder = tfds.builder_from_directory(tiny_imagenet.prepare_tiny_imagenet(tmp_path))
     stored = builder.as_data_source(split="validation", decoders={"image": tfds.decode.SkipDecoding()})
     for row in stored:
         content = (tmp_path / "tiny-imagenet-200" / "val" / "images" / f"{row['id'].decode()}.JPEG").read_bytes()

@@ -11,7 +11,7 @@ from asked import request_settings
 from ltu_jax.config import Retrain
 from ltu_jax.deletion import calibration
 from ltu_jax.deletion.calibration import accuracy_lost, calibrate, check_calibration, make_calibrator
-from ltu_jax.evaluation.likeness import answers, likeness
+from ltu_jax.evaluation.likeness import likeness, predictions
 from ltu_jax.setting import ConfigError
 from ltu_jax.training.predict import EvalForward, predict
 from ltu_jax.unlearning.problem import Loaded, cut, prepare
@@ -36,7 +36,7 @@ def seen(problem, state, rows):
     logits = predict(
         EvalForward(problem.spec.apply_fn), state.params, state.model_state, problem.source.stored(rows), batch_size=64
     )
-    return answers(logits, problem.source.labels[rows])
+    return predictions(logits, problem.source.labels[rows])
 
 
 def test_the_model_kept_is_the_one_that_was_looked_at(problem, calibrated):

@@ -3,14 +3,14 @@
 import numpy as np
 import pytest
 
-from ltu_jax.deletion.claim import auc_areas, judge, moved_share
-from ltu_jax.evaluation.likeness import Answers
+from ltu_jax.deletion.claim import attack_aucs, judge, moved_share
+from ltu_jax.evaluation.likeness import Predictions
 
 
 def normal(count, mean, seed, right=0.9):
     rng = np.random.default_rng(seed)
     margin = rng.normal(mean, 1, count)
-    return Answers(np.zeros(count, int), rng.random(count) < right, 1 / (1 + np.exp(-margin)), margin)
+    return Predictions(np.zeros(count, int), rng.random(count) < right, 1 / (1 + np.exp(-margin)), margin)
 
 
 def model(forget, held_out=2.0, right=0.9, seed=0):
@@ -66,17 +66,17 @@ def test_a_model_that_forgot_everything_alike_forgot_nothing_in_particular():
     alike = {**after, "remain": normal(300, 2.0, 90, right=1.0)}
     [line] = judge(BEFORE, alike, 1.0).findings
     assert line.startswith("nothing was forgotten of these rows in particular")
-    areas = auc_areas(BEFORE, after)
+    aucs = attack_aucs(BEFORE, after)
     stay = np.mean(after["remain"].margin[:, None] > after["forget"].margin)
-    assert np.isclose(areas.stay, stay) and 0.5 < areas.stay_low < stay
+    assert np.isclose(aucs.stay, stay) and 0.5 < aucs.stay_low < stay
 
 
 def test_rows_that_were_known_worse_than_strangers_before_can_be_forgotten_too():
     before = model(0.5, seed=70)
     assert judge(before, model(2.0, seed=50), 1.0).findings == []
     assert judge(before, before, 1.0).findings
-    areas = auc_areas(before, model(2.0, seed=50))
-    assert areas.before < 0.3 and areas.knew_low > 0.1 and areas.drop > 0.2
+    aucs = attack_aucs(before, model(2.0, seed=50))
+    assert aucs.before < 0.3 and aucs.knew_low > 0.1 and aucs.drop > 0.2
 
 
 def test_rows_of_a_class_without_a_held_out_row_are_not_passed_over_in_silence():
@@ -106,13 +106,13 @@ def test_both_sides_count_alike():
 
 def test_the_drop_is_that_of_two_areas_and_its_interval_knows_that_the_rows_are_the_same():
     after = {name: one._replace(margin=one.margin - 0.3 * (name == "forget")) for name, one in BEFORE.items()}
-    found = auc_areas(BEFORE, after)
+    found = attack_aucs(BEFORE, after)
     drop, low = found.drop, found.drop_low
     means = [np.mean(told["forget"].margin[:, None] > told["held_out"].margin) for told in (BEFORE, after)]
     assert np.isclose(drop, means[0] - means[1])
     assert 0 < low < drop
     # of models that have nothing to do with each other it is far wider
-    other = auc_areas(BEFORE, model(3.2, seed=90))
+    other = attack_aucs(BEFORE, model(3.2, seed=90))
     assert drop - low < 0.02 and other.drop - other.drop_low > 0.02
 
 

@@ -16,7 +16,7 @@ from ltu_jax.deletion import fulfil as module
 from ltu_jax.deletion import ledger
 from ltu_jax.deletion.fulfil import fulfil
 from ltu_jax.deletion.plan import Request
-from ltu_jax.deletion.verification import check_hashes, open_home
+from ltu_jax.deletion.verification import check_hashes, open_request
 from ltu_jax.files import LOCK, locked
 from ltu_jax.setting import ConfigError, digest
 from ltu_jax.training.checkpoint import load, save, tree_sha256
@@ -41,7 +41,7 @@ def test_a_request_leaves_everything_that_is_promised(home):
     receipt = json.loads((home / "request-1" / "receipt.json").read_text())
     assert receipt["request"]["count"] == 30 and receipt["evidence"]["rows"]["forget"] == 30
     assert set(receipt["files"]) >= {"config.json", "result.json", "report.html"}
-    assert check_hashes(open_home(home / "request-1" / "receipt.json")) == []
+    assert check_hashes(open_request(home / "request-1" / "receipt.json")) == []
 
 
 def test_no_file_names_anyone_who_was_forgotten(home, source, ids):
@@ -102,7 +102,7 @@ def test_a_request_that_was_stopped_goes_on_to_the_same_model(tmp_path, source, 
     undisturbed = json.loads((home / "request-1" / "receipt.json").read_text())
     assert done.is_new and done.receipt["model"] == undisturbed["model"]
     assert done.receipt["evidence"] == undisturbed["evidence"]
-    assert check_hashes(open_home(done.folder / "receipt.json")) == []
+    assert check_hashes(open_request(done.folder / "receipt.json")) == []
     assert not list(request.home.rglob("work"))
     # stopped after its line in the ledger: what is left of the work goes with the next command
     (request.home / "request-1" / "work").mkdir()
@@ -168,7 +168,7 @@ def test_weights_in_half_precision_are_measured_as_they_are_written(tmp_path, so
     given.unlink()
     more = fulfil(Request(settings, ids[30:40], tmp_path / "out"), source, spec)
     assert (more.folder / "weights" / "mine.msgpack").exists()
-    assert check_hashes(open_home(more.folder / "receipt.json")) == []
+    assert check_hashes(open_request(more.folder / "receipt.json")) == []
 
 
 @pytest.mark.slow

@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 
 from ltu_jax.deletion.measures import evidence, figures, measure
-from ltu_jax.evaluation.likeness import Answers, likeness
+from ltu_jax.evaluation.likeness import Predictions, likeness
 
 
 def told(count, right, seed, num_classes=3):
     rng = np.random.default_rng(seed)
     labels = rng.integers(0, num_classes, count)
-    return Answers(labels, rng.random(count) < right, rng.random(count), rng.normal(right, 1, count))
+    return Predictions(labels, rng.random(count) < right, rng.random(count), rng.normal(right, 1, count))
 
 
 @pytest.fixture
@@ -66,7 +66,7 @@ def test_the_interval_of_the_auc_covers_the_truth_as_often_as_it_says():
     for seed in range(40):
         rng = np.random.default_rng(seed)
         one = [
-            Answers(np.zeros(n, int), np.ones(n, bool), np.ones(n), rng.normal(m, 1, n))
+            Predictions(np.zeros(n, int), np.ones(n, bool), np.ones(n), rng.normal(m, 1, n))
             for n, m in ((40, 0.5), (80, 0.0))
         ]
         _, low, high = figures({"forget": one[0], "held_out": one[1]})["attack_auc"]

@@ -87,7 +87,7 @@ def test_both_directions_are_traces(auc, says, opposite):
     page = rendered(receipt)
     for told in (part(page, 5), page.split("<h2>1.")[0]):
         assert says in told and opposite not in told and "was not shown to do better" not in told
-    assert ("round is right in 69.0 of 100 cases" in part(page, 5)) == (auc[0] < 0.5)
+    assert ("reverses the rule is right in 69.0 of 100 cases" in part(page, 5)) == (auc[0] < 0.5)
 
 
 def test_a_model_that_gave_nothing_away_before_shows_little():

@@ -38,19 +38,19 @@ def key(tmp_path):
 
 def test_a_signature_is_one_that_the_library_itself_accepts(key):
     path, public = key
-    sealed = receipt.seal(BODY, path)
+    sealed = receipt.seal_receipt(BODY, path)
     signature = bytes.fromhex(sealed["signature"]["signature"])
     ed25519.Ed25519PublicKey.from_public_bytes(bytes.fromhex(public)).verify(
         signature, sealed["receipt_sha256"].encode()
     )
     assert sealed["signature"]["public_key"] == public
-    assert receipt.seal_broken(sealed) == receipt.seal_broken(sealed, public) == []
+    assert receipt.seal_problems(sealed) == receipt.seal_problems(sealed, public) == []
 
 
 def test_any_byte_of_a_signed_receipt_that_changes_a_value_is_found(key):
     """Over the text as it is written: what no longer reads as JSON is found by reading it."""
     path, public = key
-    text = json.dumps(receipt.seal(BODY, path), indent=2)
+    text = json.dumps(receipt.seal_receipt(BODY, path), indent=2)
     for place in range(len(text)):
         swapped = text[:place] + ("7" if text[place] != "7" else "8") + text[place + 1 :]
         try:
@@ -58,19 +58,21 @@ def test_any_byte_of_a_signed_receipt_that_changes_a_value_is_found(key):
         except ValueError:
             continue
         if told != json.loads(text):  # white space has no say
-            assert "receipt_sha256" not in told or receipt.seal_broken(told, public), swapped
+            assert "receipt_sha256" not in told or receipt.seal_problems(told, public), swapped
 
 
 def test_a_receipt_made_up_whole_has_a_seal_but_not_the_signature(key, tmp_path):
     path, public = key
-    made_up = receipt.seal({**BODY, "request": {**BODY["request"], "count": 3}})
-    assert receipt.seal_broken(made_up) == []
-    assert receipt.seal_broken(made_up, public) == ["signature: there is none"]
+    made_up = receipt.seal_receipt({**BODY, "request": {**BODY["request"], "count": 3}})
+    assert receipt.seal_problems(made_up) == []
+    assert receipt.seal_problems(made_up, public) == ["signature: there is none"]
     other = tmp_path / "other.pem"
     other.write_bytes(pem(ed25519.Ed25519PrivateKey.generate()))
-    assert receipt.seal_broken(receipt.seal(BODY, other), public) == ["signature: it was made with another key"]
-    stolen = {**made_up, "signature": receipt.seal(BODY, path)["signature"]}
-    assert receipt.seal_broken(stolen) == ["signature: it does not fit the receipt"]
+    assert receipt.seal_problems(receipt.seal_receipt(BODY, other), public) == [
+        "signature: it was made with another key"
+    ]
+    stolen = {**made_up, "signature": receipt.seal_receipt(BODY, path)["signature"]}
+    assert receipt.seal_problems(stolen) == ["signature: it does not fit the receipt"]
 
 
 def test_keys_that_openssl_makes_are_read(tmp_path):
@@ -82,7 +84,7 @@ def test_keys_that_openssl_makes_are_read(tmp_path):
     except (OSError, subprocess.CalledProcessError):
         pytest.skip("no openssl with ed25519 here")
     public = receipt.public_key(tmp_path / "p.pem")
-    assert receipt.seal_broken(receipt.seal(BODY, tmp_path / "k.pem"), public) == []
+    assert receipt.seal_problems(receipt.seal_receipt(BODY, tmp_path / "k.pem"), public) == []
 
 
 def test_other_keys_are_refused_in_one_line(tmp_path):
@@ -111,12 +113,12 @@ def test_files_are_hashed_and_altered_missing_and_new_ones_are_named(tmp_path):
     whole = receipt.path_sha256(tmp_path)
     assert receipt.path_sha256(tmp_path / "result.json") == hashlib.sha256(b"{}").hexdigest()
     (tmp_path / "receipt.json").write_text("{}")  # is not in itself
-    assert receipt.files_differ({"files": files}, tmp_path) == []
+    assert receipt.file_problems({"files": files}, tmp_path) == []
     (tmp_path / "model" / "weights").write_bytes(b"abd")
     assert receipt.path_sha256(tmp_path) != whole
     (tmp_path / "result.json").unlink()
     (tmp_path / "more").write_bytes(b"")
-    assert receipt.files_differ({"files": files}, tmp_path) == [
+    assert receipt.file_problems({"files": files}, tmp_path) == [
         "model/weights: it was altered",
         "result.json: it is missing",
         "more: it is not in the receipt",
@@ -128,11 +130,11 @@ def test_what_is_no_receipt_is_refused(tmp_path):
         if content is not None:
             (tmp_path / "receipt.json").write_text(content)
         with pytest.raises(ConfigError, match="receipt: .*allowed: a receipt.json"):
-            receipt.read(tmp_path / "receipt.json")
+            receipt.read_receipt(tmp_path / "receipt.json")
 
 
 def _without(path):
-    told = json.loads(json.dumps(receipt.seal(BODY)))
+    told = json.loads(json.dumps(receipt.seal_receipt(BODY)))
     *above, last = path
     inner = told
     for name in above:
@@ -148,14 +150,14 @@ def _without(path):
 )
 def test_a_receipt_that_lacks_something_is_none_whatever_its_seal(tmp_path, path):
     file = tmp_path / "receipt.json"
-    file.write_text(json.dumps(receipt.seal(BODY)))
-    assert receipt.read(file)["request"]["count"] == 2
+    file.write_text(json.dumps(receipt.seal_receipt(BODY)))
+    assert receipt.read_receipt(file)["request"]["count"] == 2
     told = _without(path)
     body = {name: value for name, value in told.items() if name not in ("receipt_sha256", "signature")}
-    made_up = receipt.seal(body) if path != ("signature",) else told
+    made_up = receipt.seal_receipt(body) if path != ("signature",) else told
     file.write_text(json.dumps(made_up))
     with pytest.raises(ConfigError, match="is no receipt of schema 1"):
-        receipt.read(file)
-    file.write_text(json.dumps(receipt.seal(BODY) | {"receipt_sha256": 3}))
+        receipt.read_receipt(file)
+    file.write_text(json.dumps(receipt.seal_receipt(BODY) | {"receipt_sha256": 3}))
     with pytest.raises(ConfigError, match="is no receipt of schema 1"):
-        receipt.read(file)
+        receipt.read_receipt(file)

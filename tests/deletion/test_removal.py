@@ -8,7 +8,7 @@ from asked import request_settings
 from ltu_jax.deletion import ledger, removal
 from ltu_jax.deletion.fulfil import fulfil
 from ltu_jax.deletion.plan import Request
-from ltu_jax.deletion.verification import check_hashes, open_home
+from ltu_jax.deletion.verification import check_hashes, open_request
 
 SETTINGS = request_settings(trials=0)
 
@@ -72,7 +72,7 @@ def test_a_kill_after_the_line_is_made_good_by_the_same_command(tmp_path, source
     assert not again.is_new and not removal.is_due(home)
     assert not folders(cache) and not (home / "request-1" / "model").exists()
     for number in (1, 2):
-        assert check_hashes(open_home(home / f"request-{number}" / "receipt.json")) == []
+        assert check_hashes(open_request(home / f"request-{number}" / "receipt.json")) == []
 
 
 @pytest.mark.slow

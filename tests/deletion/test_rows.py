@@ -28,39 +28,39 @@ def made_splits(forget=5, remain=300, held_out=30):
 
 def test_remaining_rows_are_those_that_the_method_did_not_see_where_there_are_enough():
     splits, nobody = see(made_splits(), 0.5, 3), np.zeros(0, np.int64)
-    found = rows.to_measure(splits, nobody, 3)
+    found = rows.rows_to_measure(splits, nobody, 3)
     np.testing.assert_array_equal(found["remain"], np.setdiff1d(splits.remain, splits.visible))
     most = see(splits, 0.9, 3)
-    np.testing.assert_array_equal(rows.to_measure(most, nobody, 3)["remain"], most.visible)
+    np.testing.assert_array_equal(rows.rows_to_measure(most, nobody, 3)["remain"], most.visible)
     np.testing.assert_array_equal(found["held_out"], splits.test)
     assert set(found) == {"forget", "remain", "held_out"}
-    np.testing.assert_array_equal(rows.to_measure(splits, np.array([400]), 3)["earlier"], [400])
+    np.testing.assert_array_equal(rows.rows_to_measure(splits, np.array([400]), 3)["earlier"], [400])
 
 
 def test_of_very_many_remaining_rows_some_are_measured():
     splits = see(made_splits(remain=30_000), 0.1, 0)
-    found = rows.to_measure(splits, np.zeros(0, np.int64), 0)["remain"]
+    found = rows.rows_to_measure(splits, np.zeros(0, np.int64), 0)["remain"]
     assert len(np.unique(found)) == 10_000 and not np.isin(found, splits.visible).any()
     assert np.isin(found, splits.remain).all()
     assert abs(found.mean() - splits.remain.mean()) < 300  # from everywhere
 
 
 def recorded_of(splits, source, last=None):
-    return rows.record(splits, {"remain": splits.remain[:7], "held_out": splits.test}, source, SALT, last)
+    return rows.record_rows(splits, {"remain": splits.remain[:7], "held_out": splits.test}, source, SALT, last)
 
 
 def test_what_is_written_is_read_and_names_nobody(tmp_path):
     source, splits = made_source(395), made_splits()
     told = recorded_of(splits, source)
     (tmp_path / "rows.json").write_text(json.dumps(told._asdict()))
-    assert rows.read(tmp_path) == told and set(told.held_out) == {"validation", "test", "reserve"}
+    assert rows.read_rows(tmp_path) == told and set(told.held_out) == {"validation", "test", "reserve"}
     assert told.held_out["test"] == sorted(salted(SALT, [f"id{i}" for i in splits.test]))
     assert told.measured["remain"] == sorted(salted(SALT, [f"id{i}" for i in splits.remain[:7]]))
     assert "id3" not in str(told)
     for content in ("{}", "[]", "\xff", '{"held_out": 3}'):
         (tmp_path / "rows.json").write_bytes(content.encode("latin-1"))
         with pytest.raises(LedgerError, match="rows.json cannot be read"):
-            rows.read(tmp_path)
+            rows.read_rows(tmp_path)
 
 
 def test_a_held_out_row_keeps_its_part_and_one_that_came_later_has_none():
@@ -69,16 +69,16 @@ def test_a_held_out_row_keeps_its_part_and_one_that_came_later_has_none():
     order = np.random.default_rng(0).permutation(np.arange(305, 395))
     gone = order[5:]  # five held-out rows are no longer there, and all others were cut otherwise
     now = dataclasses.replace(then, validation=gone[:30], test=gone[30:60], reserve=gone[60:])
-    kept = rows.kept_apart(now, source, SALT, last, {}, "test")
+    kept = rows.keep_held_out(now, source, SALT, last, {}, "test")
     for part in rows.HELD_OUT:
         np.testing.assert_array_equal(getattr(kept, part), np.setdiff1d(getattr(then, part), order[:5]))
     # what was held out once is so when it is back, whatever was there in between
     assert recorded_of(kept, source, last).held_out == last.held_out
     # a row that the model was trained on, moved to the test part
     moved = dataclasses.replace(then, remain=then.remain[1:], test=np.r_[then.test, then.remain[0]])
-    np.testing.assert_array_equal(rows.kept_apart(moved, source, SALT, last, {}, "test").test, then.test)
+    np.testing.assert_array_equal(rows.keep_held_out(moved, source, SALT, last, {}, "test").test, then.test)
     with pytest.raises(ConfigError, match="config.data: 1 rows that were trained on count as held out now"):
-        rows.kept_apart(moved, source, SALT, last, {}, "train")
+        rows.keep_held_out(moved, source, SALT, last, {}, "train")
 
 
 def test_rows_that_change_sides_are_refused():
@@ -86,10 +86,10 @@ def test_rows_that_change_sides_are_refused():
     last = recorded_of(then, source)
     trained = dataclasses.replace(then, remain=np.r_[then.remain, then.test[:3]], test=then.test[3:])
     with pytest.raises(ConfigError, match="config.data: 3 rows that were held out count as trained on now"):
-        rows.kept_apart(trained, source, SALT, last, {}, "test")
+        rows.keep_held_out(trained, source, SALT, last, {}, "test")
     back = dataclasses.replace(then, forget=then.forget[1:], test=np.r_[then.test, 0])
     with pytest.raises(ConfigError, match="1 rows that earlier requests forgot count as held out now"):
-        rows.kept_apart(back, source, SALT, last, set(salted(SALT, ["id0"])), "test")
+        rows.keep_held_out(back, source, SALT, last, set(salted(SALT, ["id0"])), "test")
     none = dataclasses.replace(then, test=then.test[:0])
     with pytest.raises(ConfigError, match="none of the test rows is left"):
-        rows.kept_apart(none, source, SALT, last, {}, "test")
+        rows.keep_held_out(none, source, SALT, last, {}, "test")

@@ -14,7 +14,7 @@ from asked import request_settings
 from ltu_jax.deletion import ledger, receipt
 from ltu_jax.deletion.fulfil import fulfil
 from ltu_jax.deletion.plan import Request
-from ltu_jax.deletion.verification import before_weights, check_hashes, check_receipt, open_home, rows_of
+from ltu_jax.deletion.verification import before_weights, check_hashes, check_receipt, open_request, rows_of
 from ltu_jax.setting import ConfigError
 from ltu_jax.training.checkpoint import load
 from ltu_jax.unlearning.problem import cut
@@ -35,7 +35,7 @@ def home(made, tmp_path):
 
 
 def findings(home, **given):
-    return check_hashes(open_home(home / "request-1" / "receipt.json"), **given)
+    return check_hashes(open_request(home / "request-1" / "receipt.json"), **given)
 
 
 def test_an_untouched_request_is_verified(made, source, spec, original):
@@ -94,7 +94,7 @@ def forged(home, change, **evidence):
     told = json.loads(path.read_text())
     body = {name: value for name, value in told.items() if name not in ("receipt_sha256", "signature")}
     change(body)
-    sealed = receipt.seal(body)
+    sealed = receipt.seal_receipt(body)
     path.write_text(json.dumps(sealed))
     [entry] = ledger.read_ledger(home)
     (home / "ledger.jsonl").unlink()
@@ -150,7 +150,7 @@ def test_the_claim_is_judged_on_both_models(home, source, spec, original):
 def test_which_rows_they_were_is_known_from_what_was_written_under_the_salt(made, source):
     home, settings, ids = made
     splits = cut(settings, source, ids)
-    index = rows_of(open_home(home / "request-1" / "receipt.json"), source)
+    index = rows_of(open_request(home / "request-1" / "receipt.json"), source)
     assert set(index) == {"forget", "remain", "held_out"}
     np.testing.assert_array_equal(index["forget"], splits.forget)
     np.testing.assert_array_equal(index["held_out"], splits.test)
@@ -159,9 +159,9 @@ def test_which_rows_they_were_is_known_from_what_was_written_under_the_salt(made
     rng = np.random.default_rng(0)
     order = np.r_[rng.permutation(source.num_train), rng.permutation(np.arange(source.num_train, len(source.ids)))]
     other = dataclasses.replace(source, images=source.images[order], labels=source.labels[order], ids=source.ids[order])
-    again = rows_of(open_home(home / "request-1" / "receipt.json"), other)
+    again = rows_of(open_request(home / "request-1" / "receipt.json"), other)
     assert all(set(other.ids[again[name]]) == set(source.ids[index[name]]) for name in index)
-    (opened,) = [open_home(home / "request-1" / "receipt.json", home)]  # --model out/ is the folder of all requests
+    (opened,) = [open_request(home / "request-1" / "receipt.json", home)]  # --model out/ is the folder of all requests
     assert opened.folder == home / "request-1"
     with pytest.raises(ledger.LedgerError, match="nobody can tell which rows"):
         rows_of(opened._replace(salt=None), source)
@@ -205,14 +205,14 @@ def test_earlier_rows_that_are_gone_are_said_too(home, source, spec, original):
         source, images=source.images[left], labels=source.labels[left], ids=source.ids[left], num_train=155
     )
     with pytest.raises(ConfigError, match="5 of the 30 earlier rows .* are no longer in the data"):
-        rows_of(open_home(done.folder / "receipt.json"), smaller)
+        rows_of(open_request(done.folder / "receipt.json"), smaller)
 
 
 def test_a_model_before_that_is_another_one_is_found(home, source, spec, original):
     other = {"params": {name: x + 1e-3 for name, x in original["params"].items()}}
     path = home / "request-1" / "receipt.json"
     assert check_receipt(path, source, spec, other) == ["model before: it is not the one of the receipt"]
-    opened = open_home(path)
+    opened = open_request(path)
     assert before_weights(opened, source, spec, original, home) is original
     # whoever puts the unlearned file where the old one was has not altered it: it is gone
     after = dict(load(home / "request-1" / "model")[0])
@@ -254,4 +254,4 @@ def test_rows_that_are_gone_are_said(made, source):
         source, images=source.images[left], labels=source.labels[left], ids=source.ids[left], num_train=155
     )
     with pytest.raises(ConfigError, match="5 of the 30 forget rows .* are no longer in the data; allowed: .*--hashes"):
-        rows_of(open_home(home / "request-1" / "receipt.json"), smaller)
+        rows_of(open_request(home / "request-1" / "receipt.json"), smaller)

@@ -5,7 +5,7 @@ import scipy.special
 import scipy.stats
 from sklearn.metrics import roc_auc_score
 
-from ltu_jax.evaluation.likeness import Answers, answers, ks_noise, likeness, matched_weights
+from ltu_jax.evaluation.likeness import Predictions, ks_noise, likeness, matched_weights, predictions
 
 
 def drawn(count, seed, shift=0.0, num_classes=5):
@@ -13,13 +13,13 @@ def drawn(count, seed, shift=0.0, num_classes=5):
     labels = rng.integers(0, num_classes, count)
     logits = rng.normal(0, 2, (count, num_classes)).astype(np.float32)
     logits[np.arange(count), labels] += shift
-    return answers(logits, labels)
+    return predictions(logits, labels)
 
 
 def test_answers_are_the_log_odds_confidence_and_correctness_of_the_true_label():
     rng = np.random.default_rng(0)
     logits, labels = rng.normal(0, 3, (50, 4)).astype(np.float32), rng.integers(0, 4, 50)
-    told = answers(logits, labels)
+    told = predictions(logits, labels)
     p = scipy.special.softmax(logits.astype(float), axis=1)[np.arange(50), labels]
     np.testing.assert_allclose(told.confidence, p, rtol=1e-9)
     np.testing.assert_allclose(told.margin, scipy.special.logit(p), rtol=1e-6)
@@ -27,7 +27,7 @@ def test_answers_are_the_log_odds_confidence_and_correctness_of_the_true_label()
 
 
 def test_a_margin_is_finite_where_the_probability_is_one():
-    told = answers(np.array([[90.0, 0.0, 0.0]], np.float32), np.array([0]))
+    told = predictions(np.array([[90.0, 0.0, 0.0]], np.float32), np.array([0]))
     assert told.confidence[0] == 1 and np.isclose(told.margin[0], 90 - np.log(2))
 
 
@@ -69,7 +69,7 @@ def test_rows_of_a_class_without_a_held_out_row_have_no_say_unless_there_are_no_
 
 
 def test_ties_count_half():
-    one = Answers(np.zeros(2, int), np.ones(2, bool), np.ones(2), np.array([1.0, 2.0]))
+    one = Predictions(np.zeros(2, int), np.ones(2, bool), np.ones(2), np.array([1.0, 2.0]))
     assert likeness(one, one).auc == 0.5 and likeness(one, one).ks == 0 and likeness(one, one).distance == 0
 
 
@@ -83,8 +83,8 @@ def test_weights_give_held_out_rows_the_classes_of_the_forget_rows():
 
 def test_confidence_differs_by_class_and_does_not_cancel():
     labels = np.array([0, 0, 1, 1])
-    forget = Answers(labels, np.ones(4, bool), np.array([0.9, 0.7, 0.1, 0.3]), np.zeros(4))
-    held_out = Answers(labels, np.ones(4, bool), np.array([0.5, 0.5, 0.5, 0.5]), np.zeros(4))
+    forget = Predictions(labels, np.ones(4, bool), np.array([0.9, 0.7, 0.1, 0.3]), np.zeros(4))
+    held_out = Predictions(labels, np.ones(4, bool), np.array([0.5, 0.5, 0.5, 0.5]), np.zeros(4))
     found = likeness(forget, held_out)
     assert np.isclose(found.confidence, 30.0)  # +30 points in one class, -30 in the other
     assert np.isclose(found.distance, (0 + 0 + 30) / 3)

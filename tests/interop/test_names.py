@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from ltu_jax.config import Model
-from ltu_jax.interop.names import canonical, num_found, own_place, own_places, pytorch_place
+from ltu_jax.interop.names import canonical_names, flax_place, flax_places, num_found, pytorch_place
 from ltu_jax.models.build import build_model
 
 
@@ -25,7 +25,7 @@ from ltu_jax.models.build import build_model
 def test_a_leaf_is_found_under_torchvisions_or_timms_name(ours, theirs):
     place = pytorch_place(tuple(ours.split(".")))
     assert place is not None and (place.name, place.third) == (theirs, None)
-    assert own_place(tuple(ours.split("."))).name == ours
+    assert flax_place(tuple(ours.split("."))).name == ours
 
 
 def test_a_leaf_of_another_model_has_no_place():
@@ -37,11 +37,11 @@ def test_queries_keys_and_values_are_thirds_of_one_matrix(i, part):
     place = pytorch_place(("params", "backbone", "block0", "attention", part, "kernel"))
     assert place is not None and place.name == "blocks.0.attn.qkv.weight"
     qkv = np.arange(12 * 4).reshape(12, 4)  # [3 x heads x 2, inputs]
-    leaf = place.leaf(place.within(qkv), (4, 2, 2))
+    leaf = place.from_file_layout(place.part_of(qkv), (4, 2, 2))
     x = np.array([1.0, -2.0, 3.0, 0.5])
     heads = np.einsum("i,ihd->hd", x, leaf)
     np.testing.assert_array_equal(heads.reshape(-1), (qkv @ x)[4 * i : 4 * i + 4])
-    np.testing.assert_array_equal(place.laid_out(leaf), qkv[4 * i : 4 * i + 4])
+    np.testing.assert_array_equal(place.to_file_layout(leaf), qkv[4 * i : 4 * i + 4])
 
 
 def test_what_the_attention_gives_out_is_joined_by_its_inputs():
@@ -49,9 +49,9 @@ def test_what_the_attention_gives_out_is_joined_by_its_inputs():
     assert place is not None
     proj = np.arange(24.0).reshape(4, 6)  # [outputs, heads x 3]
     heads = np.arange(6.0).reshape(2, 3) - 2
-    leaf = place.leaf(proj, (2, 3, 4))
+    leaf = place.from_file_layout(proj, (2, 3, 4))
     np.testing.assert_array_equal(np.einsum("hd,hdo->o", heads, leaf), proj @ heads.reshape(-1))
-    np.testing.assert_array_equal(place.laid_out(leaf), proj)
+    np.testing.assert_array_equal(place.to_file_layout(leaf), proj)
 
 
 @pytest.mark.parametrize("name", ["resnet18", "resnet8", "vit_tiny"])
@@ -63,11 +63,11 @@ def test_every_leaf_of_our_models_has_a_place_of_its_own(name):
 
 
 def test_names_that_training_code_changes():
-    found = canonical(["module.layer1.0.shortcut.0.weight", "module.linear.bias", "module.conv1.weight"])
+    found = canonical_names(["module.layer1.0.shortcut.0.weight", "module.linear.bias", "module.conv1.weight"])
     assert set(found) == {"layer1.0.downsample.0.weight", "head.bias", "conv1.weight"}
     assert found["head.bias"] == "module.linear.bias"
-    assert "module.fc" not in canonical(["module.a", "b"])  # not all are wrapped
-    assert set(canonical(["module.a", "b"])) == {"module.a", "b"}
+    assert "module.fc" not in canonical_names(["module.a", "b"])  # not all are wrapped
+    assert set(canonical_names(["module.a", "b"])) == {"module.a", "b"}
 
 
 LEAVES = [("params", "conv", "kernel"), ("params", "bn", "scale"), ("batch_stats", "bn", "mean")]
@@ -87,17 +87,17 @@ LEAVES = [("params", "conv", "kernel"), ("params", "bn", "scale"), ("batch_stats
 )
 def test_leaves_are_found_in_the_arrangements_in_which_trees_are_saved(names):
     for more in ([], ["step"], ["opt_state.0.mu.conv.kernel", "opt_state.0.mu.bn.scale"]):
-        places = own_places(LEAVES, [*more, *names])
+        places = flax_places(LEAVES, [*more, *names])
         assert [place.name for place in places] == names and [place.path for place in places] == LEAVES
         assert num_found(places, [*more, *names]) == 3
-    some = own_places(LEAVES, names[1:])
+    some = flax_places(LEAVES, names[1:])
     assert [place.name for place in some] == names
 
 
 def test_one_array_is_not_taken_for_two_leaves():
     twice = [("params", "bn", "mean"), ("batch_stats", "bn", "mean")]
-    assert num_found(own_places(twice, ["bn.mean"]), ["bn.mean"]) == 0
+    assert num_found(flax_places(twice, ["bn.mean"]), ["bn.mean"]) == 0
 
 
 def test_leaves_of_another_model_are_looked_for_under_their_own_names():
-    assert [place.name for place in own_places(LEAVES, ["encoder.0.weight"])] == [".".join(leaf) for leaf in LEAVES]
+    assert [place.name for place in flax_places(LEAVES, ["encoder.0.weight"])] == [".".join(leaf) for leaf in LEAVES]

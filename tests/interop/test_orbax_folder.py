@@ -164,7 +164,7 @@ def test_arrays_of_64_bits_that_jax_wrote_keep_their_width(tmp_path):
         tree = jax.tree.map(lambda x: jnp.asarray(x, jnp.float64) / 3, weights("plain"))
         standard(path, {**tree, "rows": jnp.arange(3) + 2**40})
     save_weights(path, target, load_weights(path, template("plain")))
-    found = orbax_folder.read(target, FIELD)
+    found = orbax_folder.read_arrays(target, FIELD)
     assert found["rows"].tolist() == [2**40, 2**40 + 1, 2**40 + 2]
     third = np.asarray(tree["params"]["layer"]["w"]).astype(np.float32).astype(np.float64)
     np.testing.assert_array_equal(found["params.layer.w"], third, strict=True)

@@ -25,7 +25,7 @@ def views():
 
 @pytest.mark.parametrize("name", ["views.pth", "wrapped.pth"])
 def test_tensors_are_those_that_were_saved_whatever_part_of_a_storage_they_are(views, name):
-    found = pytorch_file.read(HERE / name, "field")
+    found = pytorch_file.read_state_dict(HERE / name, "field")
     assert list(found) == list(views)
     for key, wanted in views.items():
         np.testing.assert_array_equal(found[key].astype(np.float32), wanted, err_msg=key)
@@ -35,7 +35,7 @@ def test_tensors_are_those_that_were_saved_whatever_part_of_a_storage_they_are(v
 
 def test_a_file_rewritten_with_its_own_numbers_is_the_same_entry_for_entry(tmp_path):
     source, target = HERE / "wrapped.pth", tmp_path / "again.pth"
-    pytorch_file.rewrite(source, target, pytorch_file.read(source, "field"), "field")
+    pytorch_file.rewrite(source, target, pytorch_file.read_state_dict(source, "field"), "field")
     with zipfile.ZipFile(source) as before, zipfile.ZipFile(target) as after:
         assert [(e.filename, e.extra) for e in before.infolist()] == [(e.filename, e.extra) for e in after.infolist()]
         assert all(before.read(name) == after.read(name) for name in before.namelist())
@@ -45,7 +45,7 @@ def test_other_numbers_are_written_where_the_tensor_lies_and_nowhere_else(tmp_pa
     source, target = HERE / "views.pth", tmp_path / "new.pth"
     new = {"part": np.full((3, 3), 9.0, np.float32), "brain": np.array([1, 2, 3.0078125], np.float32)}
     pytorch_file.rewrite(source, target, new, "field")
-    found = pytorch_file.read(target, "field")
+    found = pytorch_file.read_state_dict(target, "field")
     whole = views["whole"].copy()
     whole[1:4, ::2] = 9
     np.testing.assert_array_equal(found["whole"], whole)
@@ -75,7 +75,7 @@ def test_no_function_of_the_file_is_run(tmp_path, function, words):
     argument = str(tmp_path / "made") if function is os.mkdir else f"open({str(tmp_path / 'made')!r}, 'w')"
     path = packed(tmp_path / "evil.pth", pickle.dumps({"w": Attack(function, argument)}, 2))
     with pytest.raises(ConfigError, match=f"asks for ({words.replace('builtins', '__builtin__|builtins')})"):
-        pytorch_file.read(path, "config.weights")
+        pytorch_file.read_state_dict(path, "config.weights")
     assert not (tmp_path / "made").exists()
 
 
@@ -136,7 +136,7 @@ EVIL = {
 
 def test_the_opcodes_below_are_a_file_where_nothing_is_wrong(tmp_path):
     path = packed(tmp_path / "good.pth", state_dict(), **{"0": np.arange(4, dtype=np.float32).tobytes()})
-    np.testing.assert_array_equal(pytorch_file.read(path, "field")["w"], [0, 1, 2, 3])
+    np.testing.assert_array_equal(pytorch_file.read_state_dict(path, "field")["w"], [0, 1, 2, 3])
 
 
 @pytest.mark.parametrize("pickled", EVIL.values(), ids=EVIL)
@@ -144,11 +144,11 @@ def test_what_a_pickle_can_ask_for_is_refused_in_one_line(tmp_path, monkeypatch,
     monkeypatch.chdir(tmp_path)
     path = packed(tmp_path / "evil.pth", pickled, **{"0": bytes(16)})
     with pytest.raises(ConfigError, match="^config.weights: .* allowed: torch.save"):
-        pytorch_file.read(path, "config.weights")
+        pytorch_file.read_state_dict(path, "config.weights")
     assert not (tmp_path / "made").exists() and callable(jax.numpy.float32.dtype.type)
     # and nothing of ours was changed by it
     good = packed(tmp_path / "good.pth", state_dict(), **{"0": bytes(16)})
-    assert pytorch_file.read(good, "field")["w"].shape == (4,)
+    assert pytorch_file.read_state_dict(good, "field")["w"].shape == (4,)
 
 
 def test_an_archive_that_is_larger_than_its_file_is_refused(tmp_path):
@@ -157,7 +157,7 @@ def test_an_archive_that_is_larger_than_its_file_is_refused(tmp_path):
     entry = raw.rindex(b"PK\x01\x02")  # of the last entry, in the directory at the end
     path.write_bytes(raw[: entry + 24] + struct.pack("<I", 2**31) + raw[entry + 28 :])
     with pytest.raises(ConfigError, match="entries that are larger than the file"):
-        pytorch_file.read(path, "config.weights")
+        pytorch_file.read_state_dict(path, "config.weights")
 
 
 def test_a_tensor_that_reaches_out_of_its_storage_is_refused(tmp_path):
@@ -166,7 +166,7 @@ def test_a_tensor_that_reaches_out_of_its_storage_is_refused(tmp_path):
         pickled = archive.read(next(name for name in archive.namelist() if name.endswith("data.pkl")))
     short = {name: data[:4] for name, data in entries.items()}
     with pytest.raises(ConfigError, match="reaches out of its"):
-        pytorch_file.read(packed(tmp_path / "short.pth", pickled, **short), "config.weights")
+        pytorch_file.read_state_dict(packed(tmp_path / "short.pth", pickled, **short), "config.weights")
 
 
 @pytest.mark.parametrize(
@@ -179,7 +179,7 @@ def test_a_tensor_that_reaches_out_of_its_storage_is_refused(tmp_path):
 )
 def test_files_of_another_kind_are_refused_in_one_line(name, words):
     with pytest.raises(ConfigError, match=words) as caught:
-        pytorch_file.read(HERE / name, "config.weights")
+        pytorch_file.read_state_dict(HERE / name, "config.weights")
     message = str(caught.value)
     assert message.startswith("config.weights: ") and "allowed: torch.save(" in message and "\n" not in message
 
@@ -189,10 +189,10 @@ def test_damaged_files_are_refused_in_one_line(tmp_path, content):
     path = tmp_path / "damaged.pth"
     path.write_bytes(content)
     with pytest.raises(ConfigError, match="config.weights: "):
-        pytorch_file.read(path, "config.weights")
+        pytorch_file.read_state_dict(path, "config.weights")
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as archive:
         archive.writestr("x/data.pkl", content)
     path.write_bytes(buffer.getvalue())
     with pytest.raises(ConfigError, match="config.weights: "):
-        pytorch_file.read(path, "config.weights")
+        pytorch_file.read_state_dict(path, "config.weights")

@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from ltu_jax.interop.sealing import damage, file_sha256, files_sha256, seal
+from ltu_jax.interop.sealing import file_sha256, files_sha256, find_damage, seal
 
 
 @pytest.fixture
@@ -35,9 +35,9 @@ def test_hashes_are_those_of_the_bytes_by_path(folder):
 )
 def test_harm_is_named(folder, harm, said):
     seal(folder)
-    assert damage(folder) is None and not list(folder.glob("*.partial"))
+    assert find_damage(folder) is None and not list(folder.glob("*.partial"))
     harm(folder)
-    assert damage(folder) == said
+    assert find_damage(folder) == said
 
 
 def test_a_seal_that_was_changed_with_a_file_is_found_by_its_own_hash(folder):
@@ -46,6 +46,6 @@ def test_a_seal_that_was_changed_with_a_file_is_found_by_its_own_hash(folder):
     (folder / "in" / "a").write_bytes(b"abd")
     told["files"]["in/a"] = file_sha256(folder / "in" / "a")
     (folder / "files.json").write_text(json.dumps(told))
-    assert damage(folder) == "files.json was altered"
+    assert find_damage(folder) == "files.json was altered"
     seal(folder)
-    assert damage(folder) is None
+    assert find_damage(folder) is None

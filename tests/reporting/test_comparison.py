@@ -8,7 +8,7 @@ from html_reader import EVIL, Reader
 from made_runs import made_result, write_run
 
 from ltu_jax.reporting import comparison
-from ltu_jax.reporting.runs import read
+from ltu_jax.reporting.runs import read_run
 
 RESULTS = Path(__file__).parents[2] / "experiments" / "results"
 
@@ -22,12 +22,12 @@ def runs(tmp_path_factory):
             result = made_result(method, seed, gaps=(number + 1.0, 0.5, 1.5, 2.0 + seed), flops=1e9 * 4**number)
             folders.append(write_run(tmp_path / "runs" / f"{method}-{seed}", result, epochs=7))
             (folders[-1] / "report.html").write_text("<p>")
-    return [read(folder) for folder in folders]
+    return [read_run(folder) for folder in folders]
 
 
 @pytest.fixture(scope="module")
 def page(runs):
-    return comparison.render(runs, runs[0].path.parents[1] / "pages")
+    return comparison.render_comparison(runs, runs[0].path.parents[1] / "pages")
 
 
 def test_tags_balance_and_structure_is_there(page):
@@ -81,7 +81,7 @@ def test_means_stand_above_the_runs_smallest_gap_first(page):
 
 
 def test_one_run_a_method_on_one_problem_has_one_table_and_no_deviations(runs, tmp_path):
-    page = comparison.render([run for run in runs if run.path.name.endswith("-0")], tmp_path)
+    page = comparison.render_comparison([run for run in runs if run.path.name.endswith("-0")], tmp_path)
     reader = Reader(page)
     assert page.index("<table>") < page.index("<svg")
     assert [tag for tag, _ in reader.tags].count("table") == 1
@@ -89,15 +89,15 @@ def test_one_run_a_method_on_one_problem_has_one_table_and_no_deviations(runs, t
 
 
 def test_a_run_without_a_report_has_no_link(tmp_path):
-    run = read(write_run(tmp_path / "alone", made_result()))
-    assert "report.html" not in comparison.render([run], tmp_path)
+    run = read_run(write_run(tmp_path / "alone", made_result()))
+    assert "report.html" not in comparison.render_comparison([run], tmp_path)
 
 
 @pytest.mark.parametrize("name", ["javascript:alert(1)", "a b'c\"<d>&#?%", "ä"])
 def test_a_link_is_a_relative_path_whatever_the_folder_is_called(tmp_path, name):
     folder = write_run(tmp_path / name, made_result())
     (folder / "report.html").write_text("<p>")
-    reader = Reader(comparison.render([read(folder)], tmp_path))
+    reader = Reader(comparison.render_comparison([read_run(folder)], tmp_path))
     (target,) = {attributes["href"] for tag, attributes in reader.tags if tag == "a" if "#" not in attributes["href"]}
     assert re.fullmatch(r"[\w%.()-]+/report\.html", target, re.ASCII)
 
@@ -114,7 +114,7 @@ def test_what_came_from_outside_is_text(tmp_path, evil):
         folders.append(
             write_run(tmp_path / f"{evil.replace('/', '')}{number}", result, **{evil: f"{evil}{number // 2}"})
         )
-    reader = Reader(comparison.render([read(folder) for folder in folders], tmp_path))
+    reader = Reader(comparison.render_comparison([read_run(folder) for folder in folders], tmp_path))
     tags = [tag for tag, _ in reader.tags]
     assert not {"script", "img"} & set(tags)
     assert not any("onerror" in attributes for _, attributes in reader.tags)
@@ -125,7 +125,7 @@ def test_what_came_from_outside_is_text(tmp_path, evil):
 def test_warnings_are_counted_at_the_top_and_told_with_their_run(tmp_path):
     told = [made_result("ltu", 0, warnings=["forgets too little"]), made_result("ltu", 1), made_result("ssd", 0)]
     folders = [write_run(tmp_path / f"{number}", result) for number, result in enumerate(told)]
-    page = comparison.render([read(folder) for folder in folders], tmp_path)
+    page = comparison.render_comparison([read_run(folder) for folder in folders], tmp_path)
     assert page.index("told with each run below: ltu (1 of 2).") < page.index("<table>") < page.index("forgets too")
     assert "Not every method ran on every seed" in page
     (article,) = [part for part in page.split("<article")[1:] if "forgets too little" in part]
@@ -134,7 +134,7 @@ def test_warnings_are_counted_at_the_top_and_told_with_their_run(tmp_path):
 
 def test_runs_of_several_requests_devices_and_commits_say_so(tmp_path, runs):
     other = made_result(dataset="cifar10", provenance={"commit": "other", "device": "1 x H100", "versions": {}})
-    page = comparison.render([*runs, read(write_run(tmp_path / "other", other))], tmp_path)
+    page = comparison.render_comparison([*runs, read_run(write_run(tmp_path / "other", other))], tmp_path)
     for told in (
         "requests of 2 kinds",
         "more than one device (1 x H100, cpu)",
@@ -155,7 +155,7 @@ def test_runs_of_one_request_on_one_machine_have_no_notes(page):
 def test_seeds_that_differ_are_told_by_name(tmp_path):
     told = [made_result(seeds={"train": 0, "split": 0, "unlearn": seed}) for seed in (3, 11)]
     folders = [write_run(tmp_path / f"{number}", result) for number, result in enumerate(told)]
-    page = comparison.render([read(folder) for folder in folders], tmp_path)
+    page = comparison.render_comparison([read_run(folder) for folder in folders], tmp_path)
     assert "train seed 0; split seed 0; unlearn seeds 3, 11" in page
     assert "seeds (unlearn)" in page
     assert page.count("<h3>train seed 0, split seed 0") == 1
@@ -164,7 +164,7 @@ def test_seeds_that_differ_are_told_by_name(tmp_path):
 
 def test_a_result_without_retrain_has_scores_and_no_figures(tmp_path):
     result = made_result(retrain=None, gap=None, original_gap=None, retrain_spread=None)
-    page = comparison.render([read(write_run(tmp_path / "a", result))], tmp_path)
+    page = comparison.render_comparison([read_run(write_run(tmp_path / "a", result))], tmp_path)
     assert "<figure" not in page and "87.00" in page
     assert not re.search(r"\b(None|nan)\b", " ".join(Reader(page).words))
 
@@ -172,7 +172,7 @@ def test_a_result_without_retrain_has_scores_and_no_figures(tmp_path):
 @pytest.mark.parametrize("name", ["digits", "cifar10_jpeg_small"])
 def test_results_of_schema_1_are_shown(name, tmp_path):
     files = sorted((RESULTS / name).glob("seed-*.json"))
-    runs = [read(file) for file in files]
-    reader = Reader(comparison.render(runs, tmp_path))
+    runs = [read_run(file) for file in files]
+    reader = Reader(comparison.render_comparison(runs, tmp_path))
     assert [row[0] for row in reader.rows].count("Retrain") == 1 + len(files)
     assert reader.rows[3][0] == "ltu" and reader.rows[3][-2:] == [str(len(files)), "0.3"]

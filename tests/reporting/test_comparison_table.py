@@ -14,7 +14,7 @@ from ltu_jax.reporting.runs import Run
 
 def table(rows, models, **options):
     runs = [(Name(name), [Run(Path(name), result, {}, None) for result in results]) for name, results in rows]
-    page = rendering.templates().get_template("scores.html.jinja").module
+    page = rendering.template_environment().get_template("scores.html.jinja").module
     return Reader(page.scores_table(scores_table(runs, models, **options)))
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from ltu_jax.reporting.marks import LINE, LONGEST, Mark, draw_marks, free_box, gap_axis, shortened
-from ltu_jax.reporting.plots import ORANGE, house_figure
+from ltu_jax.reporting.plots import ORANGE, styled_figure
 
 EDGES = (0.0, 0.0, 500.0, 300.0)
 
@@ -45,7 +45,7 @@ def test_names_that_a_figure_has_no_room_for_are_cut():
 
 def drawn(marks, lines=()):
     """The pixels of each name, and those of the axes' data."""
-    with house_figure(8, 5) as figure:
+    with styled_figure(8, 5) as figure:
         axes = figure.subplots()
         gap_axis(axes, "x", 60)
         gap_axis(axes, "y", 60)

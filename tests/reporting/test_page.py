@@ -27,7 +27,7 @@ def drawn():
 def text(drawn, result, history, confidence, changed):
     """The page of all that there is, drawn once."""
     if not drawn:
-        drawn.append(page.render(result, history, confidence, changed))
+        drawn.append(page.render_report(result, history, confidence, changed))
     return drawn[0]
 
 
@@ -71,7 +71,7 @@ def test_what_came_from_outside_is_text(result, history, evil):
         scores["ta_forgotten"] = float(number)
     history = [row | {f"{evil}/{evil}": 1.0, evil: 1.0} for row in history]
     changed = [(evil, np.zeros((4, 4, 3), np.uint8), evil, 0.5, 0.5)]
-    reader = Reader(page.render(result, history, {evil: np.array([0.5])}, changed))
+    reader = Reader(page.render_report(result, history, {evil: np.array([0.5])}, changed))
     tags = [tag for tag, _ in reader.tags]
     assert "script" not in tags
     assert tags.count("img") == 1
@@ -82,11 +82,11 @@ def test_what_came_from_outside_is_text(result, history, evil):
 
 def test_warnings_stand_before_the_scores(text, result, history, confidence):
     assert 0 < text.index("it forgot too little") < text.index("<table>")
-    assert "<aside" not in page.render(result | {"warnings": []}, history, confidence)
+    assert "<aside" not in page.render_report(result | {"warnings": []}, history, confidence)
 
 
 def test_a_result_of_nothing_is_a_page_of_dashes(with_nothing):
-    text = page.render(with_nothing, [], {})
+    text = page.render_report(with_nothing, [], {})
     reader = Reader(text)
     assert reader.row("ltu") == ["-"] * 6
     assert not re.search(r"\b(None|nan)\b", " ".join(reader.words))
@@ -94,7 +94,7 @@ def test_a_result_of_nothing_is_a_page_of_dashes(with_nothing):
 
 def test_a_result_without_retrain_says_so(without_retrain, history, confidence):
     del confidence["Retrain"]
-    text = page.render(without_retrain, history, confidence)
+    text = page.render_report(without_retrain, history, confidence)
     reader = Reader(text)
     assert "There is no Retrain model to compare with" in text
     assert reader.row("ltu") == ["6.67", "99.63", "93.06", "16.68", "-", "0.50"]
@@ -102,7 +102,7 @@ def test_a_result_without_retrain_says_so(without_retrain, history, confidence):
 
 
 def test_images_are_shown_only_when_given_and_pixel_for_pixel(text, result, history, confidence, changed):
-    assert "<img" not in page.render(result, history, confidence)
+    assert "<img" not in page.render_report(result, history, confidence)
     pngs = re.findall(r"data:image/png;base64,([^']*)'", text)
     for png, (_, image, *_) in zip(pngs, changed, strict=True):
         np.testing.assert_array_equal(np.asarray(Image.open(io.BytesIO(base64.b64decode(png)))), image)
@@ -111,6 +111,6 @@ def test_images_are_shown_only_when_given_and_pixel_for_pixel(text, result, hist
 
 def test_the_footer_says_where_the_result_is_from(result, history, confidence):
     result["provenance"]["config_sha256"] = "ab" * 32
-    footer = page.render(result, history, confidence).split("<footer>")[1]
+    footer = page.render_report(result, history, confidence).split("<footer>")[1]
     for told in ("3f9c2ab", "jax 0.10.2", "2026-11-24", "9f" * 32, "ab" * 32):
         assert told in footer

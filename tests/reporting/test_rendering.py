@@ -19,16 +19,18 @@ PACKAGE = Path(ltu_jax.__file__).parent
 def made(source, **values):
     """What a template that imports every piece makes of the values."""
     pieces = "{% from 'pieces.html.jinja' import definitions, fact, figure, image, table, warnings %}"
-    return rendering.templates().from_string(pieces + source).render(values)
+    return rendering.template_environment().from_string(pieces + source).render(values)
 
 
 def whole(body, monkeypatch, **values):
     """A page of this body."""
     layout = "{% extends 'layout.html.jinja' %}{% block title %}{{ title }}{% endblock %}{% block body %}"
     ours = jinja2.DictLoader({"made.html.jinja": layout + body + "{% endblock %}"})
-    both = rendering.templates().overlay(loader=jinja2.ChoiceLoader([ours, rendering.templates().loader]))
-    monkeypatch.setattr(rendering, "templates", lambda: both)
-    return rendering.page("made", **values)
+    both = rendering.template_environment().overlay(
+        loader=jinja2.ChoiceLoader([ours, rendering.template_environment().loader])
+    )
+    monkeypatch.setattr(rendering, "template_environment", lambda: both)
+    return rendering.render_page("made", **values)
 
 
 def test_plain_text_is_escaped():

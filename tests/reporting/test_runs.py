@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from made_runs import MEASURES, made_result, write_run
 
-from ltu_jax.reporting.runs import Group, compare, read
+from ltu_jax.reporting.runs import Group, compare, read_run
 from ltu_jax.setting import ConfigError
 
 
@@ -15,7 +15,7 @@ def runs(tmp_path):
     """Writes runs and reads them back: each is (folder name, result) and settings."""
 
     def write(*told):
-        return [read(write_run(tmp_path / name, result, **settings)) for name, result, settings in told]
+        return [read_run(write_run(tmp_path / name, result, **settings)) for name, result, settings in told]
 
     return write
 
@@ -48,7 +48,7 @@ def test_settings_of_one_name_are_told_apart(runs, tmp_path):
     runs(*told)
     file = tmp_path / "0.02" / "config.json"
     file.write_text(json.dumps(json.loads(file.read_text()) | {"training": {"learning_rate": 0.3}}))
-    assert set(labels([read(tmp_path / f"{rate}") for rate in (0.01, 0.02)])) == {
+    assert set(labels([read_run(tmp_path / f"{rate}") for rate in (0.01, 0.02)])) == {
         "salun (method.learning_rate 0.01, training.learning_rate 0.1)",
         "salun (method.learning_rate 0.02, training.learning_rate 0.3)",
     }
@@ -155,7 +155,7 @@ def test_a_damaged_result_is_told_in_one_line_that_names_the_part(tmp_path, faul
     damage(result)
     folder = write_run(tmp_path / "a", result)
     with pytest.raises(ConfigError) as told:
-        read(folder)
+        read_run(folder)
     assert str(told.value).startswith(f"folder: {str(folder)!r} holds a damaged result.json ({named}")
     assert "; allowed: " in str(told.value) and "\n" not in str(told.value)
 
@@ -166,20 +166,20 @@ def test_a_file_that_holds_no_object_is_damaged(tmp_path, name, text):
     folder = write_run(tmp_path / "a", made_result(), epochs=7)
     (folder / name).write_text(text)
     with pytest.raises(ConfigError, match=f"holds a damaged {name}"):
-        read(folder)
+        read_run(folder)
 
 
 def test_a_folder_without_a_result_is_no_run(tmp_path):
     with pytest.raises(ConfigError, match="holds no result.json; allowed: "):
-        read(tmp_path)
+        read_run(tmp_path)
     with pytest.raises(ConfigError, match="holds no result.json; allowed: "):
-        read(tmp_path / "nowhere")
+        read_run(tmp_path / "nowhere")
 
 
 def test_numbers_that_are_not_finite_are_not_known(tmp_path):
     result = made_result()
     result["gap"]["mean"] = float("nan")
-    run = read(write_run(tmp_path / "a", result))
+    run = read_run(write_run(tmp_path / "a", result))
     assert run.result["gap"]["mean"] is None
     assert Group("ltu", [run]).gaps("mean") == []
 
@@ -187,7 +187,7 @@ def test_numbers_that_are_not_finite_are_not_known(tmp_path):
 def test_a_run_is_named_by_its_folder_or_its_result_file(tmp_path):
     folder = write_run(tmp_path / "a", made_result(), epochs=7)
     (folder / "report.html").write_text("<p>")
-    one, other = read(folder), read(folder / "result.json")
+    one, other = read_run(folder), read_run(folder / "result.json")
     assert (one.result, one.settings, one.report) == (other.result, other.settings, other.report)
     assert one.report == folder / "report.html"
     assert one.settings == {"rho": 0.3, "method.epochs": 7, "training.learning_rate": 0.1}
@@ -197,7 +197,7 @@ def test_what_lies_beside_a_copied_result_is_not_its_own(tmp_path):
     folder = write_run(tmp_path / "a", made_result(), epochs=7)
     (folder / "report.html").write_text("<p>")
     (folder / "seed-0.json").write_text((folder / "result.json").read_text())
-    run = read(folder / "seed-0.json")
+    run = read_run(folder / "seed-0.json")
     assert (run.settings, run.report) == ({"rho": 0.3}, None)
 
 
@@ -216,4 +216,4 @@ def test_parts_that_no_page_can_be_made_of_are_named(tmp_path, path, value):
     part, _, name = path.partition(".")
     result[part][name] = value
     with pytest.raises(ConfigError, match=rf"holds a damaged result.json \({path}[\w.]* missing or not of its kind\)"):
-        read(write_run(tmp_path / "a", result))
+        read_run(write_run(tmp_path / "a", result))

@@ -178,7 +178,7 @@ def test_arrays_that_are_said_to_be_larger_than_the_memory_are_not_made_up(tmp_p
     with pytest.raises(CheckpointError, match="x cannot be read .*its arrays are said to have 36000000000000 bytes"):
         load(tmp_path / "x")
     with pytest.raises(ConfigError, match="x' cannot be read .*its arrays are said to have 36000000000000 bytes"):
-        orbax_folder.read(tmp_path / "x", "config.weights")
+        orbax_folder.read_arrays(tmp_path / "x", "config.weights")
 
 
 def test_a_save_that_was_stopped_leaves_what_was_there(tmp_path, monkeypatch):

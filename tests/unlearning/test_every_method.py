@@ -9,7 +9,7 @@ from small import small_config
 
 from ltu_jax import config
 from ltu_jax.methods import METHODS, build_method
-from ltu_jax.reporting.page import render
+from ltu_jax.reporting.page import render_report
 from ltu_jax.unlearning.loop import run_unlearning
 from ltu_jax.unlearning.problem import prepare
 from ltu_jax.unlearning.result import make_result, now
@@ -48,4 +48,4 @@ def test_a_method_runs_at_its_rho_and_its_result_is_a_row(name, cache):
     assert result["rho"] == (1.0 if name in SEES_ALL else 0.5)
     assert result["cost"]["flops"] >= 0 and np.isfinite(result["gap"]["mean"])
     assert (result["cost"]["backward_images"] > 0) == (name != "amnesiac")
-    assert "<html" in render(result, history.rows, {})
+    assert "<html" in render_report(result, history.rows, {})

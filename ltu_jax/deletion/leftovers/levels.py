@@ -1,4 +1,4 @@
-"""Bytes and arrays that may be images: floats in [0,1] as levels of 255, and shapes that images have."""
+"""Converts bytes and arrays that may be images, such as floats in [0,1], to levels of 255."""
 
 from collections.abc import Iterator
 
@@ -6,9 +6,9 @@ import numpy as np
 
 
 def _make_tables() -> list[tuple[int, np.ndarray]]:
-    """Of floats in [0,1]: their bytes, and from ``_words`` of them to the level of 255; -1 for no level.
+    """For each float type its bytes, and a table from ``_words`` to the level of 255, -1 for none.
 
-    They are levels divided by 255, or multiplied by its inverse.
+    The floats are levels divided by 255, or multiplied by its inverse.
     """
     levels, tables = np.arange(256), []
     for width, dtype in ((2, np.float16), (4, np.float32), (8, np.float64)):
@@ -20,7 +20,7 @@ def _make_tables() -> list[tuple[int, np.ndarray]]:
 
 
 def _words(data: np.ndarray, width: int, step: int = 1) -> np.ndarray:
-    """Of each float, or of every ``step``-th, the 16 bits that tell levels apart."""
+    """The 16 bits of each float, or of every ``step``-th, that distinguish the levels."""
     count = len(data) // width
     high, low = (data[width - k : count * width : width * step].astype(np.uint16) for k in (1, 2))
     words = high << 8 | low
@@ -31,7 +31,7 @@ _TABLES = _make_tables()
 
 
 def levels(data: np.ndarray) -> Iterator[np.ndarray]:
-    """Stretches of bytes that may be images as float16, float32 or float64 in [0,1], as levels u8."""
+    """Sections of bytes that may be float16, float32 or float64 images in [0,1], as levels u8."""
     size, sampled, run = 4 << 20, 16, 8
     for width, table in _TABLES:
         for start in range(0, len(data), size):
@@ -43,7 +43,7 @@ def levels(data: np.ndarray) -> Iterator[np.ndarray]:
 
 
 def picture_shape(array: np.ndarray) -> tuple[int, ...] | None:
-    """The shape [N,H,W,3] or [N,H,W] of an array that may be images; None for another."""
+    """The shape [N,H,W,3] or [N,H,W] of an array that may be images; None if it cannot be."""
     shape = array.shape[:-1] if array.ndim >= 4 and array.shape[-1] == 1 else array.shape
     sides = shape[-3:-1] if len(shape) >= 3 and shape[-1] == 3 else shape[-2:]
     if array.dtype.kind not in "uf" or len(sides) < 2 or not array.size or min(sides) < 4:
@@ -53,7 +53,7 @@ def picture_shape(array: np.ndarray) -> tuple[int, ...] | None:
 
 
 def as_u8(images: np.ndarray) -> np.ndarray | None:
-    """Images as levels; None where they are none."""
+    """Images as levels; None if the values are not those of images."""
     if images.dtype == np.uint8:
         return images
     if images.dtype.kind != "f" or not 0 <= images.min() <= images.max() <= 1:

@@ -1,7 +1,7 @@
-"""Many byte strings looked for at once in anything that holds bytes.
+"""Searches bytes for many byte strings at once.
 
-Every 8 bytes of what is searched are looked up in a table of anchors: 8 bytes of each string, of a long one from place
-to place. Where an anchor is met the bytes around it are compared.
+Every 8 bytes of the data are looked up in a table of anchors: 8 bytes of each string, several of a long one. Where an
+anchor matches, the bytes around it are compared.
 """
 
 from collections.abc import Collection, Iterator, Sequence
@@ -11,36 +11,36 @@ import numpy as np
 
 ANCHOR = 8
 STRETCH = 96
-"""Bytes of a pattern that is not looked for as a whole: 32 pixels, and as few rows as hold them."""
+"""Least length of a match of a part of a pattern, bytes: 32 pixels."""
 VARIED = 0.25
-"""Share of the bytes of a stretch that differ from the pixel before: a plain sky is nobody's."""
+"""Least share of the bytes of a stretch that differ from the pixel before: a plain sky identifies no image."""
 LONGEST = 4096
-"""Bytes of a whole pattern that are compared."""
+"""Most bytes of a whole pattern that are compared."""
 OVERLAP = 2 * LONGEST
-"""Bytes that pieces of one file must share, so that nothing lies across their edge."""
+"""Overlap of the pieces of a file, bytes, so that no match is cut in two."""
 _PIECE = 1 << 20
 _MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)
 
 
 class Pattern(NamedTuple):
-    """A byte string, or any stretch of it."""
+    """A byte string to search for, as a whole or any stretch of it."""
 
     text: bytes
-    kind: str  # what it is, for the reader
-    owner: int  # whose it is
-    stretch: int = 0  # 0: as a whole; else the distance from a byte to the same channel's of the next pixel
-    is_token: bool = False  # whether no letter, digit, hyphen or underscore may stand beside it
+    kind: str  # of the finding
+    owner: int  # index of the id that it belongs to
+    stretch: int = 0  # 0: only as a whole; else the bytes from one pixel to the next of the same channel
+    is_token: bool = False  # whether no letter, digit, hyphen or underscore may be next to it
 
 
 class Patterns:
-    """Patterns made ready to be looked for."""
+    """Patterns, indexed for searching."""
 
     def __init__(self, patterns: Sequence[Pattern], row_bytes: int = 0) -> None:
-        """Takes whole patterns of 8 bytes or more; of a longer one than ``LONGEST`` the end but for what follows it.
+        """Indexes the patterns.
 
         Args:
-          patterns: what is looked for.
-          row_bytes: of stretches: two rows in a row are found wherever they begin.
+          patterns: whole ones need 8 bytes or more; of those longer than ``LONGEST`` only a part is searched.
+          row_bytes: bytes of a row of an image: any two successive rows of a stretch are found.
         """
         self.patterns = [p if p.stretch else p._replace(text=_distinctive(p.text)) for p in patterns]
         self._arrays = [np.frombuffer(p.text, np.uint8) for p in self.patterns]
@@ -51,26 +51,28 @@ class Patterns:
         values = np.frombuffer(b"".join(words), np.uint64)
         order = np.argsort(values, kind="stable")
         self._owner, self._place, self._values = self._owner[order], self._place[order], values[order]
-        bits = min(21, max(12, int(len(values) * 64).bit_length()))  # a larger table is no longer in a core's cache
+        bits = min(
+            21, max(12, int(len(values) * 64).bit_length())
+        )  # a larger table would not fit in the cache of a core
         self._shift = np.uint64(64 - bits)
         self._table = np.zeros(1 << bits, bool)
         self._table[self._slots(self._values)] = True
 
     @property
-    def without(self) -> list[Pattern]:
-        """Patterns that cannot be found: stretches as plain as a sky."""
+    def unsearchable(self) -> list[Pattern]:
+        """Patterns that cannot be found: stretches of uniform images."""
         return [self.patterns[i] for i in np.setdiff1d(np.arange(len(self.patterns)), self._owner)]
 
     def found_in(self, data: np.ndarray, known: Collection[tuple[str, int]] = ()) -> set[tuple[str, int]]:
-        """Kind and owner of what is there.
+        """Kind and owner of the patterns in the data.
 
         Args:
           data: u8[n].
-          known: what need not be found again.
+          known: kinds and owners that need not be found again.
         """
         found: set[tuple[str, int]] = set()
         for start in range(0, len(data), _PIECE):
-            for at, value in self._met(data[start : start + _PIECE + ANCHOR - 1]):
+            for at, value in self._anchor_matches(data[start : start + _PIECE + ANCHOR - 1]):
                 first = int(np.searchsorted(self._values, value, "left"))
                 last = int(np.searchsorted(self._values, value, "right"))
                 for i in range(first, last):
@@ -81,10 +83,10 @@ class Patterns:
         return found
 
     def _slots(self, words: np.ndarray) -> np.ndarray:
-        return ((words * _MULTIPLIER) >> self._shift).view(np.int64)  # NumPy takes by signed numbers alone
+        return ((words * _MULTIPLIER) >> self._shift).view(np.int64)  # NumPy needs signed indices
 
-    def _met(self, piece: np.ndarray) -> Iterator[tuple[int, Any]]:
-        """Where an anchor is met, and which."""
+    def _anchor_matches(self, piece: np.ndarray) -> Iterator[tuple[int, Any]]:
+        """Position and value of each match of an anchor."""
         if not len(self._values):
             return
         for offset in range(min(ANCHOR, len(piece) - ANCHOR + 1)):
@@ -109,39 +111,36 @@ class Patterns:
         differ = np.flatnonzero(~same)
         first = int(differ[differ < back].max(initial=-1)) + 1
         last = int(differ[differ >= back].min(initial=len(same)))
-        return last - first >= min(STRETCH, len(text)) and _is_varied(
-            text[place - back + first : place - back + last], pattern.stretch
-        )
+        if last - first < min(STRETCH, len(text)):
+            return False
+        match = text[place - back + first : place - back + last]
+        return bool((match[pattern.stretch :] != match[: -pattern.stretch]).mean() >= VARIED)
 
 
 def _distinctive(text: bytes) -> bytes:
-    """The end of a long file less the last of it: its head is that of others, its very end may be too."""
+    """A part near the end of a long file: its head and its last bytes may be the same in other files."""
     return text if len(text) <= LONGEST else text[-LONGEST - 64 : -64]
 
 
 def _anchors(pattern: Pattern, distance: int) -> list[int]:
-    """Where the anchors are."""
+    """Positions of the anchors of a pattern."""
     text = pattern.text
     if not pattern.stretch:
         if len(text) < ANCHOR:
             raise ValueError(f"{text!r} is shorter than {ANCHOR} bytes")
         last = len(text) - ANCHOR
-        return [last if pattern.is_token else 3 * last // 4]  # ids are told by their ends, files by neither
+        return [last if pattern.is_token else 3 * last // 4]  # ids differ at their ends, files in the middle
     raw = np.frombuffer(text, np.uint8)
     if len(raw) < ANCHOR + pattern.stretch:
         return []
     changes = np.r_[np.zeros(pattern.stretch, bool), raw[pattern.stretch :] != raw[: -pattern.stretch]]
-    lively = np.convolve(changes, np.ones(ANCHOR, int), "valid")  # of the 8 bytes that begin there
-    starts = range(0, len(lively), distance) if len(lively) > distance else (0,)
-    best = [start + int(lively[start : start + distance].argmax()) for start in starts]
-    return [at for at in best if lively[at] >= ANCHOR // 2]
-
-
-def _is_varied(text: np.ndarray, stretch: int) -> bool:
-    return bool((text[stretch:] != text[:-stretch]).mean() >= VARIED)
+    num_changes = np.convolve(changes, np.ones(ANCHOR, int), "valid")  # within the 8 bytes from each position
+    starts = range(0, len(num_changes), distance) if len(num_changes) > distance else (0,)
+    best = [start + int(num_changes[start : start + distance].argmax()) for start in starts]
+    return [at for at in best if num_changes[at] >= ANCHOR // 2]
 
 
 def _is_part(data: np.ndarray, first: int, last: int) -> bool:
-    """Whether a token goes on before or behind."""
+    """Whether the match is only a part of a longer token."""
     beside = [data[i] for i in (first - 1, last) if 0 <= i < len(data)]
     return any(chr(c).isalnum() and c < 128 or chr(c) in "-_" for c in beside)

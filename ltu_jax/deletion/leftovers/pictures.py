@@ -1,4 +1,4 @@
-"""Images recognised at another size, in colour or grey: each is brought to one small size and compared."""
+"""Recognises images at another size, in colour or grey: all are resized to one small size and compared."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -6,28 +6,21 @@ from typing import Any
 import numpy as np
 
 SIDE = 8
-"""Height and width at which images are compared."""
+"""Height and width of the compared images."""
 NEAR = 6.0
-"""Root mean square of the difference, in levels of 255, up to which two images are the same one.
+"""Root mean square difference, in levels of 255, up to which two images are the same.
 
-Of 500 images of cifar10_jpeg the nearest of the others is 9 away or more; other sizes and JPEG down to quality 50
-leave 3 or less.
+For 500 images of cifar10_jpeg, the nearest other image is 9 or more away; other sizes and JPEG down to quality 50 make
+a difference of 3 or less.
 """
 OTHERS = 10_000
-"""Images that are not looked for, which none that is may be told by: so many are compared at most."""
+"""Most other images of the data that are compared, to set the limits."""
 _AT_ONCE = 256
 _LUMA = np.array([0.299, 0.587, 0.114], np.float32)
 
 
 def small(images: Iterable[Any]) -> np.ndarray:
-    """Images at the size at which they are compared.
-
-    Args:
-      images: u8[H,W,3] each, or Pillow's.
-
-    Returns:
-      f32[N,SIDE,SIDE,3], levels from 0 to 255.
-    """
+    """Resizes images, u8[H,W,3] each or Pillow's, to f32[N,SIDE,SIDE,3] in levels from 0 to 255."""
     from PIL import Image
 
     size, shrink = (SIDE, SIDE), Image.Resampling.BILINEAR
@@ -37,17 +30,17 @@ def small(images: Iterable[Any]) -> np.ndarray:
 
 
 class Album:
-    """The images that are looked for."""
+    """The images to search for."""
 
     def __init__(self, images: Iterable[np.ndarray], others: Iterable[np.ndarray] = ()) -> None:
-        """Sets how near is near.
+        """Sets the limit of the distance for each image.
 
         Args:
-          images: u8[H,W,3] each, looked for.
-          others: of the same data, not looked for: what is near must be nearer by half than the nearest of them.
+          images: u8[H,W,3] each, to search for.
+          others: other images of the same data: a match must be at most half as far away as the nearest of them.
         """
-        colour, strange = small(images), small(others)
-        self._forms = [(_flat(form(colour)), _limits(form(colour), form(strange))) for form in (_as_is, _grey)]
+        colour, other = small(images), small(others)
+        self._forms = [(_flat(form(colour)), _limits(form(colour), form(other))) for form in (_as_is, _grey)]
 
     def found_in(self, pictures: np.ndarray) -> set[int]:
         """Which of the images are among ``pictures``, f32[N,SIDE,SIDE,3] from ``small``."""
@@ -74,13 +67,13 @@ def _flat(images: np.ndarray) -> np.ndarray:
 
 
 def _distances(one: np.ndarray, other: np.ndarray) -> np.ndarray:
-    """Root mean square difference of each to each, f32[N,M]."""
+    """Root mean square difference of all pairs, f32[N,M]."""
     squares = (one**2).sum(1)[:, None] + (other**2).sum(1)[None] - 2 * one @ other.T
     return np.sqrt(np.maximum(squares, 0) / one.shape[1])
 
 
 def _limits(wanted: np.ndarray, others: np.ndarray) -> np.ndarray:
-    """How near is near, f32[N]: a plain image has neighbours, and must be met closely."""
+    """The largest distance of a match, f32[N]: smaller for a plain image, which has similar neighbours."""
     wanted, others = _flat(wanted), _flat(others)
     nearest = np.full(len(wanted), np.inf, np.float32)
     for start in range(0, len(others), _AT_ONCE):

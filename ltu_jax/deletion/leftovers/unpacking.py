@@ -1,4 +1,4 @@
-"""What is packed, compressed or encoded within bytes: where it lies, and how it is opened."""
+"""Finds and opens packed, compressed and encoded data within bytes."""
 
 import base64
 import bz2
@@ -26,7 +26,7 @@ _BASE64 = re.compile(rb"(?:[A-Za-z0-9+/=\s]|\\n)+")
 
 
 def places(raw: Any, magics: Sequence[bytes]) -> Iterator[int]:
-    """Where one of some byte strings begins."""
+    """Positions of the given byte strings."""
     for magic in magics:
         at = raw.find(magic)
         while at >= 0:
@@ -36,7 +36,7 @@ def places(raw: Any, magics: Sequence[bytes]) -> Iterator[int]:
 
 
 def base64_images(raw: Any) -> Iterator[bytes]:
-    """The images that are written as text, decoded."""
+    """Decodes the images written in base64."""
     for head in _IMAGES_AS_TEXT:
         at = raw.find(head)
         while at >= 0:
@@ -49,7 +49,7 @@ def base64_images(raw: Any) -> Iterator[bytes]:
 
 
 def zstd_frames(raw: Any) -> Iterator[Any]:
-    """Streams of what zstd has compressed within bytes."""
+    """The zstd frames within bytes, as decompressed streams."""
     import pyarrow as pa
 
     for at in places(raw, (_ZSTD,)):
@@ -58,7 +58,7 @@ def zstd_frames(raw: Any) -> Iterator[Any]:
 
 
 def _frame_end(raw: Any, at: int) -> int | None:
-    """Where a zstd frame ends, by the lengths in it (RFC 8878); None where there is none, or not all of it."""
+    """End of a zstd frame, from the lengths in it (RFC 8878); None if it is invalid or incomplete."""
     head = raw[at + 4 : at + 5]
     if not head:
         return None
@@ -75,7 +75,7 @@ def _frame_end(raw: Any, at: int) -> int | None:
 
 
 class _Quiet:
-    """A stream of what may be none: it ends where it cannot be read."""
+    """A stream that ends where it cannot be decompressed."""
 
     def __init__(self, stream: Any) -> None:
         self._stream = stream
@@ -88,13 +88,13 @@ class _Quiet:
 
 
 class Inflated:
-    """What zlib compressed; as ``_Quiet``, for two bytes are no proof."""
+    """Decompresses zlib data; ends where it cannot, because two magic bytes may be a coincidence."""
 
     def __init__(self, file: IO[bytes]) -> None:
         self._file, self._state = file, zlib.decompressobj()
 
     def read(self, size: int) -> bytes:
-        """As a file's."""
+        """Reads up to ``size`` bytes."""
         try:
             rest = self._state.unconsumed_tail or self._file.read(1 << 20)
             out = self._state.decompress(rest, size)
@@ -106,30 +106,30 @@ class Inflated:
 
 
 class BytesFile(io.RawIOBase):
-    """A file of bytes that are not copied."""
+    """A read-only file over a memoryview, without a copy."""
 
     def __init__(self, view: memoryview) -> None:
         self._view, self._at = view, 0
 
     def readable(self) -> bool:
-        """It can be read."""
+        """True."""
         return True
 
     def seekable(self) -> bool:
-        """It can be read from anywhere."""
+        """True."""
         return True
 
     def seek(self, offset: int, whence: int = 0) -> int:
-        """As a file's."""
+        """See ``io.IOBase.seek``."""
         self._at = max(0, offset + (0, self._at, len(self._view))[whence])
         return self._at
 
     def tell(self) -> int:
-        """As a file's."""
+        """See ``io.IOBase.tell``."""
         return self._at
 
     def readinto(self, buffer: Any) -> int:
-        """As a file's."""
+        """See ``io.RawIOBase.readinto``."""
         some = self._view[self._at : self._at + len(buffer)]
         buffer[: len(some)] = some
         self._at += len(some)
@@ -137,7 +137,7 @@ class BytesFile(io.RawIOBase):
 
 
 def npy(raw: Any, file: IO[bytes]) -> np.ndarray:
-    """The array of a ``.npy`` file, copied only where it has to be."""
+    """The array of a ``.npy`` file, without a copy."""
     file.seek(0)
     version = np.lib.format.read_magic(file)
     read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
@@ -149,5 +149,5 @@ def npy(raw: Any, file: IO[bytes]) -> np.ndarray:
 
 
 def is_packed(piece: bytes) -> bool:
-    """Whether bytes begin as something does that can be opened."""
+    """Whether bytes begin like a file that can be opened."""
     return piece.startswith((b"PK\x03\x04", *OPENERS, b"\x93NUMPY"))

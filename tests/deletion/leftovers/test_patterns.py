@@ -52,7 +52,7 @@ def test_plain_stretches_are_nobodys():
     half = sky.copy()
     half[16:] = noise((16, 32, 3), 4)
     patterns = Patterns([Pattern(sky.tobytes(), "pixels", 0, 3), Pattern(half.tobytes(), "pixels", 1, 3)], 96)
-    assert [p.owner for p in patterns.without] == [0]
+    assert [p.owner for p in patterns.unsearchable] == [0]
     assert seen(patterns, sky.tobytes()) == set()
     assert seen(patterns, half.tobytes()) == seen(patterns, half[15:].tobytes()) == {("pixels", 1)}
 

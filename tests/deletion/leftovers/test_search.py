@@ -17,7 +17,7 @@ import pytest
 from PIL import Image
 
 from ltu_jax.deletion.leftovers import search as searching
-from ltu_jax.deletion.leftovers.search import report, search, sought
+from ltu_jax.deletion.leftovers.search import report_lines, search_folder, search_targets
 from ltu_jax.types import Source
 
 NUM, ASKED = 40, 6
@@ -48,13 +48,15 @@ def source():
 @pytest.fixture(scope="module")
 def wanted(source):
     names = [str(name) for name in source.ids[:ASKED]]
-    return sought(source, names, {name: encoded(image) for name, image in zip(names, source.images, strict=False)})
+    return search_targets(
+        source, names, {name: encoded(image) for name, image in zip(names, source.images, strict=False)}
+    )
 
 
 def found(folder, wanted):
     """``{path: {kind: numbers}}``"""
     told = {}
-    for one in search(folder, wanted).findings:
+    for one in search_folder(folder, wanted).findings:
         told.setdefault(one.path, {})[one.kind] = [list(wanted.ids).index(name) for name in one.ids]
     return told
 
@@ -170,7 +172,7 @@ def test_checkpoints_by_orbax_are_looked_into(tmp_path, source, wanted, dtype):
 def test_an_id_is_a_whole_word_and_a_short_one_stands_alone(tmp_path, source):
     images = source.images[:4]
     ids = np.array(["id_00012", "7", "cat", "42"])
-    wanted = sought(Source("toy", images, np.zeros(4, np.int32), ids, 2, 4), ids.tolist(), {})
+    wanted = search_targets(Source("toy", images, np.zeros(4, np.int32), ids, 2, 4), ids.tolist(), {})
     for text, which in (
         ("id_000123", []),
         ("xid_00012", []),
@@ -189,7 +191,7 @@ def test_an_id_is_a_whole_word_and_a_short_one_stands_alone(tmp_path, source):
     (tmp_path / "id_00012").mkdir()
     (tmp_path / "id_00012" / "cat").write_text("")
     assert found(tmp_path, wanted) == {"id_00012": {"id": [0]}, "id_00012/cat": {"id": [0, 2]}}
-    assert "2 ids are short numbers" in "\n".join(report(search(tmp_path, wanted), wanted))
+    assert "2 ids are short numbers" in "\n".join(report_lines(search_folder(tmp_path, wanted), wanted))
 
 
 def test_what_cannot_be_opened_is_named_and_the_rest_is_searched(tmp_path, source, wanted):
@@ -202,18 +204,18 @@ def test_what_cannot_be_opened_is_named_and_the_rest_is_searched(tmp_path, sourc
     (tmp_path / "g.png").write_bytes(encoded(source.images[0])[:100])
     (tmp_path / "h.bin").write_bytes(b"\x28\xb5\x2f\xfd" + bytes(range(100)) + b"\x28\xb5\x2f\xfd")
     (tmp_path / "z").write_bytes(source.images[1].tobytes())
-    done = search(tmp_path, wanted)
+    done = search_folder(tmp_path, wanted)
     assert [one.path for one in done.findings if one.kind == "pixels"][-1:] == ["z"]
     assert [line.partition(":")[0] for line in done.unsearched] == ["a.zip", "b.rar", "c.npy", "d.gz"]
-    assert "note: 4 files or parts of them could not be searched: a.zip" in "\n".join(report(done, wanted))
+    assert "note: 4 files or parts of them could not be searched: a.zip" in "\n".join(report_lines(done, wanted))
 
 
 def test_images_that_are_gone_from_the_data_are_searched_for_by_id(tmp_path, source, wanted):
-    gone = sought(source, ["train/cat/gone 1.png", *wanted.ids[:1]], {})
+    gone = search_targets(source, ["train/cat/gone 1.png", *wanted.ids[:1]], {})
     (tmp_path / "log").write_text(f"train/cat/gone 1.png {hashlib.md5(b'train/cat/gone 1.png').hexdigest()}")
-    done = search(tmp_path, gone)
+    done = search_folder(tmp_path, gone)
     assert {(one.kind, one.ids) for one in done.findings} == {(k, ("train/cat/gone 1.png",)) for k in ("id", "hash")}
-    lines = report(done, gone)
+    lines = report_lines(done, gone)
     assert "note: 1 ids are no longer in the data: only the ids and hashes of them were searched for" in lines[2]
     assert lines[-1].startswith("FOUND: 1 of 2 (1 files, ")
 
@@ -230,8 +232,8 @@ def test_a_plain_image_is_said_and_not_found_everywhere(tmp_path):
     images = np.full((3, 16, 16, 3), 255, np.uint8)
     images[2] = np.random.default_rng(0).integers(0, 256, (16, 16, 3))
     source = Source("toy", images, np.zeros(3, np.int32), np.array(["white_one", "white_two", "noise_one"]), 2, 3)
-    wanted = sought(source, ["white_one", "noise_one"], {})
+    wanted = search_targets(source, ["white_one", "noise_one"], {})
     (tmp_path / "x").write_bytes(bytes([255]) * 5000)
-    done = search(tmp_path, wanted)
+    done = search_folder(tmp_path, wanted)
     assert not done.findings and done.plain == ["white_one"]
-    assert "note: 1 images are too plain to be told by their pixels" in report(done, wanted)[0]
+    assert "note: 1 images are too plain to be told by their pixels" in report_lines(done, wanted)[0]

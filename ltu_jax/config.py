@@ -13,7 +13,7 @@ import dataclasses
 import types
 from typing import Any
 
-from ltu_jax.method_settings import (  # noqa: F401, what a configuration file may name
+from ltu_jax.methods.registry import (  # noqa: F401, what a configuration file may name
     LTU,
     METHOD_CONFIGS,
     MOST_EPOCHS,

@@ -14,6 +14,7 @@ from small import small_config
 from ltu_jax import config
 from ltu_jax.interop.weights import save_weights
 from ltu_jax.methods import METHODS, build_method
+from ltu_jax.methods.registry import BUILT_IN
 from ltu_jax.models.build import build_model
 from ltu_jax.unlearning.loop import run_unlearning
 from ltu_jax.unlearning.problem import prepare
@@ -84,6 +85,9 @@ def test_every_method_has_its_line_and_its_paragraph():
         assert text.count(f"`{name}`") >= 2, name
     for name in set(config.METHOD_CONFIGS) - set(METHODS):
         assert f"`{name}`" in text, name
+    paragraphs = " ".join(text.split())
+    for name, method in BUILT_IN.items():
+        assert f"*{method.sentence}*" in paragraphs, name
 
 
 def test_every_dependency_stands_in_the_list_of_licences():

@@ -60,7 +60,8 @@ class Data:
 
     name: str = setting(
         "digits",
-        "'digits' (embedded), 'folder', 'table', 'arrays', 'tiny_imagenet', or a TFDS image-classification data set",
+        "'digits' (embedded), 'folder', 'table', 'arrays', 'tiny_imagenet', a TFDS image-classification data set, or"
+        " 'mypackage.module:read' of your own",
         within=True,
     )
     data_dir: str | None = setting(
@@ -77,7 +78,7 @@ class Data:
     )
     num_classes: int | None = setting(
         None,
-        "of data.name table or arrays: labels are 0 to this less one; unset takes the largest label found",
+        "of data.name table or arrays: number of classes, labelled from 0; unset: the largest label found plus one",
         low=2,
         high=MOST_CLASSES,
     )

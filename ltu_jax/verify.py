@@ -84,11 +84,12 @@ def _evidence(home: Any, given: argparse.Namespace) -> tuple[str, list[str]]:
     from ltu_jax.unlearning.problem import load_model
 
     settings, model = config_of(home), home.told["model"]["before"]
-    if ":" in (code := settings.model.name) and code != given.code:  # a receipt may be anybody's: what it names is run
-        raise ConfigError(
-            f"--code: {plain(str(given.code))}, but checking evidence runs the model's code, {plain(code)!r}; allowed:"
-            " the same name, if you trust that code, or --hashes, which runs none"
-        )
+    for whose, code in (("model", settings.model.name), ("data set", settings.data.name)):
+        if ":" in code and code not in given.code:  # a receipt may be anybody's: what it names is run
+            raise ConfigError(
+                f"--code: {plain(', '.join(given.code) or 'None')}, but checking evidence runs the {whose}'s code,"
+                f" {plain(code)!r}; allowed: the same name, if you trust that code, or --hashes, which runs none"
+            )
     data: dict[str, Any] = {
         name: str(path) for name in ("data_dir", "table") if (path := getattr(given, name)) is not None
     }
@@ -129,7 +130,13 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--data_dir", type=Path, metavar="DIR", help="where the data lie now; unset: where they lay")
     parser.add_argument("--table", type=Path, metavar="FILE", help="where the table of data.name table lies now")
     parser.add_argument("--weights", type=Path, metavar="FILE", help="where the weights from before request 1 lie now")
-    parser.add_argument("--code", metavar="MODULE:NAME", help="the model's own code, where it has some: it will be run")
+    parser.add_argument(
+        "--code",
+        metavar="MODULE:NAME",
+        action="append",
+        default=[],
+        help="code of your own that the receipt names, the model's or the data set's: it will be run; once for each",
+    )
     parser.add_argument("--cache", type=Path, metavar="DIR", help="where an original that was trained here lies")
     parser.add_argument("--evidence", action="store_true", help="also test the claim itself")
     parser.add_argument("--hashes", action="store_true", help="check hashes alone: no data are needed")

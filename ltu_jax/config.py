@@ -34,6 +34,7 @@ from ltu_jax.methods.registry import (  # noqa: F401, what a configuration file 
     method_config,
     needs,
 )
+from ltu_jax.models.families import CIFAR10_MEAN, CIFAR10_STD, LARGEST_SIDE, Model  # noqa: F401
 from ltu_jax.setting import ConfigError, allowed_names, check, setting, settings
 
 LAST_SEED = 2**32 - 1
@@ -41,8 +42,6 @@ LAST_SEED = 2**32 - 1
 MOST_ROWS = 2**31 - 1
 """Rows are numbered in 32 bits, and so are steps."""
 MOST_CLASSES = 100_000
-LARGEST_SIDE = 8000
-"""Of an image in pixels; ``data.records.MAX_PIXELS`` is its square."""
 
 
 @dataclasses.dataclass
@@ -143,41 +142,6 @@ class Data:
     )
     forget_ids: str | None = setting(None, "file with one id a line (forget_kind ids)", path=True)
     remain_fraction: float = setting(0.3, "rho: fraction of the remaining rows that a method may see", above=0, high=1)
-
-
-CIFAR10_MEAN, CIFAR10_STD = (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)
-
-
-@dataclasses.dataclass
-class Model:
-    """The classifier."""
-
-    name: str = setting(
-        "resnet8",
-        "architecture, or 'mypackage.module:build' of your own",
-        choices=("resnet18", "resnet8", "vit_base", "vit_small", "vit_tiny", "vit_micro"),
-        custom=True,
-    )
-    width: int = setting(16, "channels of the first ResNet stage; the paper's ResNet-18 has 64", low=1, high=1024)
-    stem: str = setting(
-        "cifar",
-        "of a ResNet: a 3x3 convolution; or ImageNet's of 7x7 and a pooling, which together quarter height and width",
-        choices=("cifar", "imagenet"),
-    )
-    patch_size: int = setting(4, "side of a ViT patch in pixels; must divide the image size", low=1, high=LARGEST_SIDE)
-    dtype: str = setting(
-        "float32",
-        "numbers that the passes are computed in; parameters, statistics, logits and losses are float32 in any case",
-        choices=("float32", "bfloat16"),
-    )
-    mean: tuple[float, ...] = setting(
-        CIFAR10_MEAN,
-        "of red, green and blue in [0,1]: what is taken from the images beforehand",
-        low=0,
-        high=1,
-        length=3,
-    )
-    std: tuple[float, ...] = setting(CIFAR10_STD, "what they are divided by then", low=1e-6, high=1e6, length=3)
 
 
 @dataclasses.dataclass

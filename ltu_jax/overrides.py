@@ -13,7 +13,8 @@ from typing import Any
 from absl import flags
 
 from ltu_jax import config_file, setting
-from ltu_jax.config import Config
+from ltu_jax.config import Config, Model
+from ltu_jax.models.families import check_given
 from ltu_jax.setting import ConfigError, allowed_names, settings
 
 DEFAULT = str(Path(__file__).with_name("default.py"))
@@ -50,6 +51,8 @@ def read(argv: Sequence[str], values: flags.FlagValues = flags.FLAGS) -> Config:
     for name, flag in fields.items():
         if flag.present:
             _set(config, name, flag.value)
+    if isinstance(config.model, Model):
+        check_given(config.model, [name.removeprefix("config.model.") for name, flag in fields.items() if flag.present])
     return config
 
 

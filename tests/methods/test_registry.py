@@ -1,15 +1,10 @@
 """The one list of methods: a new one is a file and an entry, one import for a configuration file, no stranger."""
 
 import dataclasses
-import os
-import pathlib
-import shutil
-import subprocess
-import sys
 
 import pytest
+from copied import add_entry, copy_package, printed
 
-import ltu_jax
 from ltu_jax import config
 from ltu_jax.methods import registry
 from ltu_jax.methods.registry import METHOD_CONFIGS, method_config
@@ -82,21 +77,10 @@ print("Its weights were halved. The method is called halve." in " ".join(rendere
 
 def test_a_new_method_is_a_file_and_one_entry(tmp_path):
     """In a copy of the package: nothing else of it is touched, and every place that names methods knows it."""
-    package, tests = tmp_path / "ltu_jax", pathlib.Path(__file__).parents[1]
-    shutil.copytree(pathlib.Path(ltu_jax.__file__).parent, package, ignore=shutil.ignore_patterns("__pycache__"))
-    (package / "methods" / "halve.py").write_text(METHOD)
-    before, start, entries = (package / "methods" / "registry.py").read_text().partition("class BuiltIn(")
-    head, opened, rest = entries.partition("BUILT_IN: dict[str, BuiltIn] = {")
-    (package / "methods" / "registry.py").write_text(before + SETTINGS + start + head + opened + ENTRY + rest)
-
-    def printed(*arguments):
-        path = os.pathsep.join(map(str, (tmp_path, tests / "deletion", tests)))
-        command = [sys.executable, *arguments]
-        done = subprocess.run(command, cwd=tmp_path, env={**os.environ, "PYTHONPATH": path}, capture_output=True)
-        assert done.returncode == 0, done.stderr.decode()
-        return done.stdout.decode()
-
-    told = printed("-m", "ltu_jax.unlearn", "--help", "--config=mine.py:halve")
-    assert "methods, --config FILE.py:METHOD: halve, ltu," in told and "--config.method.factor=0.5" in told
-    built, by_name, told = printed("-c", USE).splitlines()
+    methods = copy_package(tmp_path) / "methods"
+    (methods / "halve.py").write_text(METHOD)
+    add_entry(methods / "registry.py", "BUILT_IN", ENTRY, SETTINGS, "class BuiltIn(")
+    shown = printed(tmp_path, "-m", "ltu_jax.unlearn", "--help", "--config=mine.py:halve")
+    assert "methods, --config FILE.py:METHOD: halve, ltu," in shown and "--config.method.factor=0.5" in shown
+    built, by_name, told = printed(tmp_path, "-c", USE).splitlines()
     assert built == by_name and built.startswith("Halve(settings=Halve(name='halve', factor=0.5)") and told == "True"

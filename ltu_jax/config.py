@@ -46,7 +46,7 @@ MOST_CLASSES = 100_000
 
 @dataclasses.dataclass
 class Seeds:
-    """Three seeds, so that what varies can be told apart; each follows ``config.seed`` unless given."""
+    """Three seeds, so that one can be varied alone; each follows ``config.seed`` unless given."""
 
     train: int | None = setting(None, "original, Retrain, shadows and attackers", low=0, high=LAST_SEED)
     split: int | None = setting(None, "which rows are train, reserve, forget and the rho subset", low=0, high=LAST_SEED)
@@ -161,7 +161,7 @@ class Training:
 
 
 NO_GUIDANCE_AUC = 0.55
-"""An attacker that separates shadow members no better than this cannot tell the method what to forget."""
+"""AUC of an attacker on shadow members: with no more than this it cannot guide the forgetting."""
 
 
 @dataclasses.dataclass
@@ -198,7 +198,7 @@ class Evaluation:
 
 @dataclasses.dataclass
 class Calibration:
-    """How a request (``--forget``) finds out how hard to forget: there is no Retrain to tell it."""
+    """How a request (``--forget``) finds out how hard to forget, without a Retrain to compare with."""
 
     trials: int = setting(6, "learning rates tried; 0 takes those of config.method as they are", low=0, high=100)
     factor: float = setting(10.0, "how far from method.learning_rate they may lie, up and down", above=1, high=1e6)
@@ -303,8 +303,8 @@ def _check_fields(config: Config) -> None:
             check(name, value, field)
 
 
-def from_dict(told: dict[str, Any]) -> Config:
-    """The configuration that ``setting.to_dict`` told of, such as a ``config.json``.
+def from_dict(stored: dict[str, Any]) -> Config:
+    """The configuration that ``setting.to_dict`` made a dictionary of, such as a ``config.json``.
 
     Settings of a method of one's own come back as a plain namespace: enough to look at, not to run it.
 
@@ -312,23 +312,23 @@ def from_dict(told: dict[str, Any]) -> Config:
       ConfigError: if a field is missing, unknown or not what it may be.
     """
     config = Config()
-    if not isinstance(told, dict) or not isinstance(told.get("method"), dict):
+    if not isinstance(stored, dict) or not isinstance(stored.get("method"), dict):
         raise ConfigError("config.method: not there; allowed: the same version of ltu_jax")
-    name = str(told["method"].get("name"))
-    config.method = METHOD_CONFIGS[name]() if name in METHOD_CONFIGS else types.SimpleNamespace(**told["method"])
-    _fill(config, told, "config")
+    name = str(stored["method"].get("name"))
+    config.method = METHOD_CONFIGS[name]() if name in METHOD_CONFIGS else types.SimpleNamespace(**stored["method"])
+    _fill(config, stored, "config")
     for name, value, field in settings(config):
         if field.metadata:
             check(name, value, field)
     return config
 
 
-def _fill(config: Any, told: dict[str, Any], name: str) -> None:
+def _fill(config: Any, stored: dict[str, Any], name: str) -> None:
     known = vars(config)
-    if set(known) != set(told):
-        field = sorted(set(known) ^ set(told))[0]
+    if set(known) != set(stored):
+        field = sorted(set(known) ^ set(stored))[0]
         raise ConfigError(f"{name}.{field}: no such field on one side; allowed: the same version of ltu_jax")
-    for field, value in told.items():
+    for field, value in stored.items():
         is_group = hasattr(known[field], "__dict__")
         if is_group != isinstance(value, dict):
             raise ConfigError(f"{name}.{field}: {value!r}; allowed: {'fields' if is_group else 'no fields'} of its own")
@@ -340,10 +340,10 @@ def _fill(config: Any, told: dict[str, Any], name: str) -> None:
 
 def asked_for(settings: dict[str, Any]) -> dict[str, Any]:
     """What of the settings (``to_dict``) a result is a function of: not where images lie, or what runs beside it."""
-    told = settings.get("data")
+    stored = settings.get("data")
     data = {
         name: value
-        for name, value in (told if isinstance(told, dict) else {}).items()
+        for name, value in (stored if isinstance(stored, dict) else {}).items()
         if name not in ("memory_map", "stream")
     }
     return {name: value for name, value in settings.items() if name not in ("at_once", "save_seconds")} | {"data": data}

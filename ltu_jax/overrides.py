@@ -80,7 +80,7 @@ def own_flags(values: flags.FlagValues = flags.FLAGS) -> list[str]:
 
 
 class _Parser(flags.ArgumentParser):
-    """Reads a value as the type of its field or flag; what it refuses is told by us."""
+    """Reads a value as the type of its field or flag; it raises our own messages."""
 
     def __init__(self, name: str, kind: Any, choices: Sequence[str] = ()) -> None:
         self.name, self.kind, self.choices = name, kind, choices
@@ -140,8 +140,9 @@ def _first(fields: Sequence[flags.Flag]) -> flags.Flag:
     class First(flags.Flag):
         def parse(self, argument: Any) -> None:
             if before := [field.name for field in fields if field.present]:
-                told = f"--config: {argument!r} comes after --{before[0]}"
-                raise ConfigError(f"{told}; allowed: --config before every --config.FIELD")
+                raise ConfigError(
+                    f"--config: {argument!r} comes after --{before[0]}; allowed: --config before every --config.FIELD"
+                )
             super().parse(argument)
 
     return First(flags.ArgumentParser(), None, "config", None, CONFIG_HELP)

@@ -79,7 +79,7 @@ class Model:
         length=3,
     )
     std: tuple[float, ...] = setting(
-        CIFAR10_STD, "standard deviation of each, by which they are divided then", low=1e-6, high=1e6, length=3
+        CIFAR10_STD, "standard deviation of each, by which they are then divided", low=1e-6, high=1e6, length=3
     )
 
 

@@ -13,7 +13,7 @@ import dataclasses
 import types
 from typing import Any
 
-from ltu_jax.method_settings import (  # noqa: F401, what a configuration file may name
+from ltu_jax.methods.registry import (  # noqa: F401, what a configuration file may name
     LTU,
     METHOD_CONFIGS,
     MOST_EPOCHS,
@@ -34,6 +34,7 @@ from ltu_jax.method_settings import (  # noqa: F401, what a configuration file m
     method_config,
     needs,
 )
+from ltu_jax.models.families import CIFAR10_MEAN, CIFAR10_STD, LARGEST_SIDE, Model  # noqa: F401
 from ltu_jax.setting import ConfigError, allowed_names, check, setting, settings
 
 LAST_SEED = 2**32 - 1
@@ -41,13 +42,11 @@ LAST_SEED = 2**32 - 1
 MOST_ROWS = 2**31 - 1
 """Rows are numbered in 32 bits, and so are steps."""
 MOST_CLASSES = 100_000
-LARGEST_SIDE = 8000
-"""Of an image in pixels; ``data.records.MAX_PIXELS`` is its square."""
 
 
 @dataclasses.dataclass
 class Seeds:
-    """Three seeds, so that what varies can be told apart; each follows ``config.seed`` unless given."""
+    """Three seeds, so that one can be varied alone; each follows ``config.seed`` unless given."""
 
     train: int | None = setting(None, "original, Retrain, shadows and attackers", low=0, high=LAST_SEED)
     split: int | None = setting(None, "which rows are train, reserve, forget and the rho subset", low=0, high=LAST_SEED)
@@ -60,7 +59,8 @@ class Data:
 
     name: str = setting(
         "digits",
-        "'digits' (embedded), 'folder', 'table', 'arrays', 'tiny_imagenet', or a TFDS image-classification data set",
+        "'digits' (embedded), 'folder', 'table', 'arrays', 'tiny_imagenet', a TFDS image-classification data set, or"
+        " 'mypackage.module:read' of your own",
         within=True,
     )
     data_dir: str | None = setting(
@@ -77,7 +77,7 @@ class Data:
     )
     num_classes: int | None = setting(
         None,
-        "of data.name table or arrays: labels are 0 to this less one; unset takes the largest label found",
+        "of data.name table or arrays: number of classes, labelled from 0; unset: the largest label found plus one",
         low=2,
         high=MOST_CLASSES,
     )
@@ -144,41 +144,6 @@ class Data:
     remain_fraction: float = setting(0.3, "rho: fraction of the remaining rows that a method may see", above=0, high=1)
 
 
-CIFAR10_MEAN, CIFAR10_STD = (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)
-
-
-@dataclasses.dataclass
-class Model:
-    """The classifier."""
-
-    name: str = setting(
-        "resnet8",
-        "architecture, or 'mypackage.module:build' of your own",
-        choices=("resnet18", "resnet8", "vit_base", "vit_small", "vit_tiny", "vit_micro"),
-        custom=True,
-    )
-    width: int = setting(16, "channels of the first ResNet stage; the paper's ResNet-18 has 64", low=1, high=1024)
-    stem: str = setting(
-        "cifar",
-        "of a ResNet: a 3x3 convolution; or ImageNet's of 7x7 and a pooling, which together quarter height and width",
-        choices=("cifar", "imagenet"),
-    )
-    patch_size: int = setting(4, "side of a ViT patch in pixels; must divide the image size", low=1, high=LARGEST_SIDE)
-    dtype: str = setting(
-        "float32",
-        "numbers that the passes are computed in; parameters, statistics, logits and losses are float32 in any case",
-        choices=("float32", "bfloat16"),
-    )
-    mean: tuple[float, ...] = setting(
-        CIFAR10_MEAN,
-        "of red, green and blue in [0,1]: what is taken from the images beforehand",
-        low=0,
-        high=1,
-        length=3,
-    )
-    std: tuple[float, ...] = setting(CIFAR10_STD, "what they are divided by then", low=1e-6, high=1e6, length=3)
-
-
 @dataclasses.dataclass
 class Training:
     """The recipe that trains the original, Retrain and the shadows alike: SGD with momentum."""
@@ -196,7 +161,7 @@ class Training:
 
 
 NO_GUIDANCE_AUC = 0.55
-"""An attacker that separates shadow members no better than this cannot tell the method what to forget."""
+"""AUC of an attacker on shadow members: with no more than this it cannot guide the forgetting."""
 
 
 @dataclasses.dataclass
@@ -233,7 +198,7 @@ class Evaluation:
 
 @dataclasses.dataclass
 class Calibration:
-    """How a request (``--forget``) finds out how hard to forget: there is no Retrain to tell it."""
+    """How a request (``--forget``) finds out how hard to forget, without a Retrain to compare with."""
 
     trials: int = setting(6, "learning rates tried; 0 takes those of config.method as they are", low=0, high=100)
     factor: float = setting(10.0, "how far from method.learning_rate they may lie, up and down", above=1, high=1e6)
@@ -338,8 +303,8 @@ def _check_fields(config: Config) -> None:
             check(name, value, field)
 
 
-def from_dict(told: dict[str, Any]) -> Config:
-    """The configuration that ``setting.to_dict`` told of, such as a ``config.json``.
+def from_dict(stored: dict[str, Any]) -> Config:
+    """The configuration that ``setting.to_dict`` made a dictionary of, such as a ``config.json``.
 
     Settings of a method of one's own come back as a plain namespace: enough to look at, not to run it.
 
@@ -347,23 +312,23 @@ def from_dict(told: dict[str, Any]) -> Config:
       ConfigError: if a field is missing, unknown or not what it may be.
     """
     config = Config()
-    if not isinstance(told, dict) or not isinstance(told.get("method"), dict):
+    if not isinstance(stored, dict) or not isinstance(stored.get("method"), dict):
         raise ConfigError("config.method: not there; allowed: the same version of ltu_jax")
-    name = str(told["method"].get("name"))
-    config.method = METHOD_CONFIGS[name]() if name in METHOD_CONFIGS else types.SimpleNamespace(**told["method"])
-    _fill(config, told, "config")
+    name = str(stored["method"].get("name"))
+    config.method = METHOD_CONFIGS[name]() if name in METHOD_CONFIGS else types.SimpleNamespace(**stored["method"])
+    _fill(config, stored, "config")
     for name, value, field in settings(config):
         if field.metadata:
             check(name, value, field)
     return config
 
 
-def _fill(config: Any, told: dict[str, Any], name: str) -> None:
+def _fill(config: Any, stored: dict[str, Any], name: str) -> None:
     known = vars(config)
-    if set(known) != set(told):
-        field = sorted(set(known) ^ set(told))[0]
+    if set(known) != set(stored):
+        field = sorted(set(known) ^ set(stored))[0]
         raise ConfigError(f"{name}.{field}: no such field on one side; allowed: the same version of ltu_jax")
-    for field, value in told.items():
+    for field, value in stored.items():
         is_group = hasattr(known[field], "__dict__")
         if is_group != isinstance(value, dict):
             raise ConfigError(f"{name}.{field}: {value!r}; allowed: {'fields' if is_group else 'no fields'} of its own")
@@ -375,10 +340,10 @@ def _fill(config: Any, told: dict[str, Any], name: str) -> None:
 
 def asked_for(settings: dict[str, Any]) -> dict[str, Any]:
     """What of the settings (``to_dict``) a result is a function of: not where images lie, or what runs beside it."""
-    told = settings.get("data")
+    stored = settings.get("data")
     data = {
         name: value
-        for name, value in (told if isinstance(told, dict) else {}).items()
+        for name, value in (stored if isinstance(stored, dict) else {}).items()
         if name not in ("memory_map", "stream")
     }
     return {name: value for name, value in settings.items() if name not in ("at_once", "save_seconds")} | {"data": data}

@@ -13,7 +13,8 @@ from typing import Any
 from absl import flags
 
 from ltu_jax import config_file, setting
-from ltu_jax.config import Config
+from ltu_jax.config import Config, Model
+from ltu_jax.models.families import check_given
 from ltu_jax.setting import ConfigError, allowed_names, settings
 
 DEFAULT = str(Path(__file__).with_name("default.py"))
@@ -50,6 +51,8 @@ def read(argv: Sequence[str], values: flags.FlagValues = flags.FLAGS) -> Config:
     for name, flag in fields.items():
         if flag.present:
             _set(config, name, flag.value)
+    if isinstance(config.model, Model):
+        check_given(config.model, [name.removeprefix("config.model.") for name, flag in fields.items() if flag.present])
     return config
 
 
@@ -77,7 +80,7 @@ def own_flags(values: flags.FlagValues = flags.FLAGS) -> list[str]:
 
 
 class _Parser(flags.ArgumentParser):
-    """Reads a value as the type of its field or flag; what it refuses is told by us."""
+    """Reads a value as the type of its field or flag; it raises our own messages."""
 
     def __init__(self, name: str, kind: Any, choices: Sequence[str] = ()) -> None:
         self.name, self.kind, self.choices = name, kind, choices
@@ -137,8 +140,9 @@ def _first(fields: Sequence[flags.Flag]) -> flags.Flag:
     class First(flags.Flag):
         def parse(self, argument: Any) -> None:
             if before := [field.name for field in fields if field.present]:
-                told = f"--config: {argument!r} comes after --{before[0]}"
-                raise ConfigError(f"{told}; allowed: --config before every --config.FIELD")
+                raise ConfigError(
+                    f"--config: {argument!r} comes after --{before[0]}; allowed: --config before every --config.FIELD"
+                )
             super().parse(argument)
 
     return First(flags.ArgumentParser(), None, "config", None, CONFIG_HELP)

@@ -34,7 +34,7 @@ def plain(text: str) -> str:
 
 
 class ConfigError(ValueError):
-    """A mistake of the user's, told in one line: the field, its value, what is allowed."""
+    """A mistake of the user's, in one line: the field, its value, what is allowed."""
 
     def __init__(self, message: str) -> None:
         super().__init__(plain(message))
@@ -117,7 +117,7 @@ def check(name: str, value: Any, field: dataclasses.Field) -> None:
     """
     meta, kind = field.metadata, field.type
     if not is_of(value, kind):
-        raise ConfigError(f"{name}: {_told(value)} is no {_word(kind).removeprefix('a ')}; allowed: {_word(kind)}")
+        raise ConfigError(f"{name}: {_shown(value)} is no {_word(kind).removeprefix('a ')}; allowed: {_word(kind)}")
     if value is None:
         return
     if meta["length"] is not None and len(value) != meta["length"]:
@@ -131,7 +131,7 @@ def check(name: str, value: Any, field: dataclasses.Field) -> None:
             good &= meta["low"] is None or item >= meta["low"]
             good &= meta["high"] is None or item <= meta["high"]
             if not good:
-                raise ConfigError(f"{name}: {_told(item)} is out of range; allowed: {_allowed(meta) or 'finite'}")
+                raise ConfigError(f"{name}: {_shown(item)} is out of range; allowed: {_allowed(meta) or 'finite'}")
 
 
 def _check_text(name: str, text: str, meta: Any) -> None:
@@ -183,7 +183,7 @@ def _word(kind: Any) -> str:
     return _word(kinds[0]) + " or None" if kinds else TYPES.get(kind, getattr(kind, "__name__", str(kind)))
 
 
-def _told(value: Any) -> str:
+def _shown(value: Any) -> str:
     try:
         return repr(value)
     except ValueError:  # Python writes no number of more than some thousand digits

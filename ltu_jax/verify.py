@@ -54,7 +54,13 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--data_dir", type=Path, metavar="DIR", help="where the data lie now; unset: where they lay")
     parser.add_argument("--table", type=Path, metavar="FILE", help="where the table of data.name table lies now")
     parser.add_argument("--weights", type=Path, metavar="FILE", help="where the weights from before request 1 lie now")
-    parser.add_argument("--code", metavar="MODULE:NAME", help="the model's own code, where it has some: it will be run")
+    parser.add_argument(
+        "--code",
+        metavar="MODULE:NAME",
+        action="append",
+        default=[],
+        help="code of your own that the receipt names, the model's or the data set's: it will be run; once for each",
+    )
     parser.add_argument("--cache", type=Path, metavar="DIR", help="where an original that was trained here lies")
     parser.add_argument("--evidence", action="store_true", help="also test the claim itself")
     parser.add_argument("--hashes", action="store_true", help="check hashes alone: no data are needed")

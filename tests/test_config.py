@@ -87,37 +87,37 @@ def test_settings_import_no_jax():
 def test_a_configuration_comes_back_from_its_json():
     for name in config.METHOD_CONFIGS:
         wanted = resolve(Config(data=config.Data(classes=(3, 1)), method=config.method_config(name), weights="a.pth"))
-        told = json.loads(json.dumps(to_dict(wanted)))
-        found = config.from_dict(told)
-        assert to_dict(found) == told and found.data.classes == (3, 1)
+        stored = json.loads(json.dumps(to_dict(wanted)))
+        found = config.from_dict(stored)
+        assert to_dict(found) == stored and found.data.classes == (3, 1)
         # presets share a class, so it is the class and not the preset that comes back
         assert type(found.method) is type(wanted.method)
 
 
 def test_a_method_of_ones_own_comes_back_as_what_it_said():
-    told = to_dict(resolve(Config(method=config.LTU(name="mine:build", epochs=3.0))))
-    found = vars(config.from_dict(told).method)
-    assert {**found, "samplers": list(found["samplers"])} == told["method"]
+    stored = to_dict(resolve(Config(method=config.LTU(name="mine:build", epochs=3.0))))
+    found = vars(config.from_dict(stored).method)
+    assert {**found, "samplers": list(found["samplers"])} == stored["method"]
 
 
 @pytest.mark.parametrize(
     "change, message",
     [
-        (lambda told: told.pop("seed"), "config.seed: no such field on one side"),
-        (lambda told: told["data"].update(more=1), "config.data.more: no such field on one side"),
-        (lambda told: told.pop("method"), "config.method: not there"),
-        (lambda told: told.update(method=[]), "config.method: not there"),
-        (lambda told: told["method"].update(name={}), "config.method"),
-        (lambda told: told.update(data=3), "config.data: 3; allowed: fields of its own"),
-        (lambda told: told.update(seed={}), "config.seed: {}; allowed: no fields of its own"),
-        (lambda told: told["data"].update(name="../x"), "config.data.name: '../x' leaves its folder"),
+        (lambda stored: stored.pop("seed"), "config.seed: no such field on one side"),
+        (lambda stored: stored["data"].update(more=1), "config.data.more: no such field on one side"),
+        (lambda stored: stored.pop("method"), "config.method: not there"),
+        (lambda stored: stored.update(method=[]), "config.method: not there"),
+        (lambda stored: stored["method"].update(name={}), "config.method"),
+        (lambda stored: stored.update(data=3), "config.data: 3; allowed: fields of its own"),
+        (lambda stored: stored.update(seed={}), "config.seed: {}; allowed: no fields of its own"),
+        (lambda stored: stored["data"].update(name="../x"), "config.data.name: '../x' leaves its folder"),
     ],
 )
 def test_a_json_of_another_version_is_refused(change, message):
-    told = to_dict(resolve(Config()))
-    change(told)
+    stored = to_dict(resolve(Config()))
+    change(stored)
     with pytest.raises(ConfigError, match=re.escape(message)):
-        config.from_dict(told)
+        config.from_dict(stored)
 
 
 def test_attackers_learn_from_shadows_unless_the_weights_come_from_outside():

@@ -9,11 +9,14 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 import pytest
+from PIL import Image
 from small import small_config
 
 from ltu_jax import config
+from ltu_jax.data.sources import load_source
 from ltu_jax.interop.weights import save_weights
 from ltu_jax.methods import METHODS, build_method
+from ltu_jax.methods.registry import BUILT_IN
 from ltu_jax.models.build import build_model
 from ltu_jax.unlearning.loop import run_unlearning
 from ltu_jax.unlearning.problem import prepare
@@ -47,6 +50,23 @@ def test_the_method_of_ones_own_runs(tmp_path, monkeypatch):
     )
     assert int(state.step) == 10 and len(history.rows) == 10
     assert np.abs(np.asarray(state.params["w1"]) - np.asarray(found.original.params["w1"])).max() > 0
+
+
+def test_the_data_set_of_ones_own_is_read_as_its_files_say(tmp_path, monkeypatch):
+    [code] = re.findall(r"```python\n(.*?)```", (DOCS / "own_data.md").read_text(), re.S)
+    (tmp_path / "own_scans.py").write_text(code)
+    monkeypatch.syspath_prepend(tmp_path)
+    pixels = np.random.default_rng(0).integers(0, 256, (6, 9, 9), np.uint8)
+    names = ["a/1_train_2", "a/2_test_0", "a/3_train_1", "b/1_test_3", "b/2_train_0", "b/3_train_3"]
+    for name, image in zip(names, pixels, strict=True):
+        (tmp_path / "scans" / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(image).save(tmp_path / "scans" / f"{name}.png")
+    source = load_source(config.Data("own_scans:read", data_dir=str(tmp_path / "scans")))
+    order = [0, 2, 4, 5, 1, 3]
+    assert source.ids.tolist() == [f"{names[i]}.png" for i in order] and source.num_train == 4
+    assert source.labels.tolist() == [int(names[i][-1]) for i in order]
+    assert source.class_names == ("none", "left", "right", "both")
+    np.testing.assert_array_equal(source.images, np.repeat(pixels[order][..., None], 3, -1))
 
 
 @pytest.mark.slow
@@ -84,6 +104,9 @@ def test_every_method_has_its_line_and_its_paragraph():
         assert text.count(f"`{name}`") >= 2, name
     for name in set(config.METHOD_CONFIGS) - set(METHODS):
         assert f"`{name}`" in text, name
+    paragraphs = " ".join(text.split())
+    for name, method in BUILT_IN.items():
+        assert f"*{method.sentence}*" in paragraphs, name
 
 
 def test_every_dependency_stands_in_the_list_of_licences():

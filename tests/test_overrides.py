@@ -87,6 +87,16 @@ def test_a_value_is_read_as_the_type_of_its_field(read, words, name, value):
     assert found == value and type(found) is type(value)
 
 
+def test_a_models_family_follows_from_its_name_in_either_order_of_the_flags(read):
+    """The default file has a width for its ResNet: that one is not taken for an answer to what is asked for here."""
+    words = ["--config.model.name=vit_tiny", "--config.model.patch_size=2"]
+    first, second = read(*words)[0].model, read(*reversed(words))[0].model
+    assert first == second and (first.name, first.patch_size, first.width) == ("vit_tiny", 2, 8)
+    assert read("--config.model.width=4")[0].model.width == 4
+    own = read("--config.model.patch_size=2", "--config.model.name=mine:build", "--config.model.width=4")[0].model
+    assert (own.patch_size, own.width) == (2, 4)
+
+
 def test_flags_of_the_command_stand_anywhere_between(read):
     config, values = read("--dry_run", "--config", "mine.py", "--workdir", "out", "--config.seed", "8")
     assert (values.dry_run, values.workdir, config.seed) == (True, "out", 8)
@@ -103,6 +113,14 @@ def test_flags_of_the_command_stand_anywhere_between(read):
         (
             "--noconfig.method.augment=1",
             "command line: --noconfig.method.augment=1 does not .*; allowed: see --help",
+        ),
+        (
+            "--config.model.patch_size=2",
+            "config.model.patch_size: 2, but config.model.name is 'resnet8'; allowed: with config.model.name vit_.*",
+        ),
+        (
+            "--config.model.width=8 --config.model.name=vit_tiny",
+            "config.model.width: 8, but config.model.name is 'vit_tiny'; allowed: with config.model.name resnet18 .*",
         ),
         ("--flagfile=nowhere.txt", "command line: .*'nowhere.txt'; allowed: see --help"),
     ],

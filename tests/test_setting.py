@@ -120,7 +120,7 @@ def test_a_reference_that_cannot_be_imported_is_named():
         import_reference("no_such_module:build", "config.model.name")
 
 
-def test_a_module_that_raises_is_told_with_its_line(tmp_path, monkeypatch):
+def test_a_module_that_raises_is_named_with_its_line(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(tmp_path)
     (tmp_path / "it_raises.py").write_text("import json\n\njson.loads('')\n")
     (tmp_path / "it_ends.py").write_text("raise SystemExit")

@@ -95,6 +95,7 @@ def listed() -> list[tuple[str, ...]]:
         *fields("model.name=..:x", "model.name=os:getcwd", "method.name=this_is_none:x", "model.patch_size=0"),
         *fields("model.std=0,0,0", "model.mean=0.5,0.5", "data.image_size=100000", "data.classes=1,b"),
         *fields("data.name=../x", "data.name=/etc", "data.name=nothing_like_it", "data.name="),
+        *fields("data.name=..:x", "data.name=os:getcwd", "data.name=this_is_none:x"),
         *fields("data.data_dir=" + "x" * 300, "data.nme=digits", "attackers.names=sorted", "data.forget_kind=ids"),
         *fields("data.remain_fraction=0", "evaluation.batch_size=10000000000", "weights=" + "y/" * 3000, "x.y=1"),
         (*UNLEARN, "--config", "wrong_type.py"),

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-from ltu_jax.method_settings import METHOD_CONFIGS
+from ltu_jax.methods.registry import METHOD_CONFIGS
 
 FILES = {
     "good.py": (

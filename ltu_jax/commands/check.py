@@ -36,7 +36,7 @@ class CheckOptions:
     data_dir: Path | None
     table: Path | None
     weights: Path | None
-    code: str | None
+    code: list[str]
     cache: Path | None
     evidence: bool
     hashes: bool
@@ -98,11 +98,12 @@ def _check_evidence(saved: SavedRequest, options: CheckOptions) -> tuple[str, li
 def _config(saved: SavedRequest, options: CheckOptions) -> Config:
     """The configuration of the receipt with the paths that hold here; ``weights`` only where they are its own."""
     config = config_of(saved)
-    if ":" in (code := config.model.name) and code != options.code:  # a receipt may be anybody's: what it names is run
-        raise ConfigError(
-            f"--code: {plain(str(options.code))}, but checking evidence runs the model's code, {plain(code)!r};"
-            " allowed: the same name, if you trust that code, or --hashes, which runs none"
-        )
+    for whose, code in (("model", config.model.name), ("data set", config.data.name)):
+        if ":" in code and code not in options.code:  # a receipt may be anybody's: what it names is run
+            raise ConfigError(
+                f"--code: {plain(', '.join(options.code) or 'None')}, but checking evidence runs the {whose}'s code,"
+                f" {plain(code)!r}; allowed: the same name, if you trust that code, or --hashes, which runs none"
+            )
     if options.weights is not None and not options.weights.exists():
         raise ConfigError(f"--weights: {str(options.weights)!r} is not there; allowed: the file of the model before")
     file = options.weights or config.weights

@@ -10,7 +10,7 @@ import io
 import os
 import warnings
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -42,9 +42,9 @@ class Example(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Records:
-    """A data set about to be read: the training part first, then the test part."""
+    """A data set about to be read: what a reader returns, one of the user's own too (``data.own``)."""
 
-    examples: Iterator[Example]
+    examples: Iterable[Example]  # the training part first, then the test part
     num_classes: int
     num_train: int
     num_test: int

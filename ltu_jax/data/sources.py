@@ -30,10 +30,10 @@ def load_source(data: Data, progress: Progress = silent) -> Source:
     """Reads the data set that ``data`` names, whole, into memory or into a file that is mapped into it.
 
     ``cifar10`` and ``cifar100`` are downloaded and prepared on first use, ``tiny_imagenet`` is prepared
-    on first use from its standard folder, into ``data_root(data)``; any other name is a data set that
-    TFDS prepared there. Nothing is read that says how it is cut: ``name``, ``data_dir``, ``table``,
-    ``class_names``, ``num_classes``, ``skip_unreadable``, ``image_size``, ``classes``, ``superclasses``,
-    ``memory_map`` and ``stream`` alone.
+    on first use from its standard folder, into ``data_root(data)``; a name with a colon is the user's own reader
+    (``data.own``); any other name is a data set that TFDS prepared there. How it is cut plays no part: of the settings
+    ``name``, ``data_dir``, ``table``, ``class_names``, ``num_classes``, ``skip_unreadable``, ``image_size``,
+    ``classes``, ``superclasses``, ``memory_map`` and ``stream`` alone are read.
 
     Args:
       data: what to read.
@@ -112,7 +112,7 @@ def data_root(data: Data) -> Path:
 def _check_fields(data: Data) -> None:
     for field, names in _ONLY_OF.items():
         value = getattr(data, field)
-        if value not in (None, ()) and data.name not in names:
+        if value not in (None, ()) and data.name not in names and ":" not in data.name:
             raise ConfigError(
                 f"config.data.{field}: {value!r}, but config.data.name is {data.name!r};"
                 f" allowed: with config.data.name {' or '.join(names)}"
@@ -135,9 +135,11 @@ def _open(data: Data, progress: Progress) -> Records:
 
 def _records(data: Data, progress: Progress) -> Records:
     # Readers are imported here: scikit-learn and TFDS take a second that only their own data sets need.
-    from ltu_jax.data import arrays, digits, folder, tabular, tfds
+    from ltu_jax.data import arrays, digits, folder, own, tabular, tfds
 
     root = data_root(data)
+    if ":" in data.name:
+        return own.read(data)
     if data.name == "digits":
         return digits.read_digits()
     if data.name == "folder":
@@ -199,7 +201,7 @@ def _superclasses(coarse: tuple[int, ...], num_classes: int) -> tuple[int, ...]:
 def _assemble(data: Data, records: Records, progress: Progress, pixels: Pixels) -> Source:
     renumbered = _renumbering(data.classes, records.num_classes)
     sizes, labels, ids, coarse, unlabelled = set(), [], [], [], []
-    broken, told = [], []  # ids, and how a message names them
+    broken, named = [], []  # ids, and how a message names them
     _check_memory(data, total := records.num_train + records.num_test)
     num_train = 0
     with progress(f"reading {data.name}", total) as advance:
@@ -214,11 +216,11 @@ def _assemble(data: Data, records: Records, progress: Progress, pixels: Pixels) 
                 image = decode(example.image, data.image_size)
             except UnfitImageError as error:
                 broken.append(example.id)
-                told.append(f"{example.id} ({error})")
+                named.append(f"{example.id} ({error})")
                 continue
             except Exception:  # Pillow raises a dozen kinds for a file that is damaged
                 broken.append(example.id)
-                told.append(example.id)
+                named.append(example.id)
                 continue
             sizes.add(image.shape[:2])
             if len(sizes) == 1:
@@ -231,7 +233,7 @@ def _assemble(data: Data, records: Records, progress: Progress, pixels: Pixels) 
     if not data.skip_unreadable or not num_train:  # nothing to train on is no data set
         readable = f"{'/'.join(FORMATS)} of 8 bits a channel and up to {MAX_PIXELS // 10**6} million pixels"
         instead = "" if data.skip_unreadable else ", or config.data.skip_unreadable=True to leave them out"
-        refuse(where, told, total, "images cannot be decoded", readable + instead)
+        refuse(where, named, total, "images cannot be decoded", readable + instead)
     refuse(where, unlabelled, total, "images have no label", "a label for each image")
     _check_same_size(sizes)
     seen = [*ids, *broken]

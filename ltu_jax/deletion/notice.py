@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from ltu_jax.deletion import notice_measured, notice_plots, notice_words
+from ltu_jax.methods.registry import BUILT_IN
 from ltu_jax.reporting import rendering, table
 
 
@@ -31,6 +32,7 @@ def render_notice(
         user asked for them.
     """
     request, time = receipt["request"], receipt["time"]
+    method = receipt["method"]
     return rendering.render_page(
         "notice",
         templates(),
@@ -41,8 +43,9 @@ def render_notice(
         finished=time["finished"],
         took=table.duration(time["unlearn_s"]).replace(" ", "\u00a0"),  # no line break between 52 and s
         warning_texts=receipt.get("warnings"),
-        method=receipt["method"],
-        approximate=receipt["method"] != "retrain",
+        method=method,
+        sentence=BUILT_IN[method].sentence if method in BUILT_IN else None,
+        approximate=method != "retrain",
         chosen=None if calibration is None else _chosen(calibration),
         why=receipt.get("calibration"),
         guided_by_original=receipt.get("guidance") == "original",

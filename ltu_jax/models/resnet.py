@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 
 from ltu_jax.models import initializers
+from ltu_jax.models.families import Model
 
 # Padding is given in numbers: at stride 2 XLA's "SAME" pads (0, 1), PyTorch (1, 1).
 _conv3x3 = partial(
@@ -73,3 +74,11 @@ class ResNet(nn.Module):
                 stride = 2 if stage > 0 and block == 0 else 1
                 x = BasicBlock(self.width * 2**stage, stride, self.dtype, name=f"layer{stage + 1}_{block}")(x, train)
         return jnp.mean(x, axis=(1, 2))
+
+
+def backbone(
+    model: Model, stage_sizes: tuple[int, ...], image_shape: tuple[int, int, int], dtype: DTypeLike | None
+) -> ResNet:
+    """The ResNet that the settings ask for; of any image size."""
+    del image_shape
+    return ResNet(stage_sizes, model.width, dtype, model.stem)

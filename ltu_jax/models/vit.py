@@ -8,6 +8,8 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 
 from ltu_jax.models import initializers
+from ltu_jax.models.families import Model
+from ltu_jax.setting import ConfigError
 
 _norm = partial(nn.LayerNorm, epsilon=1e-6)
 _dense = partial(nn.Dense, kernel_init=initializers.xavier_uniform)
@@ -63,3 +65,19 @@ class ViT(nn.Module):
         for block in range(self.depth):
             x = EncoderBlock(self.num_heads, self.dtype, name=f"block{block}")(x)
         return _norm(dtype=self.dtype, name="norm")(x[:, 0])
+
+
+def backbone(model: Model, sizes: tuple[int, ...], image_shape: tuple[int, int, int], dtype: DTypeLike | None) -> ViT:
+    """The ViT that the settings ask for.
+
+    Raises:
+      ConfigError: if its patches do not fill the image.
+    """
+    height, width, _ = image_shape
+    sides = [p for p in range(1, min(height, width) + 1) if height % p == width % p == 0]
+    if model.patch_size not in sides:
+        raise ConfigError(
+            f"config.model.patch_size: {model.patch_size} does not divide the image size {height}x{width};"
+            f" allowed: {', '.join(map(str, sides))}"
+        )
+    return ViT(*sizes, patch_size=model.patch_size, dtype=dtype)

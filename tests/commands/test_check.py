@@ -209,3 +209,63 @@ def test_after_the_next_request_the_rest_is_verified(folder, tmp_path):
     shutil.rmtree(home / "request-2" / "model")  # of the last request it is missing
     done = run(tmp_path, "verify", "out/request-2/receipt.json", "--hashes")
     assert done.returncode == 1 and "it is missing" in done.stdout
+
+
+THEIRS = """
+import pathlib
+
+import mlp
+from ltu_jax.data.records import Example, Records
+
+pathlib.Path("imported").touch()
+
+
+def read(data):
+    toy = mlp.toy_source(num_rows=60, num_test=30)
+    rows = zip(toy.images, toy.labels, toy.ids, strict=True)
+    return Records((Example(image, label, str(name)) for image, label, name in rows), 4, 60, 30)
+"""
+
+
+def test_code_of_a_data_set_that_a_receipt_names_is_not_even_imported_unless_it_is_named_here_too(
+    tmp_path, monkeypatch, capsys
+):
+    import jax
+
+    from ltu_jax import config
+    from ltu_jax.data.sources import load_source
+    from ltu_jax.deletion.fulfil import fulfil
+    from ltu_jax.deletion.plan import Request, request_config
+    from ltu_jax.unlearning.problem import load_model
+
+    (tmp_path / "theirs.py").write_text(THEIRS)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    settings = config.Config(
+        data=config.Data("theirs:read", held_out="test", remain_fraction=1.0),
+        model=config.Model("mlp:build"),
+        attackers=config.Attackers(names=("sorted", "metrics"), epochs=1, draws=1, fitted_on="original"),
+        method=config.LTU(epochs=1, batch_size=5, query_size=5, num_queries=1, order="none"),
+        calibration=config.Calibration(trials=0),
+    )
+    settings = request_config(config.resolve(settings))
+    source = load_source(settings.data)
+    spec, _ = load_model(settings, source)
+    params, _ = spec.init(jax.random.key(0))
+    request = Request(settings, [str(name) for name in source.ids[:10]], pathlib.Path("out"))
+    fulfil(request, source, spec, {"params": params})
+
+    (tmp_path / "imported").unlink()
+    monkeypatch.delitem(sys.modules, "theirs")
+    receipt = "out/request-1/receipt.json"
+    for named in (CODE, ("--code", "theirs:other", *CODE), (*CODE, "--code", "theirs")):
+        said = "runs the data set's code, 'theirs:read'; allowed: the same name, if you trust that code"
+        with pytest.raises(ConfigError, match=said):
+            verify.main([receipt, *named])
+    with pytest.raises(ConfigError, match="runs the model's code, 'mlp:build'"):
+        verify.main([receipt, "--code", "theirs:read"])
+    assert verify.main([receipt, "--hashes"]) == 0
+    assert "theirs" not in sys.modules and not (tmp_path / "imported").exists()
+    assert verify.main([receipt, *CODE, "--code", "theirs:read"]) == 0
+    assert "theirs" in sys.modules and (tmp_path / "imported").exists()
+    assert capsys.readouterr().out.splitlines()[-1].startswith("verified: hashes and evidence")

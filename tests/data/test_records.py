@@ -91,7 +91,7 @@ def test_offenders_are_counted_and_none_is_no_error():
         refuse("config.x: 1", ["a", "b"], 9, "rows are odd", "even ones")
 
 
-def test_repeated_ids_are_told_once_in_order():
+def test_repeated_ids_are_named_once_in_order():
     assert repeated(["b", "a", "c", "a", "b", "b"]) == ["b", "a"] and repeated(["a", "b"]) == []
 
 

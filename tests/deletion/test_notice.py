@@ -9,9 +9,9 @@ from html_reader import EVIL, Reader
 from made_notice import made_calibration, made_confidence, made_receipt
 from read_notice import part, rendered, words
 
-from ltu_jax.deletion import notice, notice_measured
+from ltu_jax.deletion import notice_measured
 from ltu_jax.deletion.notice import render_notice
-from ltu_jax.methods import METHODS
+from ltu_jax.methods.registry import BUILT_IN
 
 pytestmark = pytest.mark.usefixtures("drawn_once")
 
@@ -64,20 +64,16 @@ def test_one_image_is_one_and_no_id_is_repeated():
     assert "1 further id was named" in part(rendered(receipt), 1)
 
 
-def method_words():
-    return notice.templates().get_template("methods.html.jinja").module
-
-
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("name", BUILT_IN)
 def test_every_method_is_told_in_one_sentence(name):
-    told = method_words().METHODS[name]
+    told = BUILT_IN[name].sentence
     assert told.endswith(".") and told.count(". ") == 0
     assert f"{told} The method is called {name}." in part(rendered(method=name), 2)
 
 
 def test_a_method_of_ones_own_is_told_as_such():
     told = part(rendered(method="mine.methods:build"), 2)
-    assert method_words().OWN_METHOD in told and "called mine.methods:build" in told
+    assert "a method that the operator of the model wrote." in told and "called mine.methods:build" in told
 
 
 def test_how_hard_to_forget_has_every_try_and_the_one_chosen(page):

@@ -1,18 +1,19 @@
-"""The settings of each method, and the names by which a configuration file asks for them.
+"""The methods of this package: the settings of each, the class that builds it, and what is said of it.
 
-``config`` has them too, so that such a file needs one import; like it this module imports no JAX, and no
+A new one is a file beside this one, and here its settings and one entry of ``BUILT_IN``. ``config`` has the settings
+too, so that a configuration file needs one import; like it this module imports no JAX, and no
 ``from __future__ import annotations``.
 """
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 from ltu_jax.setting import ConfigError, allowed_names, setting
 
 MOST_EPOCHS = 10_000
 MOST_IMAGES = 65_536
-"""A step."""
+"""Of one step."""
 MOST_WEIGHT = 1e6
 
 
@@ -212,37 +213,118 @@ class SSD:
     batch_size: int = setting(128, "rows whose mean gradient is squared", low=1, high=MOST_IMAGES)
 
 
-METHOD_CONFIGS: dict[str, Callable[[], Any]] = {
-    "ltu": LTU,
-    "paper": lambda: LTU(tune_weight=1.0, forget_weight=1.0, momentum=0.0, schedule="constant", epochs=7.0),
-    "retrain": Retrain,
-    "partial_retrain": PartialRetrain,
-    "finetune": lambda: Finetune("finetune"),
-    "random_label": lambda: RandomLabel("random_label"),
-    "gradient_ascent": lambda: GradientAscent("gradient_ascent", epochs=5.0, learning_rate=5e-4),
-    "amnesiac": lambda: Amnesiac("amnesiac"),
-    "amnesiac_relabel": lambda: RandomLabel(
-        "amnesiac_relabel",
-        epochs=3.0,
-        batch_size=128,
-        optimizer="adam",
-        learning_rate=1e-4,
-        weight_decay=0.0,
-        augment=False,
-        relabel_when="once",
-        allow_true=False,
-        order="mixed",
+class BuiltIn(NamedTuple):
+    """A method of this package."""
+
+    settings: Callable[[], Any]
+    """Makes the settings that ``--config FILE.py:NAME`` starts from; their ``needs`` says what it needs."""
+    builder: str
+    """``module:class`` with a ``build(settings, parts)``, imported when the method is built."""
+    sentence: str
+    """What it did to a model ("it"), in plain words: for the notice of a deletion request, and docs/methods.md."""
+
+
+BUILT_IN: dict[str, BuiltIn] = {
+    "ltu": BuiltIn(
+        LTU,
+        "ltu_jax.methods.ltu:LTU",
+        "Its weights were changed in small steps so that programs which try to tell images it was trained on from"
+        " others no longer pick out the images to be forgotten, and so that its answers on images that stay are kept.",
     ),
-    "fisher": Fisher,
-    "fisher_salun_compat": lambda: Fisher(alpha=1e-9, scaling="code", estimator="batch", batch_size=32),
-    "ssd": SSD,
-    "bad_teacher": lambda: BadTeacher(
-        "bad_teacher", epochs=1.0, optimizer="adam", learning_rate=1e-4, weight_decay=0.0, augment=False
+    "retrain": BuiltIn(
+        Retrain,
+        "ltu_jax.methods.retrain:Retrain",
+        "A new model was trained from nothing, on images that stay alone.",
     ),
-    "salun": lambda: SalUn("salun", learning_rate=0.013),
-    "neggrad_plus": lambda: NegGradPlus("neggrad_plus"),
-    "scrub": lambda: Scrub("scrub", learning_rate=5e-4, optimizer="adam"),
+    "partial_retrain": BuiltIn(
+        PartialRetrain,
+        "ltu_jax.methods.partial_retrain:PartialRetrain",
+        "A new model was trained from nothing, on images that stay alone, with less work than before.",
+    ),
+    "finetune": BuiltIn(
+        lambda: Finetune("finetune"),
+        "ltu_jax.methods.finetune:Finetune",
+        "It was trained further on images that stay alone, so that what it knew of the others fades.",
+    ),
+    "random_label": BuiltIn(
+        lambda: RandomLabel("random_label"),
+        "ltu_jax.methods.random_label:RandomLabel",
+        "It was trained further, with labels drawn at random on the images to be forgotten and with the right ones on"
+        " images that stay.",
+    ),
+    "gradient_ascent": BuiltIn(
+        lambda: GradientAscent("gradient_ascent", epochs=5.0, learning_rate=5e-4),
+        "ltu_jax.methods.gradient_ascent:GradientAscent",
+        "Its weights were changed so that its answers on the images to be forgotten became worse.",
+    ),
+    "amnesiac": BuiltIn(
+        lambda: Amnesiac("amnesiac"),
+        "ltu_jax.methods.amnesiac:Amnesiac",
+        "What the images to be forgotten changed in its weights had been recorded, and was taken back.",
+    ),
+    "amnesiac_relabel": BuiltIn(
+        lambda: RandomLabel(
+            "amnesiac_relabel",
+            epochs=3.0,
+            batch_size=128,
+            optimizer="adam",
+            learning_rate=1e-4,
+            weight_decay=0.0,
+            augment=False,
+            relabel_when="once",
+            allow_true=False,
+            order="mixed",
+        ),
+        "ltu_jax.methods.random_label:RandomLabel",
+        "It was trained further, with wrong labels on the images to be forgotten and with the right ones on images that"
+        " stay.",
+    ),
+    "fisher": BuiltIn(
+        Fisher,
+        "ltu_jax.methods.fisher:Fisher",
+        "Its weights were blurred with noise, most of all those that images that stay need least.",
+    ),
+    "ssd": BuiltIn(
+        SSD,
+        "ltu_jax.methods.ssd:SSD",
+        "Those of its weights that matter far more for the images to be forgotten than for all others were made"
+        " smaller.",
+    ),
+    "bad_teacher": BuiltIn(
+        lambda: BadTeacher(
+            "bad_teacher", epochs=1.0, optimizer="adam", learning_rate=1e-4, weight_decay=0.0, augment=False
+        ),
+        "ltu_jax.methods.bad_teacher:BadTeacher",
+        "It was trained to answer like a model that knows nothing on the images to be forgotten, and as it did before"
+        " on images that stay.",
+    ),
+    "salun": BuiltIn(
+        lambda: SalUn("salun", learning_rate=0.013),
+        "ltu_jax.methods.salun:SalUn",
+        "Those of its weights that matter most for the images to be forgotten were trained further, with labels drawn"
+        " at random on these images and with the right ones on images that stay.",
+    ),
+    "neggrad_plus": BuiltIn(
+        lambda: NegGradPlus("neggrad_plus"),
+        "ltu_jax.methods.neggrad_plus:NegGradPlus",
+        "Its weights were changed so that its answers on the images to be forgotten became worse, and so that its"
+        " answers on images that stay are kept.",
+    ),
+    "scrub": BuiltIn(
+        lambda: Scrub("scrub", learning_rate=5e-4, optimizer="adam"),
+        "ltu_jax.methods.scrub:Scrub",
+        "Its weights were changed so that its answers on the images to be forgotten moved away from what they were, and"
+        " so that its answers on images that stay are kept.",
+    ),
 }
+
+PRESETS: dict[str, Callable[[], Any]] = {
+    "paper": lambda: LTU(tune_weight=1.0, forget_weight=1.0, momentum=0.0, schedule="constant", epochs=7.0),
+    "fisher_salun_compat": lambda: Fisher(alpha=1e-9, scaling="code", estimator="batch", batch_size=32),
+}
+"""Other settings of a method, by a name of their own."""
+
+METHOD_CONFIGS: dict[str, Callable[[], Any]] = {name: one.settings for name, one in BUILT_IN.items()} | PRESETS
 """What may stand after the colon of ``--config FILE.py:NAME``."""
 
 

@@ -1,10 +1,10 @@
-"""A progress that notes what it is told, and one that ends the work, as whoever looks on may."""
+"""A progress that records its calls and can end the work, like a kill."""
 
 import contextlib
 
 
 class Killed(BaseException):
-    """What no ``except Exception`` catches."""
+    """A BaseException, which ``except Exception`` does not catch."""
 
 
 def telling(counts, until=None, labels=None):

@@ -109,11 +109,11 @@ def test_less_room_than_is_needed_is_said_before_anything_is_written(tmp_path):
 @pytest.mark.parametrize("how", ["itself", "as a cause", "in words"])
 def test_a_disk_that_fills_is_told_from_other_errors_whoever_raises_it(tmp_path, number, full, how):
     error = OSError(number, os.strerror(number))
-    with pytest.raises(DiskFullError if full else Exception) as told:
+    with pytest.raises(DiskFullError if full else Exception) as raised:
         with room(tmp_path):
             if how == "in words":
                 raise ValueError(f"UNKNOWN: {os.strerror(number)} [writing a chunk]")
             if how == "itself":
                 raise error
             raise ValueError("what a library makes of it") from error
-    assert isinstance(told.value, DiskFullError) == full
+    assert isinstance(raised.value, DiskFullError) == full

@@ -10,6 +10,7 @@ from ltu_jax.reporting import table
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.table import Table
 
     from ltu_jax.types import Progress
 
@@ -55,7 +56,7 @@ def print_result(result: Mapping[str, Any], console: "Console | None" = None) ->
         line(f"Warning: {warning}", "yellow")
 
 
-def bare_table(space: int) -> Any:
+def bare_table(space: int) -> "Table":
     """A table without borders, its columns ``space`` spaces apart."""
     from rich import box
     from rich.table import Table
@@ -64,7 +65,7 @@ def bare_table(space: int) -> Any:
     return Table(box=box.SIMPLE_HEAD, show_edge=False, padding=(0, space - 1, 0, 0), pad_edge=False)
 
 
-def _scores(result: Mapping[str, Any], width: int) -> Any:
+def _scores(result: Mapping[str, Any], width: int) -> "Table":
     from rich.text import Text
 
     rows = [(row, "") for row in table.rows(result)]
@@ -96,7 +97,7 @@ def _aligned(head: str, cells: list[tuple[float | None, float | None]]) -> list[
     return [value.rjust(wide) + gap.rjust(narrow) for value, gap in zip(values, gaps, strict=True)]
 
 
-def _attackers(attackers: list[Mapping[str, Any]]) -> Any:
+def _attackers(attackers: list[Mapping[str, Any]]) -> "Table":
     from rich.text import Text
 
     shown = bare_table(2)

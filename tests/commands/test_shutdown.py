@@ -91,15 +91,15 @@ def test_handlers_are_put_back_and_other_errors_pass_through():
 
 
 def test_what_is_watched_is_told_to_the_progress_as_before():
-    told = []
+    events = []
 
     class Telling:
         def __enter__(self):
-            return told.append
+            return events.append
 
         def __exit__(self, *error):
-            told.append("closed")
+            events.append("closed")
 
-    with shutdown.Stop().watched(lambda label, total: told.append((label, total)) or Telling())("a", 3) as advance:
+    with shutdown.Stop().watched(lambda label, total: events.append((label, total)) or Telling())("a", 3) as advance:
         advance(2)
-    assert told == [("a", 3), 2, "closed"]
+    assert events == [("a", 3), 2, "closed"]

@@ -125,8 +125,12 @@ def made_calibration():
 def made_confidence(before=True):
     """How sure the model is of 120 images to be forgotten, before and after, and of 900 never shown."""
     rng = np.random.default_rng(7)
-    told = {"before": rng.beta(14, 0.5, 120), "after": rng.beta(1.9, 0.6, 120), "held out": rng.beta(1.9, 0.6, 900)}
-    return told if before else {name: told[name] for name in ("after", "held out")}
+    confidence = {
+        "before": rng.beta(14, 0.5, 120),
+        "after": rng.beta(1.9, 0.6, 120),
+        "held out": rng.beta(1.9, 0.6, 900),
+    }
+    return confidence if before else {name: confidence[name] for name in ("after", "held out")}
 
 
 def made_images(num=4):

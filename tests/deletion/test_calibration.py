@@ -42,10 +42,12 @@ def seen(problem, state, rows):
 def test_the_model_kept_is_the_one_that_was_looked_at(problem, calibrated):
     trial = calibrated.trials[calibrated.chosen]
     look = trial.looks[trial.best]
-    told = {name: seen(problem, calibrated.state, getattr(problem.splits, name)) for name in ("forget", "validation")}
-    alike = likeness(told["forget"], told["validation"])
+    measured = {
+        name: seen(problem, calibrated.state, getattr(problem.splits, name)) for name in ("forget", "validation")
+    }
+    alike = likeness(measured["forget"], measured["validation"])
     assert np.isclose(look["unlike"], alike.distance) and np.isclose(look["auc"], alike.auc)
-    assert np.isclose(look["forget"], 100 * told["forget"].correct.mean())
+    assert np.isclose(look["forget"], 100 * measured["forget"].correct.mean())
     assert int(calibrated.state.step) == look["step"]
 
 
@@ -111,8 +113,8 @@ def test_a_search_that_was_stopped_goes_on_to_the_same_model(problem, calibrated
     assert third.trials == calibrated.trials and third.chosen == calibrated.chosen
     jax.tree.map(np.testing.assert_array_equal, third.state.params, calibrated.state.params)
     assert len(steps) == 1 and len(list(tmp_path.glob("trial-*/checkpoints"))) == 1
-    told = json.loads((tmp_path / "trial-1" / "trial.json").read_text())
-    assert told["looks"] == calibrated.trials[0].looks
+    saved = json.loads((tmp_path / "trial-1" / "trial.json").read_text())
+    assert saved["looks"] == calibrated.trials[0].looks
 
 
 def test_a_trial_that_diverges_is_passed_over(problem, monkeypatch):
@@ -155,11 +157,11 @@ def test_larger_rates_are_tried_after_the_own_one(problem, calibrated):
 
 
 def test_the_curve_says_which_point_was_chosen_and_why(calibrated):
-    told = json.loads(json.dumps(calibrated.as_json()))
-    trial = told["trials"][told["chosen"]]
+    curve = json.loads(json.dumps(calibrated.as_json()))
+    trial = curve["trials"][curve["chosen"]]
     look = trial["looks"][trial["best"]]
-    assert f"learning rate {trial['learning_rate']:.3g}, stopped at step {look['step']:.0f}" in told["why"]
-    assert f"({look['unlike']:.1f} points apart" in told["why"]
+    assert f"learning rate {trial['learning_rate']:.3g}, stopped at step {look['step']:.0f}" in curve["why"]
+    assert f"({look['unlike']:.1f} points apart" in curve["why"]
 
 
 def test_what_cannot_be_calibrated_is_refused(problem):

@@ -80,13 +80,13 @@ def test_rows_that_were_known_worse_than_strangers_before_can_be_forgotten_too()
 
 
 def test_rows_of_a_class_without_a_held_out_row_are_not_passed_over_in_silence():
-    other = lambda told: {**told, "forget": told["forget"]._replace(labels=np.arange(300) % 3 // 2)}  # noqa: E731
+    other = lambda measured: {**measured, "forget": measured["forget"]._replace(labels=np.arange(300) % 3 // 2)}  # noqa: E731
     [line] = judge(other(BEFORE), other(model(2.0, seed=50)), 1.0).findings
     assert "it cannot be shown for 100 of 300 forgotten rows" in line
 
 
 def test_of_few_rows_nothing_can_be_shown():
-    few = lambda told: {**told, "forget": told["forget"].at(np.arange(19))}  # noqa: E731
+    few = lambda measured: {**measured, "forget": measured["forget"].at(np.arange(19))}  # noqa: E731
     assert "it cannot be shown of 19 rows: at least 20 are needed" in judge(few(BEFORE), few(model(2.0)), 1.0).findings
 
 
@@ -108,7 +108,7 @@ def test_the_drop_is_that_of_two_areas_and_its_interval_knows_that_the_rows_are_
     after = {name: one._replace(margin=one.margin - 0.3 * (name == "forget")) for name, one in BEFORE.items()}
     found = attack_aucs(BEFORE, after)
     drop, low = found.drop, found.drop_low
-    means = [np.mean(told["forget"].margin[:, None] > told["held_out"].margin) for told in (BEFORE, after)]
+    means = [np.mean(measured["forget"].margin[:, None] > measured["held_out"].margin) for measured in (BEFORE, after)]
     assert np.isclose(drop, means[0] - means[1])
     assert 0 < low < drop
     # of models that have nothing to do with each other it is far wider

@@ -9,7 +9,7 @@ from ltu_jax.deletion.measures import evidence, figures, measure
 from ltu_jax.evaluation.likeness import Predictions, likeness
 
 
-def told(count, right, seed, num_classes=3):
+def made(count, right, seed, num_classes=3):
     rng = np.random.default_rng(seed)
     labels = rng.integers(0, num_classes, count)
     return Predictions(labels, rng.random(count) < right, rng.random(count), rng.normal(right, 1, count))
@@ -17,7 +17,7 @@ def told(count, right, seed, num_classes=3):
 
 @pytest.fixture
 def after():
-    return {"forget": told(60, 0.7, 0), "remain": told(150, 0.95, 1), "held_out": told(200, 0.8, 2)}
+    return {"forget": made(60, 0.7, 0), "remain": made(150, 0.95, 1), "held_out": made(200, 0.8, 2)}
 
 
 def test_each_figure_stands_with_an_interval_that_binomial_sampling_would_give(after):
@@ -75,7 +75,7 @@ def test_the_interval_of_the_auc_covers_the_truth_as_often_as_it_says():
 
 
 def test_evidence_is_the_same_every_time_and_fit_for_json(after):
-    before = {name: told(len(one.labels), 1.0, 9) for name, one in after.items()}
+    before = {name: made(len(one.labels), 1.0, 9) for name, one in after.items()}
     one, two = (evidence(before, after, ("cat", "dog", "eel")) for _ in range(2))
     assert one == two and json.loads(json.dumps(one)) == one
     assert one["rows"] == {"forget": 60, "remain": 150, "held_out": 200}
@@ -97,14 +97,14 @@ def test_a_class_is_not_told_of_for_a_forgotten_row_alone(after):
 
 def test_what_chance_alone_makes_says_nothing_of_the_classes(after):
     rare = after["forget"]._replace(labels=np.zeros(60, int))
-    one, two = (evidence(None, {**after, "forget": told})["chance_ks"] for told in (after["forget"], rare))
+    one, two = (evidence(None, {**after, "forget": forget})["chance_ks"] for forget in (after["forget"], rare))
     assert one == two == round(136 * np.sqrt(1 / 60 + 1 / 200), 1)
     alone = evidence(None, {**after, "forget": after["forget"].at(np.array([0]))})
     assert alone["chance_ks"] == 100
 
 
 def test_earlier_requests_are_measured_again(after):
-    found = figures({**after, "earlier": told(30, 0.9, 5)})
+    found = figures({**after, "earlier": made(30, 0.9, 5)})
     assert {"earlier_accuracy", "earlier_attack_auc", "earlier_attack_ks"} <= set(found)
 
 

@@ -40,16 +40,16 @@ def test_nothing_runs_and_nothing_is_fetched(page):
 
 
 def test_pictures_are_told_in_words(page):
-    told = [attributes["aria-label"] for tag, attributes in Reader(page).tags if tag == "svg"]
-    assert len(told) == len(set(told)) == 3
-    assert "before: 73.6, 69.2 to 77.9" in told[2]
+    titles = [attributes["aria-label"] for tag, attributes in Reader(page).tags if tag == "svg"]
+    assert len(titles) == len(set(titles)) == 3
+    assert "before: 73.6, 69.2 to 77.9" in titles[2]
 
 
 def test_what_was_asked(page):
-    told = part(page, 1)
-    assert "forget 120 images" in told and "request number 3 on this model" in told
-    assert "4 further ids were named" in told
-    assert "began on 26 November 2026, 08:49 UTC and ended on 26 November 2026, 10:02 UTC" in told
+    text = part(page, 1)
+    assert "forget 120 images" in text and "request number 3 on this model" in text
+    assert "4 further ids were named" in text
+    assert "began on 26 November 2026, 08:49 UTC and ended on 26 November 2026, 10:02 UTC" in text
 
 
 def test_one_image_is_one_and_no_id_is_repeated():
@@ -66,14 +66,14 @@ def test_one_image_is_one_and_no_id_is_repeated():
 
 @pytest.mark.parametrize("name", BUILT_IN)
 def test_every_method_is_told_in_one_sentence(name):
-    told = BUILT_IN[name].sentence
-    assert told.endswith(".") and told.count(". ") == 0
-    assert f"{told} The method is called {name}." in part(rendered(method=name), 2)
+    text = BUILT_IN[name].sentence
+    assert text.endswith(".") and text.count(". ") == 0
+    assert f"{text} The method is called {name}." in part(rendered(method=name), 2)
 
 
-def test_a_method_of_ones_own_is_told_as_such():
-    told = part(rendered(method="mine.methods:build"), 2)
-    assert "a method that the operator of the model wrote." in told and "called mine.methods:build" in told
+def test_a_method_of_ones_own_is_text_as_such():
+    text = part(rendered(method="mine.methods:build"), 2)
+    assert "a method that the operator of the model wrote." in text and "called mine.methods:build" in text
 
 
 def test_how_hard_to_forget_has_every_try_and_the_one_chosen(page):
@@ -86,9 +86,9 @@ def test_how_hard_to_forget_has_every_try_and_the_one_chosen(page):
         assert float(row[3]) == pytest.approx(best["unlike"], abs=0.05)
         assert float(row[4].replace("−", "-")) == pytest.approx(change, abs=0.05)
         assert ("chosen" in row[0]) == (number == calibration["chosen"])
-    told = part(page, 2)
-    assert made_receipt()["calibration"] in told and "tried 4 step sizes" in told and "6 min 52 s" in told
-    assert "more than the 2 points allowed" in told
+    text = part(page, 2)
+    assert made_receipt()["calibration"] in text and "tried 4 step sizes" in text and "6 min 52 s" in text
+    assert "more than the 2 points allowed" in text
 
 
 def test_a_choice_that_cost_more_than_allowed_says_so(page):
@@ -113,23 +113,23 @@ def test_without_calibration_it_was_set_by_hand():
 
 
 def test_limits_are_told(page):
-    told = part(page, 6)
+    text = part(page, 6)
     for said in (
         "no proof",
         "attacks of part 5",
         "Backups, logs, caches, the training data",
         "copies of the old model",
     ):
-        assert said in told
-    assert "95 of 100 cases" in told and "these 120 images" in told
-    assert "not from separate models trained for the purpose (shadow models)" in told
+        assert said in text
+    assert "95 of 100 cases" in text and "these 120 images" in text
+    assert "not from separate models trained for the purpose (shadow models)" in text
     assert "shadow" not in words(rendered(guidance="shadows")) + words(rendered(guidance=None))
 
 
 def test_a_model_trained_anew_is_not_called_approximate(page):
     assert "This is no proof" in page.split("<h2>1.")[0]
-    told = rendered(method="retrain", guidance=None)
-    assert "no proof" not in words(told) and "approximate" not in words(told)
+    text = rendered(method="retrain", guidance=None)
+    assert "no proof" not in words(text) and "approximate" not in words(text)
 
 
 def test_few_images_are_said_to_say_little(page):
@@ -140,11 +140,11 @@ def test_few_images_are_said_to_say_little(page):
 
 
 def test_how_to_check_names_command_and_hashes(page):
-    told = part(page, 7)
-    assert "python -m ltu_jax.verify request-3/receipt.json --model request-3" in told
+    text = part(page, 7)
+    assert "python -m ltu_jax.verify request-3/receipt.json --model request-3" in text
     for fingerprint in ("5d", "1a", "2b", "3c"):
-        assert fingerprint * 32 in told
-    assert "dc79a5619fd6" in told and "jax 0.10.2" in told and "1 x NVIDIA H100" in told
+        assert fingerprint * 32 in text
+    assert "dc79a5619fd6" in text and "jax 0.10.2" in text and "1 x NVIDIA H100" in text
 
 
 def test_what_is_not_known_is_a_dash():
@@ -162,8 +162,8 @@ def test_the_sealed_receipt_reads_the_same(page):
 
 
 def test_warnings_stand_before_all_numbers(page):
-    told = rendered(warnings=["2.3 points of accuracy are lost <b>"])
-    assert 0 < told.index("2.3 points of accuracy are lost &lt;b&gt;") < told.index("In short")
+    text = rendered(warnings=["2.3 points of accuracy are lost <b>"])
+    assert 0 < text.index("2.3 points of accuracy are lost &lt;b&gt;") < text.index("In short")
     assert "<aside" not in page and "in its own words" not in page.split("In short")[0]
 
 

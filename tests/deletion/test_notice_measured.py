@@ -64,14 +64,14 @@ def test_a_class_without_an_image_says_so_and_many_classes_are_folded():
 
 
 def test_what_an_attacker_can_tell(page):
-    told = part(page, 5)
-    assert "points at the forgotten one in 50.8 of 100 cases (95 % range: 45.3 to 56.3); 50 is guessing" in told
-    assert "in 73.6 of 100 cases (95 % range: 69.2 to 77.9)" in told
-    assert "not shown to do better or worse than guessing. The range still allows anything from 45.3 to 56.3" in told
-    assert "differ by 9.7 points of 100 (before: 36.8)" in told
+    text = part(page, 5)
+    assert "points at the forgotten one in 50.8 of 100 cases (95 % range: 45.3 to 56.3); 50 is guessing" in text
+    assert "in 73.6 of 100 cases (95 % range: 69.2 to 77.9)" in text
+    assert "not shown to do better or worse than guessing. The range still allows anything from 45.3 to 56.3" in text
+    assert "differ by 9.7 points of 100 (before: 36.8)" in text
     # The critical value of the two-sample Kolmogorov-Smirnov test at 5 % is 1.36 sqrt((n + m) / (n m)).
-    assert "chance alone makes more than 13.2 once in twenty" in told
-    assert "That range holds 50 too" not in told
+    assert "chance alone makes more than 13.2 once in twenty" in text
+    assert "That range holds 50 too" not in text
 
 
 @pytest.mark.parametrize(
@@ -85,8 +85,8 @@ def test_both_directions_are_traces(auc, says, opposite):
     receipt = made_receipt(earlier=False)
     receipt["evidence"]["after"]["attack_auc"] = auc
     page = rendered(receipt)
-    for told in (part(page, 5), page.split("<h2>1.")[0]):
-        assert says in told and opposite not in told and "was not shown to do better" not in told
+    for text in (part(page, 5), page.split("<h2>1.")[0]):
+        assert says in text and opposite not in text and "was not shown to do better" not in text
     assert ("reverses the rule is right in 69.0 of 100 cases" in part(page, 5)) == (auc[0] < 0.5)
 
 
@@ -97,9 +97,9 @@ def test_a_model_that_gave_nothing_away_before_shows_little():
 
 
 def test_earlier_requests_are_told_only_where_there_were_some(page):
-    told = part(page, 5)
-    assert "75 images that earlier requests had forgotten were measured again" in told
-    assert "in 53.4 of 100 cases (95 % range: 46.6 to 60.4), before it in 52.2 of 100" in told
+    text = part(page, 5)
+    assert "75 images that earlier requests had forgotten were measured again" in text
+    assert "in 53.4 of 100 cases (95 % range: 46.6 to 60.4), before it in 52.2 of 100" in text
     assert "arlier requests" not in part(rendered(made_receipt(earlier=False)), 5)
 
 

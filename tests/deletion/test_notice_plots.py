@@ -89,10 +89,10 @@ def test_odd_values_do_not_crash(odd):
 
 def test_histograms_have_one_panel_a_group_with_its_median():
     svg = plots.sureness_histograms({"before": np.array([0.5, 0.95, 0.99]), "held out": np.array([0.25])})
-    told = texts(svg)
-    assert "images to be forgotten, before: half are above 95 %" in told
-    assert "images never shown, after: half are above 25 %" in told
-    assert not [text for text in told if text.startswith("images to be forgotten, after")]
+    labels = texts(svg)
+    assert "images to be forgotten, before: half are above 95 %" in labels
+    assert "images never shown, after: half are above 25 %" in labels
+    assert not [text for text in labels if text.startswith("images to be forgotten, after")]
 
 
 def test_bars_are_shares_of_the_images():

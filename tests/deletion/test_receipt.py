@@ -54,11 +54,11 @@ def test_any_byte_of_a_signed_receipt_that_changes_a_value_is_found(key):
     for place in range(len(text)):
         swapped = text[:place] + ("7" if text[place] != "7" else "8") + text[place + 1 :]
         try:
-            told = json.loads(swapped)
+            parsed = json.loads(swapped)
         except ValueError:
             continue
-        if told != json.loads(text):  # white space has no say
-            assert "receipt_sha256" not in told or receipt.seal_problems(told, public), swapped
+        if parsed != json.loads(text):  # white space has no say
+            assert "receipt_sha256" not in parsed or receipt.seal_problems(parsed, public), swapped
 
 
 def test_a_receipt_made_up_whole_has_a_seal_but_not_the_signature(key, tmp_path):
@@ -134,13 +134,13 @@ def test_what_is_no_receipt_is_refused(tmp_path):
 
 
 def _without(path):
-    told = json.loads(json.dumps(receipt.seal_receipt(BODY)))
+    parsed = json.loads(json.dumps(receipt.seal_receipt(BODY)))
     *above, last = path
-    inner = told
+    inner = parsed
     for name in above:
         inner = inner[name]
     del inner[last]
-    return told
+    return parsed
 
 
 @pytest.mark.parametrize(
@@ -152,9 +152,9 @@ def test_a_receipt_that_lacks_something_is_none_whatever_its_seal(tmp_path, path
     file = tmp_path / "receipt.json"
     file.write_text(json.dumps(receipt.seal_receipt(BODY)))
     assert receipt.read_receipt(file)["request"]["count"] == 2
-    told = _without(path)
-    body = {name: value for name, value in told.items() if name not in ("receipt_sha256", "signature")}
-    made_up = receipt.seal_receipt(body) if path != ("signature",) else told
+    parsed = _without(path)
+    body = {name: value for name, value in parsed.items() if name not in ("receipt_sha256", "signature")}
+    made_up = receipt.seal_receipt(body) if path != ("signature",) else parsed
     file.write_text(json.dumps(made_up))
     with pytest.raises(ConfigError, match="is no receipt of schema 1"):
         receipt.read_receipt(file)

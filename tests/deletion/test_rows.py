@@ -51,12 +51,12 @@ def recorded_of(splits, source, last=None):
 
 def test_what_is_written_is_read_and_names_nobody(tmp_path):
     source, splits = made_source(395), made_splits()
-    told = recorded_of(splits, source)
-    (tmp_path / "rows.json").write_text(json.dumps(told._asdict()))
-    assert rows.read_rows(tmp_path) == told and set(told.held_out) == {"validation", "test", "reserve"}
-    assert told.held_out["test"] == sorted(salted(SALT, [f"id{i}" for i in splits.test]))
-    assert told.measured["remain"] == sorted(salted(SALT, [f"id{i}" for i in splits.remain[:7]]))
-    assert "id3" not in str(told)
+    recorded = recorded_of(splits, source)
+    (tmp_path / "rows.json").write_text(json.dumps(recorded._asdict()))
+    assert rows.read_rows(tmp_path) == recorded and set(recorded.held_out) == {"validation", "test", "reserve"}
+    assert recorded.held_out["test"] == sorted(salted(SALT, [f"id{i}" for i in splits.test]))
+    assert recorded.measured["remain"] == sorted(salted(SALT, [f"id{i}" for i in splits.remain[:7]]))
+    assert "id3" not in str(recorded)
     for content in ("{}", "[]", "\xff", '{"held_out": 3}'):
         (tmp_path / "rows.json").write_bytes(content.encode("latin-1"))
         with pytest.raises(LedgerError, match="rows.json cannot be read"):

@@ -91,8 +91,8 @@ def test_a_receipt_that_the_ledger_does_not_know_is_found(home):
 def forged(home, change, **evidence):
     """The receipt changed and sealed anew, and the ledger with it: somebody who has everything but the key."""
     path = home / "request-1" / "receipt.json"
-    told = json.loads(path.read_text())
-    body = {name: value for name, value in told.items() if name not in ("receipt_sha256", "signature")}
+    parsed = json.loads(path.read_text())
+    body = {name: value for name, value in parsed.items() if name not in ("receipt_sha256", "signature")}
     change(body)
     sealed = receipt.seal_receipt(body)
     path.write_text(json.dumps(sealed))
@@ -171,16 +171,16 @@ def test_which_rows_they_were_is_known_from_what_was_written_under_the_salt(made
 def test_rows_that_cannot_be_held_out_are_no_evidence(home, source, spec, original, change):
     """An operator who writes down rows that look better, and seals everything anew."""
     path = home / "request-1" / "rows.json"
-    told = json.loads(path.read_text())
+    recorded = json.loads(path.read_text())
     wanted = {
-        "trained": lambda: told["measured"]["remain"],
-        "twice": lambda: told["measured"]["held_out"][:20] * 2,
-        "calibration": lambda: told["held_out"]["validation"],
+        "trained": lambda: recorded["measured"]["remain"],
+        "twice": lambda: recorded["measured"]["held_out"][:20] * 2,
+        "calibration": lambda: recorded["held_out"]["validation"],
     }[change]()
-    told["measured"]["held_out"] = wanted
+    recorded["measured"]["held_out"] = wanted
     if change == "trained":
-        told["held_out"]["test"], told["measured"]["remain"] = wanted, []
-    path.write_text(json.dumps(told))
+        recorded["held_out"]["test"], recorded["measured"]["remain"] = wanted, []
+    path.write_text(json.dumps(recorded))
     forged_path = forged(home, lambda body: body.update(files=receipt.files_sha256(home / "request-1")))
     with pytest.raises(
         ledger.LedgerError, match=r"rows.json: (rows are measured twice|held_out rows are in the wrong)"

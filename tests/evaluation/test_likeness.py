@@ -19,16 +19,16 @@ def drawn(count, seed, shift=0.0, num_classes=5):
 def test_answers_are_the_log_odds_confidence_and_correctness_of_the_true_label():
     rng = np.random.default_rng(0)
     logits, labels = rng.normal(0, 3, (50, 4)).astype(np.float32), rng.integers(0, 4, 50)
-    told = predictions(logits, labels)
+    predicted = predictions(logits, labels)
     p = scipy.special.softmax(logits.astype(float), axis=1)[np.arange(50), labels]
-    np.testing.assert_allclose(told.confidence, p, rtol=1e-9)
-    np.testing.assert_allclose(told.margin, scipy.special.logit(p), rtol=1e-6)
-    np.testing.assert_array_equal(told.correct, logits.argmax(1) == labels)
+    np.testing.assert_allclose(predicted.confidence, p, rtol=1e-9)
+    np.testing.assert_allclose(predicted.margin, scipy.special.logit(p), rtol=1e-6)
+    np.testing.assert_array_equal(predicted.correct, logits.argmax(1) == labels)
 
 
 def test_a_margin_is_finite_where_the_probability_is_one():
-    told = predictions(np.array([[90.0, 0.0, 0.0]], np.float32), np.array([0]))
-    assert told.confidence[0] == 1 and np.isclose(told.margin[0], 90 - np.log(2))
+    predicted = predictions(np.array([[90.0, 0.0, 0.0]], np.float32), np.array([0]))
+    assert predicted.confidence[0] == 1 and np.isclose(predicted.margin[0], 90 - np.log(2))
 
 
 def test_auc_and_ks_are_those_of_scikit_learn_and_scipy_where_all_classes_weigh_alike():

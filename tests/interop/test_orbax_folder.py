@@ -186,9 +186,9 @@ def test_our_own_folder_is_read_and_the_new_one_is_sound_to_us(tmp_path, name):
     chex.assert_trees_all_equal(load_weights(path, template(name)), weights(name))
     new = weights(name, seed=9)
     save_weights(path, target, new)
-    tree, told = checkpoint.load(target)  # by the new checksum
+    tree, metadata = checkpoint.load(target)  # by the new checksum
     chex.assert_trees_all_equal({"params": tree["params"], **tree["model_state"]}, new)
-    assert told["method"] == "ltu" and told["tree_sha256"] == checkpoint.tree_sha256(tree)
+    assert metadata["method"] == "ltu" and metadata["tree_sha256"] == checkpoint.tree_sha256(tree)
 
 
 def test_flipped_bytes_in_our_own_folder_are_refused(tmp_path):

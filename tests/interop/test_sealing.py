@@ -42,10 +42,10 @@ def test_harm_is_named(folder, harm, said):
 
 def test_a_seal_that_was_changed_with_a_file_is_found_by_its_own_hash(folder):
     seal(folder)
-    told = json.loads((folder / "files.json").read_text())
+    sealed = json.loads((folder / "files.json").read_text())
     (folder / "in" / "a").write_bytes(b"abd")
-    told["files"]["in/a"] = file_sha256(folder / "in" / "a")
-    (folder / "files.json").write_text(json.dumps(told))
+    sealed["files"]["in/a"] = file_sha256(folder / "in" / "a")
+    (folder / "files.json").write_text(json.dumps(sealed))
     assert find_damage(folder) == "files.json was altered"
     seal(folder)
     assert find_damage(folder) is None

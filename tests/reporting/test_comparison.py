@@ -123,8 +123,8 @@ def test_what_came_from_outside_is_text(tmp_path, evil):
 
 
 def test_warnings_are_counted_at_the_top_and_told_with_their_run(tmp_path):
-    told = [made_result("ltu", 0, warnings=["forgets too little"]), made_result("ltu", 1), made_result("ssd", 0)]
-    folders = [write_run(tmp_path / f"{number}", result) for number, result in enumerate(told)]
+    results = [made_result("ltu", 0, warnings=["forgets too little"]), made_result("ltu", 1), made_result("ssd", 0)]
+    folders = [write_run(tmp_path / f"{number}", result) for number, result in enumerate(results)]
     page = comparison.render_comparison([read_run(folder) for folder in folders], tmp_path)
     assert page.index("told with each run below: ltu (1 of 2).") < page.index("<table>") < page.index("forgets too")
     assert "Not every method ran on every seed" in page
@@ -135,12 +135,12 @@ def test_warnings_are_counted_at_the_top_and_told_with_their_run(tmp_path):
 def test_runs_of_several_requests_devices_and_commits_say_so(tmp_path, runs):
     other = made_result(dataset="cifar10", provenance={"commit": "other", "device": "1 x H100", "versions": {}})
     page = comparison.render_comparison([*runs, read_run(write_run(tmp_path / "other", other))], tmp_path)
-    for told in (
+    for note in (
         "requests of 2 kinds",
         "more than one device (1 x H100, cpu)",
         "more than one commit (3f9c2ab, other)",
     ):
-        assert told in page
+        assert note in page
     assert page.count("<h2 class='request'>") == 2
     assert page.count("<svg") == 3 + 2  # the other request states no flops
     assert "digits and cifar10" in re.search("<h1>(.*)</h1>", page)[1]
@@ -153,8 +153,8 @@ def test_runs_of_one_request_on_one_machine_have_no_notes(page):
 
 
 def test_seeds_that_differ_are_told_by_name(tmp_path):
-    told = [made_result(seeds={"train": 0, "split": 0, "unlearn": seed}) for seed in (3, 11)]
-    folders = [write_run(tmp_path / f"{number}", result) for number, result in enumerate(told)]
+    results = [made_result(seeds={"train": 0, "split": 0, "unlearn": seed}) for seed in (3, 11)]
+    folders = [write_run(tmp_path / f"{number}", result) for number, result in enumerate(results)]
     page = comparison.render_comparison([read_run(folder) for folder in folders], tmp_path)
     assert "train seed 0; split seed 0; unlearn seeds 3, 11" in page
     assert "seeds (unlearn)" in page

@@ -96,8 +96,8 @@ def test_bars_are_as_long_as_the_mean_gaps_are_large_and_in_the_order_given():
 
 
 def test_the_staircase_is_the_smallest_gap_at_each_cost_or_less():
-    told = [("d", 8.0, 8e12), ("a", 20.0, 1e12), ("b", 5.0, 2e12), ("c", 10.0, 4e12), ("e", 2.0, 16e12)]
-    svg = plots.gap_against_cost([group(n, even(gap), flops=flops) for n, gap, flops in told], NOTHING, "t")
+    values = [("d", 8.0, 8e12), ("a", 20.0, 1e12), ("b", 5.0, 2e12), ("c", 10.0, 4e12), ("e", 2.0, 16e12)]
+    svg = plots.gap_against_cost([group(n, even(gap), flops=flops) for n, gap, flops in values], NOTHING, "t")
     (stairs,) = [path for path in paths(svg, f"stroke: {GREY}") if len(path) > 2]
     _, y = ticks(svg)
     corners = [y[TICKS.index(gap)] for gap in (20, 5, 2)]
@@ -113,8 +113,8 @@ def test_methods_without_flops_or_without_a_gap_have_no_place_against_cost():
     without = group("c", even(1.0), flops=1e9)
     without.runs[0].result["gap"] = None
     assert plots.gap_against_cost([*unknown, without], SPREAD, "t") is None
-    told = texts(plots.gap_against_cost([*unknown, without, group("d", even(1.0), flops=1e9)], SPREAD, "t"))
-    assert "d" in told and not {"a", "b", "c"} & set(told)
+    labels = texts(plots.gap_against_cost([*unknown, without, group("d", even(1.0), flops=1e9)], SPREAD, "t"))
+    assert "d" in labels and not {"a", "b", "c"} & set(labels)
 
 
 def test_without_retrain_there_is_nothing_to_draw():

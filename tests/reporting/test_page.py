@@ -112,5 +112,5 @@ def test_images_are_shown_only_when_given_and_pixel_for_pixel(text, result, hist
 def test_the_footer_says_where_the_result_is_from(result, history, confidence):
     result["provenance"]["config_sha256"] = "ab" * 32
     footer = page.render_report(result, history, confidence).split("<footer>")[1]
-    for told in ("3f9c2ab", "jax 0.10.2", "2026-11-24", "9f" * 32, "ab" * 32):
-        assert told in footer
+    for value in ("3f9c2ab", "jax 0.10.2", "2026-11-24", "9f" * 32, "ab" * 32):
+        assert value in footer

@@ -46,10 +46,10 @@ def test_without_retrain_there_are_no_gap_bars(without_retrain):
 @pytest.mark.parametrize("odd", [None, float("nan"), float("inf")])
 def test_a_gap_that_is_not_a_number_leaves_its_place_empty(result, odd):
     result["gap"]["ua"] = result["original_gap"]["mi"] = result["retrain_spread"]["ta"] = odd
-    told = texts(plots.gap_bars(result))
-    assert "1.34" not in told
-    assert "1.11" in told
-    assert not {"nan", "inf"} & set(told)
+    labels = texts(plots.gap_bars(result))
+    assert "1.34" not in labels
+    assert "1.11" in labels
+    assert not {"nan", "inf"} & set(labels)
 
 
 @pytest.mark.smoke
@@ -125,21 +125,21 @@ def test_the_moving_mean_of_a_constant_is_the_constant():
 
 @pytest.mark.smoke
 def test_histograms_hold_each_model_and_its_median():
-    told = texts(plots.confidence_histograms({"before": np.array([0.9, 1.0, 1.0]), "after": np.array([0.25])}))
-    assert {"before: median 1.00", "after: median 0.25"} <= set(told)
+    labels = texts(plots.confidence_histograms({"before": np.array([0.9, 1.0, 1.0]), "after": np.array([0.25])}))
+    assert {"before: median 1.00", "after: median 0.25"} <= set(labels)
 
 
 def test_bars_of_a_histogram_are_shares_of_the_rows():
     svg = plots.confidence_histograms({"after": np.array([0.01, 0.01, 0.01, 0.99])})
     heights = sorted(height for height in filled(svg, plots.BLUE) if height > 0)
     np.testing.assert_allclose(heights[1] / heights[0], 3, rtol=1e-3)
-    assert max(float(told) for told in texts(svg) if told.isdigit()) in (50, 60, 75)
+    assert max(float(text) for text in texts(svg) if text.isdigit()) in (50, 60, 75)
 
 
 @pytest.mark.parametrize("values", [[], [float("nan")], [float("inf"), 0.5]])
 def test_confidence_that_is_not_finite_does_not_crash(values):
-    told = texts(plots.confidence_histograms({"after": np.array(values)}))
-    assert ("after: median 0.50" in told) == (0.5 in values)
+    labels = texts(plots.confidence_histograms({"after": np.array(values)}))
+    assert ("after: median 0.50" in labels) == (0.5 in values)
 
 
 def test_no_confidence_is_no_figure():

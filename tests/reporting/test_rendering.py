@@ -61,7 +61,7 @@ def test_a_value_that_is_missing_is_an_error():
 
 
 def test_half_a_character_is_a_question_mark(monkeypatch):
-    text = whole("<p>{{ told }}</p>", monkeypatch, title="\ud800", told="a\udcff")
+    text = whole("<p>{{ value }}</p>", monkeypatch, title="\ud800", value="a\udcff")
     assert "<p>a?</p>" in text.encode().decode() and "<title>?</title>" in text
 
 

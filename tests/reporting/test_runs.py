@@ -14,8 +14,8 @@ from ltu_jax.setting import ConfigError
 def runs(tmp_path):
     """Writes runs and reads them back: each is (folder name, result) and settings."""
 
-    def write(*told):
-        return [read_run(write_run(tmp_path / name, result, **settings)) for name, result, settings in told]
+    def write(*given):
+        return [read_run(write_run(tmp_path / name, result, **settings)) for name, result, settings in given]
 
     return write
 
@@ -26,26 +26,28 @@ def labels(runs):
 
 
 def test_runs_that_differ_in_their_seeds_are_one_group(runs):
-    told = [(f"a{'x' * seed}", made_result(seed=seed), {"learning_rate": 0.1}) for seed in range(3)]
-    assert labels(runs(*told)) == {"ltu": ["a", "ax", "axx"]}
+    given = [(f"a{'x' * seed}", made_result(seed=seed), {"learning_rate": 0.1}) for seed in range(3)]
+    assert labels(runs(*given)) == {"ltu": ["a", "ax", "axx"]}
 
 
 def test_a_setting_is_named_where_it_is_not_as_in_most_variants_of_a_method(runs):
-    told = [("full", made_result(), {"remember": True, "order": "second"})]
-    told += [("no_r", made_result(), {"remember": False, "order": "second"})]
-    told += [("none", made_result(), {"remember": True, "order": "none"})]
-    told += [("ft", made_result("finetune"), {"epochs": 3})]
-    assert set(labels(runs(*told))) == {"ltu", "ltu (remember False)", "ltu (order none)", "finetune"}
+    given = [("full", made_result(), {"remember": True, "order": "second"})]
+    given += [("no_r", made_result(), {"remember": False, "order": "second"})]
+    given += [("none", made_result(), {"remember": True, "order": "none"})]
+    given += [("ft", made_result("finetune"), {"epochs": 3})]
+    assert set(labels(runs(*given))) == {"ltu", "ltu (remember False)", "ltu (order none)", "finetune"}
 
 
 def test_of_two_variants_both_are_named(runs):
-    told = [(f"{rate}", made_result("salun"), {"learning_rate": rate, "samplers": ["a", "b"]}) for rate in (0.01, 0.02)]
-    assert set(labels(runs(*told))) == {"salun (learning_rate 0.01)", "salun (learning_rate 0.02)"}
+    given = [
+        (f"{rate}", made_result("salun"), {"learning_rate": rate, "samplers": ["a", "b"]}) for rate in (0.01, 0.02)
+    ]
+    assert set(labels(runs(*given))) == {"salun (learning_rate 0.01)", "salun (learning_rate 0.02)"}
 
 
 def test_settings_of_one_name_are_told_apart(runs, tmp_path):
-    told = [(f"{rate}", made_result("salun"), {"learning_rate": rate}) for rate in (0.01, 0.02)]
-    runs(*told)
+    given = [(f"{rate}", made_result("salun"), {"learning_rate": rate}) for rate in (0.01, 0.02)]
+    runs(*given)
     file = tmp_path / "0.02" / "config.json"
     file.write_text(json.dumps(json.loads(file.read_text()) | {"training": {"learning_rate": 0.3}}))
     assert set(labels([read_run(tmp_path / f"{rate}") for rate in (0.01, 0.02)])) == {
@@ -55,13 +57,13 @@ def test_settings_of_one_name_are_told_apart(runs, tmp_path):
 
 
 def test_rho_is_what_the_result_says(runs):
-    told = [(f"{rho}", made_result(rho=rho), {"epochs": 7}) for rho in (0.1, 0.3, 1.0)]
-    assert set(labels(runs(*told))) == {"ltu (rho 0.1)", "ltu (rho 0.3)", "ltu (rho 1.0)"}
+    given = [(f"{rho}", made_result(rho=rho), {"epochs": 7}) for rho in (0.1, 0.3, 1.0)]
+    assert set(labels(runs(*given))) == {"ltu (rho 0.1)", "ltu (rho 0.3)", "ltu (rho 1.0)"}
 
 
 def test_without_a_configuration_the_method_and_rho_must_do(runs):
-    told = [(f"{seed}", made_result(seed=seed), {}) for seed in range(3)]
-    assert labels(runs(*told)) == {"ltu": ["0", "1", "2"]}
+    given = [(f"{seed}", made_result(seed=seed), {}) for seed in range(3)]
+    assert labels(runs(*given)) == {"ltu": ["0", "1", "2"]}
     assert set(labels(runs(("3", made_result(seed=3, rho=1.0), {}), ("4", made_result(seed=4), {})))) == {
         "ltu (rho 0.3)",
         "ltu (rho 1.0)",
@@ -69,29 +71,29 @@ def test_without_a_configuration_the_method_and_rho_must_do(runs):
 
 
 def test_runs_with_and_without_a_configuration_are_not_pooled(runs):
-    told = [("a", made_result(seed=0), {"epochs": 7}), ("b", made_result(seed=1), {})]
-    assert set(labels(runs(*told))) == {"ltu", "ltu, settings unknown"}
+    given = [("a", made_result(seed=0), {"epochs": 7}), ("b", made_result(seed=1), {})]
+    assert set(labels(runs(*given))) == {"ltu", "ltu, settings unknown"}
 
 
 def test_a_second_run_of_the_same_seeds_is_no_further_seed(runs, tmp_path):
-    told = [(name, made_result(seed=seed), {"epochs": 7}) for name, seed in (("a", 0), ("b", 1), ("c", 1))]
-    assert set(labels(runs(*told))) == {f"ltu in {tmp_path / name}" for name in "abc"}
+    given = [(name, made_result(seed=seed), {"epochs": 7}) for name, seed in (("a", 0), ("b", 1), ("c", 1))]
+    assert set(labels(runs(*given))) == {f"ltu in {tmp_path / name}" for name in "abc"}
 
 
 def test_the_smallest_mean_gap_is_first_and_none_at_all_last(runs):
-    told = [("none", made_result("none", gap=None, retrain=None), {})]
-    told += [(f"{gap}", made_result(f"gap-{gap}", gaps=(gap, 0, 0, 0)), {}) for gap in (8.0, 2.0, 4.0)]
-    assert list(labels(runs(*told))) == ["gap-2.0", "gap-4.0", "gap-8.0", "none"]
+    given = [("none", made_result("none", gap=None, retrain=None), {})]
+    given += [(f"{gap}", made_result(f"gap-{gap}", gaps=(gap, 0, 0, 0)), {}) for gap in (8.0, 2.0, 4.0)]
+    assert list(labels(runs(*given))) == ["gap-2.0", "gap-4.0", "gap-8.0", "none"]
 
 
 def test_only_runs_with_one_original_and_one_retrain_share_a_problem(runs):
     other = made_result("scrub", seed=0)
     other["retrain"]["ua"] += 1
-    told = [(f"{method}{seed}", made_result(method, seed), {}) for method in ("ltu", "salun") for seed in (0, 1)]
-    told += [("other", other, {})]
-    told += [("unlearn", made_result("ssd", 0, seeds={"train": 0, "split": 0, "unlearn": 9}), {})]
-    told += [("train", made_result("fisher", 0, seeds={"train": 9, "split": 0, "unlearn": 0}), {})]
-    (comparison,) = compare(runs(*told))
+    given = [(f"{method}{seed}", made_result(method, seed), {}) for method in ("ltu", "salun") for seed in (0, 1)]
+    given += [("other", other, {})]
+    given += [("unlearn", made_result("ssd", 0, seeds={"train": 0, "split": 0, "unlearn": 9}), {})]
+    given += [("train", made_result("fisher", 0, seeds={"train": 9, "split": 0, "unlearn": 0}), {})]
+    (comparison,) = compare(runs(*given))
     problems = [{group.label for group in problem} for problem in comparison.problems]
     assert problems == [{"ltu", "salun", "ssd"}, {"ltu", "salun"}, {"scrub"}, {"fisher"}]
     assert [len(problem[0].runs) for problem in comparison.problems] == [1] * 4
@@ -113,8 +115,8 @@ def test_other_requests_are_compared_apart(runs, change):
 def test_gaps_are_taken_run_by_run_and_averaged_over_the_problems(runs):
     rng = np.random.default_rng(0)
     gaps = rng.uniform(0, 9, (4, 4))
-    told = [(f"{seed}", made_result(seed=seed, gaps=gaps[seed].tolist()), {}) for seed in range(4)]
-    (comparison,) = compare(runs(*told))
+    given = [(f"{seed}", made_result(seed=seed, gaps=gaps[seed].tolist()), {}) for seed in range(4)]
+    (comparison,) = compare(runs(*given))
     (group,) = comparison.groups
     np.testing.assert_allclose(group.gaps("ua", "mi"), gaps[:, [0, 3]].mean(axis=1))
     np.testing.assert_allclose(group.gaps("mean"), gaps.mean(axis=1))
@@ -154,10 +156,10 @@ def test_a_damaged_result_is_told_in_one_line_that_names_the_part(tmp_path, faul
     result = made_result(flops=1.0)
     damage(result)
     folder = write_run(tmp_path / "a", result)
-    with pytest.raises(ConfigError) as told:
+    with pytest.raises(ConfigError) as error:
         read_run(folder)
-    assert str(told.value).startswith(f"folder: {str(folder)!r} holds a damaged result.json ({named}")
-    assert "; allowed: " in str(told.value) and "\n" not in str(told.value)
+    assert str(error.value).startswith(f"folder: {str(folder)!r} holds a damaged result.json ({named}")
+    assert "; allowed: " in str(error.value) and "\n" not in str(error.value)
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "\x00", "null"])

@@ -6,17 +6,17 @@ from ltu_jax.reporting import table
 
 
 @pytest.mark.parametrize(
-    ("seconds", "told"),
+    ("seconds", "text"),
     [(0.42, "0.42 s"), (9.4, "9.4 s"), (41.2, "41 s"), (59.6, "1 min 00 s"), (200, "3 min 20 s"), (7530, "2 h 05 min")]
     + [(None, "-"), (float("inf"), "-"), (float("nan"), "-"), (0, "0 s")],
 )
-def test_a_duration_reads_as_a_person_says_it(seconds, told):
-    assert table.duration(seconds) == told
+def test_a_duration_reads_as_a_person_says_it(seconds, text):
+    assert table.duration(seconds) == text
 
 
-@pytest.mark.parametrize(("value", "told"), [(43.29, "43.29"), (0.0043, "0.0043"), (0.0, "0.00"), (None, "-")])
-def test_a_short_unlearning_time_does_not_read_as_zero(value, told):
-    assert table.minutes(value) == told
+@pytest.mark.parametrize(("value", "text"), [(43.29, "43.29"), (0.0043, "0.0043"), (0.0, "0.00"), (None, "-")])
+def test_a_short_unlearning_time_does_not_read_as_zero(value, text):
+    assert table.minutes(value) == text
 
 
 @pytest.mark.parametrize(("auc", "chance"), [(0.5, True), (0.55, True), (0.5501, False), (None, False)])
@@ -56,7 +56,7 @@ def test_equal_seeds_are_told_once(result):
 
 
 @pytest.mark.parametrize(
-    ("value", "told"),
+    ("value", "text"),
     [
         (0.0, "0"),
         (950, "950"),
@@ -68,8 +68,8 @@ def test_equal_seeds_are_told_once(result):
     ]
     + [(None, "-"), (float("nan"), "-")],
 )
-def test_a_large_number_has_three_digits_and_a_prefix(value, told):
-    assert table.quantity(value) == told
+def test_a_large_number_has_three_digits_and_a_prefix(value, text):
+    assert table.quantity(value) == text
 
 
 def test_means_are_of_what_is_known():

@@ -55,10 +55,10 @@ def wanted(source):
 
 def found(folder, wanted):
     """``{path: {kind: numbers}}``"""
-    told = {}
+    by_path = {}
     for one in search_folder(folder, wanted).findings:
-        told.setdefault(one.path, {})[one.kind] = [list(wanted.ids).index(name) for name in one.ids]
-    return told
+        by_path.setdefault(one.path, {})[one.kind] = [list(wanted.ids).index(name) for name in one.ids]
+    return by_path
 
 
 def npy(array):
@@ -141,11 +141,11 @@ def planted(source):
 def test_each_kind_that_was_planted_is_found_alone(tmp_path, planted, wanted):
     for name, (content, _, _) in planted[0].items():
         (tmp_path / name).write_bytes(content)
-    told = found(tmp_path, wanted)
+    by_path = found(tmp_path, wanted)
     for name, (_, kind, which) in planted[0].items():
-        seen = [kinds[kind] for path, kinds in told.items() if path.split("!")[0] == name and kind in kinds]
-        assert sorted(set(sum(seen, []))) == which, (name, told.get(name))
-    for kinds in told.values():
+        seen = [kinds[kind] for path, kinds in by_path.items() if path.split("!")[0] == name and kind in kinds]
+        assert sorted(set(sum(seen, []))) == which, (name, by_path.get(name))
+    for kinds in by_path.values():
         assert all(set(numbers) <= set(range(ASKED)) for numbers in kinds.values())
 
 
@@ -163,10 +163,10 @@ def test_checkpoints_by_orbax_are_looked_into(tmp_path, source, wanted, dtype):
         checkpointer.save(
             tmp_path / "model", {"w": jnp.ones((40, 3)), "kept": jnp.asarray(images), "tiny": jnp.asarray(tiny)}
         )
-    told = found(tmp_path, wanted)
-    kinds = [kinds for path, kinds in told.items() if "pixels" in kinds]
+    by_path = found(tmp_path, wanted)
+    kinds = [kinds for path, kinds in by_path.items() if "pixels" in kinds]
     assert [of["pixels"] for of in kinds] == [[2, 3]]
-    assert told["model!tiny"] == {"picture": [4, 5]} and told["model!kept"]["picture"] == [2, 3]
+    assert by_path["model!tiny"] == {"picture": [4, 5]} and by_path["model!kept"]["picture"] == [2, 3]
 
 
 def test_an_id_is_a_whole_word_and_a_short_one_stands_alone(tmp_path, source):
@@ -185,8 +185,8 @@ def test_an_id_is_a_whole_word_and_a_short_one_stands_alone(tmp_path, source):
         ("7\n42\n", []),
     ):
         (tmp_path / "text").write_text(text)
-        told = found(tmp_path, wanted)
-        assert told == ({"text": {"id": which}} if which else {}), text
+        by_path = found(tmp_path, wanted)
+        assert by_path == ({"text": {"id": which}} if which else {}), text
     (tmp_path / "text").unlink()
     (tmp_path / "id_00012").mkdir()
     (tmp_path / "id_00012" / "cat").write_text("")

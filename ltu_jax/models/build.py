@@ -86,10 +86,10 @@ def _build_own(settings: tuple, num_classes: int, image_shape: tuple[int, int, i
 
 def _backbone(model: config.Model, image_shape: tuple[int, int, int]) -> nn.Module:
     for family in FAMILIES.values():
-        if sizes := family.architectures.get(model.name):
+        if model.name in family.architectures:
             dtype = jnp.bfloat16 if model.dtype == "bfloat16" else None
-            make = setting.import_reference(family.builder, "config.model.name")
-            return make(model, sizes, image_shape, dtype)
+            backbone = setting.import_reference(family.builder, "config.model.name")
+            return backbone(model, family.architectures[model.name], image_shape, dtype)
     allowed = setting.allowed_names(model.name, [name for one in FAMILIES.values() for name in one.architectures])
     raise setting.ConfigError(f"config.model.name: {model.name!r} is unknown; {allowed}")
 

@@ -14,12 +14,12 @@ import pytest
 
 from ltu_jax.devices import agreed, first_alone, num_devices, read_sharded, replicate, shard, writes_files
 
-SCRIPT = pathlib.Path(__file__).parent.parent / "on_devices.py"
+SCRIPT = pathlib.Path(__file__).parent / "on_devices.py"
 LONG = ("--steps", 20, "--float64")
 
 
 def start(out, *words):
-    env = {**os.environ, "PYTHONPATH": str(SCRIPT.parent)}
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join((str(SCRIPT.parent), str(SCRIPT.parents[1])))}
     words = [sys.executable, str(SCRIPT), str(out), *map(str, words)]
     return subprocess.Popen(words, env=env, stderr=subprocess.PIPE, text=True)
 

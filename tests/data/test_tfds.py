@@ -205,7 +205,8 @@ def damaged(root, name, old, new):
     ("features.json", "featuresDict", "featuresDich", "cannot be read"),
     ("features.json", "uint8", "uint9", "cannot be read"),
 ])  # fmt: skip
-def test_a_description_that_lies_is_one_line_and_imports_nothing(tmp_path, name, old, new, problem):
+def test_a_description_that_lies_is_one_line_and_imports_nothing(tmp_path, monkeypatch, name, old, new, problem):
+    monkeypatch.delitem(sys.modules, "antigravity", raising=False)  # another test may have imported it
     write(tmp_path, ("train",), FEATURES, plain)
     damaged(tmp_path, name, old, new)
     with pytest.raises(ConfigError, match=problem):

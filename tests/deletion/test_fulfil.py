@@ -89,7 +89,7 @@ def test_a_request_that_was_stopped_goes_on_to_the_same_model(tmp_path, source, 
     def stopped(*args, **kwargs):
         raise InterruptedError
 
-    for step in ("make_result", "_receipt", "seal", "files_sha256"):
+    for step in ("make_result", "_receipt", "seal_receipt", "files_sha256"):
         with monkeypatch.context() as patch:
             patch.setattr(module, step, stopped)
             with pytest.raises(InterruptedError):

@@ -96,7 +96,7 @@ def _check_evidence(home: Home, options: CheckOptions) -> tuple[str, list[str]]:
 
 
 def _config(home: Home, options: CheckOptions) -> Config:
-    """The configuration of the receipt with the paths that hold here; ``weights`` only where they are its own."""
+    """The configuration of the receipt with the paths that hold here, and with weights only if they are still there."""
     config = config_of(home)
     if ":" in (code := config.model.name) and code != options.code:  # a receipt may be anybody's: what it names is run
         raise ConfigError(

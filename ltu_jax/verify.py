@@ -27,10 +27,7 @@ found; 1: some are; 2: what was asked cannot be searched for.
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Checks the receipt that the command line names.
-
-    Returns:
-      The exit status: 0 verified, 1 something differs.
+    """Checks the receipt that the command line names; the exit status, 0 verified, 1 something differs.
 
     Raises:
       ConfigError: if the command line, the receipt or a key is not what it should be.

@@ -116,6 +116,28 @@ def test_heavy_packages_are_imported_where_they_are_used():
     assert not early
 
 
+LATE = {
+    "unlearn.py",
+    "verify.py",
+    "commands/shutdown.py",
+    "data/sources.py",
+    "deletion/leftovers/search.py",
+    "models/build.py",
+}
+"""Import rooms of ours within a function: what answers without JAX, and readers and models that few commands need."""
+
+
+def test_our_own_imports_stand_at_the_top_of_a_file():
+    late = set()
+    for path in FILES:
+        module = ast.parse(path.read_text())
+        inside = [node for node in ast.walk(module) if isinstance(node, ast.ImportFrom) and node.col_offset]
+        typing = [node for one in module.body if isinstance(one, ast.If) for node in ast.walk(one)]
+        if any(str(node.module).startswith("ltu_jax") for node in inside if node not in typing):
+            late.add(path.relative_to(ROOT).as_posix())
+    assert late <= LATE
+
+
 TAG = re.compile(r"</?(?!frozen )[a-z][a-z0-9]*[ >/]")  # Python itself writes "<frozen importlib"
 
 

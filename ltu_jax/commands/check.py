@@ -7,18 +7,11 @@ from pathlib import Path
 from ltu_jax.config import Config
 from ltu_jax.data.sources import load_source
 from ltu_jax.data.splits import read_ids
+from ltu_jax.deletion import verification
 from ltu_jax.deletion.claim import FEWEST, RATES
 from ltu_jax.deletion.ledger import LedgerError
 from ltu_jax.deletion.receipt import code_sha256, path_sha256, public_key
-from ltu_jax.deletion.verification import (
-    SavedRequest,
-    before_weights,
-    check_evidence,
-    check_hashes,
-    config_of,
-    open_request,
-    removed,
-)
+from ltu_jax.deletion.verification import SavedRequest
 from ltu_jax.reporting.terminal import progress_for
 from ltu_jax.setting import ConfigError, plain
 from ltu_jax.training.checkpoint import CheckpointError
@@ -52,9 +45,9 @@ def check(options: CheckOptions) -> int:
     ids = None if options.forget is None else read_ids(options.forget, "--forget")
     what, saved = "hashes", None
     try:
-        saved = open_request(options.receipt, options.model)
-        found = check_hashes(saved, public=public, ids=ids)
-        if is_removed := "model" in removed(saved):
+        saved = verification.open_request(options.receipt, options.model)
+        found = verification.check_hashes(saved, public=public, ids=ids)
+        if is_removed := "model" in verification.removed(saved):
             print("the model was removed when a later request was done, as it should be: the rest is checked")
         if not found and not options.hashes and (not is_removed or options.evidence):
             what, found = _check_evidence(saved, options)
@@ -78,26 +71,26 @@ def _check_evidence(saved: SavedRequest, options: CheckOptions) -> tuple[str, li
     receipt, config = saved.receipt, _config(saved, options)
     source = load_source(config.data, progress_for())
     spec, weights = load_model(config, source)
-    before = before_weights(saved, source, spec, weights, options.cache or saved.folder.parent.parent / "cache")
+    cache = options.cache or saved.folder.parent.parent / "cache"
+    before = verification.before_weights(saved, source, spec, weights, cache)
     if receipt["code"]["sha256"] != code_sha256():
         print("the receipt was made by another version of this code", file=sys.stderr)
     if before is not None and config.weights is not None:
         if path_sha256(Path(config.weights)) != receipt["model"]["before"]["file_sha256"]:
             return "", [f"{config.weights}: it is not the file of the receipt"]
     if (count := receipt["request"]["count"]) < FEWEST:
-        print(
-            f"{count} rows are too few for figures to be compared: one row is {100 / count:.0f} points", file=sys.stderr
-        )
+        one = f"one row is {100 / count:.0f} points"
+        print(f"{count} rows are too few for figures to be compared: {one}", file=sys.stderr)
     if before is None:
         print("the model before is not there: what the receipt says of it was not computed anew", file=sys.stderr)
     evidence = "hashes and evidence" if before is not None else "hashes and evidence (after)"
     what = "hashes, evidence and claim" if options.evidence else evidence
-    return what, check_evidence(saved, source, spec, before, claim=options.evidence)
+    return what, verification.check_evidence(saved, source, spec, before, claim=options.evidence)
 
 
 def _config(saved: SavedRequest, options: CheckOptions) -> Config:
-    """The configuration of the receipt with the paths that hold here; ``weights`` only where they are its own."""
-    config = config_of(saved)
+    """The configuration of the receipt with the paths that hold here, and with weights only if they are still there."""
+    config = verification.config_of(saved)
     for whose, code in (("model", config.model.name), ("data set", config.data.name)):
         if ":" in code and code not in options.code:  # a receipt may be anybody's: what it names is run
             raise ConfigError(

@@ -1,4 +1,4 @@
-"""What ``python -m ltu_jax.unlearn`` is asked for, and the folders it writes to, which are checked without JAX."""
+"""The flags of ``python -m ltu_jax.unlearn``, and its folders, which are checked before JAX is imported."""
 
 import dataclasses
 import os

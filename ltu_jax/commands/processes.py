@@ -32,10 +32,6 @@ def use_devices(config: Config, options: Options) -> None:
 
     What is printed is printed by the first process alone. Batches that do not divide over the devices are named.
 
-    Args:
-      config: the run's settings.
-      options: the flags.
-
     Raises:
       ConfigError: if the other processes cannot be reached.
     """
@@ -89,12 +85,6 @@ def stop_if_one_is_lost(work: Callable[[], int]) -> int:
     """The exit status of ``work``; among several processes, one that fails ends at once, so that the others notice.
 
     Python's own end would wait for minutes for those that will never come.
-
-    Args:
-      work: what to do.
-
-    Returns:
-      What ``work`` returned; with other processes, 0 only.
     """
     if jax.process_count() == 1:
         return work()

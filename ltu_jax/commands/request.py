@@ -20,10 +20,7 @@ from ltu_jax.unlearning.problem import Loaded
 
 
 def carry_out(config: Config, forget: str, options: Options) -> int:
-    """Forgets the rows of a file of ids, and leaves a receipt in ``options.workdir``.
-
-    Returns:
-      The exit status: 0 where it is done, else 1.
+    """Forgets the rows of a file of ids and leaves a receipt; the exit status, 0 where it is done, else 1.
 
     Raises:
       ConfigError: before anything is written, if something asked for does not fit.

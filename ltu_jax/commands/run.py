@@ -41,10 +41,11 @@ class Run(NamedTuple):
 
 
 def unlearn(jobs: Sequence[tuple[Config, Path]], options: Options) -> int:
-    """Does the runs that are not done yet: configurations that differ in their seeds alone, and their folders.
+    """Does the runs that are not done yet; the exit status, 0 where all are done by then, else 1.
 
-    Returns:
-      The exit status: 0 where all are done, else 1.
+    Args:
+      jobs: configurations that differ in their seeds alone, and their folders.
+      options: the flags.
 
     Raises:
       ConfigError: before anything is written, if settings do not fit the data, a folder holds another run, or a disk

@@ -78,7 +78,7 @@ def caught() -> Iterator[Stop]:
     """Catches SIGTERM and SIGINT for as long as it is open, in the main thread.
 
     Raises:
-      SystemExit: for ``StoppedError``, which it tells; the status is 128 and the signal's number, as a shell has it.
+      SystemExit: for ``StoppedError``, after a line about it; the status is 128 and the signal's number, as in shells.
     """
     stop, (read, write) = Stop(), os.pipe()
     os.set_blocking(write, False)

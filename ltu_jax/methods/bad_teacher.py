@@ -1,6 +1,6 @@
 """BadT: a student of two teachers, the original on remaining rows, an untrained one on forget rows."""
 
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import flax.struct
 import jax
@@ -41,7 +41,7 @@ class BadTeacher(DescentMethod):
         """A batch, and which of its rows are to be forgotten."""
         return self.stream.augmented_draw(key, step, context.order_key, visible, self.augment)
 
-    def loss(self, params: ArrayTree, state: UnlearnState, context: Context, draw: Any) -> tuple[jax.Array, ArrayTree]:
+    def loss(self, params: ArrayTree, state: UnlearnState, context: Context, draw: Draw) -> tuple[jax.Array, ArrayTree]:
         """Mean KL to the teacher of each row."""
         images, temperature = draw.batch.images, self.settings.temperature
         good, bad = (teacher.logits(self.parts.apply_fn, images) for teacher in context.extra)

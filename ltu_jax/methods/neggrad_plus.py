@@ -1,6 +1,6 @@
 """NegGrad+: down the loss of remaining rows and up that of forget rows at once (Kurmanji et al. 2023)."""
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import flax.struct
 import jax
@@ -55,7 +55,9 @@ class NegGradPlus(DescentMethod):
             draws.append(augmented(augment_key, batch, self.augment))
         return PairDraw(forget=draws[0], remain=draws[1])
 
-    def loss(self, params: ArrayTree, state: UnlearnState, context: Context, draw: Any) -> tuple[jax.Array, ArrayTree]:
+    def loss(
+        self, params: ArrayTree, state: UnlearnState, context: Context, draw: PairDraw
+    ) -> tuple[jax.Array, ArrayTree]:
         """The weighted difference of the two losses."""
         of_remain, model_state = label_loss(params, state, context, draw.remain)
         of_forget, _ = label_loss(params, state, context, draw.forget)

@@ -1,6 +1,6 @@
 """SCRUB: away from the original on forget rows, towards it on remaining ones, in turn (Kurmanji et al. 2023)."""
 
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import flax.struct
 import jax
@@ -39,7 +39,7 @@ class Scrub(DescentMethod):
         """A batch of one kind, and which kind it is."""
         return self.stream.augmented_draw(key, step, context.order_key, visible, self.augment)
 
-    def loss(self, params: ArrayTree, state: UnlearnState, context: Context, draw: Any) -> tuple[jax.Array, ArrayTree]:
+    def loss(self, params: ArrayTree, state: UnlearnState, context: Context, draw: Draw) -> tuple[jax.Array, ArrayTree]:
         """Minus the distance to the teacher on forget rows; distance and cross-entropy, weighted, on remaining ones."""
         (images, labels), settings = draw.batch, self.settings
         logits, model_state = state.apply_fn(params, state.model_state, images, train=True)

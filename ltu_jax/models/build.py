@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import chex
 import flax.errors
@@ -119,7 +119,7 @@ class _LinenNetwork:
         variables = self.module.init(key, jnp.zeros((1, *self.image_shape)), train=False)
         return variables.pop("params"), variables
 
-    def run(self, params: Any, model_state: Any, images: jax.Array, train: bool) -> Any:
+    def run(self, params: ArrayTree, model_state: ArrayTree, images: jax.Array, train: bool) -> tuple[Any, ArrayTree]:
         return self.module.apply({"params": params, **model_state}, images, train, mutable=list(model_state))
 
 
@@ -144,7 +144,24 @@ def from_nnx(make_module: Callable[[Any], Any], image_shape: tuple[int, int, int
     return _spec(NNXNetwork.of(make_module, image_shape))
 
 
-def _spec(network: Any) -> ModelSpec:
+class Network(Protocol):
+    """A module of either kind, hashed by what it is, so that equal networks share their compiled programs."""
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """``(H, W, 3)``."""
+        ...
+
+    def init(self, key: jax.Array) -> tuple[ArrayTree, ArrayTree]:
+        """Parameters and statistics."""
+        ...
+
+    def run(self, params: ArrayTree, model_state: ArrayTree, images: jax.Array, train: bool) -> tuple[Any, ArrayTree]:
+        """Its output, logits or logits and features, and the statistics after it."""
+        ...
+
+
+def _spec(network: Network) -> ModelSpec:
     return ModelSpec(_Init(network), _Apply(network), _Features(network))
 
 
@@ -152,14 +169,14 @@ def _spec(network: Any) -> ModelSpec:
 class _Init:
     """``ModelSpec.init`` of a network."""
 
-    network: Any
+    network: Network
 
     def __call__(self, key: jax.Array) -> tuple[ArrayTree, ArrayTree]:
         return _init(self.network, key)
 
 
 @functools.partial(jax.jit, static_argnums=0)  # without it every layer's initialiser is compiled apart
-def _init(network: Any, key: jax.Array) -> tuple[ArrayTree, ArrayTree]:
+def _init(network: Network, key: jax.Array) -> tuple[ArrayTree, ArrayTree]:
     return network.init(key)
 
 
@@ -167,7 +184,7 @@ def _init(network: Any, key: jax.Array) -> tuple[ArrayTree, ArrayTree]:
 class _Apply:
     """``ModelSpec.apply_fn`` of a network."""
 
-    network: Any
+    network: Network
 
     def __call__(
         self, params: ArrayTree, model_state: ArrayTree, images: jax.Array, train: bool
@@ -180,15 +197,15 @@ class _Apply:
 class _Features:
     """``ModelSpec.features`` of a network."""
 
-    network: Any
+    network: Network
 
     def __call__(self, params: ArrayTree, model_state: ArrayTree, images: jax.Array) -> jax.Array:
         return _checked(self.network, params, model_state, images, False)[1]
 
 
 def _checked(
-    network: Any, params: Any, model_state: Any, images: jax.Array, train: bool
-) -> tuple[jax.Array, jax.Array, Any]:
+    network: Network, params: ArrayTree, model_state: ArrayTree, images: jax.Array, train: bool
+) -> tuple[jax.Array, jax.Array, ArrayTree]:
     """Logits, features and statistics."""
     chex.assert_shape(images, (None, *network.image_shape))
     chex.assert_type(images, float)  # uint8 images would be off by a factor of 255, silently

@@ -54,7 +54,7 @@ class NNXNetwork:
         module = self.make_module(nnx.Rngs(key))
         return _plain(nnx.state(module, nnx.Param)), _model_state(module)
 
-    def run(self, params: Any, model_state: Any, images: jax.Array, train: bool) -> Any:
+    def run(self, params: ArrayTree, model_state: ArrayTree, images: jax.Array, train: bool) -> tuple[Any, ArrayTree]:
         """What the module returns, and its statistics afterwards.
 
         Raises:

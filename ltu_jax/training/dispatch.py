@@ -10,7 +10,7 @@ import functools
 import operator
 import time
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -21,10 +21,12 @@ from ltu_jax.data.streaming import RowRequests, fetched, row_requests, separate,
 from ltu_jax.devices import agreed, batch_sharding, num_devices, replicate
 from ltu_jax.types import ArrayTree, Metrics, UnlearnState
 
-SampleFn = Callable[[jax.Array, jax.Array, Any, Any], Any]
+Kind = TypeVar("Kind")
+
+SampleFn = Callable[[jax.Array, jax.Array, ArrayTree, ArrayTree], ArrayTree]
 """``sample(key, step, context, data) -> draw``: all the randomness of a step."""
 
-StepFn = Callable[[UnlearnState, Any, Any], tuple[UnlearnState, Metrics]]
+StepFn = Callable[[UnlearnState, ArrayTree, ArrayTree], tuple[UnlearnState, Metrics]]
 """``step(state, context, draw) -> (state, metrics)``: the only place where parameters change."""
 
 
@@ -35,16 +37,16 @@ class Algorithm(Protocol):
     changes the program is part of its structure, which is compared by value.
     """
 
-    def sample(self, key: jax.Array, step: jax.Array, context: Any, data: Any, /) -> Any:
+    def sample(self, key: jax.Array, step: jax.Array, context: ArrayTree, data: ArrayTree, /) -> ArrayTree:
         """See ``SampleFn``."""
         ...
 
-    def step(self, state: UnlearnState, context: Any, draw: Any, /) -> tuple[UnlearnState, Metrics]:
+    def step(self, state: UnlearnState, context: ArrayTree, draw: ArrayTree, /) -> tuple[UnlearnState, Metrics]:
         """See ``StepFn``."""
         ...
 
 
-Steps = Callable[[UnlearnState, Any, Any], tuple[UnlearnState, Metrics]]
+Steps = Callable[[UnlearnState, ArrayTree, ArrayTree], tuple[UnlearnState, Metrics]]
 """``steps(state, context, data) -> (state, metrics)``: many steps; each metric has them as its leading axis."""
 
 STEPS_PER_CALL = (1, 5, 25)
@@ -80,7 +82,7 @@ def _all_finite(tree: ArrayTree) -> jax.Array:
     return replicate(jnp.all(jnp.array([jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(tree)])))
 
 
-def compiled(fn: Callable, *args: Any, static: tuple[Any, ...] = (), donate: tuple[int, ...] = ()) -> Any:
+def compiled(fn: Callable, *args: ArrayTree, static: tuple[Any, ...] = (), donate: tuple[int, ...] = ()) -> Any:
     """``fn`` compiled ahead for arguments of these shapes; equal shapes of the same function compile once.
 
     Args:
@@ -104,9 +106,9 @@ def _compile(
     fn: Callable,
     static: tuple[Any, ...],
     donate: tuple[int, ...],
-    treedef: Any,
+    treedef: jax.tree_util.PyTreeDef,
     leaves: tuple[jax.ShapeDtypeStruct, ...],
-    mesh: Any,
+    mesh: jax.sharding.Mesh,
 ) -> Callable:
     del mesh  # the program depends on it
     count = len(static)
@@ -114,7 +116,7 @@ def _compile(
     return jitted.lower(*static, *treedef.unflatten(leaves)).compile()
 
 
-def _described(x: Any) -> jax.ShapeDtypeStruct:
+def _described(x: jax.Array) -> jax.ShapeDtypeStruct:
     """Shape and type; and where it lies, if that is more than one device."""
     sharding = getattr(x, "sharding", None)
     return jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding if isinstance(sharding, NamedSharding) else None)
@@ -247,13 +249,13 @@ def timed_steps(
     return Taken(state, metrics, seconds, compiled_at - start, bad)
 
 
-def numbers_as_arrays(algorithm: Any) -> Any:
+def numbers_as_arrays(algorithm: Kind) -> Kind:
     """The algorithm with its Python numbers as f32[]: as arguments of a program they compile nothing anew."""
     return jax.tree.map(lambda x: jnp.float32(x) if isinstance(x, int | float) else x, algorithm)
 
 
 def _compile_fed_from_host(
-    algorithm: Any, state: UnlearnState, context: ArrayTree, data: ArrayTree, num_steps: int
+    algorithm: Algorithm, state: UnlearnState, context: ArrayTree, data: ArrayTree, num_steps: int
 ) -> Steps:
     """The steps where images stay on the host: a third program says beforehand which rows all of them draw."""
     args = algorithm, state, context, data
@@ -267,7 +269,7 @@ def _compile_fed_from_host(
         data, stored = separate(data)
         ahead = fetched(rows_ahead(algorithm, state, context, data), stored, num_steps)
 
-        def draw(state: UnlearnState) -> Any:
+        def draw(state: UnlearnState) -> ArrayTree:
             return sample(algorithm, state, context, data, next(ahead))
 
         return _call_steps(step, draw, state, context, num_steps)
@@ -276,7 +278,7 @@ def _compile_fed_from_host(
 
 
 def _compile_sample_and_step(
-    fns: tuple[Callable, Callable], algorithm: Any, state: UnlearnState, context: ArrayTree, *rows: Any
+    fns: tuple[Callable, Callable], algorithm: Algorithm, state: UnlearnState, context: ArrayTree, *rows: ArrayTree
 ) -> tuple[Callable, StepFn]:
     """Drawing and stepping, compiled apart; the step with its algorithm."""
     sample = compiled(fns[0], algorithm, state, context, *rows)
@@ -291,7 +293,7 @@ def _compile_sample_and_step(
 
 
 def _call_steps(
-    step: StepFn, draw: Callable[[UnlearnState], Any], state: UnlearnState, context: ArrayTree, num_steps: int
+    step: StepFn, draw: Callable[[UnlearnState], ArrayTree], state: UnlearnState, context: ArrayTree, num_steps: int
 ) -> tuple[UnlearnState, Metrics]:
     rows = []
     for _ in range(num_steps):
@@ -300,12 +302,14 @@ def _call_steps(
     return state, jax.tree.map(lambda *values: np.stack(values), *rows)
 
 
-def draw_batch(algorithm: Algorithm, state: UnlearnState, context: ArrayTree, data: ArrayTree) -> Any:
+def draw_batch(algorithm: Algorithm, state: UnlearnState, context: ArrayTree, data: ArrayTree) -> ArrayTree:
     """What the next step draws; a function of the state's key and step."""
     return algorithm.sample(jax.random.fold_in(state.rng, state.step), state.step, context, data)
 
 
-def take_step(algorithm: Algorithm, state: UnlearnState, context: ArrayTree, draw: Any) -> tuple[UnlearnState, Metrics]:
+def take_step(
+    algorithm: Algorithm, state: UnlearnState, context: ArrayTree, draw: ArrayTree
+) -> tuple[UnlearnState, Metrics]:
     """One step, with its results on every device."""
     return replicate(algorithm.step(state, context, draw))
 
@@ -313,7 +317,7 @@ def take_step(algorithm: Algorithm, state: UnlearnState, context: ArrayTree, dra
 _draw_each = jax.vmap(draw_batch)
 
 
-def _take_step_each(*stacked: Any) -> tuple[UnlearnState, Metrics]:
+def _take_step_each(*stacked: ArrayTree) -> tuple[UnlearnState, Metrics]:
     return replicate(jax.vmap(lambda algorithm, *args: algorithm.step(*args))(*stacked))
 
 

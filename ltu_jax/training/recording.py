@@ -78,13 +78,13 @@ def recording_run(
 class RecordedTraining(Supervised):
     """Supervised training that adds up its updates at the recorded batches."""
 
-    def sample(self, key: jax.Array, step: jax.Array, context: Any, rows: Rows) -> Any:
+    def sample(self, key: jax.Array, step: jax.Array, context: ArrayTree, rows: Rows) -> Any:
         """The batch of ``Supervised``, with whether it is recorded: ``RecordingDraw``."""
         index = epoch_rows(context.train.order_key, step, len(rows.labels), self.batch_size)
         recorded = context.marked[index].any() & (step >= context.first_step)
         return RecordingDraw(augmented(key, gather(rows, index), self.augment), recorded)
 
-    def step(self, state: Any, context: Any, draw: Any) -> tuple[Any, Metrics]:
+    def step(self, state: Any, context: ArrayTree, draw: ArrayTree) -> tuple[Any, Metrics]:
         """``supervised.train_step``, and the update added to the sum where it is to be recorded."""
         after, metrics = train_step(state, context.train, draw.batch)
         moved = optax.tree.sub(after.params, state.params)

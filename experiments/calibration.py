@@ -1,13 +1,13 @@
-"""How near calibration without Retrain comes to the settings that one would choose knowing it.
+"""How close calibration, which does not see Retrain, comes to settings that are chosen by their gap to Retrain.
 
 export TFDS_DATA_DIR=...
 python experiments/calibration.py --seeds 0,1,2 --out runs/calibration
 
-Every problem is a deployer's: the attackers are fitted on the original itself and on ``--held_out`` rows that it never
-saw, and the method sees rho of the remaining rows. ``requests.calibration`` searches as for a request; at each look the
-gap to Retrain is written down beside, which the search does not see. Four columns, mean gaps to Retrain in points: the
-calibrated point, the point of the smallest gap among all that were looked at, the configured settings, the original.
-A file a seed; what is there is not run again.
+The problem is the one a deployer has: the attackers are fitted on the original itself and on ``--held_out`` rows that
+it never saw, and the method sees rho of the remaining rows. ``ltu_jax.deletion.calibration`` searches as it does for a
+request. At each look the gap to Retrain is recorded too, which the search does not see. Four columns, mean gaps to
+Retrain in points: the calibrated point, the best point among all looks, the configured settings, and the original.
+Each seed has a file of its own; a seed whose file exists is not run again.
 """
 
 import argparse
@@ -34,26 +34,26 @@ def main() -> None:
     parser.add_argument("--trials", type=int, default=6)
     args = parser.parse_args()
     args.out.mkdir(parents=True, exist_ok=True)
-    found = []
+    results = []
     for seed in map(int, args.seeds.split(",")):
         path = args.out / f"seed-{seed}.json"
         if not path.exists():
-            told = run(args.config, seed, args.held_out, args.trials, args.out)
-            write_whole(path, json.dumps(told, indent=1) + "\n")
-        found.append(json.loads(path.read_text()))
-    print_table(found)
+            result = run(args.config, seed, args.held_out, args.trials, args.out)
+            write_whole(path, json.dumps(result, indent=1) + "\n")
+        results.append(json.loads(path.read_text()))
+    print_table(results)
 
 
-class Witness:
-    """A calibrator that also writes down the gap to Retrain; the search goes as it would without."""
+class GapRecorder:
+    """A calibrator that also records the gap to Retrain; this does not change the search."""
 
     def __init__(self, calibrator: Any, problem: Any) -> None:
         self._calibrator, self._problem = calibrator, problem
 
     def score(self, state: Any) -> dict[str, float]:
         """See ``monitor.Judge``."""
-        told = gap_of(self._problem, state)
-        return self._calibrator.score(state) | {f"retrain_{name}": value for name, value in told.items()}
+        against_retrain = gap_of(self._problem, state)
+        return self._calibrator.score(state) | {f"retrain_{name}": value for name, value in against_retrain.items()}
 
     def is_hopeless(self, distances: Sequence[float]) -> bool:
         """See ``monitor.Judge``."""
@@ -74,7 +74,7 @@ def gap_of(problem: Any, state: Any) -> dict[str, float]:
 
 
 def run(file: str, seed: int, held_out: int, trials: int, out: Path) -> dict[str, Any]:
-    """One seed: the four scores, and all looks."""
+    """One seed: the scores of the four columns, and every look of the search."""
     import jax
 
     from experiments.sweeping.configuring import configure
@@ -89,17 +89,17 @@ def run(file: str, seed: int, held_out: int, trials: int, out: Path) -> dict[str
     config = configure(file, "ltu", {"seed": seed, "attackers.fitted_on": "original", "data.reserve_size": held_out})
     config = dataclasses.replace(config, calibration=dataclasses.replace(config.calibration, trials=trials))
     problem = prepare(config, cache=out / "cache", progress=progress)
-    witness = Witness(make_calibrator(problem), problem)
-    calibrated = calibrate(problem, out / f"search-{seed}", progress, judge=witness)
+    recorder = GapRecorder(make_calibrator(problem), problem)
+    calibrated = calibrate(problem, out / f"search-{seed}", progress, judge=recorder)
     defaults, _ = run_problem(problem, progress=progress)
     looks = [(trial.learning_rate, look) for trial in calibrated.trials for look in trial.looks]
-    known = min(looks, key=lambda pair: pair[1]["retrain_gap"])
+    best_rate, best_look = min(looks, key=lambda pair: pair[1]["retrain_gap"])
     names = ("ua", "ra", "ta", "mi", "gap")
     return {
         "seed": seed,
         "calibrated": gap_of(problem, calibrated.state),
-        "Retrain known": {name: known[1][f"retrain_{name}"] for name in names}
-        | {"learning_rate": known[0], "step": known[1]["step"]},
+        "Retrain known": {name: best_look[f"retrain_{name}"] for name in names}
+        | {"learning_rate": best_rate, "step": best_look["step"]},
         "defaults": gap_of(problem, defaults),
         "nothing": gap_of(problem, problem.original),
         "retrain": [dataclasses.asdict(scores) for scores in problem.retrain_scores],
@@ -109,14 +109,14 @@ def run(file: str, seed: int, held_out: int, trials: int, out: Path) -> dict[str
     }
 
 
-def print_table(found: list[dict[str, Any]]) -> None:
-    """The four columns, a line a seed, and mean and deviation under them."""
+def print_table(results: list[dict[str, Any]]) -> None:
+    """The four columns, one line per seed, then the mean and the standard deviation."""
     print(f"{'mean gap to Retrain':24}" + "".join(f"{name:>15}" for name in COLUMNS))
-    for told in found:
-        print(f"{'seed ' + str(told['seed']):24}" + "".join(f"{told[name]['gap']:15.2f}" for name in COLUMNS))
+    for result in results:
+        print(f"{'seed ' + str(result['seed']):24}" + "".join(f"{result[name]['gap']:15.2f}" for name in COLUMNS))
     for word, statistic in (("mean", statistics.mean), ("deviation", statistics.stdev)):
-        if len(found) > 1:
-            values = (statistic([told[name]["gap"] for told in found]) for name in COLUMNS)
+        if len(results) > 1:
+            values = (statistic([result[name]["gap"] for result in results]) for name in COLUMNS)
             print(f"{word:24}" + "".join(f"{value:15.2f}" for value in values))
 
 

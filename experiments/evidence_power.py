@@ -1,13 +1,13 @@
-"""How often ``verify --evidence`` is wrong: genuine unlearnings that it refuses, and fakes that it accepts.
+"""How often ``verify --evidence`` is wrong: genuine unlearning that it refuses, and fakes that it accepts.
 
 python experiments/evidence_power.py --out runs/evidence-power
 
-On the embedded digits (300 training rows, 90 to forget), ten seeds. Genuine, ten a seed: two Retrain models, and the
-methods below, calibrated as a request is, at several settings. Fakes, eleven a seed: nothing done (and weights moved
-by too little to matter), only the head changed, noise added, other rows forgotten, over-forgotten and ruined, and the
-held-out rows of the evidence trained on, so that all rows look alike with nothing forgotten. The limits
-of ``requests.claim`` were chosen on seeds 100 to 103, never on those of the table. A folder a model; what is there is
-not made again.
+On the embedded digits (300 training rows, 90 to forget), ten seeds. Ten genuine models per seed: two Retrain models,
+and the methods below, calibrated as for a request, at several settings. Eleven fakes per seed: nothing done (or the
+weights changed by too little to matter), only the head changed, noise added, other rows forgotten, forgotten so much
+that the model is ruined, and the held-out rows of the evidence trained on, so that all rows look alike although
+nothing was forgotten. The limits of ``ltu_jax.deletion.claim`` were chosen on seeds 100 to 103, never on those of the
+table. Each model has a folder; a model whose folder exists is not made again.
 """
 
 import argparse
@@ -25,7 +25,7 @@ from ltu_jax.methods.base import Method
 
 DEFAULT = "experiments/configs/digits.py"
 SMALL = {"method.batch_size": 32, "method.epochs": 10.0}
-CALIBRATED: dict[str, tuple[str, dict[str, Any]]] = {  # how each is called, method, settings
+CALIBRATED: dict[str, tuple[str, dict[str, Any]]] = {  # name in the table: method, settings
     "LTU": ("ltu", {}),
     "LTU, other randomness": ("ltu", {"seeds.unlearn": 1000}),
     "LTU, rho 0.6": ("ltu", {"data.remain_fraction": 0.6}),
@@ -48,12 +48,11 @@ def main() -> None:
 
     jax.config.update("jax_compilation_cache_dir", str((args.out / "compiled").absolute()))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
-    told = [row for seed in args.seeds.split(",") for row in judged(int(seed), args.out)]
-    print_table(told)
+    print_table([row for seed in args.seeds.split(",") for row in judged(int(seed), args.out)])
 
 
 def judged(seed: int, out: Path) -> list[dict[str, Any]]:
-    """A row for each model of a seed: its kind, whether it is genuine, and what is said of it."""
+    """A row for each model of a seed: its kind, whether it is genuine, and the verdict with its numbers."""
     from ltu_jax.deletion.claim import judge, moved_share
     from ltu_jax.deletion.measures import measure
     from ltu_jax.deletion.rows import rows_to_measure
@@ -70,14 +69,15 @@ def judged(seed: int, out: Path) -> list[dict[str, Any]]:
             save(path, {"params": state.params, "model_state": state.model_state}, {})
         tree, _ = load(path)
         state = base.original.replace(params=tree["params"], model_state=tree["model_state"])
-        found = judge(before, measured(state), moved_share(base.original.params, state.params))
-        rows.append({"seed": seed, "kind": kind, "genuine": genuine, "accepted": not found.findings, **found.numbers})
-        print(json.dumps(rows[-1] | {"findings": found.findings}), flush=True)
+        verdict = judge(before, measured(state), moved_share(base.original.params, state.params))
+        accepted = not verdict.findings
+        rows.append({"seed": seed, "kind": kind, "genuine": genuine, "accepted": accepted, **verdict.numbers})
+        print(json.dumps(rows[-1] | {"findings": verdict.findings}), flush=True)
     return rows
 
 
 def problem_of(seed: int, out: Path, method: str, fields: dict[str, Any]) -> Any:
-    """The problem of a seed with other settings."""
+    """The digits problem at a seed, with some fields changed."""
     from experiments.sweeping.configuring import configure
     from ltu_jax.reporting.terminal import progress_for
     from ltu_jax.unlearning.problem import prepare
@@ -88,7 +88,7 @@ def problem_of(seed: int, out: Path, method: str, fields: dict[str, Any]) -> Any
 
 
 def genuine_models(seed: int, out: Path, base: Any) -> Iterator[tuple[bool, str, Callable[[], Any]]]:
-    """What should be accepted."""
+    """Models that should be accepted: (True, kind, how to make it)."""
     for i, retrain in enumerate(base.retrains):
         yield True, f"Retrain {i + 1}", lambda: retrain  # noqa: B023, made at once
     for kind, (method, fields) in CALIBRATED.items():
@@ -96,7 +96,7 @@ def genuine_models(seed: int, out: Path, base: Any) -> Iterator[tuple[bool, str,
 
 
 def fakes(seed: int, out: Path, base: Any) -> Iterator[tuple[bool, str, Callable[[], Any]]]:
-    """What should be refused."""
+    """Models that should be refused: (False, kind, how to make it)."""
     yield False, "nothing done", lambda: base.original
     yield False, "nothing done, last digits", lambda: noisy(base.original, 1e-4, seed)
     for method in ("random_label", "neggrad_plus"):
@@ -117,7 +117,7 @@ def fakes(seed: int, out: Path, base: Any) -> Iterator[tuple[bool, str, Callable
 
 
 def calibrated(problem: Any) -> Any:
-    """As a request is."""
+    """The state that a problem's method reaches when it is calibrated as for a request."""
     from ltu_jax.deletion.calibration import calibrate
 
     settings = dataclasses.replace(problem.config.calibration, trials=4)
@@ -127,14 +127,14 @@ def calibrated(problem: Any) -> Any:
 
 
 def unstopped(problem: Any) -> Any:
-    """To the end, whatever comes."""
+    """The state after all steps, even if the model gets worse on the way."""
     from ltu_jax.unlearning.loop import run_problem
 
     return run_problem(problem, eval_every=0)[0]
 
 
 def noisy(state: Any, scale: float, seed: int) -> Any:
-    """Normal noise on every weight, in deviations of its tensor."""
+    """Adds normal noise to every weight; ``scale`` is in standard deviations of the weight's tensor."""
     import jax
     import jax.numpy as jnp
 
@@ -145,7 +145,7 @@ def noisy(state: Any, scale: float, seed: int) -> Any:
 
 
 def strangers_made_members(problem: Any) -> Any:
-    """The original trained on, on the held-out rows of the evidence as well."""
+    """The original, trained further on its training rows and on the held-out rows of the evidence."""
     import jax
     import numpy as np
 
@@ -158,7 +158,7 @@ def strangers_made_members(problem: Any) -> Any:
 
 
 def others_instead(problem: Any) -> Any:
-    """The same problem with as many other training rows to forget."""
+    """The same problem, with the same number of other training rows to forget."""
     import numpy as np
 
     from ltu_jax.data.splits import see
@@ -172,7 +172,7 @@ def others_instead(problem: Any) -> Any:
 
 
 def _head_only(settings: Any, parts: Any) -> Any:
-    """A method that may move nothing but the head."""
+    """A method that changes only the head."""
     method = METHODS[settings.name.partition(":head_")[2]](settings, parts)
 
     def step(state, context, draw):
@@ -187,7 +187,7 @@ head_random_label = head_neggrad_plus = _head_only
 
 
 def print_table(rows: list[dict[str, Any]]) -> None:
-    """Refused of all, by kind, and the two rates."""
+    """Prints how many models were refused: of the genuine ones and of the fakes, in total and by kind."""
     kinds = dict.fromkeys((row["genuine"], row["kind"]) for row in rows)
     total, refused = Counter(), Counter()
     for row in rows:

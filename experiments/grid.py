@@ -1,4 +1,4 @@
-"""What a sweep file is written in, and the runs that it stands for.
+"""The classes that a sweep file uses, and the runs that a sweep consists of.
 
 A sweep file is a Python file with a function ``get_sweep() -> Sweep``; see ``sweeps/digits.py``.
 """
@@ -31,15 +31,15 @@ class Row:
     """A row of the table: a method with its settings."""
 
     label: str
-    method: str  # what stands after the colon of --config FILE.py:METHOD
+    method: str  # the part after the colon of --config FILE.py:METHOD
     settings: Mapping[str, Any] = dataclasses.field(default_factory=dict)  # {"method.epochs": 5}
-    remain_fraction: float | None = None  # rho of this row, whatever the sweep's are
-    space: Mapping[str, Range] = dataclasses.field(default_factory=dict)  # what tune.py may turn
+    remain_fraction: float | None = None  # rho of this row, instead of the sweep's
+    space: Mapping[str, Range] = dataclasses.field(default_factory=dict)  # what tune.py may change
 
 
 @dataclasses.dataclass(frozen=True)
 class Sweep:
-    """Every row at every seed, rho and forget fraction; None leaves a fraction to the configuration file."""
+    """Every row at every seed, rho and forget fraction; a fraction that is None comes from the configuration file."""
 
     config: str  # path of a configuration file, as from the command line
     rows: Sequence[Row]
@@ -47,25 +47,25 @@ class Sweep:
     remain_fractions: Sequence[float | None] = (None,)
     forget_fractions: Sequence[float | None] = (None,)
     settings: Mapping[str, Any] = dataclasses.field(default_factory=dict)  # of every run
-    tuned: str | None = None  # what tune.py wrote: its best settings win over the rows' own
-    tuning_seeds: Sequence[Seed] = ()  # seeds of tune.py; never the split of a run of the table
+    tuned: str | None = None  # file that tune.py wrote: its best settings override the rows' own
+    tuning_seeds: Sequence[Seed] = ()  # for tune.py; their split seeds are never those of the table
 
 
 class Job(NamedTuple):
-    """A command, and the name of everything that it leaves."""
+    """A command, and the name that everything it writes has in common."""
 
     slug: str
     command: list[str]
 
 
 class Cell(NamedTuple):
-    """One run of the sweep, and what has to be made before it, in this order."""
+    """One run of the sweep, and the jobs that must come before it, in order."""
 
     label: str
     job: Job
     problems: tuple[Job, ...]
     config: Config
-    result: Path  # the result.json that it leaves
+    result: Path  # the result.json that it writes
 
 
 class _Run(NamedTuple):
@@ -81,24 +81,24 @@ def load_sweep(path: Path) -> Sweep:
     Raises:
       ConfigError: if the file cannot be read or holds no sweep.
     """
-    sys.modules.setdefault("grid", sys.modules[__name__])  # as sweep files called it before this was a package
+    sys.modules.setdefault("grid", sys.modules[__name__])  # older sweep files import it by this name
     return call(str(path), "FILE", "get_sweep()", Sweep)
 
 
 def cells(sweep: Sweep, runs: Path, cache: Path) -> list[Cell]:
     """The runs of a sweep in the order of the table, each checked as the program itself would check it.
 
-    A slug ends in a hash of the resolved configuration: it names the same run at the next start, and never another
-    one. Originals, Retrain models and attackers are made beforehand, once for the runs that share them, by the command
-    of the run that asks for most; a method that needs recorded updates has an original of its own.
+    A slug ends in a hash of the resolved configuration, so it names the same run at the next start, and never another
+    one. Originals, Retrain models and attackers are made first, once for all runs that share them, by the command of
+    the run that needs most of them. A method that needs recorded updates has an original of its own.
 
     Args:
       sweep: the sweep.
-      runs: where each run's folder lies.
-      cache: where originals, Retrain models and attackers lie.
+      runs: folder of the runs' folders.
+      cache: folder of originals, Retrain models and attackers.
 
     Returns:
-      The cells; ``slug`` is unique.
+      The cells, no two with the same slug.
 
     Raises:
       ConfigError: one line that names the row, the field, its value and what is allowed.
@@ -106,9 +106,9 @@ def cells(sweep: Sweep, runs: Path, cache: Path) -> list[Cell]:
     _check(sweep)
     todo = list(_runs(sweep))
     makers: dict[str, _Run] = {}
-    for run in sorted(todo, key=_asks_for, reverse=True):  # stable: the first row of those that ask for as much
+    for run in sorted(todo, key=_needs_rank, reverse=True):  # stable: among equals the first row is taken
         makers.setdefault(_problem(run.config), run)
-    made = []
+    planned = []
     for run in todo:
         slug = "-".join((_word(run.row.label), run.name, digest(run.row.label, to_dict(run.config))[:8]))
         flags = ["--workdir", str(runs / slug), "--cache", str(cache)]
@@ -116,10 +116,10 @@ def cells(sweep: Sweep, runs: Path, cache: Path) -> list[Cell]:
         if _has_own_original(run):
             problems.append(_preparation(f"{_word(run.row.label)}-original", run, cache))
         job = Job(slug, _command(run.words, flags))
-        made.append(Cell(run.row.label, job, tuple(problems), run.config, runs / slug / "result.json"))
-    if len({cell.job.slug for cell in made}) < len(made):
+        planned.append(Cell(run.row.label, job, tuple(problems), run.config, runs / slug / "result.json"))
+    if len({cell.job.slug for cell in planned}) < len(planned):
         raise ConfigError("Sweep: a run stands in it twice; allowed: seeds, fractions and labels that all differ")
-    return made
+    return planned
 
 
 def forget_sets(seeds: Sequence[Seed]) -> set[int]:
@@ -171,8 +171,8 @@ def _check(sweep: Sweep) -> None:
 
 def _best(path: str, rows: Sequence[Row]) -> dict[str, dict[str, Any]]:
     try:
-        told = json.loads(Path(path).read_text())["rows"]
-        best = {label: told[label]["best"] for label in told}
+        tuned = json.loads(Path(path).read_text())["rows"]
+        best = {label: tuned[label]["best"] for label in tuned}
     except (OSError, ValueError, KeyError, TypeError):
         raise ConfigError(f"Sweep.tuned: {path!r} cannot be read; allowed: a file that tune.py wrote") from None
     for row in rows:
@@ -181,8 +181,8 @@ def _best(path: str, rows: Sequence[Row]) -> dict[str, dict[str, Any]]:
     return best
 
 
-def _asks_for(run: _Run) -> int:
-    """How much a run asks to be made: attackers are most; an original of its own is of no use to the others."""
+def _needs_rank(run: _Run) -> int:
+    """Higher for a run that needs more of what is shared: attackers count most, its own original counts against it."""
     return 2 * ("bank" in needs(run.config.method)) - _has_own_original(run)
 
 
@@ -192,11 +192,11 @@ def _has_own_original(run: _Run) -> bool:
 
 
 def _problem(config: Config) -> str:
-    """Hash of everything that the original, Retrain and the attackers are a function of."""
-    told = to_dict(config)
-    seeds = {name: told["seeds"][name] for name in ("train", "split")}
-    data = {name: value for name, value in told["data"].items() if name != "remain_fraction"}
-    return digest(seeds, data, *(told[name] for name in ("model", "training", "attackers", "evaluation")))
+    """Hash of all settings that the original, Retrain and the attackers depend on."""
+    fields = to_dict(config)
+    seeds = {name: fields["seeds"][name] for name in ("train", "split")}
+    data = {name: value for name, value in fields["data"].items() if name != "remain_fraction"}
+    return digest(seeds, data, *(fields[name] for name in ("model", "training", "attackers", "evaluation")))
 
 
 def _preparation(kind: str, run: _Run, cache: Path) -> Job:

@@ -1,13 +1,13 @@
-"""Ten requests of 1 % one after another against one of 10 %: gaps, time, and whether what was forgotten comes back.
+"""Ten requests of 1 % each against one request of 10 %: gaps, time, and whether forgotten rows come back.
 
 export TFDS_DATA_DIR=...
 python experiments/requests_in_a_row.py --out runs/in-a-row
 python experiments/requests_in_a_row.py --config experiments/configs/digits.py --train_size 1000 --held_out 250 --out D
 
-On cifar10_jpeg_small (not cifar10), or another; attackers fitted on the model itself, each request calibrated.
-After each request a Retrain without all rows forgotten so far is what the model is compared with: UA and MI on all of
-those, RA on what remains. Seconds are those of whole requests, evidence and report included. A seed that is there is
-not made again, and one that was stopped goes on.
+On cifar10_jpeg_small (not cifar10), or another problem. The attackers are fitted on the model itself and each request
+is calibrated. After each request the model is compared with a Retrain without all rows forgotten so far: UA and MI on
+those rows, RA on the remaining ones. Seconds are those of whole requests, with evidence and report. A seed whose file
+exists is not run again, and one that was stopped continues.
 """
 
 import argparse
@@ -36,17 +36,17 @@ def main() -> None:
 
     jax.config.update("jax_compilation_cache_dir", str((args.out / "compiled").absolute()))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
-    found = []
+    results = []
     for seed in map(int, args.seeds.split(",")):
         path = args.out / f"seed-{seed}.json"
         if not path.exists():
             path.write_text(json.dumps(run(args, seed), indent=1) + "\n")
-        found.append(json.loads(path.read_text()))
-    print_table(found)
+        results.append(json.loads(path.read_text()))
+    print_table(results)
 
 
 def run(args: argparse.Namespace, seed: int) -> dict[str, Any]:
-    """One seed: a row for each request in a row, and the one request of all."""
+    """One seed: figures of each of the ten requests, and of the one request for all rows."""
     import numpy as np
 
     from experiments.sweeping.configuring import configure
@@ -67,17 +67,17 @@ def run(args: argparse.Namespace, seed: int) -> dict[str, Any]:
     ids = [str(name) for name in loaded.source.ids[order]]
     trainer = Trainer(config, loaded.source, loaded.spec, out / "cache", progress)
 
-    def carry_out(home: Path, asked: list[str]) -> dict[str, Any]:
-        begun = time.perf_counter()
-        done = fulfil(Request(config, asked, home), loaded.source, loaded.spec, cache=out / "cache", progress=progress)
-        timed = home / f"seconds-{done.number}.json"
+    def carry_out(home: Path, to_forget: list[str]) -> dict[str, Any]:
+        start, request = time.perf_counter(), Request(config, to_forget, home)
+        done = fulfil(request, loaded.source, loaded.spec, cache=out / "cache", progress=progress)
+        seconds_file = home / f"seconds-{done.number}.json"
         if done.is_new:
-            timed.write_text(json.dumps(time.perf_counter() - begun))
-        seconds = json.loads(timed.read_text())
-        so_far = asked if done.number == 1 else ids[: done.number * num_rows]
-        return {"seconds": seconds, "unlearn_s": done.result["time"]["unlearn_s"], **compared(done, so_far)}
+            seconds_file.write_text(json.dumps(time.perf_counter() - start))
+        seconds = json.loads(seconds_file.read_text())
+        so_far = to_forget if done.number == 1 else ids[: done.number * num_rows]
+        return {"seconds": seconds, "unlearn_s": done.result["time"]["unlearn_s"], **compare(done, so_far)}
 
-    def compared(done: Any, so_far: list[str]) -> dict[str, Any]:
+    def compare(done: Any, so_far: list[str]) -> dict[str, Any]:
         from ltu_jax.evaluation.scores import gap
         from ltu_jax.training.checkpoint import load as load_tree
 
@@ -87,16 +87,16 @@ def run(args: argparse.Namespace, seed: int) -> dict[str, Any]:
         models = train_or_find([(trainer, job) for job in jobs])
         state = trainer.state(dict(load_tree(done.folder / "model")[0]))
         original, retrain = map(trainer.state, models)
-        wanted, got, before = (score(config, loaded.source, splits, one) for one in (retrain, state, original))
-        after = done.receipt["evidence"]["after"]
+        reference, ours, before = (score(config, loaded.source, splits, model) for model in (retrain, state, original))
+        evidence = done.receipt["evidence"]["after"]
         return {
-            "gap": gap(got, wanted)["mean"],
-            "nothing": gap(before, wanted)["mean"],
-            **{name: getattr(got, name) for name in ("ua", "ra", "ta", "mi")},
-            "retrain_ua": wanted.ua,
-            "attack_auc": after["attack_auc"][0],
-            "earlier_attack_auc": after.get("earlier_attack_auc", [None])[0],
-            "earlier_error": None if "earlier_accuracy" not in after else 100 - after["earlier_accuracy"][0],
+            "gap": gap(ours, reference)["mean"],
+            "nothing": gap(before, reference)["mean"],
+            **{name: getattr(ours, name) for name in ("ua", "ra", "ta", "mi")},
+            "retrain_ua": reference.ua,
+            "attack_auc": evidence["attack_auc"][0],
+            "earlier_attack_auc": evidence.get("earlier_attack_auc", [None])[0],
+            "earlier_error": None if "earlier_accuracy" not in evidence else 100 - evidence["earlier_accuracy"][0],
         }
 
     in_a_row = [carry_out(out / f"row-{seed}", ids[i * num_rows : (i + 1) * num_rows]) for i in range(REQUESTS)]
@@ -104,8 +104,8 @@ def run(args: argparse.Namespace, seed: int) -> dict[str, Any]:
     return {"seed": seed, "in_a_row": in_a_row, "at_once": at_once, "provenance": provenance(started)}
 
 
-def print_table(found: list[dict[str, Any]]) -> None:
-    """Means over the seeds; the last line is the one request of all."""
+def print_table(results: list[dict[str, Any]]) -> None:
+    """Means over the seeds, one line per request, then the one request for all rows and the time of the ten."""
     names = (
         "gap",
         "nothing",
@@ -118,11 +118,11 @@ def print_table(found: list[dict[str, Any]]) -> None:
         "earlier_error",
         "seconds",
     )
-    print(f"{len(found)} seeds".ljust(12) + "".join(f"{name:>20}" for name in names))
+    print(f"{len(results)} seeds".ljust(12) + "".join(f"{name:>20}" for name in names))
     for number in range(REQUESTS):
-        _line(f"request {number + 1}", [told["in_a_row"][number] for told in found], names)
-    total = [sum(row["seconds"] for row in told["in_a_row"]) for told in found]
-    _line("one of all", [told["at_once"] for told in found], names)
+        _line(f"request {number + 1}", [result["in_a_row"][number] for result in results], names)
+    total = [sum(row["seconds"] for row in result["in_a_row"]) for result in results]
+    _line("one of all", [result["at_once"] for result in results], names)
     print(f"all ten took {statistics.mean(total):.0f} s")
 
 

@@ -1,11 +1,11 @@
-"""The paper's Tables 1 to 4 of your own runs, with the command of every cell.
+"""The paper's Tables 1 to 4 from your own runs, with the command of every cell.
 
 python experiments/tables.py 1 experiments/results/NAME.jsonl                   Markdown on standard output
 python experiments/tables.py 3 out/results.jsonl --format latex --paper         with the paper's own rows below
 python experiments/tables.py 1 runs/d-0 runs/d-1 runs/d-2 --picture gaps.svg    folders of single runs
 
-Table 1 has a block of columns for each forget fraction, Table 2 for each rho; 3 and 4 have one, with whatever rows
-the files hold. Rows stand in the order in which their labels first appear.
+Table 1 has a block of columns for each forget fraction and Table 2 one for each rho; Tables 3 and 4 have a single
+block. The rows are those of the files, in the order in which their labels first appear.
 """
 
 import argparse
@@ -25,14 +25,14 @@ SUFFIXES = (".svg", ".png")
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Prints the table that ``arguments`` ask for; the exit status."""
+    """Prints the table that ``arguments`` name; returns the exit status."""
     try:
-        asked = _parse(arguments)
-        runs = read(asked.results)
-        tables = [build(asked.table, runs), *(paper_tables(asked.table) if asked.paper else ())]
-        if asked.picture:
-            save_picture(asked.table, runs, asked.picture)
-        print(_text(tables, asked.format), end="")
+        args = _parse(arguments)
+        runs = read(args.results)
+        tables = [build(args.table, runs), *(paper_tables(args.table) if args.paper else ())]
+        if args.picture:
+            save_picture(args.table, runs, args.picture)
+        print(_text(tables, args.format), end="")
     except ConfigError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -51,11 +51,11 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--format", choices=("markdown", "latex", "csv"), default="markdown")
     parser.add_argument("--paper", action="store_true", help="the paper's own rows below ours")
     parser.add_argument("--picture", type=Path, help="draw the trade-off of forgetting and remembering: a .svg or .png")
-    asked = parser.parse_args(arguments)
-    if asked.picture and (asked.picture.suffix not in SUFFIXES or not asked.picture.absolute().parent.is_dir()):
+    args = parser.parse_args(arguments)
+    if args.picture and (args.picture.suffix not in SUFFIXES or not args.picture.absolute().parent.is_dir()):
         allowed = f"a file that ends with {' or '.join(SUFFIXES)}, in a folder that is there"
-        raise ConfigError(f"--picture: {str(asked.picture)!r}; allowed: {allowed}")
-    return asked
+        raise ConfigError(f"--picture: {str(args.picture)!r}; allowed: {allowed}")
+    return args
 
 
 def _text(tables: Sequence[Table], name: str) -> str:

@@ -1,14 +1,14 @@
-"""Tunes the rows of a sweep file on seeds that are never those of the table, each with the same number of trials.
+"""Tunes the rows of a sweep file with the same number of trials each, on seeds that the table never uses.
 
 python experiments/tune.py experiments/sweeps/digits.py --out runs/tune-digits/tuned.json --trials 8
 
-Every row with a search space gets its own search for the smallest mean gap to Retrain over ``Sweep.tuning_seeds``, at
-the sweep's first rho and forget fraction; the row's own settings are its first trial. The searches go on side by side,
-a trial of each a round, so that what is tried does not depend on how many run at a time. A run that diverges makes a
-finished trial with an infinite gap. The same command again goes on, and a trial that was killed is finished.
+Each row with a search space gets its own search for the smallest mean gap to Retrain over ``Sweep.tuning_seeds``, at
+the sweep's first rho and forget fraction; the row's own settings are its first trial. In each round every search runs
+one trial, so what is tried does not depend on how many jobs run at a time. A run that diverges makes a finished trial
+with an infinite gap. Start the same command again to continue; a trial that was killed is then finished.
 
-``Sweep(tuned="OUT.json")`` takes the best settings. Beside OUT.json, or in --runs, lie the search itself (*.journal),
-trials/, logs/ and cache/.
+``Sweep(tuned="OUT.json")`` uses the best settings. The search itself (*.journal), trials/, logs/ and cache/ are beside
+OUT.json, or in --runs.
 """
 
 import dataclasses
@@ -30,33 +30,33 @@ from ltu_jax.setting import ConfigError, allowed_names
 
 
 def main(argv: list[str]) -> int:
-    """Runs the program; the exit status: 0, 1 if a row has no best settings."""
+    """Runs the program; returns the exit status, 1 if a row has no best settings."""
     parser = Parser(__doc__ or "")
     parser.add_argument("--out", type=Path, required=True, metavar="OUT.json", help="best settings and all trials")
     parser.add_argument("--runs", type=Path, metavar="DIR", help="the runs and the search; unset: beside OUT.json")
     parser.add_argument("--trials", type=int, default=8, help="finished trials of each row")
     parser.add_argument("--rows", help="labels of the rows to tune, separated by commas; unset: all that have a space")
-    given = parser.parse_args(argv)
-    if given.trials < 1:
-        raise ConfigError(f"--trials: {given.trials} is too few; allowed: 1 or more")
-    runs = given.runs or given.out.parent
-    cache, journal = given.cache or runs / "cache", runs / f"{given.out.stem}.journal"
-    sweep = tuning(load_sweep(given.file), given.rows)
+    args = parser.parse_args(argv)
+    if args.trials < 1:
+        raise ConfigError(f"--trials: {args.trials} is too few; allowed: 1 or more")
+    runs = args.runs or args.out.parent
+    cache, journal = args.cache or runs / "cache", runs / f"{args.out.stem}.journal"
+    sweep = tuning(load_sweep(args.file), args.rows)
     searches = [Search(sweep, row, runs / "trials", cache, journal) for row in sweep.rows]
-    folder("--out", given.out.parent)
-    here = Pool(folder("--runs", runs), given.workers, given.cluster, given.slurm)
-    blocked = prepare(here, cells(sweep, runs / "trials", cache), cache)
-    failures = sorted({here.failure(job.slug, job) for job in blocked.values()})
+    folder("--out", args.out.parent)
+    pool = Pool(folder("--runs", runs), args.workers, args.cluster, args.slurm)
+    blocked = prepare(pool, cells(sweep, runs / "trials", cache), cache)
+    failures = sorted({pool.failure(job.slug, job) for job in blocked.values()})
     if not blocked:
-        failures = run(here, searches, given.trials, given.out)
-        print(f"{len(searches) - len(failures)} of {len(searches)} rows: {given.out}")
+        failures = run(pool, searches, args.trials, args.out)
+        print(f"{len(searches) - len(failures)} of {len(searches)} rows: {args.out}")
     for failure in failures:
         print(f"failed: {failure}", file=sys.stderr)
     return 1 if failures else 0
 
 
 def tuning(sweep: Sweep, labels: str | None = None) -> Sweep:
-    """The part of a sweep that is tuned: its rows with a space, on its tuning seeds.
+    """The part of a sweep that is tuned: its rows with a search space, on its tuning seeds.
 
     Raises:
       ConfigError: if there is nothing to tune, or the sweep has no tuning seeds.
@@ -69,7 +69,7 @@ def tuning(sweep: Sweep, labels: str | None = None) -> Sweep:
     for name, values in (("Sweep.tuning_seeds", sweep.tuning_seeds), ("Row.space", chosen)):
         if not values:
             raise ConfigError(f"{name}: nothing to tune with; allowed: one or more")
-    cells(dataclasses.replace(sweep, tuned=None), Path(), Path())  # the whole file is checked, its seeds too
+    cells(dataclasses.replace(sweep, tuned=None), Path(), Path())  # checks the whole file, with its seeds
     return dataclasses.replace(
         sweep,
         rows=[spaces[label] for label in chosen],
@@ -81,8 +81,8 @@ def tuning(sweep: Sweep, labels: str | None = None) -> Sweep:
     )
 
 
-def run(here: Pool, searches: Sequence[Search], trials: int, out: Path) -> list[str]:
-    """Goes on with every search until it has its number of finished trials; writes ``out`` after every round.
+def run(pool: Pool, searches: Sequence[Search], trials: int, out: Path) -> list[str]:
+    """Continues every search until it has ``trials`` finished trials; writes ``out`` after every round.
 
     Returns:
       A line for each row that has no best settings.
@@ -91,49 +91,49 @@ def run(here: Pool, searches: Sequence[Search], trials: int, out: Path) -> list[
     going = [search for search in searches if len(search.finished()) < trials]
     while going:
         number = 1 + min(len(search.finished()) for search in going)
-        asked = [(search, search.ask()) for search in going]
-        left = here.unfinished([run for _, trial in asked for run in trial.runs])
-        here.run(f"trial {number} of {trials}", [run.job for run in left if not diverged(here, run.job)])
-        for search, trial in asked:
-            failed = [run for run in here.unfinished(trial.runs) if not diverged(here, run.job)]
+        round_ = [(search, search.ask()) for search in going]
+        left = pool.unfinished([run for _, trial in round_ for run in trial.runs])
+        pool.run(f"trial {number} of {trials}", [run.job for run in left if not diverged(pool, run.job)])
+        for search, trial in round_:
+            failed = [run for run in pool.unfinished(trial.runs) if not diverged(pool, run.job)]
             if failed:
-                failures[search.row.label] = here.failure(search.row.label, failed[0].job)
+                failures[search.row.label] = pool.failure(search.row.label, failed[0].job)
             else:
-                search.tell(trial, mean_gap(here, trial))
-        _write(out, here, searches, trials)
+                search.tell(trial, mean_gap(pool, trial))
+        _write(out, pool, searches, trials)
         going = [s for s in going if len(s.finished()) < trials and s.row.label not in failures]
-    _write(out, here, searches, trials)
+    _write(out, pool, searches, trials)
     for search in searches:
         if all(math.isinf(gap) for _, gap in search.finished()):
             failures.setdefault(search.row.label, f"{search.row.label}: every trial diverged")
     return list(failures.values())
 
 
-def diverged(here: Pool, job: Job) -> bool:
-    """Whether a run ended because it diverged; a crash, or a damaged cache, says nothing about the settings."""
-    outcome = here.outcome(job)
+def diverged(pool: Pool, job: Job) -> bool:
+    """Whether a run ended because it diverged; a crash or a damaged cache does not count."""
+    outcome = pool.outcome(job)
     return outcome.status == 1 and "not finite in steps" in outcome.last_line
 
 
-def mean_gap(here: Pool, trial: Trial) -> float:
+def mean_gap(pool: Pool, trial: Trial) -> float:
     """The mean gap to Retrain over a trial's seeds; infinite where a run diverged."""
-    if here.unfinished(trial.runs):
+    if pool.unfinished(trial.runs):
         return math.inf
     return statistics.mean(json.loads(run.result.read_text())["gap"]["mean"] for run in trial.runs)
 
 
-def _write(out: Path, here: Pool, searches: Sequence[Search], trials: int) -> None:
-    """Adds these rows to ``out``; rows that another call tuned stay."""
+def _write(out: Path, pool: Pool, searches: Sequence[Search], trials: int) -> None:
+    """Adds these rows to ``out``; rows from earlier calls stay."""
     rows = json.loads(out.read_text())["rows"] if out.exists() else {}
-    made = []
+    sources = []
     for search in searches:
         settings = [settings for settings, gap in search.finished()[:trials] if math.isfinite(gap)]
         if settings:
-            rows[search.row.label] = search.report(here, trials)
-            made += [result["provenance"] for chosen in settings for result in search.results(chosen)]
-    told = {
+            rows[search.row.label] = search.report(pool, trials)
+            sources += [result["provenance"] for chosen in settings for result in search.results(chosen)]
+    content = {
         "provenance": {
-            **{name: ", ".join(sorted({str(one[name]) for one in made})) for name in ("commit", "device")},
+            **{name: ", ".join(sorted({str(source[name]) for source in sources})) for name in ("commit", "device")},
             "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
             "command": shlex.join(["python", *sys.argv]),
         },
@@ -141,7 +141,7 @@ def _write(out: Path, here: Pool, searches: Sequence[Search], trials: int) -> No
         "tuning_seeds": [*searches[0].sweep.seeds],
         "rows": rows,
     }
-    write_whole(out, json.dumps(told, indent=2) + "\n")
+    write_whole(out, json.dumps(content, indent=2) + "\n")
 
 
 if __name__ == "__main__":

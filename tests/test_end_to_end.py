@@ -226,7 +226,7 @@ def test_another_setting_reuses_original_retrain_and_attackers(folder, whole):
 
 
 def killed_when(process, number, is_time):
-    """Sends a signal once it is time; the status and what was said."""
+    """Sends a signal as soon as ``is_time()``; returns the exit status and standard error."""
     deadline = time.time() + 200
     while time.time() < deadline and not is_time() and process.poll() is None:
         time.sleep(0.005)

@@ -1,4 +1,4 @@
-"""Whole files, and locks that a second process meets and a dead one leaves in nobody's way."""
+"""Files are written whole; a lock stops a second process, but not after its owner has died."""
 
 import os
 import subprocess

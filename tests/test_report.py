@@ -55,10 +55,10 @@ def contents(folder):
 def test_a_mistake_names_what_is_wrong_and_nothing_is_written(folder, name):
     arguments, message = BAD[name]
     before = contents(folder)
-    with pytest.raises(ConfigError) as told:
+    with pytest.raises(ConfigError) as raised:
         report.main(arguments)
-    assert str(told.value).startswith(message)
-    assert "; allowed: " in str(told.value) and "\n" not in str(told.value)
+    assert str(raised.value).startswith(message)
+    assert "; allowed: " in str(raised.value) and "\n" not in str(raised.value)
     assert contents(folder) == before
 
 

@@ -1,4 +1,4 @@
-"""The command line: what is wrong is told in one line, at once, and nothing is written."""
+"""The command line: a mistake gives one line at once, and nothing is written."""
 
 import json
 import os
@@ -111,8 +111,8 @@ def test_help_shows_every_field_with_its_default_and_meaning_at_once(folder):
 @pytest.mark.smoke
 @pytest.mark.parametrize("word", ["--help", "--config.seed=-1", "--config.data.remain_fractoin=0.3", "--workdir=."])
 def test_what_is_answered_at_once_does_not_wait_for_jax(folder, word):
-    told = command(folder, word, PYTHONPROFILEIMPORTTIME="1").stderr
-    imported = set(re.findall(r"^import time:.*\| +([\w.]+)$", told, re.M))
+    import_log = command(folder, word, PYTHONPROFILEIMPORTTIME="1").stderr
+    imported = set(re.findall(r"^import time:.*\| +([\w.]+)$", import_log, re.M))
     assert {"absl.flags", "ltu_jax.config"} <= imported and not {"jax", "numpy"} & imported
 
 

@@ -7,7 +7,7 @@ from ltu_jax.setting import ConfigError
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("words", "message"),
     [
         ([], "receipt: none given"),
         (["a.json", "--evidence", "--hashes"], "--hashes: it leaves out what --evidence tests"),
@@ -16,7 +16,7 @@ from ltu_jax.setting import ConfigError
         (["none.json"], "receipt: 'none.json' cannot be read"),
     ],
 )
-def test_a_mistake_is_one_line(words, said):
-    with pytest.raises(ConfigError, match=said) as caught:
+def test_a_mistake_is_one_line(words, message):
+    with pytest.raises(ConfigError, match=message) as caught:
         verify.main(words)
     assert len(str(caught.value).splitlines()) == 1

@@ -76,7 +76,7 @@ def run(folder, line):
 
 @pytest.mark.slow
 def test_the_page_leads_from_pytorch_weights_to_a_verified_receipt(folder):
-    lines, begun = commands(), time.monotonic()
+    lines, start = commands(), time.monotonic()
     assert [line.split()[2] for line in lines if line.startswith("python")] == [
         "ltu_jax.unlearn",
         "ltu_jax.unlearn",
@@ -84,16 +84,16 @@ def test_the_page_leads_from_pytorch_weights_to_a_verified_receipt(folder):
         "ltu_jax.verify",
         "ltu_jax.unlearn",
     ]
-    said = []
+    outputs = []
     for line in lines:
         done = run(folder, line)
         assert done.returncode == 0, f"{line}\n{done.stderr[-2000:]}"
-        said.append(done.stdout)
+        outputs.append(done.stdout)
         if "--dry_run" in line:
             assert not (folder / "out").exists()
-    print(f"the walk took {time.monotonic() - begun:.0f} s")
-    assert "verified: hashes and evidence of request 1, 80 rows, signed by" in said[-3]
-    assert said[-2].startswith("found: none of 80 (")
+    print(f"the walk took {time.monotonic() - start:.0f} s")
+    assert "verified: hashes and evidence of request 1, 80 rows, signed by" in outputs[-3]
+    assert outputs[-2].startswith("found: none of 80 (")
     assert not (folder / "out" / "request-1" / "weights").exists()  # it knows what request 2 forgot
 
     receipt = json.loads((folder / "out" / "request-1" / "receipt.json").read_text())

@@ -1,10 +1,10 @@
-"""The account of cost that each method states, against XLA's count of the flops of its compiled step.
+"""The cost that each method states, against XLA's count of the flops of its compiled step.
 
 python experiments/benchmarks/cost.py                                   ResNet-18 of width 8, 32 x 32 pixels
 python experiments/benchmarks/cost.py --model vit_micro --side 16
 
-One-shot methods take no step; what they add up over a batch is compared in the test, which holds all of it within 5 %:
-tests/training/test_cost.py.
+One-shot methods take no step and are not listed; tests/training/test_cost.py checks their cost over a batch too, and
+requires an agreement within 5 % for all methods.
 """
 
 import argparse
@@ -67,9 +67,9 @@ def main() -> None:
 def _print(name: str, method: Any, state: Any, visible: Visible, image: ImageFlops) -> None:
     if not method.num_steps(visible):
         return
-    begun, context = jax.eval_shape(method.init, jax.random.key(0), state, visible)
-    draw = jax.eval_shape(method.sample, jax.random.key(0), begun.step, context, visible)
-    flops = compiled(take_step, numbers_as_arrays(method), begun, context, draw).cost_analysis()["flops"]
+    started, context = jax.eval_shape(method.init, jax.random.key(0), state, visible)
+    draw = jax.eval_shape(method.sample, jax.random.key(0), started.step, context, visible)
+    flops = compiled(take_step, numbers_as_arrays(method), started, context, draw).cost_analysis()["flops"]
     cost = method.cost(visible).step
     print(f"{name:22}{cost.forward:8.0f}{cost.backward:8.0f}{image.of(cost) / flops:10.3f}", flush=True)
 

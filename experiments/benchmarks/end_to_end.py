@@ -1,16 +1,17 @@
-"""How much cheaper unlearning is than retraining: one request, against a long, a short and the cheapest good Retrain.
+"""How much cheaper unlearning is than retraining: one request against a long, a short and the cheapest good Retrain.
 
 export TFDS_DATA_DIR=...
 python experiments/benchmarks/end_to_end.py --out runs/end-to-end
 python experiments/benchmarks/end_to_end.py --out runs/end-to-end --recipes 182:multistep,12,12x25@0.2 --seeds 0,1
 
-LTU runs by its own command, with what ``--set`` changes; Retrain models are trained on the same remaining
-rows by the same trainer, one for each recipe, ``EPOCHS[xBATCH][:SCHEDULE][@RATE]``: the paper's 182 epochs, whose
-rate is divided by ten after a half and three quarters of them, and shorter ones, cosine unless they say otherwise.
-A slow Retrain makes any ratio look good, so the last lines name the cheapest recipe whose test accuracy is within
-half a point of the longest one's. Seconds are those of steps, compiled beforehand, one process at a time; flops are the
-package's own account. The attackers' flops are those of their shadows, trained and asked; their own fit is in their
-seconds alone. Start-up is the wall time of commands. A finished model is not trained again.
+LTU runs by its own command, with the changes of ``--set``. Retrain models are trained on the same remaining rows by the
+same trainer, one for each recipe, ``EPOCHS[xBATCH][:SCHEDULE][@RATE]``: the paper's 182 epochs, with the rate divided
+by ten after a half and three quarters of them, and shorter ones, with a cosine schedule unless they name another.
+Any ratio looks good against a slow Retrain, so the last lines name the cheapest recipe whose test accuracy is within
+half a point of the longest one's. Seconds are those of steps, compiled beforehand, with one process at a time; flops
+are the package's own count. The attackers' flops are those of training and querying their shadow models; the time to
+fit the attackers is in their seconds alone. Start-up is the wall time of commands. A finished model is not trained
+again.
 """
 
 import argparse
@@ -69,18 +70,18 @@ def run_ltu(config: str, seed: int, workdir: Path, cache: Path, changes: list[st
 
 
 def attackers_flops(config: str, seed: int, changes: list[str]) -> float:
-    """Of the shadows' training, and of asking them."""
+    """Flops of training the shadow models, and of querying them."""
     from ltu_jax.training.supervised import num_train_steps
 
     settings, loaded, image = _loaded(config, seed, changes)
     shadows, draws, rows = settings.attackers.num_shadows, settings.attackers.draws, len(loaded.splits.reserve)
-    trained = num_train_steps(settings.training, rows // 2) * settings.training.batch_size
-    asked = ((shadows - 1) * draws + 1) * rows
-    return shadows * trained * (image.forward + image.backward) + asked * image.forward
+    trained_on = num_train_steps(settings.training, rows // 2) * settings.training.batch_size
+    queried = ((shadows - 1) * draws + 1) * rows
+    return shadows * trained_on * (image.forward + image.backward) + queried * image.forward
 
 
 def run_retrain(config: str, seed: int, recipe: str, path: Path) -> dict[str, Any]:
-    """A Retrain model of one recipe: its test accuracy, seconds and flops; read from ``path`` where it was made."""
+    """A Retrain model of one recipe: its test accuracy, seconds and flops; read from ``path`` if that exists."""
     if path.exists():
         return json.loads(path.read_text())
     import jax
@@ -99,9 +100,10 @@ def run_retrain(config: str, seed: int, recipe: str, path: Path) -> dict[str, An
     state = make_state(spec.apply_fn, trained.state.params, trained.state.model_state, SGD, train_key)
     scores = evaluate(spec.apply_fn, state, splits, source, batch_size=settings.evaluation.batch_size)
     images = num_train_steps(training, len(splits.remain)) * training.batch_size
-    found = {"ta": scores.ta, "retrain_s": trained.seconds, "retrain_flops": images * (image.forward + image.backward)}
-    path.write_text(json.dumps(found))
-    return found
+    flops = images * (image.forward + image.backward)
+    result = {"ta": scores.ta, "retrain_s": trained.seconds, "retrain_flops": flops}
+    path.write_text(json.dumps(result))
+    return result
 
 
 def parse_recipe(recipe: str, base: Any) -> Any:
@@ -120,7 +122,7 @@ def parse_recipe(recipe: str, base: Any) -> Any:
 
 
 def _loaded(config: str, seed: int, changes: list[str]) -> tuple[Any, Any, Any]:
-    """Settings with the changes; data, splits and model; the flops of an image."""
+    """The settings with the changes; data, splits and model; the flops of one image."""
     import jax
 
     from ltu_jax.config import resolve
@@ -129,9 +131,9 @@ def _loaded(config: str, seed: int, changes: list[str]) -> tuple[Any, Any, Any]:
 
     settings = _config(config)
     for change in changes:
-        (*rooms, field), value = change.partition("=")[0].split("."), change.partition("=")[2]
-        room = functools.reduce(getattr, rooms, settings)
-        setattr(room, field, type(getattr(room, field) or 0)(float(value)))
+        (*groups, field), value = change.partition("=")[0].split("."), change.partition("=")[2]
+        owner = functools.reduce(getattr, groups, settings)
+        setattr(owner, field, type(getattr(owner, field) or 0)(float(value)))
     settings = resolve(dataclasses.replace(settings, seed=seed))
     loaded = load(settings)
     params, model_state = loaded.spec.init(jax.random.key(0))
@@ -167,7 +169,7 @@ def _print_ratios(rows: list[dict[str, Any]]) -> None:
 
 
 def _print_start_up(config: str, out: Path) -> None:
-    """Wall time of commands: with nothing in the cache, with the compiled programs alone, with all of it."""
+    """Wall time of commands: with an empty cache, with only compiled programs in it, and with all of it."""
     module = [sys.executable, "-m", "ltu_jax.unlearn"]
     digits = [*module, "--config", "experiments/configs/digits.py"]
     scratch = out / f"start-up-{os.getpid()}"

@@ -1,12 +1,12 @@
-"""What the paper's largest problem would take, by arithmetic: ViT-B/16 on ImageNet-1k at 224 pixels, 10 % to forget.
+"""What the paper's largest problem would need, by arithmetic: ViT-B/16, ImageNet-1k at 224 pixels, 10 % to forget.
 
 python experiments/benchmarks/estimate.py
 python experiments/benchmarks/estimate.py --device_flops 312e12 --devices 64 --batch 1024
 
-Nothing is run: the model is traced for its shapes and flops. Assumed, and printed: the share of the devices'
-peak rate that a step reaches; a float32 master copy of the weights with momentum; activations as XLA's
-float32 plan of a plain step would hold them, halved by bfloat16; the factors of our LTU step (29/3 plain gradients of
-a batch; 5.3 plain steps of activations; 11.3 and 2.2 with save_memory), measured on a ResNet (``step.py``).
+Nothing is run: the model is traced for its shapes and flops. Assumptions, which are printed: the share of the devices'
+peak rate that a step reaches; a float32 master copy of the weights with momentum; activations as in XLA's float32 plan
+of a plain step, halved for bfloat16; the factors of our LTU step, measured on a ResNet with ``step.py`` (29/3 plain
+gradients of a batch and 5.3 plain steps of activations; 11.3 and 2.2 with save_memory).
 """
 
 import argparse
@@ -79,7 +79,7 @@ def main() -> None:
 
 
 def _activations(spec, params, model_state) -> float:
-    """Bytes that a gradient keeps for its backward pass, one image in bfloat16: the residuals of its linearization."""
+    """Bytes that a gradient keeps for its backward pass (the residuals of ``jax.vjp``), for one image in bfloat16."""
 
     def loss(params, images):
         return spec.apply_fn(params, model_state, images, train=True)[0].sum()

@@ -1,13 +1,13 @@
-"""One file for a GPU or TPU: what share of its matrix-multiply rate a step reaches, memory, and a whole run.
+"""One program for a GPU or TPU: the share of its matrix-multiply rate that a step reaches, memory, and a whole run.
 
 python experiments/benchmarks/gpu.py --out gpu.json
 python experiments/benchmarks/gpu.py --out gpu.json --parts rate,steps
 python experiments/benchmarks/gpu.py --backend cpu --tiny --out tiny.json          a check that it works, anywhere
 
-Parts, each some minutes, most of them compiling: ``rate``, the device's own rate of matrix products in both types;
-``steps``, plain and LTU steps of ResNet-18 of width 64 in both, ten a dispatch, their flops a second as a share of
-that rate, and their memory; ``seeds``, several models by vmap; ``run``, the paper's CIFAR-10 ResNet-18 problem at its
-full size on random images: its times mean something, its scores would not. Figures are written as they come,
+Each part takes some minutes, mostly for compiling. ``rate``: the device's own rate of matrix products in bfloat16 and
+float32. ``steps``: plain and LTU steps of ResNet-18 of width 64 in both types, ten per dispatch, with their share of
+that rate and their memory. ``seeds``: several models by vmap. ``run``: the paper's CIFAR-10 ResNet-18 problem at full
+size on random images, so that times are meaningful and scores are not. Results are written after each measurement,
 with device, versions and commit.
 """
 
@@ -26,11 +26,11 @@ PARTS = ("rate", "steps", "seeds", "run")
 
 
 def main() -> None:
-    """Parses the arguments, measures what is asked for, writes after each part."""
+    """Parses the arguments, measures the parts, writes after each measurement."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--backend", default=None, help="cpu, gpu or tpu; unset: what JAX finds")
-    parser.add_argument("--tiny", action="store_true", help="sizes of seconds")
+    parser.add_argument("--tiny", action="store_true", help="sizes that take seconds")
     parser.add_argument("--parts", default=",".join(PARTS))
     args = parser.parse_args()
     if args.backend:
@@ -38,21 +38,21 @@ def main() -> None:
 
     from ltu_jax.unlearning.result import now, provenance
 
-    found: dict[str, Any] = {"provenance": provenance(now())}
+    results: dict[str, Any] = {"provenance": provenance(now())}
     parts = args.parts.split(",")
     if "steps" in parts and "rate" not in parts:
         parts.insert(0, "rate")
     for part in parts:
         start = time.perf_counter()
-        for row in {"rate": rate, "steps": steps, "seeds": seeds, "run": run}[part](args.tiny, found):
-            found.setdefault(part, []).append(row | {"wall_s": time.perf_counter() - start})
-            args.out.write_text(json.dumps(found, indent=2) + "\n")
-            print(part, json.dumps(found[part][-1]), flush=True)
+        for row in {"rate": rate, "steps": steps, "seeds": seeds, "run": run}[part](args.tiny, results):
+            results.setdefault(part, []).append(row | {"wall_s": time.perf_counter() - start})
+            args.out.write_text(json.dumps(results, indent=2) + "\n")
+            print(part, json.dumps(results[part][-1]), flush=True)
 
 
-def rate(tiny: bool, found: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """Flops a second of products of square matrices, twenty a dispatch."""
-    del found
+def rate(tiny: bool, results: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """Flops per second of products of square matrices, twenty per dispatch."""
+    del results
     size, times = (256, 2) if tiny else (8192, 20)
     rates = {}
     for dtype in ("bfloat16", "float32"):
@@ -66,24 +66,24 @@ def rate(tiny: bool, found: dict[str, Any]) -> Iterator[dict[str, Any]]:
     yield {"size": size, "flops_per_s": rates}
 
 
-def steps(tiny: bool, found: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """Seconds, memory and share of the measured rate, of plain and LTU steps."""
-    rates, (width, batch) = found["rate"][0]["flops_per_s"], _sizes(tiny)
+def steps(tiny: bool, results: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """Seconds, memory and share of the measured rate of plain and LTU steps."""
+    rates, (width, batch) = results["rate"][0]["flops_per_s"], _sizes(tiny)
     for dtype in ("bfloat16",) if tiny else ("bfloat16", "float32"):
         for kind, save_memory in (("plain", False), ("ltu", False), ("ltu", True)):
             case = _case(kind, dtype, tiny, save_memory=save_memory)
             plain = case["plain_flops"]
             seconds, held = _timed(case["steps"], case["trees"], case["count"])
             row = {"batch": batch, "width": width, "kind": kind, "dtype": dtype, "save_memory": save_memory}
-            # An exact LTU step is worth 9 2/3 plain ones; what save_memory computes twice is not counted as work.
+            # An exact LTU step costs 9 2/3 plain ones; what save_memory computes twice is not counted.
             useful = plain * (1 if kind == "plain" else 29 / 3)
             share = useful / seconds / rates[dtype]
             yield row | {"s": seconds, "bytes": held, "flops": useful, "share_of_rate": share}
 
 
-def seeds(tiny: bool, found: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """Seconds a model of a plain and an LTU step when several are stepped as one program."""
-    del found
+def seeds(tiny: bool, results: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """Seconds per model of a plain and an LTU step when several models are one program."""
+    del results
     from ltu_jax.training.dispatch import stack_trees
 
     for kind in ("plain", "ltu"):
@@ -94,9 +94,9 @@ def seeds(tiny: bool, found: dict[str, Any]) -> Iterator[dict[str, Any]]:
             yield {"batch": 8 if tiny else 64, "kind": kind, "at_once": number, "s_per_model": seconds / number}
 
 
-def run(tiny: bool, found: dict[str, Any]) -> Iterator[dict[str, Any]]:
+def run(tiny: bool, results: dict[str, Any]) -> Iterator[dict[str, Any]]:
     """Training and unlearning of the paper's problem on random images: 45,000 of them, 4,500 to forget."""
-    del found
+    del results
     import numpy as np
 
     from ltu_jax.attackers.bank import init_bank
@@ -147,7 +147,7 @@ def _sizes(tiny: bool) -> tuple[int, int]:
 def _case(
     kind: str, dtype: str, tiny: bool, *, batch: int | None = None, save_memory: bool = False, stacked: bool = False
 ) -> dict[str, Any]:
-    """The compiled steps of a kind and what they are called with."""
+    """A function that compiles the steps of a kind, its arguments, and the number and flops of the steps."""
     from ltu_jax.attackers.bank import init_bank
     from ltu_jax.config import LTU, Model, Training
     from ltu_jax.methods import build_method
@@ -178,16 +178,16 @@ def _case(
     image = image_flops(spec.apply_fn, params, model_state, (32, 32, 3), batch)
 
     def steps(state: Any, context: Any, data: Any) -> Any:
-        one = numbers_as_arrays(algorithm)
-        each = stack_trees([one] * len(state.step)) if stacked else one
-        return compile_steps(each, state, context, data, count, stacked=stacked)
+        arrays = numbers_as_arrays(algorithm)
+        arrays = stack_trees([arrays] * len(state.step)) if stacked else arrays
+        return compile_steps(arrays, state, context, data, count, stacked=stacked)
 
     plain = batch * (image.forward + image.backward)
     return {"steps": steps, "trees": (state, context, data), "count": count, "plain_flops": plain}
 
 
 def _timed(steps: Any, trees: Any, count: int) -> tuple[float, int | None]:
-    """Seconds a step, and the bytes that the program holds where the compiler says so."""
+    """Seconds per step, and the bytes that the program holds; None if the compiler does not say."""
     state, context, data = trees
     program = steps(state, context, data)
     memory = program.memory_analysis() if hasattr(program, "memory_analysis") else None

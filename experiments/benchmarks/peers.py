@@ -4,12 +4,12 @@ pip install torch                       (the package does not need it)
 python experiments/benchmarks/peers.py --width 16
 python experiments/benchmarks/peers.py --width 64 --rounds 3
 
-Every form is a process of its own that waits for its turn, so that neither library's threads are in the
-other's way; each round takes one step of every form. ``torch`` is eager PyTorch with channels-last images:
-``double`` differentiates through the inner step, ``func`` takes the Hessian product by ``torch.func.jvp`` of
-``torch.func.grad``, as ours does. ``compile`` is the same under ``torch.compile``. The PyTorch step was
-written from the paper for this comparison: ResNet-18, random-label support, three query sets, two attackers, the
-projection, SGD with momentum. Its BatchNorm keeps no running statistics, which ours does: less work, not more.
+Each form is a process of its own that waits for its turn, so that the libraries' threads do not disturb each other;
+each round takes one step of every form. ``torch`` is eager PyTorch with channels-last images: ``double`` differentiates
+through the inner step, ``func`` takes the Hessian product by ``torch.func.jvp`` of ``torch.func.grad``, as ours does.
+``compile`` is the same under ``torch.compile``. The PyTorch step was written from the paper for this comparison:
+ResNet-18, random-label support, three query sets, two attackers, the projection, SGD with momentum. Its BatchNorm keeps
+no running statistics, which ours does: less work, not more.
 """
 
 import argparse
@@ -39,8 +39,8 @@ def main() -> None:
 
     command = [sys.executable, __file__, "--width", str(args.width), "--batch", str(args.batch), "--worker"]
     workers = {name: _start([*command, name]) for name in args.forms.split(",")}
-    versions = {name: _line(worker) for name, worker in workers.items()}  # said once it has taken a step
-    seconds: dict[str, list[float]] = {name: [] for name, said in versions.items() if not said.startswith("failed")}
+    versions = {name: _line(worker) for name, worker in workers.items()}  # printed after the first steps
+    seconds: dict[str, list[float]] = {name: [] for name, line in versions.items() if not line.startswith("failed")}
     for _ in range(args.rounds):
         for name in seconds:
             seconds[name].append(float(_line(workers[name], "go\n")))
@@ -55,24 +55,24 @@ def main() -> None:
                 f"{name:16}{statistics.median(times):10.3f}{min(times):8.3f}{max(times):8.3f}"
                 f"{statistics.median(ratios):11.2f}{min(ratios):7.2f}{max(ratios):7.2f}   {versions[name]}"
             )
-    for name, said in versions.items():
-        if said.startswith("failed"):
-            print(f"{name}: {said}")
+    for name, line in versions.items():
+        if line.startswith("failed"):
+            print(f"{name}: {line}")
 
 
 def _start(command: list[str]) -> subprocess.Popen:
     return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
 
-def _line(worker: subprocess.Popen, said: str = "") -> str:
+def _line(worker: subprocess.Popen, request: str = "") -> str:
     assert worker.stdin is not None and worker.stdout is not None
-    worker.stdin.write(said)
+    worker.stdin.write(request)
     worker.stdin.flush()
     return worker.stdout.readline().strip()
 
 
 def work(form: str, width: int, batch: int) -> None:
-    """One form's process: takes a step for every line that it is told, and answers with the seconds."""
+    """The process of one form: takes a step for each line that it reads, and prints the seconds."""
     library, kind = form.split()
     try:
         step, version = (_jax if library == "jax" else _torch)(library, kind, width, batch)
@@ -80,7 +80,7 @@ def work(form: str, width: int, batch: int) -> None:
         for _ in range(2):
             step()
         print(f"{version}, first two steps {time.perf_counter() - start:.1f} s", flush=True)
-    except Exception as error:  # a form that a library cannot do is a row of the answer
+    except Exception as error:  # a form that a library cannot do is reported, not raised
         print(f"failed: {type(error).__name__}: {' '.join(str(error).split())[:200]}", flush=True)
         return
     for _ in sys.stdin:

@@ -1,11 +1,11 @@
-"""What grows how: the cost of a step against batch, N, forget rows, remaining rows and parameters.
+"""How costs grow with batch, N, forget rows, remaining rows and parameters.
 
 python experiments/benchmarks/scaling.py                               ResNet-18 of width 8, 32x32
 python experiments/benchmarks/scaling.py --width 64 --batch 64 --rows 50000
 
-One setting at a time is changed from the base, in factors of two. Draw: choosing and gathering the rows of a step.
-Init: features of all rows and the nearest neighbours, once a run. SVC: the evaluating attacker's fit on as many
-confidences, once a score. What a run of 50,000 images pays beside its steps is the last row of ``remaining rows``.
+One setting at a time differs from the base. Draw: choosing and gathering the rows of a step. Init: features of all rows
+and their nearest neighbours, once per run. SVC: fitting the evaluating attacker on that many confidences, once per
+score. The last row of ``remain`` shows what a run on 50,000 images costs beside its steps.
 """
 
 import argparse
@@ -67,7 +67,7 @@ def main() -> None:
 def measure(
     args: Any, batch: int, queries: int, forget: int, remain: int, width: int
 ) -> tuple[int, float, float, float]:
-    """Parameters; seconds of a step, of a draw, and of the method's init, all compiled beforehand."""
+    """Number of parameters; seconds of a step, of a draw, and of the method's init, all compiled beforehand."""
     spec = build_model(Model(args.model, width=width), CLASSES, (args.side, args.side, 3))
     key = jax.random.key(0)
     params, model_state = spec.init(key)
@@ -76,22 +76,22 @@ def measure(
     method = build_method(LTU(batch_size=batch, query_size=batch, num_queries=queries), parts)
     visible = Visible(_rows(forget, args.side), _rows(remain, args.side))
     state = make_state(spec.apply_fn, params, model_state, SGD, key)
-    begin: Callable[[], Any] = lambda: jax.block_until_ready(method.init(key, state, visible))  # noqa: E731
-    begin()
+    do_init: Callable[[], Any] = lambda: jax.block_until_ready(method.init(key, state, visible))  # noqa: E731
+    do_init()
     start = time.perf_counter()
-    begun, context = begin()
+    started, context = do_init()
     init = time.perf_counter() - start
     method = numbers_as_arrays(method)
-    draw = compiled(draw_batch, method, begun, context, visible)
-    drawn = draw(method, begun, context, visible)
-    step = compiled(take_step, method, begun, context, drawn)
-    steps = _median(lambda: step(method, begun, context, drawn), args.steps)
-    draws = _median(lambda: draw(method, begun, context, visible), args.steps)
+    draw = compiled(draw_batch, method, started, context, visible)
+    drawn = draw(method, started, context, visible)
+    step = compiled(take_step, method, started, context, drawn)
+    steps = _median(lambda: step(method, started, context, drawn), args.steps)
+    draws = _median(lambda: draw(method, started, context, visible), args.steps)
     return sum(x.size for x in jax.tree.leaves(params)), steps, draws, init
 
 
 def timed_svc(remain: int, forget: int) -> float:
-    """Seconds of the evaluating attacker on random confidences of as many rows."""
+    """Seconds of the evaluating attacker on random confidences."""
     rng = np.random.default_rng(0)
     confidences = [rng.random(count).astype(np.float32) for count in (remain, 10_000, forget)]
     start = time.perf_counter()

@@ -1,11 +1,11 @@
-"""Several seeds in one command against as many commands: seconds, and how far the results are apart.
+"""Several seeds in one command against one command for each: seconds, and how far the results differ.
 
 python experiments/benchmarks/seeds.py --out runs/seeds
 python experiments/benchmarks/seeds.py --out runs/seeds --config experiments/configs/digits_vit.py
 
-``num_seeds`` saves what every command pays: its start and what it compiles. ``at_once`` says how many models each
-program holds. Each way runs twice, the second time with its compiled programs kept and all else made anew; that time
-counts. Differences are the largest among UA, RA, TA and MI of all seeds, in points.
+``num_seeds`` saves what every command costs: start and compilation. ``at_once`` is the number of models in each
+program. Each way runs twice and the second time counts, in which compiled programs are kept and all else is computed
+again. Differences are the largest among UA, RA, TA and MI of all seeds, in points.
 """
 
 import argparse
@@ -33,17 +33,17 @@ def main() -> None:
         f"num_seeds, {args.seeds} at once": [[together, f"--config.at_once={args.seeds}"]],
     }
     print(f"{args.config}, {args.seeds} seeds\n{'':28}{'s':>8}{'x':>8}{'differs, points':>17}")
-    first, wanted = 0.0, None
+    first_seconds, first_scores = 0.0, None
     for name, commands in ways.items():
         run(args, name, commands)
-        seconds, found = run(args, name, commands)
-        first, wanted = first or seconds, wanted or found
-        apart = max(abs(x - y) for x, y in zip(found, wanted, strict=True))
-        print(f"{name:28}{seconds:8.1f}{seconds / first:8.2f}{apart:17.4f}", flush=True)
+        seconds, scores = run(args, name, commands)
+        first_seconds, first_scores = first_seconds or seconds, first_scores or scores
+        difference = max(abs(x - y) for x, y in zip(scores, first_scores, strict=True))
+        print(f"{name:28}{seconds:8.1f}{seconds / first_seconds:8.2f}{difference:17.4f}", flush=True)
 
 
 def run(args: argparse.Namespace, name: str, commands: list[list[str]]) -> tuple[float, list[float]]:
-    """Seconds of all the commands, and the measures of all seeds in order."""
+    """Seconds of all the commands, and the scores of all seeds in order."""
     folder = args.out / name.replace(" ", "-")
     for path in folder.glob("cache/*"):
         if path.name != "compiled":

@@ -1,12 +1,11 @@
-"""Models a minute when several are trained, or unlearned, in one program by vmap; which number at once is best.
+"""Models per minute when several are trained, or unlearned, in one program by vmap; which number at once is best.
 
 python experiments/benchmarks/shadows.py                              ResNet-8 and ViT-Micro on this device
 python experiments/benchmarks/shadows.py --models resnet18 --width 64 --rows 5000 --at_once 1,2,4,8
 JAX_NUM_CPU_DEVICES=2 python experiments/benchmarks/shadows.py --at_once 1             each batch on two devices
 
-On a CPU convolutions of stacked weights become grouped ones, which run on a slow path; matrix products do not.
-Each row is a whole program of so many plain steps and LTU steps of as many models, compiled beforehand, best of the
-rounds; ratios are to one model at a time.
+On a CPU convolutions of stacked weights become grouped convolutions, which are slow; matrix products do not. Each row
+is one compiled program of plain steps or LTU steps, the best of the rounds; ratios are to one model at a time.
 """
 
 import argparse

@@ -4,20 +4,20 @@ python experiments/benchmarks/step.py                                ResNet-18 o
 python experiments/benchmarks/step.py --width 16 --rounds 5
 python experiments/benchmarks/step.py --model vit_tiny --forms plain,second,first
 
-An exact step has a floor of 10 plain gradients: a support gradient, N = 3 query sets and a Hessian
-product (2) to remember, a support gradient, a query and a Hessian product to forget; a third less, since one
-forward pass of the forget images serves both halves.
+An exact step costs at least 10 plain gradients: a support gradient, N = 3 query sets and a Hessian product (2) to
+remember, and a support gradient, a query and a Hessian product to forget. A third of one is saved, because one forward
+pass of the forget images serves both halves.
 
-In convolutions: a model of L convolutions has L forward and 2 L - 1 backward (the images need no
-gradient); along a direction each of these is two, as each is bilinear in images and weights: 6 L - 4 for a Hessian
-product. Query sets are one batch under vmap. An exact step so has L + 2 (2 L - 1) + 2 (3 L - 1) + 2 (6 L - 4) =
-23 L - 12: 448 for ResNet-18 (L = 20), where a plain step has 59.
+In convolutions: a model of L convolutions has L forward and 2 L - 1 backward (the images need no gradient). Along a
+direction each of these becomes two, because each is bilinear in images and weights: 6 L - 4 for a Hessian product.
+Query sets are one batch under vmap. So an exact step has L + 2 (2 L - 1) + 2 (3 L - 1) + 2 (6 L - 4) = 23 L - 12:
+448 for ResNet-18 (L = 20), and a plain step has 59.
 
-Forms: plain; second (exact), naive (double backward), first, none; save_memory (exact, less memory) and
-bfloat16 (exact, computed in it). Each round times every form once, in turn, so that a machine whose speed
-drifts does not favour one. Host: the part of a step until the call returns, with the draw, before the device is done.
-Memory: arguments and temporaries, in those of the plain step, as the compiler planned them. Error: how far the
-parameters move otherwise than by the exact step, in percent of its move; all forms take the same first step.
+Forms: plain; second (exact), naive (double backward), first, none; save_memory (exact, less memory) and bfloat16
+(exact, computed in it). Each round times every form once, in turn, so that changes of the machine's speed do not favour
+one. Host: the part of a step, with its draw, until the calls return, before the device is done. Memory: arguments and
+temporaries as the compiler planned them, relative to the plain step. Error: the difference of the parameters from the
+exact step's, in percent of the exact step's move; all forms take the same first step.
 """
 
 import argparse
@@ -47,8 +47,8 @@ FORMS = ("plain", "second", "save_memory", "bfloat16", "first", "none", "naive")
 class Form(NamedTuple):
     """A way to take a step, compiled."""
 
-    once: Callable[[], float]  # draws, takes a step and waits for it; the seconds until the calls returned
-    params: Callable[[], jax.Array]  # as they are now, in one row
+    once: Callable[[], float]  # draws, takes a step and waits for it; returns the seconds until the calls returned
+    params: Callable[[], jax.Array]  # as they are now, as one vector
     convolutions: int
     flops: float
     bytes: int

@@ -1,12 +1,12 @@
-"""Images on the device against images on the host: start to first step, steps a second, and peak memory.
+"""Images on the device against images on the host: time to the first step, time per step, and peak memory.
 
 python experiments/benchmarks/streaming.py                       100,000 images of 64x64, 1.2 GB in a mapped file
 python experiments/benchmarks/streaming.py --rows 20000 --method random_label
 
-Each row is a process of its own that maps the file, runs a method on all rows for one step, init and all, and then anew
-for eleven, whose seconds a step are the third column.
-Anonymous memory is what the process itself holds; resident memory adds the pages of the mapped file that it has
-touched, which the system takes back when it needs them. On a CPU the device's memory is the process's own.
+Each row is a process of its own that maps the file and runs a method on all rows for one step, with init, and then
+again for eleven steps, which give the time per step. Anonymous memory is the memory of the process itself; resident
+memory adds the pages of the mapped file that it has read, which the system takes back when it needs them. On a CPU the
+device's memory is that of the process.
 """
 
 import argparse
@@ -43,11 +43,11 @@ def main() -> None:
     print(f"{'images':8}{'first step, s':>15}{'ms a step':>11}{'peak anonymous, MB':>20}{'peak resident, MB':>19}")
     for where in ("device", "host"):
         command = [sys.executable, __file__, *sys.argv[1:], "--worker", where]
-        found = json.loads(
+        result = json.loads(
             subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout.splitlines()[-1]
         )
-        times = f"{found['first_s']:15.2f}{1000 * found['step_s']:11.1f}"
-        print(f"{where:8}{times}{found['anonymous'] / 1e6:20.0f}{found['resident'] / 1e6:19.0f}")
+        times = f"{result['first_s']:15.2f}{1000 * result['step_s']:11.1f}"
+        print(f"{where:8}{times}{result['anonymous'] / 1e6:20.0f}{result['resident'] / 1e6:19.0f}")
 
 
 def measure(args: Any) -> dict[str, float]:

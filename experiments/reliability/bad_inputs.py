@@ -1,14 +1,13 @@
-"""Throws bad inputs at every command, and counts what they answer: one line and status 2, never a traceback.
+"""Gives bad inputs to every command and counts the answers: one line and status 2, never a traceback.
 
 python experiments/reliability/bad_inputs.py                      all of it, eight minutes on two cores
 python experiments/reliability/bad_inputs.py --only listed        the table alone
 python experiments/reliability/bad_inputs.py --cases 1000 --commands 10
 
-Listed: bad inputs chosen by hand, each a command of its own; a folder is the same before and after. Those of
-mistakes.py must be answered with the very line that stands there, the others with any that starts with "error: ".
-Doors: files and settings drawn at random, read in this process as the commands read them (fuzzing.py). Commands: whole
-commands with settings drawn at random. Needs the extra ``test``. Exit status 1 where one of them is answered in another
-way.
+Listed: bad inputs chosen by hand, each a command of its own, which must not change its folder. Those of mistakes.py
+must be answered with the exact line given there, the others with any line that starts with "error: ". Doors: the
+readers of files and settings, called in this process as the commands call them, with random input (fuzzing.py).
+Commands: whole commands with random settings. Needs the extra ``test``. Exit status 1 if any answer is a different one.
 """
 
 import argparse
@@ -56,15 +55,15 @@ WAIT_S = 120
 
 
 class Answer(NamedTuple):
-    """What a command said."""
+    """The answer of a command."""
 
     status: int
-    lines: list[str]  # of standard error, progress left out
-    changed: bool  # whether its folder is another one than before
+    lines: list[str]  # of standard error, without progress
+    changed: bool  # whether the files in its folder changed
 
     @property
     def fault(self) -> str:
-        """What is wrong with the answer to a bad input; empty where nothing is."""
+        """What is wrong with the answer to a bad input; empty if nothing is."""
         if self.status != 2:
             return f"status {self.status}"
         if len(self.lines) != 1 or not self.lines[0].startswith("error: "):
@@ -76,7 +75,7 @@ class Answer(NamedTuple):
 
 def fields(*given: str) -> list[tuple[str, ...]]:
     """Commands that set one field."""
-    return [(*UNLEARN, f"--config.{one}") for one in given]
+    return [(*UNLEARN, f"--config.{field}") for field in given]
 
 
 def table(*more: str) -> tuple[str, ...]:
@@ -85,8 +84,8 @@ def table(*more: str) -> tuple[str, ...]:
 
 
 def listed() -> list[tuple[str, ...]]:
-    """The bad inputs; ``_files`` makes what they name."""
-    data = lambda *more: (*UNLEARN, "--dry_run", *(f"--config.data.{one}" for one in more))  # noqa: E731
+    """The bad inputs; ``_files`` writes the files that they name."""
+    data = lambda *more: (*UNLEARN, "--dry_run", *(f"--config.data.{field}" for field in more))  # noqa: E731
     weights = lambda name: table("--config.data.held_out=train", f"--config.weights={name}")  # noqa: E731
     return [
         *fields("training.epochs=0", "training.epochs=1000000", "training.epochs=many", "training.epochs=1e3"),
@@ -149,7 +148,7 @@ NO_RESULTS = ["", "5 half", "1 none.jsonl", "1 ids.txt", "1 half", "1 deep.jsonl
 
 
 def _files(folder: Path) -> None:
-    """What the bad inputs name; ``pipe`` is one that nobody writes to."""
+    """Writes the files that the bad inputs name; nothing ever writes to ``pipe``."""
     for name in ("other", "damaged", "bombs/a", "links/a", "links/b", "script/a", "lying", "pickled", "half", "deep"):
         (folder / name).mkdir(parents=True)
     picture, bomb = image_file("PNG"), bytearray(image_file("PNG"))
@@ -230,30 +229,30 @@ def _listing(folder: Path) -> list[str]:
 
 
 def ask_all(todo: Sequence[Sequence[str]], folder: Path) -> Iterator[tuple[Sequence[str], Answer]]:
-    """Two at a time, in one folder that all of them must leave as it is."""
+    """Runs the commands two at a time, in one folder that none of them may change."""
     with concurrent.futures.ThreadPoolExecutor(2) as pool:
         yield from zip(todo, pool.map(lambda words: ask(words, folder), todo), strict=True)
 
 
 def show_listed() -> int:
-    """Prints the table; how many were answered in another way than in one line with status 2."""
+    """Prints the table; returns how many answers were not one line with status 2."""
     wrong = 0
-    with tempfile.TemporaryDirectory() as made:
-        folder = Path(made).resolve() / "here"
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch).resolve() / "here"
         folder.mkdir()
         _files(folder)
         make_files(folder)
-        wanted: dict[Sequence[str], str] = {(*UNLEARN, *words): line for words, line in answers(folder)}
-        todo = [*wanted, *listed()]
+        expected: dict[Sequence[str], str] = {(*UNLEARN, *words): line for words, line in answers(folder)}
+        todo = [*expected, *listed()]
         print(f"## {len(todo)} bad inputs\n\n| input | message | status |\n|---|---|---|")
         for words, answer in ask_all(todo, folder):
             fault = answer.fault
-            if not fault and answer.lines[0] != wanted.get(tuple(words), answer.lines[0]):
-                fault = f"expected: {wanted[tuple(words)]}"
+            if not fault and answer.lines[0] != expected.get(tuple(words), answer.lines[0]):
+                fault = f"expected: {expected[tuple(words)]}"
             wrong += bool(fault)
-            told = " / ".join(answer.lines[-1:]).replace(str(folder), ".")
+            message = " / ".join(answer.lines[-1:]).replace(str(folder), ".")
             note = f" **{fault}**" if fault else ""
-            cells = shlex.join(words).replace(str(ROOT / "experiments"), "experiments"), told
+            cells = shlex.join(words).replace(str(ROOT / "experiments"), "experiments"), message
             shown = [_short(cell).replace("|", "\\|") for cell in cells]
             print(f"| `{shown[0]}` | {shown[1]} | {answer.status}{note} |", flush=True)
     print(f"\n{len(todo)} bad inputs, {wrong} not answered in one line with status 2 and nothing written\n")
@@ -276,7 +275,7 @@ def _drawn(count: int) -> hypothesis_settings:
 
 
 def show_doors(cases: int) -> int:
-    """Prints what the doors did with ``cases`` cases in all; how many ended as a traceback."""
+    """Prints how the readers answered ``cases`` cases in all; returns how many ended in a traceback."""
     print("## Doors\n\n| door | accepted | refused | tracebacks |\n|---|---|---|---|")
     slow = min(20, cases // len(DOORS))
     share, more = divmod(cases - slow * len(SLOW), len(DOORS) - len(SLOW))
@@ -285,13 +284,13 @@ def show_doors(cases: int) -> int:
         count = _count(door, slow if name in SLOW else share + (number < more))
         print(f"| {name} | {count['accepted']} | {count['refused']} | {count['tracebacks']} |", flush=True)
         total += count
-    told = ", ".join(f"{total[name]} {name}" for name in ("accepted", "refused", "tracebacks"))
-    print(f"\n{sum(total.values())} cases: {told}\n", flush=True)
+    counts = ", ".join(f"{total[name]} {name}" for name in ("accepted", "refused", "tracebacks"))
+    print(f"\n{sum(total.values())} cases: {counts}\n", flush=True)
     return total["tracebacks"]
 
 
 def _count(door: Door, size: int) -> collections.Counter[str]:
-    """What became of ``size`` cases; a traceback is printed on standard error."""
+    """Counts the answers to ``size`` cases; a traceback is printed on standard error."""
     count: collections.Counter[str] = collections.Counter()
 
     @_drawn(size)
@@ -321,8 +320,8 @@ FLAGS = st.lists(
 FILES = {
     "rows.csv": damaged(TABLE),
     "ids.txt": st.binary(max_size=40),
-    "receipt.json": JSON.map(lambda told: json.dumps(told).encode()),
-    "run.json": altered(made_result()).map(lambda told: json.dumps(told).encode()),
+    "receipt.json": JSON.map(lambda value: json.dumps(value).encode()),
+    "run.json": altered(made_result()).map(lambda value: json.dumps(value).encode()),
     "a.png": damaged(image_file("PNG")),
 }
 COMMANDS = st.one_of(
@@ -336,7 +335,7 @@ COMMANDS = st.one_of(
 
 
 def show_commands(count: int) -> int:
-    """Prints what whole commands did; how many ended as a traceback or with another status than 0 and 2."""
+    """Prints how whole commands ended; returns how many had a traceback or a status other than 0 and 2."""
     drawn: list[tuple[Sequence[str], dict[str, bytes]]] = []
 
     @_drawn(count)
@@ -346,14 +345,14 @@ def show_commands(count: int) -> int:
 
     draw()
 
-    def one(case: tuple[Sequence[str], dict[str, bytes]]) -> Answer:
-        with tempfile.TemporaryDirectory() as made:
+    def answer_to(case: tuple[Sequence[str], dict[str, bytes]]) -> Answer:
+        with tempfile.TemporaryDirectory() as folder:
             for name, content in {**case[1], "b.png": image_file("PNG")}.items():
-                (Path(made) / name).write_bytes(content)
-            return ask(case[0], Path(made))
+                (Path(folder) / name).write_bytes(content)
+            return ask(case[0], Path(folder))
 
     with concurrent.futures.ThreadPoolExecutor(2) as pool:
-        answers = list(pool.map(one, drawn[:count]))
+        answers = list(pool.map(answer_to, drawn[:count]))
     status = collections.Counter(answer.status for answer in answers)
     wrong = [
         (case, answer)
@@ -362,31 +361,31 @@ def show_commands(count: int) -> int:
     ]
     for case, answer in wrong:
         print(f"status {answer.status}: {shlex.join(case[0])}\n  {case[1]}\n  {' / '.join(answer.lines[-8:])}")
-    told = ", ".join(f"status {one}: {many}" for one, many in sorted(status.items()))
-    print(f"## Commands\n\n{len(answers)} whole commands: {told}; {len(wrong)} otherwise or with a traceback")
+    counts = ", ".join(f"status {number}: {count}" for number, count in sorted(status.items()))
+    print(f"## Commands\n\n{len(answers)} whole commands: {counts}; {len(wrong)} otherwise or with a traceback")
     return len(wrong)
 
 
 def main() -> int:
-    """Runs the parts; the exit status."""
+    """Runs the parts; returns the exit status."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", choices=("listed", "doors", "commands"), help="one part alone")
-    parser.add_argument("--cases", type=int, default=10_000, help="cases at the doors, all of them together")
+    parser.add_argument("--cases", type=int, default=10_000, help="random cases for all readers together")
     parser.add_argument("--commands", type=int, default=100, help="whole commands")
-    asked = parser.parse_args()
+    args = parser.parse_args()
     commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True).stdout
-    told = ["python", *sys.argv[:1], *sys.argv[1:]]
+    command = ["python", *sys.argv]
     print(
-        f"# Bad inputs\n\n`{shlex.join(told)}`, {os.cpu_count()} CPU cores, Python {platform.python_version()},",
+        f"# Bad inputs\n\n`{shlex.join(command)}`, {os.cpu_count()} CPU cores, Python {platform.python_version()},",
         end=" ",
     )
     print(f"commit {commit.strip()}\n", flush=True)
     parts = {
         "listed": show_listed,
-        "doors": lambda: show_doors(asked.cases),
-        "commands": lambda: show_commands(asked.commands),
+        "doors": lambda: show_doors(args.cases),
+        "commands": lambda: show_commands(args.commands),
     }
-    wrong = [part() for name, part in parts.items() if asked.only in (None, name)]
+    wrong = [part() for name, part in parts.items() if args.only in (None, name)]
     return 1 if any(wrong) else 0
 
 

@@ -1,10 +1,11 @@
-"""Harms every file of a checkpoint, of a cache entry and of a model, and counts what is seen, loaded and gone on from.
+"""Damages every file of a checkpoint, a cache entry and a model, and counts how often the damage is noticed.
 
 python experiments/reliability/damage.py
 
-Each file is truncated to its half, has one byte flipped, is emptied and is deleted, one at a time, in a copy. Seen: an
-error names it, or, of a checkpoint, it is dropped and the one before, untouched, is the newest. Scores that are gone
-are made anew, the same. At the end a run whose newest checkpoint was harmed is let go on, and compared.
+Each file is cut to its first half, has one byte flipped, is emptied and is deleted, one at a time, in a copy. Damage
+is noticed if an error names the entry; a damaged checkpoint is noticed if it is dropped and the one before it becomes
+the newest. Scores that were deleted are computed again and must be the same. At the end a run with a damaged newest
+checkpoint continues, and its result is compared.
 """
 
 import logging
@@ -22,56 +23,56 @@ from ltu_jax.unlearning.loop import run_problem
 from ltu_jax.unlearning.problem import Problem, prepare
 
 
-def truncated(path: Path) -> None:
-    """Its first half."""
+def truncate(path: Path) -> None:
+    """Keeps the first half of a file."""
     data = path.read_bytes()
     path.write_bytes(data[: len(data) // 2])
 
 
-def flipped(path: Path) -> None:
-    """One byte in its middle; one is added where there is none."""
+def flip_byte(path: Path) -> None:
+    """Changes one byte in the middle of a file; an empty file gets one byte."""
     data = bytearray(path.read_bytes() or b"\0")
     data[len(data) // 2] ^= 1 << 3
     path.write_bytes(bytes(data))
 
 
 HARMS: dict[str, Callable[[Path], object]] = {
-    "truncated": truncated,
-    "one byte flipped": flipped,
+    "truncated": truncate,
+    "one byte flipped": flip_byte,
     "emptied": lambda path: path.write_bytes(b""),
     "deleted": Path.unlink,
 }
 
 
 def main() -> int:
-    """Runs the program; 1 if any harm was not seen."""
+    """Runs the program; returns 1 if any damage was not noticed."""
     logging.getLogger("ltu_jax").setLevel(logging.ERROR)
     with tempfile.TemporaryDirectory() as scratch:
-        room = Path(scratch)
-        problem = prepare(resolve(get_config()), cache=room / "cache")
-        whole, _ = run_problem(problem, folder=room / "run")
-        checkpoints = room / "run" / "checkpoints"
+        folder = Path(scratch)
+        problem = prepare(resolve(get_config()), cache=folder / "cache")
+        whole, _ = run_problem(problem, folder=folder / "run")
+        checkpoints = folder / "run" / "checkpoints"
         before, newest = sorted(int(path.name) for path in checkpoints.iterdir() if path.name.isdigit())
-        found = {"checkpoint": harmed(checkpoints, str(newest), lambda folder: goes_back(folder, newest, before))}
-        for entry in sorted((room / "cache").iterdir()):
+        counts = {"checkpoint": count_harms(checkpoints, str(newest), lambda step: goes_back(step, newest, before))}
+        for entry in sorted((folder / "cache").iterdir()):
             kind = f"cache: {entry.name.split('-')[0]}"
-            is_seen = refused if entry.is_dir() else lambda path: numbers_refused(path, problem)
-            files, harms, seen = harmed(room / "cache", entry.name, is_seen)
-            before_it = found.get(kind, (0, 0, 0))
-            found[kind] = files + before_it[0], harms + before_it[1], seen + before_it[2]
+            is_seen = is_refused if entry.is_dir() else lambda path: scores_refused(path, problem)
+            files, harms, seen = count_harms(folder / "cache", entry.name, is_seen)
+            so_far = counts.get(kind, (0, 0, 0))
+            counts[kind] = files + so_far[0], harms + so_far[1], seen + so_far[2]
         print(f"{'':20}  files  harms  seen, none loaded")
-        for what, (files, harms, seen) in found.items():
+        for what, (files, harms, seen) in counts.items():
             print(f"{what:20}  {files:5}  {harms:5}  {seen:5}")
         arrays = [path for path in (checkpoints / str(newest)).rglob("d/*") if path.is_file()]
-        flipped(max(arrays, key=lambda path: path.stat().st_size))
-        again, _ = run_problem(problem, folder=room / "run")
+        flip_byte(max(arrays, key=lambda path: path.stat().st_size))
+        again, _ = run_problem(problem, folder=folder / "run")
         same = tree_sha256(again.params) == tree_sha256(whole.params)
         print(f"a run whose newest checkpoint was harmed ends with {'the same bits' if same else 'OTHER BITS'}")
-        return 0 if same and all(harms == seen for _, harms, seen in found.values()) else 1
+        return 0 if same and all(harms == seen for _, harms, seen in counts.values()) else 1
 
 
-def harmed(folder: Path, part: str, is_seen: Callable[[Path], bool]) -> tuple[int, int, int]:
-    """Files of a part of a folder, harms done to copies of the folder, and how many were seen."""
+def count_harms(folder: Path, part: str, is_seen: Callable[[Path], bool]) -> tuple[int, int, int]:
+    """Numbers of files in ``folder / part``, of harms done to copies of them, and of harms that were noticed."""
     whole = folder / part
     files = [whole] if whole.is_file() else sorted(path for path in whole.rglob("*") if path.is_file())
     harms = seen = 0
@@ -88,7 +89,7 @@ def harmed(folder: Path, part: str, is_seen: Callable[[Path], bool]) -> tuple[in
 
 
 def goes_back(harmed_step: Path, newest: int, before: int) -> bool:
-    """Whether the harmed newest step is dropped, and the one before, which is whole, is the newest then."""
+    """Whether the damaged newest step is dropped, so that the undamaged one before it is the newest."""
     with open_checkpoints(harmed_step.parent) as checkpoints:
         latest = checkpoints.latest_step()
     return (
@@ -98,8 +99,8 @@ def goes_back(harmed_step: Path, newest: int, before: int) -> bool:
     )
 
 
-def refused(entry: Path) -> bool:
-    """Whether an entry is not loaded, and named."""
+def is_refused(entry: Path) -> bool:
+    """Whether loading an entry fails with an error that names it."""
     try:
         load(entry)
     except CheckpointError as error:
@@ -107,8 +108,8 @@ def refused(entry: Path) -> bool:
     return False
 
 
-def numbers_refused(entry: Path, problem: Problem) -> bool:
-    """Whether a file of scores is not believed; one that is gone is made anew, the same."""
+def scores_refused(entry: Path, problem: Problem) -> bool:
+    """Whether a damaged file of scores gives an error, and a deleted one is computed again with the same scores."""
     gone = not entry.exists()
     try:
         again = prepare(problem.config, cache=entry.parent)

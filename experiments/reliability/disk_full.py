@@ -1,9 +1,9 @@
-"""Lets a run fill a disk, at several sizes of it, gives it room, and compares with a run that had room.
+"""Lets the disk fill up during a run, at several amounts of free space, and compares with a run that had space.
 
 python experiments/reliability/disk_full.py       as root: it mounts a small tmpfs and unmounts it again
 
-The disk is filled by another file to so many bytes that the run stops while it saves; then that file goes, and the same
-command is given again.
+Another file fills the disk so far that the run stops while it saves. Then that file is deleted and the same command
+runs again.
 """
 
 import json
@@ -19,7 +19,7 @@ LEFT = (100_000, 1_000_000, 2_500_000, 5_000_000, 7_000_000, 9_000_000)
 
 
 def main() -> int:
-    """Runs the program; 1 if a run did not come to the same bits."""
+    """Runs the program; returns 1 if a run did not end with the same bits."""
     with tempfile.TemporaryDirectory() as folder:
         subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={SIZE}", "tmpfs", folder], check=True)
         try:
@@ -29,32 +29,32 @@ def main() -> int:
 
 
 def fill(disk: Path) -> int:
-    """The runs."""
+    """Does all runs on ``disk`` and prints how they ended; returns the exit status."""
     with tempfile.TemporaryDirectory() as elsewhere:
-        status, said = run(Path(elsewhere), "whole")
-        wanted = model(Path(elsewhere) / "whole")
+        status, _ = run(Path(elsewhere), "whole")
+        expected = model(Path(elsewhere) / "whole")
         print(f"with room: status {status}")
         equal = True
         for left in LEFT:
             name = f"run{left}"
-            (disk / name).mkdir()  # a run that goes on is not refused beforehand
+            (disk / name).mkdir()  # a run that continues is not refused for lack of space
             (disk / name / "lock").touch()
             usage = os.statvfs(disk)
             (disk / "filler").write_bytes(bytes(usage.f_bavail * usage.f_frsize - left))
-            full, said = run(disk, name)
+            status_when_full, errors = run(disk, name)
             (disk / "filler").unlink()
             status, _ = run(disk, name)
-            same = model(disk / name) == wanted
+            same = model(disk / name) == expected
             equal &= same
-            last = said.strip().splitlines()[-1].replace(str(disk), "DISK")
-            print(f"{left / 1e6:.1f} MB left: status {full}, {last}")
+            last = errors.strip().splitlines()[-1].replace(str(disk), "DISK")
+            print(f"{left / 1e6:.1f} MB left: status {status_when_full}, {last}")
             print(f"    with room again: status {status}, {'the same bits' if same else 'OTHER BITS'}", flush=True)
             subprocess.run(["rm", "-r", disk / name, disk / f"cache-{name}"], check=False)
     return 0 if equal else 1
 
 
 def run(disk: Path, name: str) -> tuple[int, str]:
-    """Status of a run on a disk, and what it said."""
+    """Exit status and standard error of a run on ``disk``."""
     words = ["-m", "ltu_jax.unlearn", "--config", str(HERE / "small.py"), "--workdir", str(disk / name)]
     variables = {"PYTHONPATH": str(HERE.parents[1]), "JAX_PLATFORMS": "cpu"}
     cache = ["--cache", str(disk / f"cache-{name}")]
@@ -66,8 +66,8 @@ def run(disk: Path, name: str) -> tuple[int, str]:
 
 def model(folder: Path) -> str:
     """The checksum of the unlearned model."""
-    told = folder / "model" / "_CHECKPOINT_METADATA"
-    return json.loads(told.read_text())["custom_metadata"]["tree_sha256"] if told.exists() else "none"
+    metadata = folder / "model" / "_CHECKPOINT_METADATA"
+    return json.loads(metadata.read_text())["custom_metadata"]["tree_sha256"] if metadata.exists() else "none"
 
 
 if __name__ == "__main__":

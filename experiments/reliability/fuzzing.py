@@ -1,8 +1,9 @@
-"""What may lie before the doors by which files, settings and weights come in, drawn at random by Hypothesis.
+"""Random input for every reader of files, settings and weights, drawn by Hypothesis.
 
-A door is a reader as the commands call it. Whatever it is given, it answers, or refuses with one of ``REFUSALS``, which
-the commands turn into one line: any other exception would be a traceback. ``bad_inputs.py`` counts, and
-``tests/test_fuzz.py`` fails. Needs the extra ``test``.
+A ``Door`` is a reader as the commands call it, with the input to draw for it. Whatever the input, the reader must
+accept it or refuse it with one of ``REFUSALS``, which the commands turn into one line; any other exception would be a
+traceback. ``bad_inputs.py`` counts the cases, and ``tests/test_fuzz.py`` fails on a traceback. Needs the extra
+``test``.
 """
 
 import functools
@@ -27,10 +28,10 @@ Draw = Callable[[st.SearchStrategy], Any]
 
 
 class Door(NamedTuple):
-    """A reader, and what it is given."""
+    """A reader, and the input that is drawn for it."""
 
     given: st.SearchStrategy
-    read: Callable[[Path, Any], Any]  # an empty folder, what is given
+    read: Callable[[Path, Any], Any]  # of an empty folder and the drawn input
 
 
 TEXT = st.text(st.characters(), max_size=12) | st.sampled_from(
@@ -48,7 +49,7 @@ JSON = st.recursive(
 
 @st.composite
 def damaged(draw: Draw, content: bytes) -> bytes:
-    """Bytes of which some were changed, left out, put in or cut off."""
+    """The bytes with one to four changes: some replaced, deleted, inserted or cut off at the end."""
     out = bytearray(content)
     for _ in range(draw(st.integers(1, 4))):
         at = draw(st.integers(0, max(0, len(out) - 1)))
@@ -65,11 +66,11 @@ def damaged(draw: Draw, content: bytes) -> bytes:
 
 
 @st.composite
-def altered(draw: Draw, told: Any) -> Any:
-    """JSON of which one to three parts were replaced, left out or joined by others."""
-    told = json.loads(json.dumps(told))
+def altered(draw: Draw, value: Any) -> Any:
+    """The JSON with one to three of its parts replaced, deleted or added."""
+    value = json.loads(json.dumps(value))
     for _ in range(draw(st.integers(1, 3))):
-        part = told
+        part = value
         while isinstance(part, dict | list) and part:
             key = draw(st.sampled_from(sorted(part) if isinstance(part, dict) else range(len(part))))
             if draw(st.booleans()) or not isinstance(part[key], dict | list) or not part[key]:
@@ -84,7 +85,7 @@ def altered(draw: Draw, told: Any) -> Any:
             part[draw(TEXT)] = draw(JSON)
         else:
             part[key] = draw(JSON)
-    return told
+    return value
 
 
 def _write(path: Path, content: bytes | str) -> Path:
@@ -94,16 +95,16 @@ def _write(path: Path, content: bytes | str) -> Path:
 
 @st.composite
 def _configs(draw: Draw) -> config.Config:
-    made = config.Config(method=config.METHOD_CONFIGS[draw(st.sampled_from(sorted(config.METHOD_CONFIGS)))]())
-    for name in draw(st.lists(st.sampled_from([name for name, _, _ in settings(made)]), min_size=1, max_size=3)):
+    drawn = config.Config(method=config.METHOD_CONFIGS[draw(st.sampled_from(sorted(config.METHOD_CONFIGS)))]())
+    for name in draw(st.lists(st.sampled_from([name for name, _, _ in settings(drawn)]), min_size=1, max_size=3)):
         group, _, last = name.removeprefix("config.").rpartition(".")
-        setattr(functools.reduce(getattr, group.split(".") if group else [], made), last, draw(WILD))
-    return made
+        setattr(functools.reduce(getattr, group.split(".") if group else [], drawn), last, draw(WILD))
+    return drawn
 
 
-def _resolve(_: Path, made: config.Config) -> None:
-    for one in config.each_seed(config.resolve(made)):
-        assert config.from_dict(to_dict(one)).seed == one.seed and digest(to_dict(one))
+def _resolve(_: Path, drawn: config.Config) -> None:
+    for resolved in config.each_seed(config.resolve(drawn)):
+        assert config.from_dict(to_dict(resolved)).seed == resolved.seed and digest(to_dict(resolved))
 
 
 def image_file(kind: str) -> bytes:
@@ -192,11 +193,11 @@ def _msgpack() -> bytes:
 
 
 def _pickled() -> bytes:
-    """What torch.save writes of two tensors, opcode by opcode: there is no PyTorch here."""
+    """The pickle that torch.save writes for two tensors, opcode by opcode, because PyTorch is not installed."""
     head = b"ctorch._utils\n_rebuild_tensor_v2\n"
     tensor = head + b"((S'storage'\nctorch\nFloatStorage\nS'%d'\nS'cpu'\nI6\ntQI0\n(%bt(%btI00\nNtR"
-    one, two = tensor % (0, b"I2\nI3\n", b"I3\nI1\n"), tensor % (1, b"I3\n", b"I1\n")
-    return b"\x80\x02}q\x00(S'params.w'\n" + one + b"q\x01S'params.b'\n" + two + b"q\x02u."
+    weight, bias = tensor % (0, b"I2\nI3\n", b"I3\nI1\n"), tensor % (1, b"I3\n", b"I1\n")
+    return b"\x80\x02}q\x00(S'params.w'\n" + weight + b"q\x01S'params.b'\n" + bias + b"q\x02u."
 
 
 def _pth(folder: Path, pickled: bytes) -> None:
@@ -222,33 +223,33 @@ ENTRY = ledger.Entry(1, "2026-11-27", ("a", "b"), "c", "d", ledger.START)
 ROWS = {"held_out": dict.fromkeys(rows.HELD_OUT, ["a"]), "measured": {"remain": ["b"], "held_out": ["a"]}}
 
 
-def _verify(folder: Path, told: Any) -> None:
-    """With its seal made anew, where there is one to be made: what is behind it is reached."""
+def _verify(folder: Path, altered_receipt: Any) -> None:
+    """Recomputes the hash of an altered receipt, so that the checks after the hash are reached."""
     from ltu_jax.deletion.verification import check_hashes, open_request
 
-    if isinstance(told, dict) and "receipt_sha256" in told:
-        told["signature"] = None
-        told["receipt_sha256"] = digest(
-            {name: told[name] for name in told if name not in ("receipt_sha256", "signature")}
+    if isinstance(altered_receipt, dict) and "receipt_sha256" in altered_receipt:
+        altered_receipt["signature"] = None
+        altered_receipt["receipt_sha256"] = digest(
+            {name: altered_receipt[name] for name in altered_receipt if name not in ("receipt_sha256", "signature")}
         )
-    check_hashes(open_request(_write(folder / receipt.RECEIPT, json.dumps(told)), folder))
+    check_hashes(open_request(_write(folder / receipt.RECEIPT, json.dumps(altered_receipt)), folder))
 
 
-def _ledger(folder: Path, told: Any) -> None:
-    if isinstance(told, dict) and isinstance(told.get("request"), dict):
-        told["seal"] = digest([told["request"].get(name) for name in ledger.Entry._fields])
-    _write(folder / ledger.LEDGER, json.dumps(told))
+def _ledger(folder: Path, entry: Any) -> None:
+    if isinstance(entry, dict) and isinstance(entry.get("request"), dict):
+        entry["seal"] = digest([entry["request"].get(name) for name in ledger.Entry._fields])
+    _write(folder / ledger.LEDGER, json.dumps(entry))
     ledger.forgotten(ledger.read_ledger(folder))
 
 
-def _rows(folder: Path, told: Any) -> None:
-    _write(folder / rows.ROWS, json.dumps(told))
+def _rows(folder: Path, record: Any) -> None:
+    _write(folder / rows.ROWS, json.dumps(record))
     recorded = rows.read_rows(folder)
     assert all(set(names) for names in recorded.held_out.values() if names)
 
 
 def made_result(method: str = "ltu", seed: int = 0) -> dict[str, Any]:
-    """What ``result.json`` of a run holds."""
+    """The content of a run's ``result.json``."""
     scores = {"ua": 10.0, "ra": 99.0, "ta": 90.0, "mi": 45.0}
     return {
         "schema_version": 2,
@@ -270,23 +271,24 @@ def made_result(method: str = "ltu", seed: int = 0) -> dict[str, Any]:
     }
 
 
-def _compared(folder: Path, told: Any) -> None:
+def _compared(folder: Path, altered_result: Any) -> None:
     from ltu_jax.reporting import runs
     from ltu_jax.reporting.comparison import render_comparison
 
-    for name, result in (("a", told), ("b", made_result("salun"))):
+    for name, result in (("a", altered_result), ("b", made_result("salun"))):
         (folder / name).mkdir()
         _write(folder / name / "result.json", json.dumps(result))
-        _write(folder / name / "config.json", json.dumps({"method": told}))
+        _write(folder / name / "config.json", json.dumps({"method": altered_result}))
     render_comparison([runs.read_run(folder / name) for name in ("a", "b")], folder)
 
 
-def _tabled(folder: Path, told: Any) -> None:
+def _tabled(folder: Path, altered_result: Any) -> None:
     from experiments.tabling import formats
     from experiments.tabling.layout import build
     from experiments.tabling.runs import read
 
-    lines = [{"label": name, "command": "run", "result": one} for name, one in (("a", told), ("b", made_result("b")))]
+    results = {"a": altered_result, "b": made_result("b")}
+    lines = [{"label": name, "command": "run", "result": result} for name, result in results.items()]
     path = _write(folder / "results.jsonl", "\n".join(map(json.dumps, lines)))
     table = build(1, read([str(path)]))
     assert formats.markdown(table) and formats.latex(table) and formats.to_csv([table])
@@ -307,7 +309,7 @@ IMAGES = st.sampled_from(["PNG", "JPEG", "GIF", "BMP", "WEBP", "TIFF", "PPM"]).f
 )
 DOORS = {
     "settings": Door(_configs(), _resolve),
-    "config.json": Door(altered(to_dict(config.resolve(config.Config()))), lambda _, told: config.from_dict(told)),
+    "config.json": Door(altered(to_dict(config.resolve(config.Config()))), lambda _, value: config.from_dict(value)),
     "ids": Door(st.binary(max_size=60) | st.text().map(str.encode), _ids),
     "CSV": Door(damaged(TABLE), _table),
     "Parquet": Door(st.deferred(lambda: damaged(_parquet())), functools.partial(_table, kind="parquet")),
@@ -327,4 +329,4 @@ DOORS = {
     "compared runs": Door(altered(made_result()), _compared),
 }
 SLOW = ("compared runs",)
-"""Doors that draw pictures: a case takes a second."""
+"""Readers that draw pictures: a case takes a second."""

@@ -1,12 +1,12 @@
-"""What a deletion request leaves behind: a request on 500 real images, then the search, then the search for plants.
+"""What a deletion request leaves behind: a request on 500 real images, then a search for them, then planted ones.
 
 export TFDS_DATA_DIR=...
 python experiments/reliability/leftovers.py --out runs/leftovers
 
-The images are those of cifar10_jpeg (CIFAR-10 encoded again, not the original pixels), as JPEG files in a folder by
-class. The request trains its own original, so that there is one to be removed. A few of the forgotten images are
-planted in each form there is, then as many images that stay, and all others of the data set as pixels and as pictures
-of 48x48: none of these may be found.
+The images are those of cifar10_jpeg (CIFAR-10 encoded again, not the original pixels), as JPEG files in folders by
+class. The request trains its own original, so there is one that must be deleted. Then a few of the forgotten images are
+planted in each form, and the search should find them. The same number of images that stay is planted too, and all other
+images of the data set, as pixels and as pictures of 48x48: none of these may be found.
 """
 
 import argparse
@@ -64,31 +64,30 @@ def main() -> None:
     data = Data("folder", data_dir=str(out / "photos"))
     ids = (out / "ids.txt").read_text().split()
 
-    begun = time.perf_counter()
+    start = time.perf_counter()
     words = ["--config", "mine.py", "--forget", "ids.txt", "--workdir", "left/out"]
     subprocess.run([sys.executable, "-m", "ltu_jax.unlearn", *words], cwd=out, check=True, stdout=subprocess.DEVNULL)
-    print(f"a request on {len(ids)} images of {FORGET + REMAIN}: {time.perf_counter() - begun:.0f} s")
+    print(f"a request on {len(ids)} images of {FORGET + REMAIN}: {time.perf_counter() - start:.0f} s")
     photos = load_source(data)
-    wanted = search_targets(photos, ids, image_files(data, ids))
-    show("after the request, in its workdir and cache", search_folder(out / "left", wanted), len(ids))
+    targets = search_targets(photos, ids, image_files(data, ids))
+    show("after the request, in its workdir and cache", search_folder(out / "left", targets), len(ids))
     checkpoints = [path.parent.relative_to(out).as_posix() for path in (out / "left").rglob("_METADATA")]
     print(f"models left: {', '.join(checkpoints)}")
 
-    gone = np.isin(photos.ids, ids)
-    stay = np.flatnonzero(~gone)[:FORGET]
+    stay = np.flatnonzero(~np.isin(photos.ids, ids))[:FORGET]
     stayed = {str(photos.ids[row]): photos.images[row] for row in stay}
     print(f"\nplanted, {PLANTED} images in each form: found of forgotten, found of images that stay")
     files = image_files(data, [*ids, *stayed])
-    for which, images in (("forgotten", wanted.images), ("stayed", stayed)):
+    for which, images in (("forgotten", targets.images), ("stayed", stayed)):
         some = dict(list(images.items())[:: FORGET // PLANTED][:PLANTED])
         for number, plant in enumerate(FORMS.values()):
             folder = out / "planted" / which / str(number)
             folder.mkdir(parents=True)
             plant(folder, some, files)
-    findings = search_folder(out / "planted", wanted).findings
+    findings = search_folder(out / "planted", targets).findings
     for number, form in enumerate(FORMS):
         counts = [
-            len({name for one in findings for name in one.ids if one.path.startswith(f"{which}/{number}/")})
+            len({name for finding in findings for name in finding.ids if finding.path.startswith(f"{which}/{number}/")})
             for which in ("forgotten", "stayed")
         ]
         print(f"  {form:<42}{counts[0]} of {PLANTED}   {counts[1]} of {PLANTED}")
@@ -101,23 +100,23 @@ def main() -> None:
     np.save(folder / "pixels.npy", cifar.images[others])
     (folder / "pictures.bin").write_bytes(b"".join(png(cifar.images[row], 48) for row in others[:10_000]))
     print(f"\nimages that were not forgotten: {len(others)} as pixels, 10000 of them as pictures of 48x48")
-    show("found", search_folder(folder, wanted), len(ids))
+    show("found", search_folder(folder, targets), len(ids))
     shutil.rmtree(folder)
     noise = np.random.default_rng(0)
     folder.mkdir()
     (folder / "noise.bin").write_bytes(noise.bytes(200_000_000))
     (folder / "weights.bin").write_bytes(noise.standard_normal(50_000_000, np.float32).tobytes())
-    show("200 MB of noise and 200 MB of weights", search_folder(folder, wanted), len(ids))
+    show("200 MB of noise and 200 MB of weights", search_folder(folder, targets), len(ids))
     shutil.rmtree(folder)
 
 
 def show(what: str, done: Any, num_ids: int) -> None:
-    """Prints how many were found, where, and at what rate."""
-    found = {name for one in done.findings for name in one.ids}
+    """Prints how many images a search found, where, and how fast it was."""
+    found = {name for finding in done.findings for name in finding.ids}
     print(f"{what}: {len(found)} of {num_ids} ({done.num_files} files, {done.num_bytes / 1e6:.0f} MB, ", end="")
     print(f"{done.num_bytes / 1e6 / done.seconds:.0f} MB/s; {len(done.unsearched)} could not be searched)")
-    for one in done.findings[:10]:
-        print(f"  {one.path}: {one.kind}, {len(one.ids)}")
+    for finding in done.findings[:10]:
+        print(f"  {finding.path}: {finding.kind}, {len(finding.ids)}")
 
 
 def make_folder(out: Path, cifar: Any, files: dict[str, bytes]) -> None:

@@ -1,4 +1,4 @@
-"""Mistakes on a command line, and the whole line that each is answered with."""
+"""Mistakes on a command line, and the exact line that each is answered with."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -131,20 +131,20 @@ REFERENCES: dict[tuple[str, ...], str] = {
         " attribute 'build'); allowed: module:attribute"
     ),
 }
-"""Noticed where the model is built, some seconds later."""
+"""Found only when the model is built, some seconds later."""
 
 
 def make_files(folder: Path) -> None:
-    """Writes what the command lines name."""
+    """Writes the files that the command lines name."""
     for name, text in FILES.items():
         (folder / name).write_text(text)
 
 
 def answers(folder: Path) -> Iterator[tuple[tuple[str, ...], str]]:
-    """Each command line that is a mistake, after ``python -m ltu_jax.unlearn``, and its whole answer.
+    """The arguments of ``python -m ltu_jax.unlearn`` for each mistake, and the line that it prints.
 
     Args:
-      folder: where ``make_files`` wrote, and where the command runs.
+      folder: where ``make_files`` wrote its files, and where the command runs.
     """
     for words, line in (ANSWERS | REFERENCES).items():
         yield words, f"error: {line.replace('FOLDER', str(folder))}"

@@ -1,11 +1,11 @@
-"""Runs every method briefly and prints a hash of what comes out: does a change of the code change the numbers?
+"""Runs every method briefly and writes hashes of the results, to see whether a change of the code changes numbers.
 
 python experiments/reliability/same_bits.py --out runs/before                     at the commit before
 python experiments/reliability/same_bits.py --out runs/after --against runs/before/bits.json      at the commit after
 
-Each run is a process of its own, `python -m ltu_jax.unlearn` of the checkout that this file lies in (or of --checkout).
-Compared bit for bit: the model, the original, Retrain and attackers of the cache, every line of metrics.jsonl, and
-result.json but for times, hashes of settings and provenance. On digits every method runs with its own settings; with
+Each run is a process of its own, `python -m ltu_jax.unlearn` of the checkout that this file is in (or of --checkout).
+Compared bit for bit: the model; the original, Retrain and attackers in the cache; every line of metrics.jsonl; and
+result.json except for times, hashes of settings and provenance. On digits every method runs with its own settings; with
 --data_dir, LTU, SalUn and BadT run on cifar10_jpeg_small too, for five steps.
 """
 
@@ -22,12 +22,12 @@ ROOT = Path(__file__).parents[2]
 NOT_COMPARED = ("time", "provenance", "ut_minutes", "compile_s", "run_s", "request_sha256")
 ON_DIGITS = ("config.evaluation.num_retrain=1", "config.training.epochs=5")
 ON_CIFAR = ("config.evaluation.num_retrain=0", "config.training.epochs=1", "config.attackers.num_shadows=2")
-FIVE_STEPS = {  # 500 forget rows, 1350 remaining ones that are seen
+FIVE_STEPS = {  # with 500 forget rows and 1350 visible remaining rows
     "ltu": ("config.method.epochs=0.5",),
     "salun": ("config.method.epochs=0.7",),
     "bad_teacher": ("config.method.epochs=0.7",),
 }
-MORE = {  # what a method's own defaults leave out
+MORE = {  # code that a method's defaults do not reach
     "ltu": {
         "adaptive": ("config.eval_every=5",),
         "first": ("config.method.order=first", "config.method.combine=alternate", "config.method.relabel=once"),
@@ -43,7 +43,7 @@ MORE = {  # what a method's own defaults leave out
 
 
 def main() -> int:
-    """Runs the program; 1 if anything differs from ``--against``."""
+    """Runs the program; returns 1 if anything differs from ``--against``."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True, help="folder of the runs")
     parser.add_argument("--against", type=Path, help="bits.json of another checkout")
@@ -77,29 +77,29 @@ def jobs(data_dir: str | None, checkout: Path) -> dict[str, list[str]]:
         [sys.executable, "-c", "from ltu_jax.config import METHOD_CONFIGS; print(*METHOD_CONFIGS)"],
         cwd=checkout, capture_output=True, text=True, check=True, env=environment(checkout),
     ).stdout.split()  # fmt: skip
-    told = {}
+    arguments = {}
     for method in methods:
         config = ["--config", f"experiments/configs/digits.py:{method}", *(f"--{word}" for word in ON_DIGITS)]
-        told[f"digits-{method}"] = config
+        arguments[f"digits-{method}"] = config
         for variant, words in MORE.get(method, {}).items():
-            told[f"digits-{method}-{variant}"] = [*config, *(f"--{word}" for word in words)]
+            arguments[f"digits-{method}-{variant}"] = [*config, *(f"--{word}" for word in words)]
     for method, words in FIVE_STEPS.items() if data_dir else ():
         config = [
             "--config",
             f"experiments/configs/cifar10_jpeg_small.py:{method}",
             f"--config.data.data_dir={data_dir}",
         ]
-        told[f"cifar10_jpeg_small-{method}"] = [*config, *(f"--{word}" for word in (*ON_CIFAR, *words))]
-    return told
+        arguments[f"cifar10_jpeg_small-{method}"] = [*config, *(f"--{word}" for word in (*ON_CIFAR, *words))]
+    return arguments
 
 
 def environment(checkout: Path) -> dict[str, str]:
-    """Variables of a run: the code of the checkout, on the CPU."""
+    """Environment variables of a run: the code of the checkout, on the CPU."""
     return os.environ | {"PYTHONPATH": str(checkout), "JAX_PLATFORMS": "cpu"}
 
 
 def run(name: str, words: list[str], out: Path, checkout: Path) -> None:
-    """Runs one job to its end; its output lies beside its folder."""
+    """Runs one job to its end; what it prints goes to a file beside its folder."""
     command = [
         sys.executable,
         "-m",
@@ -110,12 +110,12 @@ def run(name: str, words: list[str], out: Path, checkout: Path) -> None:
         "--cache",
         str(out / "cache"),
     ]
-    with (out / f"{name}.txt").open("w") as said:
-        subprocess.run(command, cwd=checkout, env=environment(checkout), stdout=said, stderr=said, check=True)
+    with (out / f"{name}.txt").open("w") as log:
+        subprocess.run(command, cwd=checkout, env=environment(checkout), stdout=log, stderr=log, check=True)
 
 
 def of_run(result: Path) -> dict[str, Any]:
-    """What came out of a run: its figures, and hashes of its model and of its metrics."""
+    """The results of a run: its figures, and hashes of its model and of its metrics."""
     folder = result.parent
     return {
         "result": without_times(json.loads(result.read_text())),
@@ -125,12 +125,12 @@ def of_run(result: Path) -> dict[str, Any]:
 
 
 def of_cache(cache: Path) -> dict[str, list[str]]:
-    """Hashes of the models that were trained, by kind; names of entries hash settings, which may change."""
-    found: dict[str, list[str]] = {}
+    """Hashes of the trained models by kind; entries' names are left out, because they hash settings that may change."""
+    hashes_of: dict[str, list[str]] = {}
     for path in sorted(cache.iterdir()):
         if path.is_dir() and path.name != "compiled":
-            found.setdefault(path.name.partition("-")[0], []).append(tree_hash(path, without="seconds"))
-    return {kind: sorted(hashes) for kind, hashes in found.items()}
+            hashes_of.setdefault(path.name.partition("-")[0], []).append(tree_hash(path, without="seconds"))
+    return {kind: sorted(hashes) for kind, hashes in hashes_of.items()}
 
 
 def tree_hash(path: Path, without: str = "") -> str:
@@ -148,11 +148,11 @@ def tree_hash(path: Path, without: str = "") -> str:
     return digest.hexdigest()
 
 
-def without_times(told: Any) -> Any:
-    """The same without what no two runs share."""
-    if isinstance(told, dict):
-        return {name: without_times(value) for name, value in told.items() if name not in NOT_COMPARED}
-    return [without_times(value) for value in told] if isinstance(told, list) else told
+def without_times(value: Any) -> Any:
+    """The same JSON without the fields that differ between any two runs."""
+    if isinstance(value, dict):
+        return {name: without_times(part) for name, part in value.items() if name not in NOT_COMPARED}
+    return [without_times(part) for part in value] if isinstance(value, list) else value
 
 
 def differences(before: Any, now: Any, name: str = "") -> list[str]:

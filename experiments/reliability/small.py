@@ -1,6 +1,8 @@
-"""The problem that is killed and damaged: digits, plain functions that compile in a second, every stage takes seconds.
+"""The problem of kill.py, damage.py, disk_full.py and soak.py: digits, with a model that compiles in a second.
 
 python -m ltu_jax.unlearn --config experiments/reliability/small.py
+
+The model is plain functions. Every stage takes seconds, so that a kill can hit any of them.
 """
 
 import jax
@@ -33,7 +35,7 @@ def get_config(method: str = "ltu") -> config.Config:
 
 
 def build(model: config.Model, num_classes: int, image_shape: tuple[int, ...]) -> ModelSpec:
-    """Two dense layers with BatchNorm's kind of statistics between them, so that these are saved too."""
+    """Two dense layers with running statistics like BatchNorm's between them, so that a state is saved too."""
     size = int(np.prod(image_shape))
 
     def init(key: jax.Array) -> tuple[dict, dict]:

@@ -2,10 +2,10 @@
 
 MALLOC_ARENA_MAX=1 python experiments/reliability/soak.py --runs 300
 
-Each run is a whole one on digits with settings that come round again (method, seed, learning rate), saved and evaluated
-as the command does it. One arena, because glibc gives every thread its own otherwise, and each keeps what was freed in
-it. Printed every 30 runs: resident memory; of it what malloc has given out (XLA's and NumPy's; what is freed it may
-keep) and how many blocks Python has; open files; maps of memory; seconds a run.
+Each run is a complete run on digits, saved and evaluated as the command does it. The methods take turns, and each run
+has another seed and learning rate. One malloc arena, because otherwise glibc gives every thread its own, and each keeps
+freed memory. Every 30 runs it prints: resident memory; how much of it malloc has given out (to XLA and NumPy; it may
+keep what is freed); the number of Python's memory blocks; open files; memory maps; seconds per run.
 """
 
 import argparse
@@ -30,28 +30,29 @@ EVERY = 30
 
 
 def main() -> int:
-    """Runs the program; 1 if memory or files at the last run are over 2 % of those at the thirtieth."""
+    """Runs the program; returns 1 if memory or open files grew by more than 2 % after the thirtieth run."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runs", type=int, default=300)
     runs = parser.parse_args().runs
-    told = []
+    usages = []
     print("  run  resident MB  in use MB  Python blocks  files   maps  s a run")
     with tempfile.TemporaryDirectory() as folder:
-        begun = time.monotonic()
+        start = time.monotonic()
         for number in range(1, runs + 1):
-            one(settings(number), Path(folder))
+            run_once(settings(number), Path(folder))
             if number % EVERY == 0 or number == runs:
                 gc.collect()
-                told.append(held())
-                memory, files, maps, in_use, blocks = told[-1]
-                seconds = (time.monotonic() - begun) / EVERY
+                usages.append(usage())
+                memory, files, maps, in_use, blocks = usages[-1]
+                seconds = (time.monotonic() - start) / EVERY
                 print(
                     f"{number:5}  {memory / 1e6:11.1f}  {in_use / 1e6:9.1f}  {blocks:13}  {files:5}  {maps:5}"
                     f"  {seconds:7.2f}",
                     flush=True,
                 )
-                begun = time.monotonic()
-    memory, files, _, in_use, blocks = (100 * (last / first - 1) for first, last in zip(told[0], told[-1], strict=True))
+                start = time.monotonic()
+    pairs = zip(usages[0], usages[-1], strict=True)
+    memory, files, _, in_use, blocks = (100 * (last / first - 1) for first, last in pairs)
     print(
         f"run {runs} against run {EVERY}: resident {memory:+.2f} %, in use {in_use:+.2f} %, "
         f"Python blocks {blocks:+.2f} %, files {files:+.2f} %"
@@ -60,11 +61,11 @@ def main() -> int:
 
 
 def settings(number: int) -> Config:
-    """Another run each time, of a handful of kinds."""
+    """The settings of a run: the methods in turn, each time with another seed and learning rate."""
     config = get_config(METHODS[number % len(METHODS)])
     if hasattr(config.method, "learning_rate"):
         config.method.learning_rate *= 1 + number / 1000
-    usual = Config()  # `small` saves as often as suits its kills
+    usual = Config()  # small.py saves often, for kill.py
     return resolve(
         dataclasses.replace(
             config,
@@ -75,20 +76,20 @@ def settings(number: int) -> Config:
     )
 
 
-def one(config: Config, folder: Path) -> None:
-    """A run as the command makes it, in a folder that goes afterwards; originals and attackers stay in the cache."""
+def run_once(config: Config, folder: Path) -> None:
+    """A run as the command does it; its folder is deleted, but originals and attackers stay in the cache."""
     problem = prepare(config, cache=folder / "cache")
     state, history = run_problem(problem, folder=folder / "run")
     make_result(problem, state, history, now())
     shutil.rmtree(folder / "run")
 
 
-def held() -> tuple[int, int, int, int, int]:
-    """Resident bytes, open files, maps of memory, bytes that malloc has given out, blocks of Python."""
+def usage() -> tuple[int, int, int, int, int]:
+    """Resident bytes, open files, memory maps, bytes that malloc has given out, memory blocks of Python."""
     pages = int(Path("/proc/self/statm").read_text().split()[1])
     maps = len(Path("/proc/self/maps").read_text().splitlines())
     files = len(os.listdir("/proc/self/fd"))
-    return pages * os.sysconf("SC_PAGE_SIZE"), files, maps, given_out(), sys.getallocatedblocks()
+    return pages * os.sysconf("SC_PAGE_SIZE"), files, maps, malloc_in_use(), sys.getallocatedblocks()
 
 
 class _MallocInfo(ctypes.Structure):
@@ -100,8 +101,8 @@ class _MallocInfo(ctypes.Structure):
     ]
 
 
-def given_out() -> int:
-    """Bytes that malloc has given out and not got back."""
+def malloc_in_use() -> int:
+    """Bytes that malloc has given out and that are not freed."""
     mallinfo2 = ctypes.CDLL("libc.so.6").mallinfo2
     mallinfo2.restype = _MallocInfo
     info = mallinfo2()

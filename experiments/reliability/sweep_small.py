@@ -1,4 +1,4 @@
-"""Two rows of the small problem, and what tuning may turn: what ``kill.py`` sweeps and tunes."""
+"""The sweep of ``kill.py``: two rows of the small problem, each with a search space for tuning."""
 
 from pathlib import Path
 

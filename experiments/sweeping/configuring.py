@@ -1,4 +1,4 @@
-"""Reads a configuration as the program itself would read it."""
+"""Builds the configuration that ``ltu_jax.unlearn`` would read from its command line."""
 
 import functools
 import types
@@ -31,11 +31,11 @@ def configure(path: str, method: str, fields: Mapping[str, Any]) -> Config:
 def _typed(name: str, value: Any, kind: Any) -> Any:
     """The value as the field's type, e.g. ``Optional[float]``: 1 is then 1.0."""
     kinds = typing.get_args(kind) if typing.get_origin(kind) in (typing.Union, types.UnionType) else (kind,)
-    for one in kinds:
-        if typing.get_origin(one) is tuple and isinstance(value, (tuple, list)):
+    for allowed in kinds:
+        if typing.get_origin(allowed) is tuple and isinstance(value, (tuple, list)):
             return tuple(value)
-        if one is float and isinstance(value, (int, float)) and not isinstance(value, bool):
+        if allowed is float and isinstance(value, (int, float)) and not isinstance(value, bool):
             return float(value)
-        if type(value) is one and value is not None:
+        if type(value) is allowed and value is not None:
             return value
     raise ConfigError(f"{name}: {value!r} is of the wrong type; allowed: {getattr(kind, '__name__', kind)}")

@@ -1,4 +1,4 @@
-"""What a job does; it stands alone, because a job finds no other file of this folder."""
+"""The function that a job executes. It imports no other file of this folder, because a job finds none of them."""
 
 import fcntl
 import json
@@ -14,29 +14,29 @@ from typing import Any, TextIO
 from ltu_jax.files import write_whole
 
 SAVES_WITHIN_S = 12
-"""A command that was told to stop ends within ten seconds; what does not is killed."""
+"""A command that gets SIGTERM saves and ends within ten seconds; one that takes longer than this is killed."""
 
 
 def run_command(
     command: list[str], log: str, folder: str, cores: list[int] | None, environment: dict[str, str | None]
 ) -> None:
-    """Runs one command unless it has ended well already; this is what a job executes.
+    """Runs one command unless it has already succeeded.
 
     Args:
-      command: the command; ``python`` is the running one.
-      log: file that takes its output; what became of it goes to the ``.json`` beside.
-      folder: where it runs.
-      cores: the only cores that it may use; None leaves all.
-      environment: variables to set, or with None to remove.
+      command: the command; ``python`` is the running interpreter.
+      log: file for its output; its status goes to the ``.json`` file of the same name.
+      folder: its working directory.
+      cores: the only cores that it may use; None allows all.
+      environment: variables to set, or to remove where the value is None.
     """
     record = Path(log).with_suffix(".json")
-    process, stopped, told = None, False, False
+    process, stopped, signalled = None, False, False
 
     def stop(*_: Any) -> None:
-        nonlocal stopped, told
+        nonlocal stopped, signalled
         stopped = True
-        if process is not None and process.returncode is None and not told:
-            told = True  # once: at a second signal it would not save
+        if process is not None and process.returncode is None and not signalled:
+            signalled = True  # only once: at a second signal the command would end without saving
             os.killpg(process.pid, signal.SIGTERM)
             signal.alarm(SAVES_WITHIN_S)
 
@@ -49,7 +49,7 @@ def run_command(
     if cores is not None and hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, cores)
     with open(log, "a") as output:
-        # The command's output is this same open file, so it is locked for as long as the command lives.
+        # The command inherits this open file as its output, so the lock holds until the command ends.
         while not stopped and not _locks(output):
             time.sleep(0.2)
         if stopped or (record.exists() and json.loads(record.read_text())["status"] == 0):
@@ -66,11 +66,11 @@ def run_command(
             stderr=subprocess.STDOUT,
             start_new_session=True,
         )
-        if stopped:  # while it started
+        if stopped:  # the signal came during Popen
             stop()
         status = process.wait()
-        told = {"command": shlex.join(command), "status": status, "seconds": time.monotonic() - start}
-        write_whole(record, json.dumps(told) + "\n")
+        outcome = {"command": shlex.join(command), "status": status, "seconds": time.monotonic() - start}
+        write_whole(record, json.dumps(outcome) + "\n")
 
 
 def _locks(file: TextIO) -> bool:

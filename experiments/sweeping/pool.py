@@ -1,11 +1,11 @@
-"""Runs commands: at most so many at a time on this machine, or as job arrays on Slurm, both through ``submitit``.
+"""Runs a limited number of commands at a time, on this machine or as Slurm job arrays, both through ``submitit``.
 
-What a job prints goes to ``FOLDER/logs/SLUG.txt``, what became of it to ``FOLDER/logs/SLUG.json``. A job holds its log
-locked while it runs: where a killed program has left one behind, the next start waits for it instead of running it
+The output of a job goes to ``FOLDER/logs/SLUG.txt``, its exit status to ``FOLDER/logs/SLUG.json``. A job holds a lock
+on its log while it runs: if a killed program has left a job running, the next start waits for it instead of running it
 twice.
 
-On this machine each job has its own share of the cores; where they share a GPU, one worker is enough. Slurm itself was
-not at hand: its side is tested with stand-ins for its commands. ``FOLDER`` must lie where every node sees it.
+On this machine each job has its own share of the cores; if the jobs share a GPU, one worker is enough. Slurm was not
+available here: that side is tested with stand-ins for its commands. ``FOLDER`` must be visible from every node.
 """
 
 import collections
@@ -27,14 +27,14 @@ from ltu_jax.reporting.terminal import progress_for
 from ltu_jax.setting import ConfigError
 
 MONTH, DAY = 30 * 24 * 60, 24 * 60
-"""Minutes that a job may take, here and on Slurm; submitit's own limits are a few minutes."""
+"""Time limits of a job in minutes, on this machine and on Slurm; submitit's own limits are a few minutes."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Outcome:
-    """What became of a job."""
+    """How a job ended."""
 
-    status: int | None  # exit status; None: it has not ended yet
+    status: int | None  # exit status; None if it has not ended yet
     seconds: float
     last_line: str  # of its log
 
@@ -43,7 +43,7 @@ class Outcome:
 class Pool:
     """Where and how jobs run."""
 
-    folder: Path  # it is there
+    folder: Path  # must exist
     workers: int
     cluster: str = "local"
     slurm: Sequence[str] = ()
@@ -51,22 +51,22 @@ class Pool:
     def __post_init__(self) -> None:
         if self.workers < 1:
             raise ConfigError(f"--workers: {self.workers} is too few; allowed: 1 or more")
-        self.executor(self.folder)  # its parameters are right, or it is told at once
+        self.executor(self.folder)  # a wrong parameter is reported at once
         self.log("").parent.mkdir(parents=True, exist_ok=True)
 
     def run(self, label: str, jobs: Sequence[Job], finished: Callable[[Job], None] = lambda job: None) -> None:
-        """Runs jobs in their order and returns when all have ended; interrupted, it ends those that run.
+        """Runs jobs in order and returns when all have ended; if interrupted, it stops those that run.
 
         Args:
           label: for the progress bar.
           jobs: what to run.
-          finished: called with each job as it ends, well or not.
+          finished: called with each job that ends, whether it succeeded or not.
         """
         if not jobs:
             return
         waiting, free = collections.deque(jobs), list(range(self.workers if self.cluster == "local" else len(jobs)))
         running: dict[Any, tuple[Job, int]] = {}
-        # A folder of this call's own: submitit names its files by process numbers, which come again.
+        # Each call has its own folder: submitit names its files by process numbers, which the system reuses.
         with (
             tempfile.TemporaryDirectory(prefix="jobs-", dir=self.folder, ignore_cleanup_errors=True) as pickles,
             progress_for()(label, len(jobs)) as advance,
@@ -89,12 +89,12 @@ class Pool:
                 self._cancel(list(running))
 
     def executor(self, folder: Path) -> Any:
-        """The submitit executor, its parameters set.
+        """The submitit executor with its parameters.
 
         Raises:
-          ConfigError: if Slurm is not there or does not know a parameter.
+          ConfigError: if Slurm is not available or does not know a parameter.
         """
-        # Its set-up of logging closes the handlers of others, and absl's closes standard error with it.
+        # submitit's set-up of logging closes other handlers, and absl's then closes standard error.
         os.environ.setdefault("SUBMITIT_LOG_LEVEL", "NOCONFIG")
         import submitit
 
@@ -105,19 +105,19 @@ class Pool:
             executor.update_parameters(slurm_array_parallelism=self.workers)
             executor.update_parameters(**slurm)
         except (NameError, RuntimeError, ValueError, TypeError) as error:
-            told = " ".join(str(error).split())
-            raise ConfigError(f"--cluster {self.cluster}: {told}; allowed: what submitit.AutoExecutor takes") from None
+            why = " ".join(str(error).split())
+            raise ConfigError(f"--cluster {self.cluster}: {why}; allowed: what submitit.AutoExecutor takes") from None
         return executor
 
     def outcome(self, job: Job) -> Outcome:
-        """What became of a job when it last ran."""
+        """How a job ended when it last ran."""
         log, record = self.log(job.slug), self._record(job)
         lines = log.read_text(errors="replace").splitlines() if log.exists() else []
         last = next((line.strip() for line in reversed(lines) if line.strip()), "it has printed nothing")
         return Outcome(record.get("status"), record.get("seconds", 0.0), last)
 
     def done(self, job: Job) -> bool:
-        """Whether a job has ended well."""
+        """Whether a job has succeeded."""
         return self._record(job).get("status") == 0
 
     def unfinished(self, cells: Sequence[Cell]) -> list[Cell]:
@@ -128,16 +128,16 @@ class Pool:
         return left
 
     def forget(self, job: Job) -> None:
-        """Takes back that a job has ended well, where it has: what it made is gone."""
+        """Deletes the record that a job succeeded, because its files are gone."""
         if self.done(job):
             self.log(job.slug).with_suffix(".json").unlink(missing_ok=True)
 
     def failure(self, name: str, job: Job) -> str:
-        """A line about a job that has not ended well."""
+        """A line about a job that has not succeeded."""
         return f"{name}: {self.outcome(job).last_line} ({self.log(job.slug)})"
 
     def log(self, slug: str) -> Path:
-        """The file that holds what a job prints."""
+        """The file with the output of a job."""
         return self.folder / "logs" / f"{slug}.txt"
 
     def _record(self, job: Job) -> dict[str, Any]:
@@ -162,7 +162,7 @@ class Pool:
             )
             for job, slot in starting
         ]
-        # Ctrl-C reaches every process of a terminal: only this one is to act on it.
+        # Ctrl-C reaches every process of a terminal, but only this one should act on it.
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         try:
             return executor.map_array(execute.run_command, *zip(*arguments, strict=True))
@@ -173,7 +173,7 @@ class Pool:
         while running := [job for job in running if not job.done()]:
             for job in running:
                 if self.cluster == "local":
-                    # A job that is just starting may not hear it: it is told until it is gone.
+                    # A job that is just starting may miss the signal, so it is sent until the job is gone.
                     os.kill(int(job.job_id), signal.SIGTERM)
                 else:
                     job.cancel(check=False)
@@ -183,15 +183,15 @@ class Pool:
 
 
 def prepare(pool: Pool, cells: Sequence[Cell], cache: Path) -> dict[str, Job]:
-    """Makes what cells share, one stage after the other.
+    """Runs the jobs that make what cells share, one stage after the other.
 
     Args:
-      pool: where it runs.
+      pool: where the jobs run.
       cells: the cells that are to run.
-      cache: what was made in it; made anew where the folder is gone.
+      cache: folder that the jobs fill; if it is gone, all of them run again.
 
     Returns:
-      The job that failed, by the slug of each cell that cannot run for it.
+      For each cell that cannot run, the failed job by the cell's slug.
     """
     if not cache.is_dir():
         for job in (job for cell in cells for job in cell.problems):
@@ -212,7 +212,7 @@ def prepare(pool: Pool, cells: Sequence[Cell], cache: Path) -> dict[str, Job]:
 
 @contextlib.contextmanager
 def _noted_signals() -> Iterator[list[int]]:
-    """Notes SIGINT and SIGTERM instead of acting on them: an exception between two lines would lose a job."""
+    """Records SIGINT and SIGTERM instead of raising: an exception between two lines would lose track of a job."""
     noted: list[int] = []
     before = {number: signal.signal(number, lambda n, _: noted.append(n)) for number in (signal.SIGINT, signal.SIGTERM)}
     try:

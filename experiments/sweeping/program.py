@@ -1,4 +1,4 @@
-"""What ``sweep.py`` and ``tune.py`` share as programs: arguments, one line for a mistake, an orderly stop."""
+"""The command line that ``sweep.py`` and ``tune.py`` share: arguments, one line per mistake, and how they stop."""
 
 import argparse
 import signal
@@ -14,7 +14,7 @@ from ltu_jax.setting import ConfigError
 
 
 class Parser(argparse.ArgumentParser):
-    """Arguments of ``sweep.py`` and ``tune.py``; a mistake is one line."""
+    """Parses the arguments of ``sweep.py`` and ``tune.py``; a mistake gives one line."""
 
     def __init__(self, usage: str) -> None:
         super().__init__(description=usage, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -28,15 +28,15 @@ class Parser(argparse.ArgumentParser):
         )
 
     def error(self, message: str) -> NoReturn:
-        """Tells a mistake in one line, with exit status 2."""
+        """Prints the mistake in one line and exits with status 2."""
         fail(ConfigError(message))
 
 
 def folder(flag: str, path: Path) -> Path:
-    """Makes the folder that a flag names.
+    """Creates the folder that a flag names.
 
     Raises:
-      ConfigError: if it cannot be made.
+      ConfigError: if it cannot be created.
     """
     try:
         path.mkdir(parents=True, exist_ok=True)
@@ -46,7 +46,7 @@ def folder(flag: str, path: Path) -> Path:
 
 
 def start(main: Callable[[list[str]], int]) -> NoReturn:
-    """Runs a program of this folder and exits: 2 after a mistake, told in one line; 143 or 130 when it was stopped."""
+    """Runs ``main`` and exits with its status: 2 after one line about a mistake, 143 or 130 if it was stopped."""
     try:
         raise SystemExit(main(sys.argv[1:]))
     except ConfigError as error:

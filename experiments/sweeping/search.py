@@ -1,4 +1,4 @@
-"""The search for a row's best settings: Optuna's TPE, kept in a journal so that a killed search goes on."""
+"""The search for a row's best settings: Optuna's TPE with a journal, so that a killed search continues."""
 
 import dataclasses
 import functools
@@ -18,31 +18,31 @@ if TYPE_CHECKING:
 
 MEASURES = ("ua", "ra", "ta", "mi")
 RANDOM_TRIALS = 4
-"""Finished trials before TPE has something to go on; Optuna's own 10 is more than a whole search here."""
+"""Random trials before TPE starts; Optuna's default of 10 is more than a whole search here."""
 
 
 class Trial(NamedTuple):
-    """A trial under way: its number in the journal and a run for each tuning seed."""
+    """An unfinished trial: its number in the journal and one run per tuning seed."""
 
     number: int
     runs: list[Cell]
 
 
 class Search:
-    """The search of one row; all its state lies in the journal."""
+    """The search of one row; all its state is in the journal."""
 
     def __init__(self, sweep: Sweep, row: Row, trials: Path, cache: Path, journal: Path) -> None:
-        """Checks the row's space.
+        """Checks the row's search space.
 
         Args:
-          sweep: what is tuned, its seeds the tuning seeds.
+          sweep: the sweep that is tuned; its seeds are the tuning seeds.
           row: one of its rows.
-          trials: where each run's folder lies.
-          cache: where originals, Retrain models and attackers lie.
+          trials: folder of the runs' folders.
+          cache: folder of originals, Retrain models and attackers.
           journal: the journal's file; many searches share it.
 
         Raises:
-          ConfigError: if a bound is refused by the program, or the row's own settings lie outside.
+          ConfigError: if a bound is not allowed, or the row's own settings are outside the space.
         """
         self.row, self.sweep, self._trials, self._cache, self._journal = row, sweep, trials, cache, journal
         for name, space in row.space.items():
@@ -54,11 +54,11 @@ class Search:
         self._own = {
             name: _inside(row, name, functools.reduce(getattr, name.split("."), own[0].config)) for name in row.space
         }
-        # Other settings, seeds or bounds are another search: its trials do not count for this one.
+        # With other settings, seeds or bounds it is another search, whose trials do not count for this one.
         self._name = f"{row.label} {digest([run.job.slug for run in own], {**row.space})[:8]}"
 
     def ask(self) -> Trial:
-        """The trial that was under way when the search was last stopped, else a new one."""
+        """The trial that was unfinished when the search was last stopped, else a new one."""
         import optuna
 
         study = self._study()
@@ -69,7 +69,7 @@ class Search:
             study.tell(trial.number, state=states.FAIL)  # stopped while it was being drawn
         if not study.get_trials(states=(states.WAITING, states.COMPLETE)):
             study.enqueue_trial(self._own)
-        # A sampler of its own: a search that was stopped draws the same as one that was not.
+        # A new sampler for each trial: a search that was stopped draws the same as one that was not.
         study.sampler = optuna.samplers.TPESampler(seed=len(study.trials), n_startup_trials=RANDOM_TRIALS)
         trial = study.ask({name: _distribution(space) for name, space in self.row.space.items()})
         return Trial(trial.number, self.runs(trial.params))
@@ -90,19 +90,19 @@ class Search:
         row = dataclasses.replace(self.row, settings={**self.row.settings, **_rounded(settings)})
         return cells(dataclasses.replace(self.sweep, rows=[row]), self._trials, self._cache)
 
-    def report(self, here: Pool, trials: int) -> dict[str, Any]:
+    def report(self, pool: Pool, trials: int) -> dict[str, Any]:
         """The best settings and the first ``trials`` finished trials, JSON-ready."""
         finished = self.finished()[:trials]
         best, gap = min(finished, key=lambda trial: trial[1])
-        search = [self._told(here, settings, gap) for settings, gap in finished]
+        search = [self._trial_record(pool, settings, gap) for settings, gap in finished]
         return {"best": best, "gap": gap, "space": {**self.row.space}, "search": search}
 
     def results(self, settings: Mapping[str, Any]) -> list[dict[str, Any]]:
-        """What ``result.json`` of each run with these settings holds; a run that diverged has none."""
+        """The content of ``result.json`` of each run with these settings; a run that diverged has none."""
         return [json.loads(run.result.read_text()) for run in self.runs(settings) if run.result.is_file()]
 
-    def _told(self, here: Pool, settings: Mapping[str, Any], gap: float) -> dict[str, Any]:
-        seconds = sum(here.outcome(run.job).seconds for run in self.runs(settings))
+    def _trial_record(self, pool: Pool, settings: Mapping[str, Any], gap: float) -> dict[str, Any]:
+        seconds = sum(pool.outcome(run.job).seconds for run in self.runs(settings))
         if math.isinf(gap):
             return {"settings": settings, "gap": None, "scores": None, "seconds": seconds, "diverged": True}
         scores = [result["scores"] for result in self.results(settings)]
@@ -131,7 +131,7 @@ def _distribution(space: Range) -> "BaseDistribution":
 
 
 def _inside(row: Row, name: str, value: Any) -> Any:
-    """The row's own value of a field, of the type of its space."""
+    """The row's own value of a field, converted to the type of its space."""
     space = row.space[name]
     if value in space if isinstance(space, list) else space[0] <= value <= space[1]:
         return int(value) if not isinstance(space, list) and _whole(space) else value
@@ -143,5 +143,5 @@ def _whole(space: Range) -> bool:
 
 
 def _rounded(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Three digits are enough for a rate, and can be read in a command."""
+    """Settings with three significant digits, which are enough for a rate and readable in a command."""
     return {name: float(f"{value:.3g}") if isinstance(value, float) else value for name, value in settings.items()}

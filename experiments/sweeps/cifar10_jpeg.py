@@ -6,8 +6,9 @@ python experiments/tune.py experiments/sweeps/cifar10_jpeg.py --out experiments/
 python experiments/sweep.py experiments/sweeps/cifar10_jpeg.py --out runs/cifar10_jpeg
 python experiments/tables.py 1 runs/cifar10_jpeg/results.jsonl
 
-Batches of the original's size and a cosine rate for all; the learning rate and one or two more settings of each
-are tuned, eight trials a row, on a seed that the table never sees. Partial Retrain is not tuned: its rows are budgets.
+All methods use the original's batch size and a cosine schedule. The learning rate and one or two more settings of each
+are tuned, eight trials per row, on a seed that the table never uses. Partial Retrain is not tuned: its rows are
+budgets.
 """
 
 from pathlib import Path
@@ -21,7 +22,7 @@ LTU_SPACE = {"method.learning_rate": (0.003, 0.03, "log"), "method.epochs": [3.0
 
 
 def rate(low: float, high: float) -> dict[str, tuple[float, float, str]]:
-    """A search for the learning rate."""
+    """A search space for the learning rate."""
     return {"method.learning_rate": (low, high, "log")}
 
 

@@ -1,4 +1,4 @@
-r"""Tables 3 and 4 on 5,000 real images: what each part of LTU is good for, every variant re-tuned.
+r"""Tables 3 and 4 on 5,000 real images: what each part of LTU contributes, with every variant tuned again.
 
 export TFDS_DATA_DIR=...
 python experiments/tune.py experiments/sweeps/cifar10_jpeg_ablations.py \
@@ -6,8 +6,8 @@ python experiments/tune.py experiments/sweeps/cifar10_jpeg_ablations.py \
 python experiments/sweep.py experiments/sweeps/cifar10_jpeg_ablations.py --out runs/cifar10_jpeg_ablations
 python experiments/tables.py 3 runs/cifar10_jpeg_ablations/results.jsonl
 
-``cifar10_jpeg_fixed.py`` has the same rows at the settings that were tuned for LTU. Alternation takes as many steps
-as the others: equal updates, of half as many gradients of each kind.
+``cifar10_jpeg_fixed.py`` has the same rows at the settings that were tuned for LTU. Iterative Grad takes as many steps
+as the others, so it has the same number of updates but half as many gradients of each kind.
 """
 
 from pathlib import Path

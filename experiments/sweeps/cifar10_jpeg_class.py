@@ -1,10 +1,10 @@
-"""A whole class to forget, ship, of the small cifar10_jpeg problem; one seed, settings as tuned for random rows.
+"""Forgets a whole class, ship, of the small cifar10_jpeg problem; one seed, settings as tuned for random rows.
 
 export TFDS_DATA_DIR=...
 python experiments/sweep.py experiments/sweeps/cifar10_jpeg_class.py --out runs/cifar10_jpeg_class
 python experiments/tables.py 1 runs/cifar10_jpeg_class/results.jsonl
 
-TA is of the classes that remain; GA and RandL, SalUn's way, are what class-wise forgetting is usually done with.
+TA is over the classes that remain. Class-wise forgetting is usually done with GA and with RandL as SalUn does it.
 """
 
 import dataclasses

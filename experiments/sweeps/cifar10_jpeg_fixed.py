@@ -13,7 +13,7 @@ from experiments.sweeps import cifar10_jpeg_ablations as ablations
 
 
 def get_sweep() -> Sweep:
-    """The sweep; of LTU's own defaults until they are tuned."""
+    """The sweep; with LTU's default settings until tuned ones exist."""
     tuned = ablations.TUNED
     best = json.loads(tuned.read_text())["rows"]["LTU"]["best"] if tuned.exists() else {"method.epochs": 7.0}
     rows = [Row(label, "ltu", {**best, **settings}, 0.3) for label, settings in ablations.VARIANTS.items()]

@@ -1,4 +1,4 @@
-"""A sub-class to forget, ship within vehicles, of a model that tells vehicles from animals; one seed.
+"""Forgets a sub-class, ship within vehicles, of a model that separates vehicles from animals; one seed.
 
 export TFDS_DATA_DIR=...
 python experiments/sweep.py experiments/sweeps/cifar10_jpeg_subclass.py --out runs/cifar10_jpeg_subclass

@@ -5,8 +5,9 @@ python experiments/tune.py experiments/sweeps/digits.py --out experiments/result
 python experiments/sweep.py experiments/sweeps/digits.py --out runs/digits-sweep
 python experiments/tables.py 1 runs/digits-sweep/results.jsonl
 
-Batches of 50, where the published 256 are more rows than there are, and a cosine rate for all; the learning rate and
-one or two more settings of each are tuned, eight trials a row, on seeds that the table never sees.
+All methods use batches of 50, because the published 256 are more rows than there are to forget, and a cosine schedule.
+The learning rate and one or two more settings of each are tuned, eight trials per row, on seeds that the table never
+uses.
 """
 
 from pathlib import Path
@@ -18,7 +19,7 @@ SMALL = {"method.batch_size": 50, "method.schedule": "cosine"}
 
 
 def rate(low: float, high: float) -> dict[str, tuple[float, float, str]]:
-    """A search for the learning rate."""
+    """A search space for the learning rate."""
     return {"method.learning_rate": (low, high, "log")}
 
 

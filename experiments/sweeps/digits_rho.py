@@ -1,10 +1,10 @@
-"""Table 2 on digits: the methods that can do with a part of the remaining rows, at rho 0.1 and 0.3, three seeds.
+"""Table 2 on digits: the methods that can work with a part of the remaining rows, at rho 0.1 and 0.3, three seeds.
 
 python experiments/sweep.py experiments/sweeps/digits_rho.py --out runs/digits-rho --cache runs/digits-sweep/cache
 python experiments/tables.py 2 runs/digits-rho/results.jsonl
 
-At the settings that were tuned at rho 1 (LTU's at 0.3). Baselines twice: the subset seen once an epoch, as published,
-and repeated until an epoch has as many remaining images as at rho 1.
+Settings are those tuned at rho 1 (LTU's at 0.3). Each baseline has two rows: one sees the subset once per epoch, as
+published; the other repeats it until an epoch has as many remaining images as at rho 1.
 """
 
 import dataclasses
@@ -17,7 +17,7 @@ SHOWN = ("FT", "RandL", "BadT", "SalUn", "LTU")
 
 
 def get_sweep() -> Sweep:
-    """The sweep; of untuned settings until there are tuned ones."""
+    """The sweep; with untuned settings until tuned ones exist."""
     whole = digits.get_sweep()
     tuned = json.loads(digits.TUNED.read_text())["rows"] if digits.TUNED.exists() else {}
     rows = []

@@ -15,7 +15,7 @@ LATEX |= {"^": r"\textasciicircum{}", "<": r"\textless{}", ">": r"\textgreater{}
 
 
 def markdown(table: Table) -> str:
-    """The table for a README: the commands are folded away."""
+    """The table for a README, with the commands in a folded section."""
     columns = _columns(table)
     heads = [f"{block}: {head}" if len(table.blocks) > 1 else head for block in table.blocks for head in columns]
     lines = [f"**{table.title}**", "", _line(["", *heads]), "|---" * (len(heads) + 1) + "|"]
@@ -44,7 +44,7 @@ def latex(table: Table) -> str:
     lines += [" & ".join(["", *map(_escape, columns * len(table.blocks))]) + r" \\", r"\midrule"]
     for row in table.rows:
         cells = _cells(table, row, columns, lambda text: f"\0{text}\1")
-        # The marks stand until all else is escaped.
+        # The bold marks are replaced last, so that they are not escaped.
         texts = [_escape(cell).replace("\0", r"\textbf{").replace("\1", "}") for cell in cells]
         lines.append(" & ".join(texts) + r" \\")
     lines += [r"\bottomrule", r"\end{tabular}", "", r"\footnotesize"]
@@ -57,7 +57,7 @@ def _escape(text: str) -> str:
 
 
 def to_csv(tables: Sequence[Table]) -> str:
-    """One line a row and block with unrounded numbers; ``best`` names the gaps that would be bold."""
+    """One line per row and block, with unrounded numbers; ``best`` names the gaps that would be bold."""
     scores = [f"{name}_{part}" for name in MEASURES for part in ("mean", "std", "gap")]
     costs = ["forward_images", "backward_images", "flops"]
     heads = ["source", "table", "block", "row", "hint", "num_seeds", *scores, "gap_mean", "gap_std", "best"]
@@ -69,18 +69,18 @@ def to_csv(tables: Sequence[Table]) -> str:
     for table in tables:
         for row in table.rows:
             for block, entry in row.entries.items():
-                told: list[Any] = [table.source, table.title, block, row.label, row.hint, entry.num_seeds]
+                values: list[Any] = [table.source, table.title, block, row.label, row.hint, entry.num_seeds]
                 for name in MEASURES:
-                    told += entry.scores[name][:3]
-                told += entry.scores["mean"][:2]
-                told += [" ".join(name for name in GAPS if entry.scores[name].best), entry.minutes, entry.rho]
-                told += [entry.ratio, *(entry.cost.get(name) for name in costs)]
-                writer.writerow([*told, *(table.about.get(name) for name in about), "\n".join(entry.commands)])
+                    values += entry.scores[name][:3]
+                values += entry.scores["mean"][:2]
+                values += [" ".join(name for name in GAPS if entry.scores[name].best), entry.minutes, entry.rho]
+                values += [entry.ratio, *(entry.cost.get(name) for name in costs)]
+                writer.writerow([*values, *(table.about.get(name) for name in about), "\n".join(entry.commands)])
     return buffer.getvalue()
 
 
 def _columns(table: Table) -> list[str]:
-    """Heads of one block; what no row knows has no column."""
+    """Column heads of one block; a column that would be empty in every row is left out."""
     entries = [entry for row in table.rows for entry in row.entries.values()]
     heads = [*(name.upper() for name in MEASURES), "mean gap", "UT"]
     if any(entry.cost for entry in entries):
@@ -109,7 +109,7 @@ def _cell(entry: Entry, head: str, bold: Bold) -> str:
 
 
 def _score(score: Score, bold: Bold) -> str:
-    """``mean ± deviation (gap)``, of which what is compared may be marked as the best."""
+    """``mean ± deviation (gap)``; the number that is compared is bold if it is the best."""
     text = number(score.mean) if score.mean is not None else ""
     text += f" ± {number(score.deviation)}" if score.deviation is not None else ""
     if score.gap is None:
@@ -126,7 +126,7 @@ def _images(entry: Entry) -> str:
 
 
 def _about(table: Table) -> str:
-    return ". ".join(f"{name}: {told}" for name, told in table.about.items())
+    return ". ".join(f"{name}: {text}" for name, text in table.about.items())
 
 
 def _commands(table: Table) -> list[str]:

@@ -1,4 +1,4 @@
-"""A table before it has a format: rows and blocks of columns as in the paper, and what stands under them."""
+"""The content of a table before it has a format: rows and blocks of columns as in the paper, and notes."""
 
 import statistics
 from collections.abc import Mapping, Sequence
@@ -6,14 +6,14 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from experiments.tabling import noise
+from experiments.tabling.notes import notes
 from experiments.tabling.runs import MEASURES, Run, block_of, by_block, check
-from experiments.tabling.under import notes
 
 GAPS = (*MEASURES, "mean")
 
 
 class Score(NamedTuple):
-    """One number of a table, in percent or points, with what stands beside it."""
+    """One score of a table in percent, with its deviation and its gap in points."""
 
     mean: float | None
     deviation: float | None = None
@@ -25,7 +25,7 @@ class Score(NamedTuple):
 class Entry:
     """A row within one block."""
 
-    scores: Mapping[str, Score]  # by GAPS; that of "mean" is itself a gap
+    scores: Mapping[str, Score]  # by the names in GAPS; "mean" is the mean gap
     num_seeds: int | None = None
     minutes: float | None = None
     rho: float | None = None
@@ -45,7 +45,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Table:
-    """A table that only lacks its format."""
+    """A table, without a format."""
 
     title: str
     source: str  # "ours" or "paper"
@@ -56,20 +56,20 @@ class Table:
 
 
 def build(number: int, runs: Sequence[Run]) -> Table:
-    """The paper's Table 1, 2, 3 or 4 of our runs.
+    """The paper's Table 1, 2, 3 or 4, from our runs.
 
     Args:
       number: which table.
-      runs: of all its rows and seeds.
+      runs: the runs of all its rows and seeds.
 
     Raises:
-      ConfigError: if the runs cannot stand in one table.
+      ConfigError: if the runs do not belong in one table.
     """
     check(runs, number)
     parts = by_block(runs, number)
     blocks = tuple(parts)
     models = (("Original", "", _original), ("Retrain", "rho 1", _retrain))
-    rows = [Row(name, hint, {b: made(parts[b]) for b in blocks}) for name, hint, made in models]
+    rows = [Row(name, hint, {b: entry_of(parts[b]) for b in blocks}) for name, hint, entry_of in models]
     bests = {block: best_rows(parts[block]) for block in blocks}
     for label in dict.fromkeys(run.label for run in runs):
         mine = {b: [run for run in parts[b] if run.label == label] for b in blocks}
@@ -84,10 +84,10 @@ def build(number: int, runs: Sequence[Run]) -> Table:
 
 def _title(number: int, runs: Sequence[Run]) -> str:
     result, rows = runs[0].result, runs[0].num_train
-    told = [str(result["dataset"]), str(result["model"])] + ([f"{rows} training images"] if rows else [])
+    words = [str(result["dataset"]), str(result["model"])] + ([f"{rows} training images"] if rows else [])
     if number != 1:
-        told.append(f"{block_of(runs[0], 1)} to forget")
-    return f"Table {number}: {', '.join(told)}"
+        words.append(f"{block_of(runs[0], 1)} to forget")
+    return f"Table {number}: {', '.join(words)}"
 
 
 def one_each_pair(runs: Sequence[Run]) -> list[Run]:
@@ -96,29 +96,29 @@ def one_each_pair(runs: Sequence[Run]) -> list[Run]:
 
 
 def best_rows(runs: Sequence[Run]) -> dict[str, tuple[str, ...]]:
-    """Label of the row that is best beyond the noise, with the gaps in which it is; Retrain does not compete."""
+    """The rows that are best beyond the noise: label to the gaps in which it is best. Retrain does not compete."""
     labels = dict.fromkeys(run.label for run in runs if run.result["method"] != "retrain")
-    found: dict[str, tuple[str, ...]] = {}
+    bests: dict[str, tuple[str, ...]] = {}
     for gap in GAPS:
         rows = {label: {run.seeds: run.result["gap"][gap] for run in runs if run.label == label} for label in labels}
         if winner := noise.best(rows):
-            found[winner] = (*found.get(winner, ()), gap)
-    return found
+            bests[winner] = (*bests.get(winner, ()), gap)
+    return bests
 
 
 def _missing(mine: Mapping[str, Sequence[Run]], expected: Mapping[str, int]) -> str:
-    """``2 of 3 seeds``, where a row lacks some; in which block, where there are several."""
+    """``2 of 3 seeds`` for a row that lacks some, with the block if there are several; else empty."""
     several = len(mine) > 1
     short = [(b, f"{len(own)} of {expected[b]} seeds") for b, own in mine.items() if len(own) < expected[b]]
-    return ", ".join(f"{told} at {block}" if several else told for block, told in short)
+    return ", ".join(f"{count} at {block}" if several else count for block, count in short)
 
 
 def _scores(scores: Sequence[Mapping], gaps: Sequence[Mapping], best: Sequence[str] = ()) -> dict[str, Score]:
-    told = {
+    by_measure = {
         name: Score(*noise.spread([s[name] for s in scores]), statistics.fmean(g[name] for g in gaps), name in best)
         for name in MEASURES
     }
-    return {**told, "mean": Score(*noise.spread([g["mean"] for g in gaps]), None, "mean" in best)}
+    return {**by_measure, "mean": Score(*noise.spread([g["mean"] for g in gaps]), None, "mean" in best)}
 
 
 def _original(runs: Sequence[Run]) -> Entry:
@@ -133,7 +133,7 @@ def _retrain(runs: Sequence[Run]) -> Entry:
 
 
 def _floor(runs: Sequence[Run]) -> Entry | None:
-    """How far two Retrain models lie apart: gaps alone."""
+    """How far apart two Retrain models are: gaps only, without scores."""
     own = [spread for run in one_each_pair(runs) if (spread := run.result.get("retrain_spread"))]
     if not own:
         return None
@@ -165,16 +165,16 @@ def mean_or_none(values: Sequence[float | None]) -> float | None:
 
 
 def about(runs: Sequence[Run]) -> dict[str, str]:
-    """Where the numbers come from, each different value once."""
+    """Data set, model, device, commit and versions of the runs, each different value once."""
     provenance: list[Mapping[str, Any]] = [run.result["provenance"] for run in runs]
     versions = [
         ", ".join(f"{name} {version}" for name, version in (p.get("versions") or {}).items()) for p in provenance
     ]
-    told = {
+    values_of = {
         "dataset": [run.result["dataset"] for run in runs],
         "model": [run.result["model"] for run in runs],
         "device": [p.get("device") for p in provenance],
         "commit": [p.get("commit") or "not known" for p in provenance],
         "versions": versions,
     }
-    return {name: "; ".join(dict.fromkeys(map(str, values))) for name, values in told.items()}
+    return {name: "; ".join(dict.fromkeys(map(str, values))) for name, values in values_of.items()}

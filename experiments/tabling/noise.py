@@ -1,4 +1,4 @@
-"""What seeds do to a number: mean and deviation, the two parts of the variance, and when better is more than luck."""
+"""How scores vary with the seeds: mean and deviation, the two parts of the variance, and significant differences."""
 
 import math
 import statistics
@@ -11,7 +11,7 @@ CONFIDENCE = 0.95
 
 
 class Spread(NamedTuple):
-    """A mean over seeds, and the standard deviation (n - 1), None of one seed."""
+    """A mean over seeds, and the standard deviation (n - 1), which is None for a single seed."""
 
     mean: float
     deviation: float | None
@@ -61,10 +61,10 @@ def by_pair(values: Mapping[Seeds, float]) -> dict[tuple[int, int], list[float]]
 
 
 def is_lower(ours: Mapping[Seeds, float], theirs: Mapping[Seeds, float]) -> bool:
-    """Whether ``ours`` is lower beyond the noise: Student's paired interval of the difference lies below zero.
+    """Whether ``ours`` is lower beyond the noise: Student's paired interval of the difference is below zero.
 
-    Only common seeds are paired. Differences of one (train, split) pair share its original and Retrain, so they
-    are averaged first: only pairs are independent, and fewer than two decide nothing.
+    Only common seeds are paired. Differences within one (train, split) pair share its original and Retrain, so they
+    are averaged first: only pairs are independent. With fewer than two pairs the answer is False.
     """
     from scipy import stats
 

@@ -1,4 +1,4 @@
-"""The paper's own rows of Tables 1 to 4, from one file."""
+"""The rows of the paper's Tables 1 to 4 as the paper prints them, read from one file."""
 
 import json
 import statistics
@@ -12,15 +12,15 @@ FILE = Path(__file__).parents[1] / "results" / "paper.json"
 
 
 def paper_tables(number: int) -> list[Table]:
-    """What the paper prints as Table ``number``; two tables for Table 1, its top and its bottom.
+    """The paper's Table ``number``; for Table 1 two tables, its top and its bottom.
 
-    The mean gap is ours, of the printed gaps: the paper has none.
+    The mean gap is computed here from the printed gaps: the paper has none.
     """
-    told = json.loads(FILE.read_text(encoding="utf-8"))
+    paper = json.loads(FILE.read_text(encoding="utf-8"))
     notes = (
-        f"{told['source']}. The paper's runs, not ours: other code and hardware, and another data set or "
+        f"{paper['source']}. The paper's runs, not ours: other code and hardware, and another data set or "
         "model unless both are named alike.",
-        f"{told['note']} mean gap is ours, of the printed gaps.",
+        f"{paper['note']} mean gap is ours, of the printed gaps.",
     )
     return [
         Table(
@@ -31,7 +31,7 @@ def paper_tables(number: int) -> list[Table]:
             notes=notes,
             about={name: table[name] for name in ("dataset", "model")},
         )
-        for table in told["tables"]
+        for table in paper["tables"]
         if table["number"] == number
     ]
 
@@ -39,7 +39,7 @@ def paper_tables(number: int) -> list[Table]:
 def _row(row: dict[str, Any], blocks: list[str]) -> Row:
     entries = {}
     for block, (*scores, ut_minutes) in zip(blocks, row["blocks"], strict=True):
-        told = {name: Score(*score) for name, score in zip(MEASURES, scores, strict=True)}
+        by_measure = {name: Score(*score) for name, score in zip(MEASURES, scores, strict=True)}
         mean = statistics.fmean(gap for _, _, gap in scores) if row["label"] != "Retrain" else None
-        entries[block] = Entry({**told, "mean": Score(mean)}, minutes=ut_minutes)
+        entries[block] = Entry({**by_measure, "mean": Score(mean)}, minutes=ut_minutes)
     return Row(row["label"], row["hint"], entries)

@@ -1,4 +1,4 @@
-"""Finished runs as a table takes them: read, and refused where they cannot stand side by side."""
+"""Reads finished runs for a table, and refuses runs that do not belong in one table."""
 
 import math
 import shlex
@@ -27,7 +27,7 @@ class Seeds(NamedTuple):
 
     @property
     def pair(self) -> tuple[int, int]:
-        """What an original and its Retrain models are made from: runs with the same pair share them."""
+        """(train, split): runs with the same pair share the original and its Retrain models."""
         return self.train, self.split
 
 
@@ -36,8 +36,8 @@ class Run(NamedTuple):
 
     label: str  # of its row
     command: str
-    settings: str  # what all runs of a row have in common
-    result: Mapping[str, Any]  # as result.json holds it
+    settings: str  # the part of the command that all runs of a row share
+    result: Mapping[str, Any]  # content of result.json
 
     @property
     def seeds(self) -> Seeds:
@@ -46,19 +46,19 @@ class Run(NamedTuple):
 
     @property
     def num_train(self) -> int | None:
-        """Rows that the original was trained on, if the result tells."""
+        """Rows that the original was trained on; None if the result does not say."""
         fraction = self.result["forget"].get("fraction")
         return round(self.result["forget"]["count"] / fraction) if fraction else None
 
 
 def read(paths: Sequence[str]) -> list[Run]:
-    """The runs of several files and folders, in their order.
+    """The runs of several files and folders, in order.
 
     Args:
       paths: ``results.jsonl`` files as sweep.py writes them, or folders of single runs, whose label is the method.
 
     Raises:
-      ConfigError: if one of them cannot be read, or there is no run in all of them.
+      ConfigError: if one of them cannot be read, or none of them holds a run.
     """
     runs = []
     for path in map(Path, paths):
@@ -75,26 +75,26 @@ def read(paths: Sequence[str]) -> list[Run]:
 
 def _of_lines(path: Path) -> Iterator[Run]:
     for line in filter(str.strip, read_text(path).splitlines()):
-        told = parse_json(line)
-        yield _known(Run(told["label"], told["command"], settings_of(told["command"]), told["result"]))
+        record = parse_json(line)
+        yield _checked(Run(record["label"], record["command"], settings_of(record["command"]), record["result"]))
 
 
 def _of_folder(path: Path) -> Run:
     config, result = read_json(path / "config.json"), read_json(path / "result.json")
     settings = shlex.join(word for word in _flags(config) if not word.startswith(OF_ONE_RUN))
-    return _known(Run(result["method"], f"# settings in {path / 'config.json'}", settings, result))
+    return _checked(Run(result["method"], f"# settings in {path / 'config.json'}", settings, result))
 
 
 def _flags(config: Any, name: str = "--config") -> list[str]:
-    """A configuration as the flags that would set it."""
+    """A configuration as flags of the command line."""
     if isinstance(config, dict):
         return [flag for key, value in config.items() for flag in _flags(value, f"{name}.{key}")]
     return [f"{name}={config}"]
 
 
-def _known(run: Run) -> Run:
-    """The run, if it has what every table asks for."""
-    if why := find_fault({"time": {}, **run.result}):  # no table tells what else took time
+def _checked(run: Run) -> Run:
+    """The run, if it has all that a table needs; else a ValueError."""
+    if why := find_fault({"time": {}, **run.result}):  # tables do not show times, so "time" may be missing
         raise ValueError(why)
     compared = [run.result.get(name) or {} for name in ("gap", "original_gap") if run.result.get("retrain")]
     compared += [spread] if (spread := run.result.get("retrain_spread")) else []
@@ -108,7 +108,7 @@ def _known(run: Run) -> Run:
 
 
 def settings_of(command: str) -> str:
-    """A command without its seeds and folders: what it has in common with the other runs of its row."""
+    """A command without its seeds and folders, the part that all runs of a row share."""
     kept, words = [], iter(shlex.split(command))
     for word in words:
         flag, joined, _ = word.partition("=")
@@ -141,20 +141,21 @@ def by_block(runs: Sequence[Run], table: int) -> dict[str, list[Run]]:
 
 
 def check(runs: Sequence[Run], table: int) -> None:
-    """Refuses runs that have no business in one table.
+    """Refuses runs that do not belong in one table.
 
     Raises:
-      ConfigError: if data set, model, number of training rows or (but in Table 1) what was forgotten differ; if
-        runs of the same seeds have another split or Retrain, or none; if a row mixes settings or repeats a seed.
+      ConfigError: if data set, model, number of training rows or (except in Table 1) what was forgotten differ; if
+        runs of the same seeds differ in split or Retrain, or have no Retrain; if a row mixes settings or repeats a
+        seed.
     """
-    one: dict[str, Callable[[Run], Any]] = {
+    common: dict[str, Callable[[Run], Any]] = {
         "dataset": lambda run: run.result["dataset"],
         "model": lambda run: run.result["model"],
         "training rows": lambda run: run.num_train,
     }
     if table != 1:
-        one["forgotten"] = lambda run: block_of(run, 1)
-    for name, value in one.items():
+        common["forgotten"] = lambda run: block_of(run, 1)
+    for name, value in common.items():
         _agree(runs, lambda run: 0, value, f"{name}: {{}} and {{}} in Table {table}; allowed: one of them")
     for run in runs:
         if not run.result.get("retrain"):
@@ -176,7 +177,7 @@ def check(runs: Sequence[Run], table: int) -> None:
 
 
 def _check_rows(runs: Sequence[Run], table: int) -> None:
-    """One row is one setting, and each seed counts once in it."""
+    """Refuses rows that mix settings or repeat a seed."""
     settings: dict[Hashable, set[str]] = {}
     cells: set[Hashable] = set()
     for run in runs:
@@ -190,7 +191,7 @@ def _check_rows(runs: Sequence[Run], table: int) -> None:
 
 
 def _agree(runs: Sequence[Run], group: Callable[[Run], Hashable], value: Callable[[Run], Any], message: str) -> None:
-    """Raises ``message``, filled with two values, where runs of one group have two."""
+    """Raises ``message``, filled with two values, if runs of one group have different values."""
     first: dict[Hashable, Any] = {}
     for run in runs:
         before = first.setdefault(group(run), value(run))

@@ -1,4 +1,4 @@
-"""The trade-off picture: how far each method is from Retrain on what goes, against on what stays."""
+"""The trade-off picture: each method's gap to Retrain in forgetting, against its gap in remembering."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -17,16 +17,16 @@ FLOOR = "between two Retrains"
 
 
 def marks(runs: Sequence[Run]) -> list[Mark]:
-    """A mark a row, over the seeds of one block, and one of the original; x to forget, y to remember, in points."""
+    """One mark per row, over the seeds of one block, and one for the original; x forgetting, y remembering gap."""
     rows: dict[str, list[Mapping[str, float]]] = {}
     for run in runs:
         rows.setdefault(run.label, []).append(run.result["gap"])
-    told = [_mark(label, gaps) for label, gaps in rows.items()]
-    return [*told, _mark("Original", [run.result["original_gap"] for run in one_each_pair(runs)], GREY)]
+    of_rows = [_mark(label, gaps) for label, gaps in rows.items()]
+    return [*of_rows, _mark("Original", [run.result["original_gap"] for run in one_each_pair(runs)], GREY)]
 
 
 def floor(runs: Sequence[Run]) -> Mark | None:
-    """How far two Retrain models lie apart, where there are two."""
+    """How far apart two Retrain models are; None if no run has two."""
     spreads = [run.result["retrain_spread"] for run in one_each_pair(runs) if run.result.get("retrain_spread")]
     return _mark(FLOOR, spreads, ORANGE) if spreads else None
 
@@ -38,12 +38,12 @@ def _mark(name: str, gaps: Sequence[Mapping[str, float]], colour: str = "") -> M
 
 
 def save_picture(table: int, runs: Sequence[Run], path: Path) -> None:
-    """Draws one panel a block of the table.
+    """Draws one panel per block of the table.
 
     Args:
-      table: 1 to 4, for the blocks.
-      runs: as for ``build``, and checked by it.
-      path: where to write; SVG or PNG by its suffix.
+      table: 1 to 4, which decides the blocks.
+      runs: the same as for ``build``, which has checked them.
+      path: file to write; SVG or PNG by its suffix.
     """
     import matplotlib
 
@@ -55,16 +55,16 @@ def save_picture(table: int, runs: Sequence[Run], path: Path) -> None:
             _prepare(axes, marks(part), floor(part))
         if any(map(floor, parts.values())):
             figure.legend([panels[0].plot([], [], color=ORANGE)[0]], [FLOOR], loc="outside lower right")
-        # Last: what a label must not cover stands only when all else does.
+        # Labels come last: they must not cover anything, and only now everything else has its place.
         for axes, part in zip(panels, parts.values(), strict=True):
             draw_marks(axes, marks(part), _edges(floor(part)))
         figure.savefig(path, dpi=150, metadata={"Date": None} if path.suffix == ".svg" else None)
 
 
-def _prepare(axes: "Axes", told: Sequence[Mark], retrain: Mark | None) -> None:
+def _prepare(axes: "Axes", drawn: Sequence[Mark], retrain: Mark | None) -> None:
     axes.grid(visible=True, axis="both")
-    gap_axis(axes, "x", max(mark.x + mark.x_deviation for mark in told))
-    gap_axis(axes, "y", max(mark.y + mark.y_deviation for mark in told))
+    gap_axis(axes, "x", max(mark.x + mark.x_deviation for mark in drawn))
+    gap_axis(axes, "y", max(mark.y + mark.y_deviation for mark in drawn))
     axes.set_xlabel("forgetting gap: points from Retrain, mean of UA and MI")
     axes.set_ylabel("remembering gap: mean of RA and TA")
     if retrain:

@@ -1,4 +1,4 @@
-"""Attackers learn what there is to learn, from outputs taken as they are asked during unlearning."""
+"""Attackers learn from outputs that are collected as unlearning computes them."""
 
 import math
 
@@ -105,7 +105,7 @@ def recorder(params, model_state, images, train):
     return jnp.stack([red, mean, images[:, 0, 0, 1] * 255, images[:, 0, -1, 2]], axis=1) + params, model_state
 
 
-def asked(num_members, num_others, *, batch_size=4, augment="none", draws=1, seed=0):
+def outputs_of(num_members, num_others, *, batch_size=4, augment="none", draws=1, seed=0):
     return collect_outputs(
         recorder,
         jnp.float32(0),
@@ -121,7 +121,7 @@ def asked(num_members, num_others, *, batch_size=4, augment="none", draws=1, see
 
 @pytest.mark.parametrize("num_members, num_others, each", [(10, 23, 9), (23, 10, 9), (3, 9, 3), (12, 12, 12)])
 def test_outputs_balance_the_sides_in_batches_of_one_side_each(num_members, num_others, each):
-    outputs = asked(num_members, num_others, draws=3)
+    outputs = outputs_of(num_members, num_others, draws=3)
     side, mean, ids, _ = np.asarray(outputs.logits).T
     assert outputs.is_member.sum() == 3 * each == len(side) / 2
     np.testing.assert_array_equal(side, outputs.is_member)
@@ -130,7 +130,7 @@ def test_outputs_balance_the_sides_in_batches_of_one_side_each(num_members, num_
 
 
 def test_every_draw_takes_each_row_at_most_once_in_an_order_of_its_own():
-    outputs = asked(9, 12, draws=2)
+    outputs = outputs_of(9, 12, draws=2)
     orders = np.asarray(outputs.labels).reshape(4, 9)  # members twice, others twice
     assert all(len(set(order)) == 9 for order in orders)
     assert len({tuple(order) for order in orders}) == 4
@@ -138,11 +138,11 @@ def test_every_draw_takes_each_row_at_most_once_in_an_order_of_its_own():
 
 
 def test_outputs_are_augmented_as_asked_and_anew_each_draw():
-    assert not np.any(asked(16, 16, augment="none").logits[:, 3])
-    mirrored = np.asarray(asked(64, 64, augment="flip", draws=2).logits[:, 3]).reshape(4, 64)
+    assert not np.any(outputs_of(16, 16, augment="none").logits[:, 3])
+    mirrored = np.asarray(outputs_of(64, 64, augment="flip", draws=2).logits[:, 3]).reshape(4, 64)
     assert np.all(np.abs(mirrored.mean(axis=1) - 0.5) < 0.3) and len({tuple(x) for x in mirrored}) == 4
 
 
 def test_outputs_are_a_function_of_the_key():
-    np.testing.assert_array_equal(asked(12, 12).logits, asked(12, 12).logits)
-    assert not np.array_equal(asked(12, 12).labels, asked(12, 12, seed=1).labels)
+    np.testing.assert_array_equal(outputs_of(12, 12).logits, outputs_of(12, 12).logits)
+    assert not np.array_equal(outputs_of(12, 12).labels, outputs_of(12, 12, seed=1).labels)

@@ -75,8 +75,8 @@ def test_a_request_is_verified_with_hashes_alone_and_with_its_evidence(folder):
 @pytest.mark.parametrize("code", [(), ("--code", "mlp:other")])
 def test_code_that_a_receipt_names_is_not_run_unless_it_is_named_here_too(folder, code):
     done = run(folder, "verify", "out/request-1/receipt.json", *code)
-    said = "checking evidence runs the model's code, 'mlp:build'; allowed: the same name, if you trust that code"
-    assert done.returncode == 2 and said in done.stderr and len(done.stderr.splitlines()) == 1
+    message = "checking evidence runs the model's code, 'mlp:build'; allowed: the same name, if you trust that code"
+    assert done.returncode == 2 and message in done.stderr and len(done.stderr.splitlines()) == 1
     assert done.stdout == ""
 
 
@@ -114,8 +114,8 @@ def test_without_the_original_the_figures_before_are_passed_over_and_the_claim_i
 @pytest.mark.slow
 def test_the_same_request_again_says_when_it_was_done(folder):
     done = run(folder, *REQUEST)
-    told = json.loads((folder / "out" / "request-1" / "receipt.json").read_text())
-    assert done.returncode == 0 and f"request 1: already done on {told['time']['finished']}" in done.stdout
+    receipt = json.loads((folder / "out" / "request-1" / "receipt.json").read_text())
+    assert done.returncode == 0 and f"request 1: already done on {receipt['time']['finished']}" in done.stdout
     assert not (folder / "out" / "request-2").exists()
 
 
@@ -162,12 +162,12 @@ def test_a_receipt_is_checked_where_the_files_lie_now(tmp_path, monkeypatch, cap
     here = [receipt, "--data_dir", "other/data", *CODE]
     assert verify.main([*here, "--weights", "other/mine.msgpack"]) == 0
     assert verify.main(here) == 0
-    told = capsys.readouterr()
-    assert told.out.splitlines() == [
+    printed = capsys.readouterr()
+    assert printed.out.splitlines() == [
         "verified: hashes and evidence of request 1, 10 rows",
         "verified: hashes and evidence (after) of request 1, 10 rows",
     ]
-    assert "the model before is not there" in told.err
+    assert "the model before is not there" in printed.err
     with pytest.raises(ConfigError, match="--weights: 'none' is not there"):
         verify.main([*here, "--weights", "none"])
     (other / "mine.msgpack").write_bytes(weights[:-1] + bytes([weights[-1] ^ 1]))
@@ -182,7 +182,7 @@ def test_a_receipt_is_checked_where_the_files_lie_now(tmp_path, monkeypatch, cap
 
 @pytest.mark.slow
 def test_after_the_next_request_the_rest_is_verified(folder, tmp_path):
-    """The model of a request goes with the next one: that is said, and is no finding."""
+    """The model of a request goes with the next one: this is printed, and is no finding."""
     import shutil
 
     for name in ("out", "cache"):
@@ -191,17 +191,17 @@ def test_after_the_next_request_the_rest_is_verified(folder, tmp_path):
     from ltu_jax.deletion import ledger
 
     home, taken = tmp_path / "out", set((folder / "ids.txt").read_text().split())
-    salt, told = ledger.read_salt(home), json.loads((home / "request-1" / "rows.json").read_text())
+    salt, rows = ledger.read_salt(home), json.loads((home / "request-1" / "rows.json").read_text())
     assert salt is not None
     names = [f"digits_{row:04d}" for row in range(1797)]
-    stay = [n for n, h in zip(names, ledger.salted(salt, names), strict=True) if h in told["measured"]["remain"]]
+    stay = [n for n, h in zip(names, ledger.salted(salt, names), strict=True) if h in rows["measured"]["remain"]]
     (tmp_path / "ids.txt").write_text("\n".join([n for n in stay if n not in taken][:20]))
     done = run(tmp_path, *REQUEST)
     assert done.returncode == 0, done.stderr
     assert not (home / "request-1" / "model").exists() and not list((tmp_path / "cache").glob("original-*"))
-    said = "the model was removed when a later request was done, as it should be: the rest is checked\n"
+    message = "the model was removed when a later request was done, as it should be: the rest is checked\n"
     done = run(tmp_path, "verify", "out/request-1/receipt.json", *CODE)
-    assert (done.returncode, done.stdout) == (0, said + "verified: hashes of request 1, 20 rows\n"), done.stderr
+    assert (done.returncode, done.stdout) == (0, message + "verified: hashes of request 1, 20 rows\n"), done.stderr
     done = run(tmp_path, "verify", "out/request-1/receipt.json", "--evidence", *CODE)
     assert done.returncode == 1 and "claim: it cannot be tested: its model was removed when a later" in done.stdout
     done = run(tmp_path, "verify", "out/request-2/receipt.json", "--evidence", *CODE)
@@ -259,8 +259,8 @@ def test_code_of_a_data_set_that_a_receipt_names_is_not_even_imported_unless_it_
     monkeypatch.delitem(sys.modules, "theirs")
     receipt = "out/request-1/receipt.json"
     for named in (CODE, ("--code", "theirs:other", *CODE), (*CODE, "--code", "theirs")):
-        said = "runs the data set's code, 'theirs:read'; allowed: the same name, if you trust that code"
-        with pytest.raises(ConfigError, match=said):
+        message = "runs the data set's code, 'theirs:read'; allowed: the same name, if you trust that code"
+        with pytest.raises(ConfigError, match=message):
             verify.main([receipt, *named])
     with pytest.raises(ConfigError, match="runs the model's code, 'mlp:build'"):
         verify.main([receipt, "--code", "theirs:read"])

@@ -28,8 +28,8 @@ def unlearn(folder, *words, **env):
 )
 def test_a_mistake_is_this_line(folder, words):
     done = unlearn(folder, *words)
-    told = "".join(line for line in done.stderr.splitlines(True) if not line.startswith("reading "))  # progress
-    assert told == f"{dict(answers(folder))[words]}\n"
+    errors = "".join(line for line in done.stderr.splitlines(True) if not line.startswith("reading "))  # progress
+    assert errors == f"{dict(answers(folder))[words]}\n"
     assert done.returncode == 2 and done.stdout == ""
 
 
@@ -47,5 +47,5 @@ def test_help_is_given_whatever_else_is_there(folder, words):
 
 
 def test_a_mistake_in_a_file_does_not_wait_for_jax(folder):
-    told = unlearn(folder, "--config=good.py:slun", PYTHONPROFILEIMPORTTIME="1").stderr
-    assert "absl.flags" in told and "| jax" not in told and "numpy" not in told
+    import_log = unlearn(folder, "--config=good.py:slun", PYTHONPROFILEIMPORTTIME="1").stderr
+    assert "absl.flags" in import_log and "| jax" not in import_log and "numpy" not in import_log

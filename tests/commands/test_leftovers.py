@@ -35,7 +35,7 @@ def test_a_request_leaves_nothing_and_what_is_planted_is_found(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("words", "message"),
     [
         (["--leftovers", "none", "--forget", "ids.txt"], "error: --leftovers: 'none' is no folder; allowed: "),
         (["--leftovers", "out"], "error: --forget: no file given; allowed: "),
@@ -47,8 +47,8 @@ def test_a_request_leaves_nothing_and_what_is_planted_is_found(tmp_path):
         (["--leftovers=out", "--froget=ids.txt"], "error: --froget: no such flag; "),
     ],
 )
-def test_what_cannot_be_searched_for_is_one_line(tmp_path, words, said):
+def test_what_cannot_be_searched_for_is_one_line(tmp_path, words, message):
     (tmp_path / "out").mkdir()
     done = run(tmp_path, "verify", *words)
     assert done.returncode == 2 and not done.stdout
-    assert done.stderr.startswith(said) and len(done.stderr.splitlines()) == 1
+    assert done.stderr.startswith(message) and len(done.stderr.splitlines()) == 1

@@ -43,8 +43,8 @@ def test_a_folder_of_another_run_is_refused_and_the_first_differences_are_named(
     assert check_run_folders(resolve(Config()), folders("out"))
     written["data"]["forget_fraction"], written["eval_every"] = 0.5, 7
     Path("out/config.json").write_text(json.dumps(written))
-    said = r"'out' holds another run \(.*config.data.forget_fraction was 0.5, is 0.1.*\); allowed: a new folder"
-    with pytest.raises(ConfigError, match=said) as caught:
+    message = r"'out' holds another run \(.*config.data.forget_fraction was 0.5, is 0.1.*\); allowed: a new folder"
+    with pytest.raises(ConfigError, match=message) as caught:
         check_run_folders(resolve(Config()), folders("out"))
     assert "config.eval_every was 7, is 0" in str(caught.value)
     assert check_run_folders(resolve(Config()), folders("out", prepare=True))  # it writes to the cache alone

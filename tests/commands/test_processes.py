@@ -39,11 +39,11 @@ def together(folder, *words):
 
 @pytest.fixture(scope="module")
 def undisturbed(folder):
-    """What each of two processes said that ran to their end into the folder "both"."""
+    """Output of each of two processes that ran to the end, in the folder "both"."""
     both = together(folder, "--workdir", "both", "--cache", "c2", *TWO)
-    said = [process.communicate(timeout=300) for process in both]
-    assert [process.returncode for process in both] == [0, 0], said
-    return said
+    outputs = [process.communicate(timeout=300) for process in both]
+    assert [process.returncode for process in both] == [0, 0], outputs
+    return outputs
 
 
 @pytest.mark.slow
@@ -74,9 +74,9 @@ def rows_of(folder):
 @pytest.mark.slow
 def test_when_a_process_is_killed_the_other_says_so_and_both_go_on_to_the_same_bits(folder, undisturbed):
     words = ["--workdir", "killed", "--cache", "c3", *TWO]
-    for begun in (in_training, in_unlearning):
+    for started in (in_training, in_unlearning):
         both, deadline = together(folder, *words), time.time() + 200
-        while time.time() < deadline and not begun(folder):
+        while time.time() < deadline and not started(folder):
             assert both[0].poll() is None, both[0].communicate()
             time.sleep(0.01)
         both[1].send_signal(signal.SIGKILL)
@@ -84,13 +84,13 @@ def test_when_a_process_is_killed_the_other_says_so_and_both_go_on_to_the_same_b
         _, err = both[0].communicate(timeout=60)  # else a failure: it is to stop within a minute
         assert both[0].returncode == 1
         assert "error: process 0 of 2 lost another one" in err and "Traceback" not in err
-        assert begun(folder) and not (folder / "killed" / "result.json").exists(), "it was done before it was killed"
+        assert started(folder) and not (folder / "killed" / "result.json").exists(), "it was done before it was killed"
     first, *others = rows_of(folder / "killed")
     marked = [{**first, "marked": 1.0}, *others]  # a run that began anew would not have it
     (folder / "killed" / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in marked))
     both = together(folder, *words)
-    said = [process.communicate(timeout=300) for process in both]
-    assert [process.returncode for process in both] == [0, 0], said
+    outputs = [process.communicate(timeout=300) for process in both]
+    assert [process.returncode for process in both] == [0, 0], outputs
     first, *others = rows_of(folder / "killed")
     assert first.pop("marked") and [first, *others] == rows_of(folder / "both")
     killed, wanted = (load(folder / name / "model") for name in ("killed", "both"))
@@ -112,7 +112,7 @@ def test_half_an_answer_to_where_the_others_are_is_refused(folder, words, line):
 
 
 @pytest.mark.parametrize(
-    "error, status, said",
+    "error, status, message",
     [
         (ValueError("UNKNOWN: Gloo AllGather failed: Connection closed by peer"), 1, "lost another one"),
         (RuntimeError("INTERNAL: Barrier failed because a task is set to ERROR"), 1, "lost another one"),
@@ -120,10 +120,10 @@ def test_half_an_answer_to_where_the_others_are_is_refused(folder, words, line):
         (ConfigError("config.seed: -1; allowed: >= 0"), 2, "error: config.seed: -1"),
     ],
 )
-def test_only_a_lost_process_is_reported_as_one(error, status, said, capsys):
+def test_only_a_lost_process_is_reported_as_one(error, status, message, capsys):
     assert processes._say_why(error) == status
     err = capsys.readouterr().err
-    assert said in err and ("lost" in err) == ("lost" in said)
+    assert message in err and ("lost" in err) == ("lost" in message)
 
 
 def test_what_others_log_of_a_loss_is_not_printed_beside_the_line(monkeypatch):

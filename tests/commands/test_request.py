@@ -142,25 +142,26 @@ def run(folder, words):
 
 
 @pytest.fixture(scope="module")
-def said(folder):
+def answers(folder):
+    """How the command ended for each bad request."""
     with concurrent.futures.ThreadPoolExecutor(2) as pool:
         return dict(zip(BAD, pool.map(lambda case: run(folder, case[0]), BAD.values()), strict=True))
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("case", BAD)
-def test_it_is_said_in_one_line_and_nothing_is_written(folder, said, case):
-    done, wanted = said[case], BAD[case][1]
-    # progress, and what --config.data.skip_unreadable asked to be told of, are no errors
+def test_it_is_said_in_one_line_and_nothing_is_written(folder, answers, case):
+    done, expected = answers[case], BAD[case][1]
+    # progress, and the files that --config.data.skip_unreadable left out, are no errors
     lines = [line for line in done.stderr.splitlines() if not line.startswith(("reading ", "left out, "))]
     assert done.returncode == 2, done.stderr[-2000:]
-    assert len(lines) == 1 and lines[0].startswith("error: ") and wanted in lines[0], done.stderr[-2000:]
+    assert len(lines) == 1 and lines[0].startswith("error: ") and expected in lines[0], done.stderr[-2000:]
     assert not (folder / "out").exists() and not (folder / "cache").exists() and not (folder / "runs").exists()
 
 
 @pytest.mark.slow
 def test_the_command_itself_is_right(folder):
-    """Else all of the above could fail for a reason of its own."""
+    """Else every case above could fail for a reason that the command itself has."""
     done = run(folder, changed("--dry_run"))
     assert done.returncode == 0, done.stderr[-2000:]
     assert '"forget": 2' in done.stdout and not (folder / "out").exists()

@@ -35,7 +35,7 @@ with shutdown.caught() as stop:
 
 
 def stopped(how, *signals, work=WORK):
-    """Seconds until the process ends, its status and what it said."""
+    """Seconds until the process ends, its status and its output."""
     process = subprocess.Popen(
         [sys.executable, "-c", work, how], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )

@@ -1,4 +1,4 @@
-"""Images in a file: the same as in memory, decoded once, made anew when what they are made of changes."""
+"""Images in a file: the same as in memory, decoded once, and decoded again when their sources change."""
 
 import numpy as np
 import pytest

@@ -37,10 +37,10 @@ def test_stored_images_are_indexed_like_an_array():
 def test_what_is_asked_for_is_written_down_and_what_is_answered_is_used():
     tree = {"a": stored(), "b": stored(ROWS[:7])}
     stand_ins, images = separate(tree)
-    asked = row_requests(two_kinds, stand_ins)
-    assert [stand_in.number for stand_in, _ in asked] == [0, 1]
-    np.testing.assert_array_equal(asked[0][1], [3, 0, 3])
-    blocks = [images[stand_in.number][index] for stand_in, index in asked]
+    requests = row_requests(two_kinds, stand_ins)
+    assert [stand_in.number for stand_in, _ in requests] == [0, 1]
+    np.testing.assert_array_equal(requests[0][1], [3, 0, 3])
+    blocks = [images[stand_in.number][index] for stand_in, index in requests]
     found = jax.jit(lambda blocks: with_fetched(two_kinds, stand_ins, blocks))([jnp.asarray(b) for b in blocks])
     on_device = jax.tree.map(jnp.asarray, {k: Rows(v.images[:], v.labels) for k, v in tree.items()})
     chex.assert_trees_all_close(found, two_kinds(on_device), rtol=1e-6)

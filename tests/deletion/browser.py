@@ -111,8 +111,8 @@ class Browser:
 
     def requests(self):
         """Every address that the page asked for; pictures inside it are no requests."""
-        asked = [e["params"]["request"]["url"] for e in self.events if e.get("method") == "Network.requestWillBeSent"]
-        return [url for url in asked if not url.startswith("data:")]
+        urls = [e["params"]["request"]["url"] for e in self.events if e.get("method") == "Network.requestWillBeSent"]
+        return [url for url in urls if not url.startswith("data:")]
 
     def complaints(self):
         """All that stands on the page's console."""

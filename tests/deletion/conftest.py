@@ -5,8 +5,8 @@ import jax.numpy as jnp
 import mlp
 import numpy as np
 import pytest
-from asked import MODEL, request_settings
 from read_notice import remembering, rendered
+from small_request import MODEL, request_settings
 
 from ltu_jax import config
 from ltu_jax.deletion import notice_plots

@@ -1,4 +1,4 @@
-"""An invented deletion request, its figures such as a real one has: nothing was trained, nobody asked for it."""
+"""An invented deletion request with realistic figures: nothing was trained and no request was made."""
 
 import math
 

@@ -6,7 +6,7 @@ import json
 import jax
 import numpy as np
 import pytest
-from asked import request_settings
+from small_request import request_settings
 
 from ltu_jax.config import Retrain
 from ltu_jax.deletion import calibration

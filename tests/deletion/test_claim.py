@@ -32,7 +32,7 @@ def test_a_model_that_never_saw_the_rows_is_accepted():
 
 
 @pytest.mark.parametrize(
-    ("after", "moved", "said"),
+    ("after", "moved", "message"),
     [
         (BEFORE, 0.0, ["still known better", "too little was forgotten", "only 0.0 % of the weights"]),
         (model(3.3, seed=50), 1.0, ["still known better", "too little was forgotten"]),
@@ -42,10 +42,10 @@ def test_a_model_that_never_saw_the_rows_is_accepted():
     ],
     ids=["nothing done", "next to nothing", "over-forgotten", "damaged", "head only"],
 )
-def test_each_fake_is_refused_by_what_it_leaves_or_costs(after, moved, said):
+def test_each_fake_is_refused_by_what_it_leaves_or_costs(after, moved, message):
     findings = judge(BEFORE, after, moved).findings
-    assert len(findings) == len(said)
-    for line, words in zip(findings, said, strict=True):
+    assert len(findings) == len(message)
+    for line, words in zip(findings, message, strict=True):
         assert words in line
 
 

@@ -3,7 +3,7 @@
 import jax
 import numpy as np
 import pytest
-from asked import request_settings
+from small_request import request_settings
 
 import ltu_jax
 from ltu_jax.deletion.fulfil import fulfil

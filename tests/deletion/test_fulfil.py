@@ -9,7 +9,7 @@ import flax.serialization
 import jax
 import numpy as np
 import pytest
-from asked import request_settings
+from small_request import request_settings
 
 from ltu_jax.config import method_config
 from ltu_jax.deletion import fulfil as module
@@ -45,7 +45,7 @@ def test_a_request_leaves_everything_that_is_promised(home):
 
 
 def test_no_file_names_anyone_who_was_forgotten(home, source, ids):
-    """Neither ids, nor hashes that whoever has the data could try them on: of one id, of some, of their places."""
+    """Neither ids nor hashes from which someone with the data could guess them: of one id, several, or row numbers."""
     settings, guesses = request_settings(), set(ids[:40])
     for asked in (ids[:30], ids[30:40]):
         splits = cut(settings, source, asked)

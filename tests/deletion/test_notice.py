@@ -1,4 +1,4 @@
-"""The notice of a deletion request: what it says is what the receipt holds, and what it does not show is said too."""
+"""The notice of a deletion request: it agrees with the receipt, and states what it does not show."""
 
 import json
 import re
@@ -114,13 +114,13 @@ def test_without_calibration_it_was_set_by_hand():
 
 def test_limits_are_told(page):
     text = part(page, 6)
-    for said in (
+    for sentence in (
         "no proof",
         "attacks of part 5",
         "Backups, logs, caches, the training data",
         "copies of the old model",
     ):
-        assert said in text
+        assert sentence in text
     assert "95 of 100 cases" in text and "these 120 images" in text
     assert "not from separate models trained for the purpose (shadow models)" in text
     assert "shadow" not in words(rendered(guidance="shadows")) + words(rendered(guidance=None))

@@ -6,7 +6,7 @@ import shutil
 import jax
 import numpy as np
 import pytest
-from asked import request_settings
+from small_request import request_settings
 
 from ltu_jax.config import method_config
 from ltu_jax.data.splits import make_splits
@@ -39,7 +39,7 @@ def test_ids_forgotten_before_need_no_longer_be_in_the_data(home, source, ids):
 def test_what_is_wrong_is_found_before_anything_is_written(tmp_path, source, spec, original, ids):
     home, settings = tmp_path / "out", request_settings()
     (tmp_path / "bad.pem").write_text("no key")
-    for request, said in (
+    for request, message in (
         (Request(settings, [ids[0], "nobody"], home), "--forget: 1 of 2 ids are not in the training set: 'nobody'"),
         (Request(settings, [ids[0], ids[165]], home), "'toy_0165' (held out)"),
         (Request(settings, ids[:160], home), "all training rows are to be forgotten"),
@@ -56,7 +56,7 @@ def test_what_is_wrong_is_found_before_anything_is_written(tmp_path, source, spe
         data = _trained(source) if request.config.data.held_out == "auto" else source
         with pytest.raises(ConfigError) as caught:
             fulfil(request, data, spec, original)
-        assert said in str(caught.value)
+        assert message in str(caught.value)
         assert not home.exists()
 
 
@@ -92,7 +92,7 @@ def _without_rate(settings):
 
 def test_a_later_request_is_on_the_same_model_and_the_same_held_out_rows(home, source, spec, original, ids):
     settings = request_settings()
-    for changed, said in (
+    for changed, message in (
         (dataclasses.replace(settings, seeds=dataclasses.replace(settings.seeds, split=7)), "config.seeds.split: 7"),
         (
             dataclasses.replace(settings, data=dataclasses.replace(settings.data, test_size=50)),
@@ -100,7 +100,7 @@ def test_a_later_request_is_on_the_same_model_and_the_same_held_out_rows(home, s
         ),
         (dataclasses.replace(settings, model=dataclasses.replace(settings.model, width=8)), "config.model.width: 8"),
     ):
-        with pytest.raises(ConfigError, match=f"{said} where .*request-2 had .*; allowed: the same"):
+        with pytest.raises(ConfigError, match=f"{message} where .*request-2 had .*; allowed: the same"):
             plan(Request(changed, ids[50:60], home), source)
     moved = dataclasses.replace(settings, data=dataclasses.replace(settings.data, data_dir="new", remain_fraction=0.5))
     assert isinstance(plan(Request(moved, ids[50:60], home), source), Plan)

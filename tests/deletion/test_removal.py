@@ -3,7 +3,7 @@
 import shutil
 
 import pytest
-from asked import request_settings
+from small_request import request_settings
 
 from ltu_jax.deletion import ledger, removal
 from ltu_jax.deletion.fulfil import fulfil

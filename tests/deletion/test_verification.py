@@ -9,7 +9,7 @@ import flax.serialization
 import jax
 import numpy as np
 import pytest
-from asked import request_settings
+from small_request import request_settings
 
 from ltu_jax.deletion import ledger, receipt
 from ltu_jax.deletion.fulfil import fulfil
@@ -89,7 +89,7 @@ def test_a_receipt_that_the_ledger_does_not_know_is_found(home):
 
 
 def forged(home, change, **evidence):
-    """The receipt changed and sealed anew, and the ledger with it: somebody who has everything but the key."""
+    """Findings after a forger, who has everything but the key, changed and sealed the receipt and the ledger again."""
     path = home / "request-1" / "receipt.json"
     parsed = json.loads(path.read_text())
     body = {name: value for name, value in parsed.items() if name not in ("receipt_sha256", "signature")}
@@ -214,13 +214,13 @@ def test_a_model_before_that_is_another_one_is_found(home, source, spec, origina
     assert check_receipt(path, source, spec, other) == ["model before: it is not the one of the receipt"]
     opened = open_request(path)
     assert before_weights(opened, source, spec, original, home) is original
-    # whoever puts the unlearned file where the old one was has not altered it: it is gone
+    # the unlearned file in the place of the old one is not an altered model: the old one is gone
     after = dict(load(home / "request-1" / "model")[0])
     assert before_weights(opened, source, spec, {"params": after["params"]}, home) is None
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "message"),
     [
         (lambda body: body["request"].update(previous="a" * 64), "lines before line 1 are not those"),
         (lambda body: body.update(config_sha256="a" * 64), "config.json: it is not the configuration of the receipt"),
@@ -230,8 +230,8 @@ def test_a_model_before_that_is_another_one_is_found(home, source, spec, origina
         (lambda body: body.update(method="retrain"), "config.json: it is not the configuration of the receipt"),
     ],
 )
-def test_a_receipt_sealed_anew_must_still_fit_what_lies_there(home, change, said):
-    assert any(said in line for line in findings_of_forged(home, change))
+def test_a_receipt_sealed_anew_must_still_fit_what_lies_there(home, change, message):
+    assert any(message in line for line in findings_of_forged(home, change))
 
 
 def test_weights_that_are_not_the_model_are_found(tmp_path, source, spec, original):

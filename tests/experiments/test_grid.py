@@ -26,7 +26,7 @@ def made(**changes):
     return cells(sweep(**changes), OUT, CACHE)
 
 
-def told(cell):
+def fields_of(cell):
     config = cell.config
     return cell.label, config.data.remain_fraction, config.data.forget_fraction, config.seeds.split
 
@@ -35,7 +35,7 @@ def test_every_row_runs_at_every_seed_rho_and_forget_fraction_and_a_rho_of_its_o
     runs = made(remain_fractions=(1.0, 0.1), forget_fractions=(0.1, 0.5))
     rhos = {"FT": (1.0, 0.1), "LTU": (0.3,)}
     expected = [(row, r, f, s) for row in rhos for f in (0.1, 0.5) for r in rhos[row] for s in (0, 1)]
-    assert [told(run) for run in runs] == expected
+    assert [fields_of(run) for run in runs] == expected
 
 
 def test_three_seeds_given_apart_are_three_seeds():

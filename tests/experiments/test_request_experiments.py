@@ -94,7 +94,7 @@ def test_requests_in_a_row_are_averaged_and_added_up(capsys):
     row = dict.fromkeys(
         ("gap", "nothing", "ua", "retrain_ua", "ra", "ta", "attack_auc", "earlier_attack_auc", "earlier_error"), 1.0
     )
-    told = {"in_a_row": [{**row, "seconds": 10.0}] * 10, "at_once": {**row, "earlier_error": None, "seconds": 60.0}}
-    requests_in_a_row.print_table([told, json.loads(json.dumps(told))])
+    result = {"in_a_row": [{**row, "seconds": 10.0}] * 10, "at_once": {**row, "earlier_error": None, "seconds": 60.0}}
+    requests_in_a_row.print_table([result, json.loads(json.dumps(result))])
     out = capsys.readouterr().out
     assert "all ten took 100 s" in out and "request 10" in out and "60.000" in out.splitlines()[-2]

@@ -48,12 +48,12 @@ def write_file(ltu="{}", seeds="(0,)", rows="4"):
 
 def events(here, kind="end"):
     path = here / "toy.log"
-    told = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
-    return [event for event in told if event["event"] == kind]
+    logged = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+    return [event for event in logged if event["event"] == kind]
 
 
-def cells_of(told):
-    return [event for event in told if "prepare" not in event["name"]]
+def cells_of(logged):
+    return [event for event in logged if "prepare" not in event["name"]]
 
 
 def ended(here):
@@ -69,7 +69,7 @@ def run(*arguments):
 
 
 def start(*arguments, **environment):
-    """The program as a process of its own."""
+    """Starts the program as a process."""
     code = (
         "from experiments import grid, sweep; from experiments.sweeping import program;"
         f" grid.PROGRAM = ('python', {TOY!r}); program.start(sweep.main)"
@@ -100,8 +100,8 @@ def alive(event):
 def test_a_failed_cell_is_reported_stops_nothing_and_is_tried_again(here, monkeypatch, capsys):
     monkeypatch.setenv("TOY_FAILS", "gradient_ascent")
     assert run("--workers", "2") == 1
-    told = capsys.readouterr().err
-    failed = [line for line in told.splitlines() if line.startswith("failed: ")]
+    errors = capsys.readouterr().err
+    failed = [line for line in errors.splitlines() if line.startswith("failed: ")]
     assert len(failed) == 1 and "ga-seed0-" in failed[0] and "error: loss not finite in steps 1..2" in failed[0]
     log = pathlib.Path(failed[0].rpartition("(")[2].rstrip(")"))
     assert "error: loss not finite in steps 1..2" in log.read_text() and log.read_text().startswith("$ python ")
@@ -124,9 +124,9 @@ def test_a_failed_cell_is_reported_stops_nothing_and_is_tried_again(here, monkey
 def test_no_more_jobs_run_than_workers_each_on_its_own_cores(here, monkeypatch):
     monkeypatch.setenv("TOY_SECONDS", "1.5")
     assert run("--workers", "2") == 0
-    told = cells_of(json.loads(line) for line in (here / "toy.log").read_text().splitlines())
+    logged = cells_of(json.loads(line) for line in (here / "toy.log").read_text().splitlines())
     running, most = {}, 0
-    for event in told:
+    for event in logged:
         if event["event"] == "start":
             assert not any(set(event["cores"]) & set(cores) for cores in running.values()) or os.cpu_count() == 1
             running[event["pid"]] = event["cores"]
@@ -179,8 +179,8 @@ def test_a_sweep_that_is_stopped_leaves_nothing_running_and_goes_on(here, number
     else:
         process.send_signal(number)
     assert process.wait(timeout=30) == 128 + number
-    told = pathlib.Path("stderr.txt").read_text()
-    assert "the same command goes on" in told and "Traceback" not in told
+    errors = pathlib.Path("stderr.txt").read_text()
+    assert "the same command goes on" in errors and "Traceback" not in errors
     assert not any(alive(event) for event in events(here, "start"))
     assert not list((here / "out").glob("jobs-*"))
     assert run("--workers", "4") == 0
@@ -231,8 +231,8 @@ def test_what_is_gone_is_made_again(here):
 def test_cells_whose_problem_failed_do_not_run(here, monkeypatch, capsys):
     monkeypatch.setenv("TOY_FAILS", "prepare ltu")  # it is the LTU row that asks for most
     assert run() == 1
-    told = capsys.readouterr().err
-    assert told.count("failed: ") == 4 and told.count("problem-seed0-") == 4
+    errors = capsys.readouterr().err
+    assert errors.count("failed: ") == 4 and errors.count("problem-seed0-") == 4
     assert not ended(here) and lines(here) == []
 
 

@@ -19,29 +19,29 @@ SEEDS = [(0, 0, 0), (1, 1, 1), (2, 2, 2)]
 
 @pytest.fixture
 def show(tmp_path, capsys):
-    """Prints a table of cells; what stands on standard output."""
+    """Runs the program on cells and returns what it prints."""
     count = itertools.count()
 
     def run(number, cells, *flags):
         path = made_up.write(tmp_path / f"{next(count)}.jsonl", cells)
         status = tables.main([str(number), path, *flags])
-        told = capsys.readouterr()
-        assert status == 0, told.err
-        return told.out
+        printed = capsys.readouterr()
+        assert status == 0, printed.err
+        return printed.out
 
     return run
 
 
 @pytest.fixture
 def refusal(tmp_path, capsys):
-    """The one line that a table of cells is refused with."""
+    """Runs the program on cells that it refuses and returns its one line."""
 
     def run(number, cells):
         assert tables.main([str(number), made_up.write(tmp_path / "r.jsonl", cells)]) == 2
-        told = capsys.readouterr()
-        assert told.out == ""
-        assert re.fullmatch(r"error: [^\n]+; allowed: [^\n]+\n", told.err)
-        return told.err
+        printed = capsys.readouterr()
+        assert printed.out == ""
+        assert re.fullmatch(r"error: [^\n]+; allowed: [^\n]+\n", printed.err)
+        return printed.err
 
     return run
 
@@ -128,9 +128,9 @@ def test_a_best_mean_gap_is_bold_as_a_whole(show):
 
 
 def test_one_row_has_nothing_to_be_better_than(show):
-    told = show(1, [made_up.cell(seeds=seed) for seed in SEEDS])
-    assert "**" not in told.split("\n\n")[1]
-    assert "Bold" not in told
+    text = show(1, [made_up.cell(seeds=seed) for seed in SEEDS])
+    assert "**" not in text.split("\n\n")[1]
+    assert "Bold" not in text
 
 
 def test_one_seed_makes_nothing_bold(show):
@@ -144,14 +144,14 @@ def test_under_the_table_stands_which_seeds_varied_and_both_parts_of_the_varianc
     )
     seeds = [(pair, 1, u) for pair in range(2) for u in range(2)]
     # Mean gaps 1, 3 and 6, 8: MSW = 2, MSB = 25, between = (25 - 2) / 2.
-    told = show(1, [made_up.cell(off=(off,) * 4, seeds=s) for off, s in zip((1, 3, 6, 8), seeds, strict=True)])
-    assert "Seeds: 4 triples; train varied (0, 1), split fixed (1), unlearn varied (0, 1)." in told
-    assert f"FT {np.sqrt(11.5):.2f} and {np.sqrt(2):.2f}" in told
+    text = show(1, [made_up.cell(off=(off,) * 4, seeds=s) for off, s in zip((1, 3, 6, 8), seeds, strict=True)])
+    assert "Seeds: 4 triples; train varied (0, 1), split fixed (1), unlearn varied (0, 1)." in text
+    assert f"FT {np.sqrt(11.5):.2f} and {np.sqrt(2):.2f}" in text
 
 
 def test_what_the_numbers_come_from_stands_under_the_table(show):
     other = {"commit": None, "versions": {"jax": "0.11.0"}, "device": "1 x H100"}
-    told = show(1, [made_up.cell(), made_up.cell("LTU", provenance=other)])
+    text = show(1, [made_up.cell(), made_up.cell("LTU", provenance=other)])
     for words in (
         "dataset: digits",
         "model: resnet8",
@@ -159,7 +159,7 @@ def test_what_the_numbers_come_from_stands_under_the_table(show):
         "3f9c2ab; not known",
         "jax 0.10.2; jax 0.11.0",
     ):
-        assert words in told
+        assert words in text
 
 
 def test_every_format_has_every_command_and_as_many_cells_in_each_row(show):
@@ -288,10 +288,10 @@ def test_a_file_without_a_finished_run_is_refused(tmp_path, capsys, text):
 )
 def test_a_mistake_on_the_command_line_is_one_line_that_names_it(capsys, arguments, field):
     assert tables.main(arguments) == 2
-    told = capsys.readouterr()
-    assert told.out == ""
-    assert re.fullmatch(r"error: [^\n]+\n", told.err)
-    assert field in told.err
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert re.fullmatch(r"error: [^\n]+\n", printed.err)
+    assert field in printed.err
 
 
 def test_the_picture_is_drawn_beside_the_table(show, tmp_path):

@@ -19,15 +19,15 @@ def runs():
 
 
 def test_a_mark_is_the_mean_over_seeds_of_two_gaps_each_way(runs):
-    told = {mark.name: mark for mark in tradeoff.marks(runs)}
+    marks = {mark.name: mark for mark in tradeoff.marks(runs)}
     for label in ("GA", "LTU"):
         gaps = [run.result["gap"] for run in runs if run.label == label]
         x, y = (
             np.array([[gap[name] for name in names] for gap in gaps]).mean(axis=1)
             for names in (("ua", "mi"), ("ra", "ta"))
         )
-        assert told[label][1:3] == pytest.approx((x.mean(), y.mean()))
-        assert told[label][3:5] == pytest.approx((x.std(ddof=1), y.std(ddof=1)))
+        assert marks[label][1:3] == pytest.approx((x.mean(), y.mean()))
+        assert marks[label][3:5] == pytest.approx((x.std(ddof=1), y.std(ddof=1)))
 
 
 def test_the_original_is_marked_once_a_pair_and_the_floor_is_that_of_two_retrains(runs):

@@ -64,7 +64,7 @@ def run(monkeypatch, *rows, arguments=(), out="out/tuned.json", **changes):
     return tune.main(["file.py", "--out", out, "--trials", "5", *arguments])
 
 
-def told(out="out/tuned.json"):
+def tuned(out="out/tuned.json"):
     return json.loads(pathlib.Path(out).read_text())
 
 
@@ -75,7 +75,7 @@ def ended(here):
 
 def test_every_row_with_a_space_has_the_same_number_of_trials_its_own_settings_first(here, monkeypatch):
     assert run(monkeypatch) == 0
-    rows = told()["rows"]
+    rows = tuned()["rows"]
     assert {label: len(row["search"]) for label, row in rows.items()} == {"FT": 5, "GA": 5, "RandL": 5}
     assert rows["FT"]["search"][0]["settings"] == {"method.learning_rate": 0.02}
     assert rows["GA"]["search"][0]["settings"] == {"method.epochs": 5.0, "method.batch_size": 256}  # the presets
@@ -85,7 +85,7 @@ def test_every_row_with_a_space_has_the_same_number_of_trials_its_own_settings_f
 @pytest.mark.smoke
 def test_settings_stay_inside_the_space_and_whole_numbers_stay_whole(here, monkeypatch):
     assert run(monkeypatch) == 0
-    rows = {label: [trial["settings"] for trial in row["search"]] for label, row in told()["rows"].items()}
+    rows = {label: [trial["settings"] for trial in row["search"]] for label, row in tuned()["rows"].items()}
     assert all(1e-5 <= s["method.learning_rate"] <= 0.1 for s in rows["FT"] + rows["RandL"])
     assert all(type(s["method.batch_size"]) is int and 8 <= s["method.batch_size"] <= 600 for s in rows["GA"])
     assert all(type(s["method.epochs"]) is float and 1 <= s["method.epochs"] <= 9 for s in rows["GA"])
@@ -103,7 +103,7 @@ def test_the_best_settings_have_the_smallest_mean_gap_over_the_tuning_seeds(here
 
     monkeypatch.setattr(toy, "write_result", gap_by_seed)
     assert run(monkeypatch, ROWS[0]) == 0
-    row, gaps = told()["rows"]["FT"], []
+    row, gaps = tuned()["rows"]["FT"], []
     for trial in row["search"]:
         expected = 2 * abs(math.log10(trial["settings"]["method.learning_rate"]) + 3)  # the mean of 1 and 3 times
         assert trial["gap"] == pytest.approx(expected) and trial["scores"]["ua"] == pytest.approx(expected)
@@ -113,14 +113,14 @@ def test_the_best_settings_have_the_smallest_mean_gap_over_the_tuning_seeds(here
         pytest.approx(min(gaps, key=lambda g: g[0])[0]),
         min(gaps, key=lambda g: g[0])[1],
     )
-    assert told()["tuning_seeds"] == [10, 11] and told()["trials"] == 5
-    assert told()["provenance"]["commit"] == "0123" and told()["provenance"]["device"] == "CPU"
+    assert tuned()["tuning_seeds"] == [10, 11] and tuned()["trials"] == 5
+    assert tuned()["provenance"]["commit"] == "0123" and tuned()["provenance"]["device"] == "CPU"
 
 
 @pytest.mark.slow
 def test_a_search_learns_from_its_trials(here, monkeypatch):
     assert run(monkeypatch, ROWS[0], arguments=("--trials", "24")) == 0
-    gaps = [trial["gap"] for trial in told()["rows"]["FT"]["search"]]
+    gaps = [trial["gap"] for trial in tuned()["rows"]["FT"]["search"]]
     # A random rate of 1e-5 .. 1e-1 misses 1e-3 by one power of ten on average.
     assert statistics.mean(gaps[12:]) < 0.75
 
@@ -144,7 +144,7 @@ def test_a_search_that_was_stopped_ends_as_one_that_was_not(here, monkeypatch, s
         run(monkeypatch)
     monkeypatch.setattr(toy, "main", whole)
     assert run(monkeypatch) == 0
-    assert told()["rows"] == told("whole/tuned.json")["rows"]
+    assert tuned()["rows"] == tuned("whole/tuned.json")["rows"]
     assert len(ended(here)) == len(set(ended(here))) == 3 * 5 * 2
     assert run(monkeypatch) == 0  # nothing is left to do
     assert len(ended(here)) == 3 * 5 * 2
@@ -160,18 +160,18 @@ def test_a_search_stopped_while_a_trial_is_drawn_draws_it_again(here, monkeypatc
         patched.setattr(optuna.Study, "ask", stop_half_way)
         run(monkeypatch, ROWS[0])
     assert run(monkeypatch, ROWS[0]) == 0
-    search = told()["rows"]["FT"]["search"]
+    search = tuned()["rows"]["FT"]["search"]
     assert len(search) == 5 and search[0]["settings"] == {"method.learning_rate": 0.02}
 
 
 def test_more_trials_go_on_from_those_that_are_there(here, monkeypatch):
     assert run(monkeypatch, ROWS[0], arguments=("--trials", "3")) == 0
-    first = told()["rows"]["FT"]["search"]
+    first = tuned()["rows"]["FT"]["search"]
     assert run(monkeypatch, ROWS[0], arguments=("--trials", "6")) == 0
-    assert told()["rows"]["FT"]["search"][:3] == first and len(ended(here)) == 6 * 2
+    assert tuned()["rows"]["FT"]["search"][:3] == first and len(ended(here)) == 6 * 2
     # The same number for every row: what was tried beyond it does not count.
     assert run(monkeypatch, ROWS[0], arguments=("--trials", "2")) == 0
-    assert told()["rows"]["FT"]["search"] == first[:2]
+    assert tuned()["rows"]["FT"]["search"] == first[:2]
 
 
 def test_a_run_that_diverges_is_a_finished_trial_and_never_the_best(here, monkeypatch):
@@ -185,17 +185,17 @@ def test_a_run_that_diverges_is_a_finished_trial_and_never_the_best(here, monkey
     whole = toy.main
     monkeypatch.setattr(toy, "main", diverges)
     assert run(monkeypatch, ROWS[0], arguments=("--trials", "8")) == 0
-    row = told()["rows"]["FT"]
+    row = tuned()["rows"]["FT"]
     assert len(row["search"]) == 8 and row["search"][0]["gap"] is None and row["search"][0]["diverged"]
     assert row["best"]["method.learning_rate"] <= 0.015 and math.isfinite(row["gap"])
 
 
 def test_the_program_says_in_these_words_that_it_diverged(here):
-    said = [line for line in inspect.getsource(steps).splitlines() if "not finite in steps" in line]
-    assert said
+    raised = [line for line in inspect.getsource(steps).splitlines() if "not finite in steps" in line]
+    assert raised
     job = grid.Job("a", [])
     (here / "logs").mkdir()
-    for text, status, expected in ((said[0], 1, True), (said[0], 0, False), ("error: cannot be read", 1, False)):
+    for text, status, expected in ((raised[0], 1, True), (raised[0], 0, False), ("error: cannot be read", 1, False)):
         (here / "logs" / "a.txt").write_text(f"{text}\n\n")
         (here / "logs" / "a.json").write_text(json.dumps({"status": status, "seconds": 1.0}))
         assert tune.diverged(Pool(here, 1), job) is expected
@@ -205,7 +205,7 @@ def test_a_row_whose_every_trial_diverges_is_reported_and_the_others_go_on(here,
     monkeypatch.setenv("TOY_FAILS", "finetune")
     assert run(monkeypatch) == 1
     assert "failed: FT: every trial diverged" in capsys.readouterr().err
-    assert set(told()["rows"]) == {"GA", "RandL"}
+    assert set(tuned()["rows"]) == {"GA", "RandL"}
 
 
 @pytest.mark.slow
@@ -213,19 +213,19 @@ def test_a_crash_is_no_trial_and_is_tried_again(here, monkeypatch, capsys):
     monkeypatch.setenv("TOY_CRASHES", "finetune")
     assert run(monkeypatch) == 1
     assert "failed: FT: KeyError: 'a fault of the program'" in capsys.readouterr().err
-    assert set(told()["rows"]) == {"GA", "RandL"}
+    assert set(tuned()["rows"]) == {"GA", "RandL"}
     monkeypatch.delenv("TOY_CRASHES")
     assert run(monkeypatch) == 0
-    assert {label: len(row["search"]) for label, row in told()["rows"].items()} == {"GA": 5, "RandL": 5, "FT": 5}
-    assert told()["rows"]["FT"]["search"][0]["settings"] == {"method.learning_rate": 0.02}
+    assert {label: len(row["search"]) for label, row in tuned()["rows"].items()} == {"GA": 5, "RandL": 5, "FT": 5}
+    assert tuned()["rows"]["FT"]["search"][0]["settings"] == {"method.learning_rate": 0.02}
 
 
 def test_rows_tuned_one_after_the_other_stand_in_one_file_and_a_sweep_takes_their_best(here, monkeypatch):
     assert run(monkeypatch, arguments=("--rows", "FT,GA")) == 0
     assert run(monkeypatch, arguments=("--rows", "RandL")) == 0
-    assert set(told()["rows"]) == {"FT", "GA", "RandL"}
+    assert set(tuned()["rows"]) == {"FT", "GA", "RandL"}
     made = cells(sweep(*ROWS, tuned="out/tuned.json"), pathlib.Path("cells"), pathlib.Path("cache"))
-    best = {label: row["best"] for label, row in told()["rows"].items()}
+    best = {label: row["best"] for label, row in tuned()["rows"].items()}
     assert made[0].config.method.learning_rate == best["FT"]["method.learning_rate"]
     assert made[2].config.method.batch_size == best["GA"]["method.batch_size"]
     assert made[4].config.method.relabel_when == best["RandL"]["method.relabel_when"]
@@ -278,6 +278,6 @@ def test_as_a_program_it_leaves_the_runs_where_it_is_told(tmp_path, monkeypatch)
     arguments = ["file.py", "--out", "kept/tuned.json", "--runs", "runs", "--trials", "2"]
     command = [sys.executable, "-c", code, *arguments]
     subprocess.run(command, cwd=tmp_path, env=os.environ, check=True, capture_output=True)
-    assert len(told(tmp_path / "kept" / "tuned.json")["rows"]["FT"]["search"]) == 2
+    assert len(tuned(tmp_path / "kept" / "tuned.json")["rows"]["FT"]["search"]) == 2
     assert [path.name for path in (tmp_path / "kept").iterdir()] == ["tuned.json"]
     assert grid.PROGRAM[0] == "python"

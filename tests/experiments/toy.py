@@ -18,9 +18,9 @@ def main(argv):
     flags |= {a: b for a, b in zip(words[:-1], words[1:], strict=True) if a in ("config", "workdir", "cache")}
     method = flags["config"].rpartition(":")[2]
     name = pathlib.Path(flags["workdir"]).name if "workdir" in flags else f"prepare {method} {flags['config.seed']}"
-    told = {"pid": os.getpid(), "name": name, "cuda": os.environ.get("CUDA_VISIBLE_DEVICES")}
-    told["cores"] = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None
-    tell({**told, "event": "start"})
+    event = {"pid": os.getpid(), "name": name, "cuda": os.environ.get("CUDA_VISIBLE_DEVICES")}
+    event["cores"] = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None
+    log_event({**event, "event": "start"})
     task = method if "workdir" in flags else f"prepare {method}"
     if task == method:
         time.sleep(float(os.environ.get("TOY_SECONDS", "0")))
@@ -32,7 +32,7 @@ def main(argv):
     if "workdir" in flags:
         write_result(pathlib.Path(flags["workdir"]), float(flags.get("config.method.learning_rate", "0.01")))
     pathlib.Path(flags["cache"]).mkdir(parents=True, exist_ok=True)
-    tell({**told, "event": "end"})
+    log_event({**event, "event": "end"})
     return 0
 
 
@@ -46,7 +46,7 @@ def write_result(workdir, learning_rate):
     (workdir / "result.json").write_text(json.dumps(result))
 
 
-def tell(event):
+def log_event(event):
     if "TOY_LOG" in os.environ:
         with open(os.environ["TOY_LOG"], "a") as log:
             log.write(json.dumps(event) + "\n")

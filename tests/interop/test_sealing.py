@@ -23,7 +23,7 @@ def test_hashes_are_those_of_the_bytes_by_path(folder):
 
 
 @pytest.mark.parametrize(
-    ("harm", "said"),
+    ("harm", "message"),
     [
         (lambda folder: (folder / "in" / "a").write_bytes(b"abd"), "in/a was altered"),
         (lambda folder: (folder / "empty").unlink(), "empty is missing"),
@@ -33,11 +33,11 @@ def test_hashes_are_those_of_the_bytes_by_path(folder):
         (lambda folder: (folder / "files.json").write_text("[]"), "files.json cannot be read"),
     ],
 )
-def test_harm_is_named(folder, harm, said):
+def test_harm_is_named(folder, harm, message):
     seal(folder)
     assert find_damage(folder) is None and not list(folder.glob("*.partial"))
     harm(folder)
-    assert find_damage(folder) == said
+    assert find_damage(folder) == message
 
 
 def test_a_seal_that_was_changed_with_a_file_is_found_by_its_own_hash(folder):

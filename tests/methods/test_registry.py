@@ -82,5 +82,5 @@ def test_a_new_method_is_a_file_and_one_entry(tmp_path):
     add_entry(methods / "registry.py", "BUILT_IN", ENTRY, SETTINGS, "class BuiltIn(")
     shown = printed(tmp_path, "-m", "ltu_jax.unlearn", "--help", "--config=mine.py:halve")
     assert "methods, --config FILE.py:METHOD: halve, ltu," in shown and "--config.method.factor=0.5" in shown
-    built, by_name, told = printed(tmp_path, "-c", USE).splitlines()
-    assert built == by_name and built.startswith("Halve(settings=Halve(name='halve', factor=0.5)") and told == "True"
+    built, by_name, is_same = printed(tmp_path, "-c", USE).splitlines()
+    assert built == by_name and built.startswith("Halve(settings=Halve(name='halve', factor=0.5)") and is_same == "True"

@@ -1,4 +1,4 @@
-"""Models of NNX modules, beside the same in Linen: one's own of either kind."""
+"""Models that users write as NNX modules, against the same models in Linen."""
 
 import functools
 
@@ -23,7 +23,7 @@ def images(count=4, seed=1):
 
 
 class Linen(nn.Module):
-    """A network of one's own: BatchNorm, two blocks, logits alone or with features."""
+    """A user's network: BatchNorm, two blocks, logits alone or with features."""
 
     features: bool = False
     rate: float = 0.0
@@ -144,12 +144,12 @@ def test_blocks_in_a_list_keep_their_order_and_are_named_by_it():
 
 @pytest.mark.parametrize("which", [0, 1])
 def test_features_are_the_modules_own_where_it_returns_them_and_else_the_logits(which):
-    bare, told = (twins(features=features)[which] for features in (False, True))
+    bare, with_features = (twins(features=features)[which] for features in (False, True))
     params, model_state = start(bare)
     logits, _ = bare.apply_fn(params, model_state, images(), False)
-    assert bare.features is not None and told.features is not None
+    assert bare.features is not None and with_features.features is not None
     np.testing.assert_array_equal(bare.features(params, model_state, images()), logits)
-    features = told.features(params, model_state, images())
+    features = with_features.features(params, model_state, images())
     assert features.shape == (4, 4)
     head = jax.tree.map(np.asarray, params["head"])
     np.testing.assert_allclose(np.asarray(features) @ head["kernel"] + head["bias"], logits, rtol=1e-5, atol=1e-6)

@@ -57,17 +57,17 @@ def test_without_a_directory_nothing_is_kept(tmp_path, monkeypatch):
 
 
 def test_of_several_entries_the_missing_ones_alone_are_made_and_each_is_kept(tmp_path):
-    entries, asked = [Entry(tmp_path, "original", i) for i in range(3)], []
+    entries, requested = [Entry(tmp_path, "original", i) for i in range(3)], []
 
     def make(missing):
-        asked.append(list(missing))
+        requested.append(list(missing))
         return [{"x": jnp.full(2, 10.0 + i)} for i in missing]
 
     cached(entries[1], lambda: {"x": jnp.full(2, 7.0)})
     for _ in range(2):
         values = cached_together(entries, make)
         np.testing.assert_array_equal([value["x"][0] for value in values], [10.0, 7.0, 12.0])
-    assert asked == [[0, 2]]
+    assert requested == [[0, 2]]
     assert float(cached(entries[2], lambda: pytest.fail("made again"))["x"][0]) == 12.0
 
 

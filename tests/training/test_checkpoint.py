@@ -52,17 +52,17 @@ HARM = {
 
 
 @contextlib.contextmanager
-def retold(folder):
-    """What a checkpoint says of itself, to be changed; it is sealed again."""
-    [about] = folder.rglob("_CHECKPOINT_METADATA")
-    told = json.loads(about.read_text())
-    yield told["custom_metadata"]
-    about.write_text(json.dumps(told))
+def changed_metadata(folder):
+    """Yields the metadata of a checkpoint to be changed, then writes and seals it again."""
+    [path] = folder.rglob("_CHECKPOINT_METADATA")
+    content = json.loads(path.read_text())
+    yield content["custom_metadata"]
+    path.write_text(json.dumps(content))
     seal(folder)
 
 
 def harmed(folder, ways=tuple(HARM)):
-    """Each file of a folder, harmed in each way; it is as it was in the end."""
+    """Damages each file of a folder in each way, yields its path, and restores it."""
     files = [path for path in sorted(folder.rglob("*")) if path.is_file()]
     assert len(files) > 5
     for path in files:
@@ -106,8 +106,8 @@ def test_what_a_device_wrote_that_is_not_here_can_be_read(tmp_path):
 def test_what_was_saved_without_its_shapes_comes_back_as_well(tmp_path):
     """As older versions did it."""
     save(tmp_path / "x", tree(), {})
-    with retold(tmp_path / "x") as told:
-        del told["arrays"]
+    with changed_metadata(tmp_path / "x") as metadata:
+        del metadata["arrays"]
     assert_same(tree(), load(tmp_path / "x")[0])
 
 
@@ -138,8 +138,8 @@ def test_harm_to_any_file_is_seen_and_the_checkpoint_named(tmp_path):
     for path in harmed(tmp_path / "x"):
         with pytest.raises(CheckpointError) as error:
             load(tmp_path / "x")
-        told = str(error.value)
-        assert told.startswith(f"{tmp_path / 'x'} is damaged: {path.relative_to(tmp_path / 'x')} ") and "\n" not in told
+        line = str(error.value)
+        assert line.startswith(f"{tmp_path / 'x'} is damaged: {path.relative_to(tmp_path / 'x')} ") and "\n" not in line
     assert_same(one_leaf(), load(tmp_path / "x")[0])
     (tmp_path / "x" / "more").write_text("")
     with pytest.raises(CheckpointError, match="x is damaged: more was altered"):
@@ -149,32 +149,32 @@ def test_harm_to_any_file_is_seen_and_the_checkpoint_named(tmp_path):
 
 
 def test_what_is_loaded_is_what_was_given_whatever_the_files_say(tmp_path):
-    """Files that are as they were written, of which Orbax makes other numbers."""
+    """The files are undamaged, but the arrays that Orbax reads from them differ from those that were saved."""
     save(tmp_path / "x", one_leaf(), {})
-    with retold(tmp_path / "x") as told:
-        told["tree_sha256"] = "0" * 64
+    with changed_metadata(tmp_path / "x") as metadata:
+        metadata["tree_sha256"] = "0" * 64
     with pytest.raises(CheckpointError, match="its contents do not match its checksum"):
         load(tmp_path / "x")
 
 
 @pytest.mark.smoke
 def test_arrays_that_are_said_to_be_larger_than_the_memory_are_not_made_up(tmp_path):
-    """Of an array without its chunks only the shape is needed to claim 36 TB of zeros."""
+    """Zarr fills missing chunks with zeros, so changing the shape is enough to claim 36 TB of them."""
     import tensorstore
 
     save(tmp_path / "x", {"w": jnp.ones((3, 3))}, {})
     database = {"driver": "ocdbt", "base": f"file://{tmp_path / 'x' / 'state'}/", "path": "w/"}
     array = {"driver": "zarr3", "kvstore": database}
-    metadata = tensorstore.open(array, open=True).result().spec().to_json()["metadata"]
-    metadata["shape"] = [3_000_000, 3_000_000]
-    tensorstore.open({**array, "metadata": metadata}, create=True, delete_existing=True).result()
+    zarr = tensorstore.open(array, open=True).result().spec().to_json()["metadata"]
+    zarr["shape"] = [3_000_000, 3_000_000]
+    tensorstore.open({**array, "metadata": zarr}, create=True, delete_existing=True).result()
     seal(tmp_path / "x")
     with pytest.raises(
         CheckpointError, match=r"x cannot be read .*\(3, 3\) is not compatible with .*\(3000000, 3000000\)"
     ):
         load(tmp_path / "x")
-    with retold(tmp_path / "x") as told:
-        told["arrays"]["w"][1] = metadata["shape"]
+    with changed_metadata(tmp_path / "x") as metadata:
+        metadata["arrays"]["w"][1] = zarr["shape"]
     with pytest.raises(CheckpointError, match="x cannot be read .*its arrays are said to have 36000000000000 bytes"):
         load(tmp_path / "x")
     with pytest.raises(ConfigError, match="x' cannot be read .*its arrays are said to have 36000000000000 bytes"):

@@ -1,18 +1,18 @@
-"""A list of models on given rows: each trained once, several in one program, a stopped list gone on with."""
+"""Training a list of models: each once, several in one program, continued after a stop."""
 
 import chex
 import jax
 import numpy as np
 import pytest
+from progress_recorder import recording
 from small import small_config
-from telling import telling
 
 from ltu_jax.training.jobs import Trainer, TrainingJob, train_or_find
 from ltu_jax.training.supervised import train
 from ltu_jax.types import silent
 from ltu_jax.unlearning.problem import load
 
-MINE = 100  # a stream of keys for a purpose of one's own
+MINE = 100  # a stream of keys for this test's purpose
 
 
 @pytest.fixture(scope="module")
@@ -21,7 +21,7 @@ def loaded():
 
 
 def trainer(loaded, cache=None, labels=None):
-    progress = silent if labels is None else telling([], labels=labels)
+    progress = silent if labels is None else recording([], labels=labels)
     return Trainer(small_config(), loaded.source, loaded.spec, cache, progress)
 
 

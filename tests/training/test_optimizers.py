@@ -50,7 +50,7 @@ def never_asked(*_):
     """A model: one object, for it is a static part of the state."""
 
 
-def begun(tx, momentum=0.9, weight_decay=0.05):
+def initial(tx, momentum=0.9, weight_decay=0.05):
     state = make_state(never_asked, float32(START), {}, tx, jax.random.key(0))
     return set_hyperparams(state, momentum=momentum, weight_decay=weight_decay)
 
@@ -65,7 +65,7 @@ def stepped(state):
 @pytest.mark.parametrize("momentum, weight_decay", [(0.9, 0.05), (0.9, 0.0), (0.0, 0.05)])
 def test_an_optimizer_is_the_update_that_pytorch_documents(name, momentum, weight_decay):
     wanted = BY_HAND[name](START, GRADS, momentum, weight_decay)
-    found = stepped(begun(OPTIMIZERS[name], momentum, weight_decay)).params
+    found = stepped(initial(OPTIMIZERS[name], momentum, weight_decay)).params
     chex.assert_trees_all_close(found, float32(wanted), rtol=1e-4, atol=1e-6)
 
 
@@ -78,21 +78,21 @@ def test_sgd_is_optax_with_the_same_constants(momentum, weight_decay):
     for grad in GRADS:
         updates, opt_state = reference_tx.update(float32(grad), opt_state, reference)
         reference = optax.apply_updates(reference, updates)
-    chex.assert_trees_all_close(stepped(begun(SGD, momentum, weight_decay)).params, reference, rtol=1e-5, atol=1e-6)
+    chex.assert_trees_all_close(stepped(initial(SGD, momentum, weight_decay)).params, reference, rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_ascending_turns_the_gradient_round_and_not_the_weight_decay(name):
     uphill = [{n: -g for n, g in grad.items()} for grad in GRADS]
     wanted = BY_HAND[name](START, uphill, 0.9, 0.05)
-    found = stepped(begun(ASCENDING[name])).params
+    found = stepped(initial(ASCENDING[name])).params
     chex.assert_trees_all_close(found, float32(wanted), rtol=1e-4, atol=1e-6)
 
 
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_masked_moves_what_the_mask_allows_as_before_and_nothing_else_by_a_bit(name):
-    free = stepped(begun(OPTIMIZERS[name])).params
-    state = begun(MASKED[name])
+    free = stepped(initial(OPTIMIZERS[name])).params
+    state = initial(MASKED[name])
     chex.assert_trees_all_equal(stepped(state).params, free)  # all may move until a mask is set
     mask = {"w": jnp.array([[True, False, True], [False, False, True]]), "b": jnp.array([False, True, False])}
     held = stepped(set_mask(state, mask)).params
@@ -118,5 +118,5 @@ def test_other_numbers_compile_nothing_anew(tx):
         return set_hyperparams(state, learning_rate=rate).apply_gradients(grads=float32(GRADS[0]))
 
     for momentum, weight_decay, rate in ((0.9, 0.0, 0.1), (0.0, 0.05, 0.2), (0.5, 1e-4, 3.0)):
-        step(step(begun(tx, momentum, weight_decay), jnp.float32(rate)), jnp.float32(rate))
+        step(step(initial(tx, momentum, weight_decay), jnp.float32(rate)), jnp.float32(rate))
     assert len(traces) == 1

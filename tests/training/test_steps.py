@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from telling import Killed, telling
+from progress_recorder import Killed, recording
 
 from ltu_jax.training import steps
 from ltu_jax.training.saving import Run, Saving
@@ -68,10 +68,10 @@ def test_a_run_that_was_stopped_earlier_catches_up_before_both_go_on(tmp_path, m
     kept = [Saving(tmp_path / name, name) for name in "ab"]
     for saving, rate, until in ((kept[0], 1.0, 3), (kept[1], 2.0, 6)):
         with pytest.raises(Killed):
-            go([run(rate, saving=saving)], progress=telling([], until=until))
+            go([run(rate, saving=saving)], progress=recording([], until=until))
     counts = []
     monkeypatch.setattr(steps, "steps_per_call", lambda seconds: 4)  # more than the first lacks
-    assert go([run(1.0, saving=kept[0]), run(2.0, saving=kept[1])], progress=telling(counts)) == [55.0, 110.0]
+    assert go([run(1.0, saving=kept[0]), run(2.0, saving=kept[1])], progress=recording(counts)) == [55.0, 110.0]
     assert counts == [3 + 6, 3, 2 * 4]
 
 

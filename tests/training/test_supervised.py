@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from telling import Killed, telling
+from progress_recorder import Killed, recording
 
 from ltu_jax.config import Training
 from ltu_jax.training import dispatch, saving, steps
@@ -190,23 +190,23 @@ SHORT = Training(epochs=10, batch_size=10, learning_rate=0.5)  # 20 steps
 @pytest.mark.parametrize("kind", TRAININGS)
 def test_a_training_that_was_stopped_goes_on_where_it_was_and_ends_bit_equal(kind, tmp_path, monkeypatch):
     monkeypatch.setattr(steps, "steps_per_call", lambda seconds: 4)
-    kept, whole, told = Saving(tmp_path, "a", every_s=1e9, at_end=False), finished(kind), []
+    kept, whole, counts = Saving(tmp_path, "a", every_s=1e9, at_end=False), finished(kind), []
     count = len(whole)
     with pytest.raises(Killed):
-        finished(kind, kept, progress=telling([], until=8 * count))
-    resumed = finished(kind, kept, progress=telling(told))
-    assert told == [8 * count, 4 * count, 4 * count, 4 * count]
+        finished(kind, kept, progress=recording([], until=8 * count))
+    resumed = finished(kind, kept, progress=recording(counts))
+    assert counts == [8 * count, 4 * count, 4 * count, 4 * count]
     chex.assert_trees_all_equal(plain_tree(whole), plain_tree(resumed))
 
 
-@pytest.mark.parametrize("every_s, kept, told", [(0.0, {"12", "16"}, [16, 4]), (1e9, set(), [0, 4, 4, 4, 4, 4])])
-def test_a_training_is_saved_by_the_clock_for_kills_that_ask_nobody(every_s, kept, told, tmp_path, monkeypatch):
+@pytest.mark.parametrize("every_s, kept, expected", [(0.0, {"12", "16"}, [16, 4]), (1e9, set(), [0, 4, 4, 4, 4, 4])])
+def test_a_training_is_saved_by_the_clock_for_kills_that_ask_nobody(every_s, kept, expected, tmp_path, monkeypatch):
     monkeypatch.setattr(steps, "steps_per_call", lambda seconds: 4)
-    where, again = Saving(tmp_path, "a", every_s=every_s, at_end=False), []
+    where, counts = Saving(tmp_path, "a", every_s=every_s, at_end=False), []
     whole = finished("alone", where)
     assert {path.name for path in (tmp_path / "checkpoints").iterdir() if path.name.isdigit()} == kept
-    resumed = finished("alone", where, progress=telling(again))
-    assert again == told
+    resumed = finished("alone", where, progress=recording(counts))
+    assert counts == expected
     chex.assert_trees_all_equal(plain_tree(whole), plain_tree(resumed))
 
 
@@ -217,7 +217,7 @@ def test_the_seconds_of_a_training_add_up_over_a_stop(tmp_path, monkeypatch):
     monkeypatch.setattr(saving, "time", types.SimpleNamespace(monotonic=lambda: 0))
     kept = Saving(tmp_path, "a", every_s=1e9, at_end=False)
     with pytest.raises(Killed):
-        finish_trainings([toy_run(kept=kept)], progress=telling([], until=8))
+        finish_trainings([toy_run(kept=kept)], progress=recording([], until=8))
     (trained,) = finish_trainings([toy_run(kept=kept)])
     assert trained.seconds == 2 + 3  # calls, each a second by that clock
 
@@ -249,13 +249,13 @@ def test_models_trained_together_are_those_trained_alone():
     rows, training = [separable(40), separable(40)], Training(epochs=3, batch_size=8, learning_rate=0.5)
     rows[1] = Rows(rows[1].images[::-1], rows[1].labels[::-1])
     starts = [(linear_params(), {}), (jax.tree.map(lambda x: x + 0.1, linear_params()), {})]
-    keys, told = list(jax.random.split(jax.random.key(0))), []
+    keys, counts = list(jax.random.split(jax.random.key(0))), []
     runs = [
         training_run(linear, *start, r, training, key, augment="flip")
         for start, r, key in zip(starts, rows, keys, strict=True)
     ]
-    together = finish_trainings(runs, progress=counted(told))
-    assert told == [2 * 15]
+    together = finish_trainings(runs, progress=counted(counts))
+    assert counts == [2 * 15]
     for (params, model_state), r, key, one in zip(starts, rows, keys, together, strict=True):
         alone = train(linear, params, model_state, r, training, key, augment="flip")
         chex.assert_trees_all_close(one.state.params, alone.state.params, rtol=1e-5)
@@ -263,15 +263,15 @@ def test_models_trained_together_are_those_trained_alone():
     assert together[0].state.params["b"][0] != together[1].state.params["b"][0]
 
 
-def counted(told):
-    """A progress that notes how many steps it was told of."""
+def counted(counts):
+    """A progress that appends the number of steps of each piece of work."""
 
     @contextlib.contextmanager
     def progress(label, total):
-        told.append(0)
+        counts.append(0)
 
         def advance(count):
-            told[-1] += count
+            counts[-1] += count
 
         yield advance
 

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import mlp
 import numpy as np
 import pytest
-from telling import Killed, telling
+from progress_recorder import Killed, recording
 
 from ltu_jax.data.splits import see
 from ltu_jax.methods.base import Method
@@ -67,7 +67,7 @@ def test_a_run_stopped_and_resumed_equals_one_run_through(tmp_path, stop):
 def test_a_run_that_died_loses_nothing_that_was_saved(tmp_path):
     whole, wanted = run_unlearning(noisy_ascent(), original(), SPLITS, SOURCE)
     with pytest.raises(Killed):
-        run_unlearning(noisy_ascent(), original(), SPLITS, SOURCE, saving=saving(tmp_path), progress=telling([], 5))
+        run_unlearning(noisy_ascent(), original(), SPLITS, SOURCE, saving=saving(tmp_path), progress=recording([], 5))
     assert sorted(p.name for p in (tmp_path / "checkpoints").iterdir() if p.name.isdigit()) == ["4", "6"]
     with (tmp_path / "metrics.jsonl").open("a") as file:
         file.write('{"step": 7, "noise": 0.0}\n{"step": 8')  # rows past the checkpoint, as a crash leaves them
@@ -81,7 +81,7 @@ def test_whoever_looks_on_may_stop_a_run_and_nothing_is_lost(tmp_path, monkeypat
     whole, _ = run_unlearning(noisy_ascent(), original(), SPLITS, SOURCE)
     seldom = saving(tmp_path, every=100)
     with pytest.raises(Killed):
-        run_unlearning(noisy_ascent(), original(), SPLITS, SOURCE, saving=seldom, progress=telling([], 3))
+        run_unlearning(noisy_ascent(), original(), SPLITS, SOURCE, saving=seldom, progress=recording([], 3))
     assert [p.name for p in (tmp_path / "checkpoints").iterdir() if p.name.isdigit()] == ["3"]
     resumed, history = run_unlearning(noisy_ascent(), original(), SPLITS, SOURCE, saving=seldom)
     chex.assert_trees_all_equal(whole.params, resumed.params)
@@ -242,28 +242,28 @@ def test_runs_of_different_lengths_do_not_run_together():
 
 
 class Counting:
-    """A judge of distances given beforehand, who gives up at the third look."""
+    """A judge that returns the given distances and gives up after the third."""
 
     def __init__(self, distances):
-        self.distances, self.asked = iter(distances), []
+        self.distances, self.calls = iter(distances), []
 
     def score(self, state):
         return {"distance": next(self.distances)}
 
     def is_hopeless(self, distances):
-        self.asked.append(list(distances))
+        self.calls.append(list(distances))
         return len(distances) == 3
 
     def warnings(self, state):
-        return ["as told"]
+        return ["a warning"]
 
 
 def test_a_score_that_is_not_finite_is_never_the_best():
-    for told, best in (([np.nan, 3.0, np.nan], 4), ([3.0, np.nan, 4.0], 2), ([np.nan, 5.0, 4.0], 6)):
-        judge = Counting(told)
-        judge.is_hopeless = lambda distances: False
+    for distances, best in (([np.nan, 3.0, np.nan], 4), ([3.0, np.nan, 4.0], 2), ([np.nan, 5.0, 4.0], 6)):
+        judge = Counting(distances)
+        judge.is_hopeless = lambda so_far: False
         _, history = run_unlearning(noisy_ascent(6), original(), SPLITS, SOURCE, eval_every=2, judge=judge)
-        assert history.best_step == best, told
+        assert history.best_step == best, distances
 
 
 def test_a_judge_of_ones_own_says_which_state_is_kept_and_when_to_stop(tmp_path):
@@ -271,9 +271,9 @@ def test_a_judge_of_ones_own_says_which_state_is_kept_and_when_to_stop(tmp_path)
     state, history = run_unlearning(
         noisy_ascent(12), original(), SPLITS, SOURCE, eval_every=2, judge=judge, saving=saving(tmp_path, every=5)
     )
-    assert judge.asked == [[3.0], [3.0, 1.0], [3.0, 1.0, 2.0]]
+    assert judge.calls == [[3.0], [3.0, 1.0], [3.0, 1.0, 2.0]]
     assert (history.steps, history.best_step, history.stopped_early) == (6, 4, True) and int(state.step) == 4
-    assert history.warnings == ["as told"]
+    assert history.warnings == ["a warning"]
     plain, _ = run_unlearning(noisy_ascent(12), original(), SPLITS, SOURCE, num_steps=4)
     chex.assert_trees_all_equal(state.params, plain.params)
     # started again it does not go on, and asks nobody

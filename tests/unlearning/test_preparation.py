@@ -5,8 +5,8 @@ import dataclasses
 import chex
 import numpy as np
 import pytest
+from progress_recorder import recording
 from small import small_config
-from telling import telling
 
 from ltu_jax import config
 from ltu_jax.attackers.shadows import shadow
@@ -20,13 +20,13 @@ from ltu_jax.unlearning.problem import load, prepare, prepare_together
 
 @pytest.fixture(scope="module")
 def together(tmp_path_factory):
-    """Seeds 0 and 1, their models trained two at a time; what was said, and where they lie."""
+    """Seeds 0 and 1 prepared with two models at a time: the problems, the progress labels, and the cache folder."""
     labels, folder = [], tmp_path_factory.mktemp("together")
 
     configs = [small_config(seed=seed) for seed in (0, 1)]
     loaded = [load(one) for one in configs]
     return (
-        prepare_together(configs, loaded, cache=folder, at_once=2, progress=telling([], labels=labels)),
+        prepare_together(configs, loaded, cache=folder, at_once=2, progress=recording([], labels=labels)),
         labels,
         folder,
     )
@@ -50,9 +50,8 @@ def test_a_model_that_two_runs_want_is_trained_once(tmp_path):
     labels = []
 
     same_models = [small_config(seed=seed, seeds=config.Seeds(train=0, split=0)) for seed in (0, 1)]
-    prepare_together(
-        same_models, [load(one) for one in same_models], cache=tmp_path, at_once=4, progress=telling([], labels=labels)
-    )
+    loaded, progress = [load(one) for one in same_models], recording([], labels=labels)
+    prepare_together(same_models, loaded, cache=tmp_path, at_once=4, progress=progress)
     assert sorted(labels) == ["2 models", "3 models"]  # Retrain; the original and two shadows, of as many rows
 
 
@@ -95,22 +94,22 @@ def test_the_key_of_a_model_is_what_it_is_a_function_of():
 
 
 def test_without_shadows_the_attackers_learn_from_the_original_itself(tmp_path):
-    """The rho subset against the reserve, a fifth of each kept: nothing else is asked, and no shadow is trained."""
+    """The rho subset against the reserve, a fifth of each kept: no other rows are read, and no shadow is trained."""
     labels = []
 
     attackers = config.Attackers(names=("sorted", "metrics"), epochs=2, draws=1, fitted_on="original")
     settings = small_config(attackers=attackers, training=config.Training(epochs=60, batch_size=20))
     loaded = load(settings)
-    asked = []
+    indices = []
     rows = loaded.source.rows
     seen = dataclasses.replace(loaded.source)
-    object.__setattr__(seen, "rows", lambda index: asked.append(np.asarray(index)) or rows(index))
-    trainer = Trainer(settings, seen, loaded.spec, tmp_path, telling([], labels=labels))
+    object.__setattr__(seen, "rows", lambda index: indices.append(np.asarray(index)) or rows(index))
+    trainer = Trainer(settings, seen, loaded.spec, tmp_path, recording([], labels=labels))
     state = trainer.state(original(trainer, loaded.splits))
-    asked.clear()
+    indices.clear()
     bank, auc, _ = preparation.attackers(trainer, loaded.splits, state)
     known = loaded.splits.visible
-    kept, others, fitted, reserve = asked
+    kept, others, fitted, reserve = indices
     assert sorted([*kept, *fitted]) == list(known) and len(kept) == len(known) // 5
     assert sorted([*others, *reserve]) == sorted(loaded.splits.reserve) and len(others) == len(reserve) // 4
     assert not [label for label in labels if "shadow" in label]

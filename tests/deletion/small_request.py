@@ -1,4 +1,4 @@
-"""Settings of a small request."""
+"""Settings of a small deletion request on toy data."""
 
 from ltu_jax import config
 from ltu_jax.deletion.plan import request_config
@@ -7,7 +7,7 @@ MODEL = config.Model("mlp:build")
 
 
 def request_settings(**calibration):
-    wanted = {"trials": 2, "evaluations": 4, **calibration}
+    settings = {"trials": 2, "evaluations": 4, **calibration}
     return request_config(
         config.resolve(
             config.Config(
@@ -17,7 +17,7 @@ def request_settings(**calibration):
                 method=config.LTU(
                     epochs=6, batch_size=8, query_size=8, learning_rate=0.02, order="none", num_queries=1
                 ),
-                calibration=config.Calibration(**wanted),
+                calibration=config.Calibration(**settings),
                 evaluation=config.Evaluation(batch_size=10),  # of every set, so that one program serves all
                 save_every=4,
             )

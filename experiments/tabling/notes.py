@@ -1,4 +1,4 @@
-"""What is said under a table: how to read it, which seeds varied, how much of the noise they are."""
+"""The notes under a table: how to read it, which seeds varied, and how much of the noise they explain."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -31,24 +31,24 @@ def notes(blocks: Mapping[str, Sequence[Run]]) -> tuple[str, ...]:
       blocks: the runs of each block of columns.
     """
     runs = [run for part in blocks.values() for run in part]
-    told = [READING, seeds_note(runs), variance_note(blocks)]
+    paragraphs = [READING, seeds_note(runs), variance_note(blocks)]
     if len({run.label for run in runs}) > 1:
-        told.append(BOLD)
+        paragraphs.append(BOLD)
     if any(run.result.get("retrain_spread") for run in runs):
-        told.append(FLOOR)
+        paragraphs.append(FLOOR)
     if any(run.result.get("cost") or run.result.get("ratio") is not None for run in runs):
-        told.append(COST)
-    return tuple(filter(None, told))
+        paragraphs.append(COST)
+    return tuple(filter(None, paragraphs))
 
 
 def seeds_note(runs: Sequence[Run]) -> str:
     """How many seeds there are, and which of the three varied."""
     seeds = sorted({run.seeds for run in runs})
     if all(len(set(triple)) == 1 for triple in seeds):
-        told = "training, split and unlearning seed are one number"
+        which = "training, split and unlearning seed are one number"
         if len(seeds) > 1:
-            told += ", so all three varied together"
-        return f"Seeds: {len(seeds)} ({_listed([triple.train for triple in seeds])}); {told}."
+            which += ", so all three varied together"
+        return f"Seeds: {len(seeds)} ({_listed([triple.train for triple in seeds])}); {which}."
     varied = []
     for place, name in enumerate(SEEDS):
         values = sorted({triple[place] for triple in seeds})
@@ -63,8 +63,8 @@ def _listed(values: Sequence[int]) -> str:
 
 
 def variance_note(blocks: Mapping[str, Sequence[Run]]) -> str:
-    """The mean gap's deviation between and within (train, split) pairs; empty where no pair has two unlearn seeds."""
-    told = []
+    """The mean gap's deviation between and within (train, split) pairs; empty if no pair has two unlearn seeds."""
+    lines = []
     for block, runs in blocks.items():
         parts = {}
         for label in dict.fromkeys(run.label for run in runs):
@@ -72,10 +72,10 @@ def variance_note(blocks: Mapping[str, Sequence[Run]]) -> str:
             if split:
                 parts[label] = f"{label} {math.sqrt(split.between):.2f} and {math.sqrt(split.within):.2f}"
         if parts:
-            told.append((f"at {block}: " if len(blocks) > 1 else "") + ", ".join(parts.values()))
-    if not told:
+            lines.append((f"at {block}: " if len(blocks) > 1 else "") + ", ".join(parts.values()))
+    if not lines:
         return ""
     return (
         "Standard deviation of the mean gap between (train, split) pairs and within them, between unlearn seeds "
-        f"(one-way random-effects analysis of variance): {'; '.join(told)}."
+        f"(one-way random-effects analysis of variance): {'; '.join(lines)}."
     )

@@ -1,14 +1,14 @@
-"""A progress that records its calls and can end the work, like a kill."""
+"""A progress that records its calls and can stop the work at a step, as a kill would."""
 
 import contextlib
 
 
 class Killed(BaseException):
-    """A BaseException, which ``except Exception`` does not catch."""
+    """Raised at the step at which the work is to stop; ``except Exception`` does not catch it."""
 
 
-def telling(counts, until=None, labels=None):
-    """Adds the label of each piece of work and the counts of its steps to lists; ends it at step ``until``."""
+def recording(counts, until=None, labels=None):
+    """Appends labels and counts of finished steps to the given lists; raises ``Killed`` at step ``until``."""
 
     @contextlib.contextmanager
     def progress(label, total):

@@ -56,7 +56,7 @@ def judged(seed: int, out: Path) -> list[dict[str, Any]]:
     from ltu_jax.deletion.claim import judge, moved_share
     from ltu_jax.deletion.measures import measure
     from ltu_jax.deletion.rows import rows_to_measure
-    from ltu_jax.training.checkpoint import load, save
+    from ltu_jax.training.checkpoint import load_tree, save_tree
 
     base = problem_of(seed, out, "ltu", {"evaluation.num_retrain": 2})
     index = rows_to_measure(base.splits, base.splits.forget[:0], seed)
@@ -66,8 +66,8 @@ def judged(seed: int, out: Path) -> list[dict[str, Any]]:
         path = out / "models" / f"{seed}-{kind.replace(' ', '_').replace(',', '')}"
         if not path.exists():
             state = make()
-            save(path, {"params": state.params, "model_state": state.model_state}, {})
-        tree, _ = load(path)
+            save_tree(path, {"params": state.params, "model_state": state.model_state}, {})
+        tree, _ = load_tree(path)
         state = base.original.replace(params=tree["params"], model_state=tree["model_state"])
         verdict = judge(before, measured(state), moved_share(base.original.params, state.params))
         accepted = not verdict.findings

@@ -55,13 +55,13 @@ def run(args: argparse.Namespace, seed: int) -> dict[str, Any]:
     from ltu_jax.reporting.terminal import progress_for
     from ltu_jax.training.jobs import Trainer, train_or_find
     from ltu_jax.unlearning.preparation import original_job, retrain_jobs, score
-    from ltu_jax.unlearning.problem import cut, load
+    from ltu_jax.unlearning.problem import cut, load_problem
     from ltu_jax.unlearning.result import now, provenance
 
     started, progress, out, num_rows = now(), progress_for(), args.out, args.train_size // 100
     sizes = {"data.train_size": args.train_size, "data.reserve_size": args.held_out}
     config = configure(args.config, "ltu", {"seed": seed, "attackers.fitted_on": "original", **sizes})
-    loaded, config = load(config), request_config(config)
+    loaded, config = load_problem(config), request_config(config)
     config = dataclasses.replace(config, calibration=dataclasses.replace(config.calibration, trials=3))
     order = np.random.default_rng(seed).permutation(loaded.splits.train)[: REQUESTS * num_rows]
     ids = [str(name) for name in loaded.source.ids[order]]
@@ -79,7 +79,7 @@ def run(args: argparse.Namespace, seed: int) -> dict[str, Any]:
 
     def compare(done: Any, so_far: list[str]) -> dict[str, Any]:
         from ltu_jax.evaluation.scores import gap
-        from ltu_jax.training.checkpoint import load as load_tree
+        from ltu_jax.training.checkpoint import load_tree
 
         splits = cut(config, loaded.source, so_far)
         with_retrain = dataclasses.replace(config, evaluation=dataclasses.replace(config.evaluation, num_retrain=1))

@@ -26,7 +26,7 @@ LISTS: dict[Any, str] = {
 }
 
 
-def read(argv: Sequence[str], values: flags.FlagValues = flags.FLAGS) -> Config:
+def read_command_line(argv: Sequence[str], values: flags.FlagValues = flags.FLAGS) -> Config:
     """The configuration that a command line asks for, not yet resolved.
 
     Args:

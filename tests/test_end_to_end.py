@@ -89,10 +89,10 @@ def test_the_unlearned_weights_are_those_that_were_scored(folder, whole):
     import numpy as np
 
     from ltu_jax import config
-    from ltu_jax.training.checkpoint import load
-    from ltu_jax.unlearning.problem import load as load_problem
+    from ltu_jax.training.checkpoint import load_tree
+    from ltu_jax.unlearning.problem import load_problem
 
-    weights, _ = load(folder / "whole" / "model")
+    weights, _ = load_tree(folder / "whole" / "model")
     settings = config.Config(data=config.Data(train_size=100, forget_fraction=0.2), model=config.Model("mlp:build"))
     source, splits, spec, _ = load_problem(config.resolve(settings))
     logits, _ = spec.apply_fn(weights["params"], {}, source.images[splits.forget] / np.float32(255), False)
@@ -135,9 +135,9 @@ def test_given_weights_are_what_is_unlearned_and_come_back_in_their_form(folder,
     import jax
     import numpy as np
 
-    from ltu_jax.training.checkpoint import load
+    from ltu_jax.training.checkpoint import load_tree
 
-    weights, _ = load(folder / "whole" / "model")  # another model than the original that the cache holds
+    weights, _ = load_tree(folder / "whole" / "model")  # another model than the original that the cache holds
     given = {"params": jax.tree.map(np.asarray, weights["params"])}
     (folder / "mine.msgpack").write_bytes(flax.serialization.msgpack_serialize(given))
     words = [
@@ -156,7 +156,7 @@ def test_given_weights_are_what_is_unlearned_and_come_back_in_their_form(folder,
         assert score == wanted["scores"][measure]
     assert found["retrain"] == wanted["retrain"] and found["original"] != wanted["original"]
     back = flax.serialization.msgpack_restore((folder / "given" / "weights" / "mine.msgpack").read_bytes())
-    unlearned, _ = load(folder / "given" / "model")
+    unlearned, _ = load_tree(folder / "given" / "model")
     for name, value in unlearned["params"].items():
         np.testing.assert_array_equal(back["params"][name], value)
     assert not np.array_equal(back["params"]["w1"], given["params"]["w1"])
@@ -194,7 +194,7 @@ def test_the_same_command_with_other_ids_is_no_longer_done(folder):
 
 def trained_ids():
     from ltu_jax import config
-    from ltu_jax.unlearning.problem import load as load_problem
+    from ltu_jax.unlearning.problem import load_problem
 
     settings = config.Config(data=config.Data(train_size=100, forget_fraction=0.2), model=config.Model("mlp:build"))
     source, splits, *_ = load_problem(config.resolve(settings))

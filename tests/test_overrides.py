@@ -39,7 +39,7 @@ def read(tmp_path, monkeypatch):
         values = flags.FlagValues()
         flags.DEFINE_string("workdir", None, "", flag_values=values)
         flags.DEFINE_bool("dry_run", False, "", flag_values=values)
-        return overrides.read(["unlearn", *words], values), values
+        return overrides.read_command_line(["unlearn", *words], values), values
 
     return read
 

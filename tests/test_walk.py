@@ -109,7 +109,7 @@ def test_the_unlearned_file_is_one_that_the_old_ones_server_loads(folder):
     """Same names in the same order, same types and shapes, other numbers; and they are the model that was scored."""
     if not (folder / "out" / "request-2").exists():
         pytest.skip("the walk did not get there")
-    from ltu_jax.training.checkpoint import load
+    from ltu_jax.training.checkpoint import load_tree
 
     old, new = (
         pytorch_file.read_state_dict(path, "x")
@@ -118,7 +118,7 @@ def test_the_unlearned_file_is_one_that_the_old_ones_server_loads(folder):
     assert list(old) == list(new)
     assert all((old[n].dtype, old[n].shape) == (new[n].dtype, new[n].shape) for n in old)
     assert not np.array_equal(old["conv1.weight"], new["conv1.weight"])
-    tree, _ = load(folder / "out" / "request-2" / "model")
+    tree, _ = load_tree(folder / "out" / "request-2" / "model")
     saved = {"params": tree["params"], **tree["model_state"]}
     read = load_weights(folder / "out/request-2/weights/model.pth", saved)
     jax.tree.map(np.testing.assert_array_equal, read, jax.tree.map(np.asarray, saved))

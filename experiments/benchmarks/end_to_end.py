@@ -127,7 +127,7 @@ def _loaded(config: str, seed: int, changes: list[str]) -> tuple[Any, Any, Any]:
 
     from ltu_jax.config import resolve
     from ltu_jax.training.cost import image_flops
-    from ltu_jax.unlearning.problem import load
+    from ltu_jax.unlearning.problem import load_problem
 
     settings = _config(config)
     for change in changes:
@@ -135,7 +135,7 @@ def _loaded(config: str, seed: int, changes: list[str]) -> tuple[Any, Any, Any]:
         owner = functools.reduce(getattr, groups, settings)
         setattr(owner, field, type(getattr(owner, field) or 0)(float(value)))
     settings = resolve(dataclasses.replace(settings, seed=seed))
-    loaded = load(settings)
+    loaded = load_problem(settings)
     params, model_state = loaded.spec.init(jax.random.key(0))
     shape = loaded.source.images.shape[1:]
     return settings, loaded, image_flops(loaded.spec.apply_fn, params, model_state, shape, settings.training.batch_size)

@@ -18,7 +18,7 @@ from pathlib import Path
 from experiments.reliability.small import get_config
 from ltu_jax.config import resolve
 from ltu_jax.interop.sealing import find_damage, tree_sha256
-from ltu_jax.training.checkpoint import CheckpointError, load, open_checkpoints
+from ltu_jax.training.checkpoint import CheckpointError, load_tree, open_checkpoints
 from ltu_jax.unlearning.loop import run_problem
 from ltu_jax.unlearning.problem import Problem, prepare
 
@@ -102,7 +102,7 @@ def goes_back(harmed_step: Path, newest: int, before: int) -> bool:
 def is_refused(entry: Path) -> bool:
     """Whether loading an entry fails with an error that names it."""
     try:
-        load(entry)
+        load_tree(entry)
     except CheckpointError as error:
         return entry.name in str(error)
     return False

@@ -191,11 +191,11 @@ def _time(path: Path) -> float:
 def outcome(folder: Path) -> dict[str, Any]:
     """The results of a job by file, without times: hashes of saved trees, content of JSON files."""
     from ltu_jax.interop.sealing import tree_sha256
-    from ltu_jax.training.checkpoint import load
+    from ltu_jax.training.checkpoint import load_tree
 
     results: dict[str, Any] = {}
     for path in sorted(folder.rglob("files.json")):
-        tree, _ = load(path.parent) if "checkpoints" not in path.parts else ({}, {})
+        tree, _ = load_tree(path.parent) if "checkpoints" not in path.parts else ({}, {})
         tree = {name: value for name, value in tree.items() if name != "seconds"}
         results[str(path.parent.relative_to(folder))] = tree_sha256(tree)
     for path in sorted(folder.rglob("*.json*")):

@@ -33,7 +33,7 @@ def run(define: Callable[[], None], main: Callable[[Config], int], usage: str) -
             print(_help(usage, argv))
             raise SystemExit(0)
         try:
-            return config.resolve(overrides.read(argv))
+            return config.resolve(overrides.read_command_line(argv))
         except ConfigError as error:
             fail(error)
 

@@ -19,13 +19,13 @@ from ltu_jax.interop.weights import save_weights
 from ltu_jax.reporting.page import render_report
 from ltu_jax.reporting.terminal import print_result
 from ltu_jax.setting import ConfigError, to_dict
-from ltu_jax.training.checkpoint import CheckpointError, save
+from ltu_jax.training.checkpoint import CheckpointError, save_tree
 from ltu_jax.training.saving import History, WrongRunError
 from ltu_jax.types import Progress, Source, UnlearnState
 from ltu_jax.unlearning.estimate import disk_bytes, estimate
 from ltu_jax.unlearning.evidence import changed_most, forget_confidence
 from ltu_jax.unlearning.loop import options_of, run_together, start_of
-from ltu_jax.unlearning.problem import Loaded, Problem, load, prepare_together, request_sha256
+from ltu_jax.unlearning.problem import Loaded, Problem, load_problem, prepare_together, request_sha256
 from ltu_jax.unlearning.result import make_result, now
 
 FAILURES = (FloatingPointError, CheckpointError, DiskFullError, WrongRunError)
@@ -70,7 +70,7 @@ def _unlearn(jobs: Sequence[tuple[Config, Path]], options: Options, progress: Pr
     config = jobs[0][0]
     source = read_source(config)
     # Nothing is written before all is known to be right.
-    runs = [Run(one, workdir, load(one, progress, source=source)) for one, workdir in jobs]
+    runs = [Run(one, workdir, load_problem(one, progress, source=source)) for one, workdir in jobs]
     if options.dry_run:
         print(json.dumps({"config": to_dict(config), **estimate(config, runs[0].loaded)}, indent=2))
         return 0
@@ -165,7 +165,7 @@ def _write(
     confidence = forget_confidence(problem, state)
     changed = changed_most(problem, confidence) if show_images else None
     described = {name: outcome[name] for name in ("method", "forget", "splits_sha256")}
-    save(workdir / "model", {"params": state.params, "model_state": state.model_state}, described)
+    save_tree(workdir / "model", {"params": state.params, "model_state": state.model_state}, described)
     if not writes_files():
         return
     if problem.config.weights is not None:

@@ -14,7 +14,7 @@ from ltu_jax.setting import ConfigError, import_reference, raised
 _ALLOWED = "allowed: a function (data) that returns ltu_jax.data.records.Records"
 
 
-def read(data: Data) -> Records:
+def read_own(data: Data) -> Records:
     """Calls the user's function.
 
     Args:

@@ -139,7 +139,7 @@ def _records(data: Data, progress: Progress) -> Records:
 
     root = data_root(data)
     if ":" in data.name:
-        return own.read(data)
+        return own.read_own(data)
     if data.name == "digits":
         return digits.read_digits()
     if data.name == "folder":

@@ -26,7 +26,7 @@ from ltu_jax.files import LOCK, locked, write_whole
 from ltu_jax.interop.weights import load_weights, save_weights
 from ltu_jax.models.build import ModelSpec
 from ltu_jax.setting import ConfigError, digest, to_dict
-from ltu_jax.training.checkpoint import save, tree_sha256
+from ltu_jax.training.checkpoint import save_tree, tree_sha256
 from ltu_jax.training.jobs import Trainer
 from ltu_jax.training.saving import History
 from ltu_jax.types import ArrayTree, Progress, Source, UnlearnState, silent
@@ -134,7 +134,9 @@ def _write_request(
     config, source = todo.config, problem.source
     (folder / f"{RECEIPT}.partial").unlink(missing_ok=True)  # else the receipt would list it
     state = _write_weights(todo, state, folder)
-    save(folder / "model", {"params": state.params, "model_state": state.model_state}, {"method": config.method.name})
+    save_tree(
+        folder / "model", {"params": state.params, "model_state": state.model_state}, {"method": config.method.name}
+    )
     curve = None if calibrated is None else calibrated.as_json()
     if curve is not None:
         _write(folder / "calibration.json", curve)

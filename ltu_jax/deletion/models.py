@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ltu_jax.deletion.ledger import Entry, LedgerError
-from ltu_jax.training.checkpoint import load, tree_sha256
+from ltu_jax.training.checkpoint import load_tree, tree_sha256
 from ltu_jax.types import ArrayTree
 
 
@@ -27,7 +27,7 @@ def last_model(home: Path, entries: Sequence[Entry]) -> ArrayTree:
       CheckpointError: if they are damaged.
     """
     path = home / f"request-{entries[-1].number}" / "model"
-    weights = weights_of(load(path)[0])
+    weights = weights_of(load_tree(path)[0])
     if weights_sha256(weights) != entries[-1].model_sha256:
         raise LedgerError(f"{path} is not the model that request {entries[-1].number} left")
     return weights

@@ -18,7 +18,7 @@ from ltu_jax.interop.weights import load_weights
 from ltu_jax.models.build import ModelSpec
 from ltu_jax.safe_reading import read_json, reason
 from ltu_jax.setting import ConfigError, digest
-from ltu_jax.training.checkpoint import CheckpointError, load
+from ltu_jax.training.checkpoint import CheckpointError, load_tree
 from ltu_jax.training.jobs import Trainer
 from ltu_jax.training.optimizers import SGD
 from ltu_jax.types import ArrayTree, Source, UnlearnState, make_state, silent
@@ -177,7 +177,7 @@ def _content_problems(receipt: Mapping[str, Any], folder: Path) -> Iterator[str]
 
 def _load_weights(path: Path) -> ArrayTree:
     """The weights of a saved model; refuses a checkpoint of anything else."""
-    tree, _ = load(path)
+    tree, _ = load_tree(path)
     is_model = isinstance(tree, dict) and set(tree) == {"params", "model_state"}
     if not is_model or not isinstance(tree["model_state"], dict):
         raise CheckpointError(f"{path} holds no model")

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from ltu_jax.devices import agreed, writes_files
 from ltu_jax.files import LOCK, locked, write_whole
 from ltu_jax.setting import digest
-from ltu_jax.training.checkpoint import CheckpointError, load, save
+from ltu_jax.training.checkpoint import CheckpointError, load_tree, save_tree
 from ltu_jax.training.saving import Saving
 from ltu_jax.types import ArrayTree
 
@@ -75,9 +75,9 @@ def cached_together(
             if entry.path is None:
                 continue
             if i in values:
-                save(entry.path, values[i], {"seconds": seconds, "key": entry.key})
+                save_tree(entry.path, values[i], {"seconds": seconds, "key": entry.key})
             else:
-                values[i] = load(entry.path)[0]
+                values[i] = load_tree(entry.path)[0]
             if writes_files():
                 shutil.rmtree(_unfinished(entry.path), ignore_errors=True)
     return [values[i] for i in range(len(entries))]

@@ -26,7 +26,7 @@ class CheckpointError(RuntimeError):
     """A checkpoint that is damaged; the message is one line."""
 
 
-def save(path: Path, tree: ArrayTree, metadata: dict[str, Any]) -> None:
+def save_tree(path: Path, tree: ArrayTree, metadata: dict[str, Any]) -> None:
     """Writes a tree of nested dicts of JAX arrays and JSON-ready metadata; the folder appears whole or not at all.
 
     Into the metadata come ``arrays``, the dtype and shape of each, and ``tree_sha256``.
@@ -54,8 +54,8 @@ def save(path: Path, tree: ArrayTree, metadata: dict[str, Any]) -> None:
     agreed(lambda: True)  # the others may read it from here on
 
 
-def load(path: Path) -> tuple[ArrayTree, dict[str, Any]]:
-    """What ``save`` wrote.
+def load_tree(path: Path) -> tuple[ArrayTree, dict[str, Any]]:
+    """What ``save_tree`` wrote.
 
     Raises:
       CheckpointError: if it is damaged.
@@ -145,7 +145,7 @@ def open_checkpoints(directory: Path) -> Iterator[StepCheckpoints]:
 
 
 def _arrays(path: Path, metadata: dict[str, Any]) -> ArrayTree:
-    """Shape and dtype of each array, as ``save`` wrote them.
+    """Shape and dtype of each array, as ``save_tree`` wrote them.
 
     For older checkpoints Orbax is asked: it opens every array, and TensorStore leaks some memory at each.
     """

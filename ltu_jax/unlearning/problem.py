@@ -92,7 +92,7 @@ class Loaded(NamedTuple):
     weights: ArrayTree | None = None  # of the original, where they were given
 
 
-def load(config: Config, progress: Progress = silent, *, source: Source | None = None) -> Loaded:
+def load_problem(config: Config, progress: Progress = silent, *, source: Source | None = None) -> Loaded:
     """Reads data, splits, model and given weights; everything that can be wrong with a configuration shows here.
 
     Args:
@@ -205,7 +205,7 @@ def prepare(
 
     Args:
       config: resolved settings.
-      loaded: what ``load`` gave, where it was called before.
+      loaded: what ``load_problem`` returned, where it was called before.
       cache: where originals, Retrain models and attackers are kept between runs; None keeps nothing.
       progress: called with the training steps taken.
 
@@ -217,7 +217,7 @@ def prepare(
       FloatingPointError: if a training diverges.
       CheckpointError: if a cache entry is damaged.
     """
-    source, splits, spec, weights = loaded or load(config, progress)
+    source, splits, spec, weights = loaded or load_problem(config, progress)
     trainer = Trainer(config, source, spec, cache, progress)
     begun_from = original(trainer, splits, weights)
     retrains = train_or_find([(trainer, job) for job in retrain_jobs(config, splits)])
@@ -255,7 +255,7 @@ def prepare_together(
 
     Args:
       configs: resolved settings.
-      loaded: what ``load`` gave for each.
+      loaded: what ``load_problem`` returned for each.
       cache: as for ``prepare``, but needed.
       at_once: how many models are trained in one program.
       progress: called with the training steps taken.

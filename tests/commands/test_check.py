@@ -33,7 +33,7 @@ REQUEST = ("unlearn", "--config", "mine.py", "--forget", "ids.txt", "--workdir",
 def trained_ids(count):
     """Ids of rows that the model of ``CONFIG`` is trained on."""
     from ltu_jax import config
-    from ltu_jax.unlearning.problem import load as load_problem
+    from ltu_jax.unlearning.problem import load_problem
 
     settings = config.Config(data=config.Data(train_size=100, reserve_size=60), model=config.Model("mlp:build"))
     loaded = load_problem(config.resolve(settings))

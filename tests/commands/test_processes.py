@@ -16,7 +16,7 @@ from test_end_to_end import CONFIG, LONG, run, start
 
 from ltu_jax.commands import processes
 from ltu_jax.setting import ConfigError
-from ltu_jax.training.checkpoint import load
+from ltu_jax.training.checkpoint import load_tree
 
 SAVED = ["--config.training.epochs=100", "--config.save_seconds=1"]
 TWO = ["--config.training.batch_size=20", "--config.data.stream=host", *SAVED, *LONG]
@@ -93,7 +93,7 @@ def test_when_a_process_is_killed_the_other_says_so_and_both_go_on_to_the_same_b
     assert [process.returncode for process in both] == [0, 0], outputs
     first, *others = rows_of(folder / "killed")
     assert first.pop("marked") and [first, *others] == rows_of(folder / "both")
-    killed, wanted = (load(folder / name / "model") for name in ("killed", "both"))
+    killed, wanted = (load_tree(folder / name / "model") for name in ("killed", "both"))
     chex.assert_trees_all_equal(killed, wanted)
 
 

@@ -19,7 +19,7 @@ from ltu_jax.deletion.plan import Request
 from ltu_jax.deletion.verification import check_hashes, open_request
 from ltu_jax.files import LOCK, locked
 from ltu_jax.setting import ConfigError, digest
-from ltu_jax.training.checkpoint import load, save, tree_sha256
+from ltu_jax.training.checkpoint import load_tree, save_tree, tree_sha256
 from ltu_jax.unlearning.problem import Loaded, cut, request_sha256
 
 
@@ -68,7 +68,7 @@ def test_the_second_request_starts_from_the_first_and_repeats_nothing(home, sour
     assert second["model"]["before"]["tree_sha256"] == first["model"]["after"]["tree_sha256"]
     assert second["request"]["count"] == 10 and second["request"]["repeated"] == 10
     assert second["evidence"]["rows"]["earlier"] == 30
-    tree, _ = load(home / "request-2" / "model")
+    tree, _ = load_tree(home / "request-2" / "model")
     assert tree_sha256(dict(tree)) == second["model"]["after"]["tree_sha256"] != first["model"]["after"]["tree_sha256"]
     entries = ledger.read_ledger(home)
     assert [len(entry.ids) for entry in entries] == [30, 10]
@@ -123,7 +123,7 @@ def test_given_weights_come_back_in_their_form(tmp_path, source, spec, original,
     settings = dataclasses.replace(request_settings(), weights=str(given))
     done = fulfil(Request(settings, ids[:30], tmp_path / "out"), source, spec, original)
     back = flax.serialization.msgpack_restore((done.folder / "weights" / "mine.msgpack").read_bytes())
-    tree, _ = load(done.folder / "model")
+    tree, _ = load_tree(done.folder / "model")
     jax.tree.map(np.testing.assert_array_equal, back["params"], dict(tree["params"]))
     assert done.receipt["model"]["before"]["file_sha256"] and "weights/mine.msgpack" in done.receipt["files"]
 
@@ -137,8 +137,8 @@ def test_a_ledger_without_its_salt_is_refused(home, tmp_path, source, spec, orig
 
 def test_a_model_that_is_not_the_ledgers_is_no_start(home, tmp_path, source, spec, original, ids):
     copy = shutil.copytree(home, tmp_path / "out")
-    tree, about = load(copy / "request-2" / "model")
-    save(copy / "request-2" / "model", jax.tree.map(lambda x: x + 1, tree), about)
+    tree, about = load_tree(copy / "request-2" / "model")
+    save_tree(copy / "request-2" / "model", jax.tree.map(lambda x: x + 1, tree), about)
     with pytest.raises(ledger.LedgerError, match="is not the model that request 2 left"):
         fulfil(Request(request_settings(), ids[60:70], copy), source, spec, original)
 
@@ -161,7 +161,7 @@ def test_weights_in_half_precision_are_measured_as_they_are_written(tmp_path, so
     start = {"params": jax.tree.map(lambda x: np.asarray(x, np.float32), half)}
     done = fulfil(Request(settings, ids[:30], tmp_path / "out"), source, spec, start)
     back = flax.serialization.msgpack_restore((done.folder / "weights" / "mine.msgpack").read_bytes())["params"]
-    saved = dict(load(done.folder / "model")[0])["params"]
+    saved = dict(load_tree(done.folder / "model")[0])["params"]
     assert all(x.dtype == np.float16 for x in jax.tree.leaves(back))
     jax.tree.map(lambda b, s: np.testing.assert_array_equal(b.astype(np.float32), s), back, dict(saved))
     # the first file may go: the next request takes its form from the last one's

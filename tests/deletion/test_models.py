@@ -6,7 +6,7 @@ import pytest
 
 from ltu_jax.deletion.ledger import START, Entry, LedgerError
 from ltu_jax.deletion.models import last_model, weights_of, weights_sha256
-from ltu_jax.training.checkpoint import CheckpointError, save, tree_sha256
+from ltu_jax.training.checkpoint import CheckpointError, save_tree, tree_sha256
 
 
 def saved(value):
@@ -26,7 +26,7 @@ def test_a_model_has_one_name_as_it_is_saved_and_as_it_is_used():
 
 def test_the_last_model_is_that_of_the_last_line(tmp_path):
     for number, value in ((1, 1.0), (2, 2.0)):
-        save(tmp_path / f"request-{number}" / "model", saved(value), {})
+        save_tree(tmp_path / f"request-{number}" / "model", saved(value), {})
     entries = [entry(1, 1.0), entry(2, 2.0)]
     np.testing.assert_array_equal(last_model(tmp_path, entries)["params"]["w"], np.full(3, 2.0))
     np.testing.assert_array_equal(last_model(tmp_path, entries[:1])["params"]["w"], np.ones(3))

@@ -14,7 +14,7 @@ from ltu_jax.deletion import ledger
 from ltu_jax.deletion.fulfil import fulfil
 from ltu_jax.deletion.plan import Fulfilled, Plan, Request, plan
 from ltu_jax.setting import ConfigError
-from ltu_jax.training.checkpoint import load
+from ltu_jax.training.checkpoint import load_tree
 
 
 def test_rows_of_earlier_requests_stay_out_of_what_remains(home, source, ids):
@@ -111,7 +111,7 @@ def test_a_request_on_another_models_weights_is_refused(home, source, spec, orig
     retrained = {"params": jax.tree.map(lambda x: x + 1, original["params"])}
     with pytest.raises(ConfigError, match="config.weights: they are those of another model than"):
         plan(Request(request_settings(), ids[50:60], home), source, retrained)
-    last = dict(load(home / "request-2" / "model")[0])
+    last = dict(load_tree(home / "request-2" / "model")[0])
     for known in (original, {"params": last["params"]}, None):
         assert isinstance(plan(Request(request_settings(), ids[50:60], home), source, known), Plan)
 

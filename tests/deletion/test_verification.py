@@ -16,7 +16,7 @@ from ltu_jax.deletion.fulfil import fulfil
 from ltu_jax.deletion.plan import Request
 from ltu_jax.deletion.verification import before_weights, check_hashes, check_receipt, open_request, rows_of
 from ltu_jax.setting import ConfigError
-from ltu_jax.training.checkpoint import load
+from ltu_jax.training.checkpoint import load_tree
 from ltu_jax.unlearning.problem import cut
 
 
@@ -215,7 +215,7 @@ def test_a_model_before_that_is_another_one_is_found(home, source, spec, origina
     opened = open_request(path)
     assert before_weights(opened, source, spec, original, home) is original
     # the unlearned file in the place of the old one is not an altered model: the old one is gone
-    after = dict(load(home / "request-1" / "model")[0])
+    after = dict(load_tree(home / "request-1" / "model")[0])
     assert before_weights(opened, source, spec, {"params": after["params"]}, home) is None
 
 

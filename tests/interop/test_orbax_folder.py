@@ -175,7 +175,7 @@ def saved(tmp_path, name="linen"):
     path, given = folder(tmp_path, "model"), dict(weights(name))
     params = given.pop("params")
     tree = jax.tree.map(jnp.asarray, {"params": params, "model_state": given})
-    checkpoint.save(path, tree, {"method": "ltu"})
+    checkpoint.save_tree(path, tree, {"method": "ltu"})
     return path
 
 
@@ -186,7 +186,7 @@ def test_our_own_folder_is_read_and_the_new_one_is_sound_to_us(tmp_path, name):
     chex.assert_trees_all_equal(load_weights(path, template(name)), weights(name))
     new = weights(name, seed=9)
     save_weights(path, target, new)
-    tree, metadata = checkpoint.load(target)  # by the new checksum
+    tree, metadata = checkpoint.load_tree(target)  # by the new checksum
     chex.assert_trees_all_equal({"params": tree["params"], **tree["model_state"]}, new)
     assert metadata["method"] == "ltu" and metadata["tree_sha256"] == checkpoint.tree_sha256(tree)
 
@@ -195,7 +195,7 @@ def test_flipped_bytes_in_our_own_folder_are_refused(tmp_path):
     path, target = folder(tmp_path, "model"), tmp_path / "again"
     values = np.random.default_rng(0).normal(size=(40, 30)).astype(np.float32)
     wanted = {"params": {"w": jax.ShapeDtypeStruct(values.shape, values.dtype)}}
-    checkpoint.save(path, {"params": {"w": jnp.asarray(values)}, "model_state": {}}, {})
+    checkpoint.save_tree(path, {"params": {"w": jnp.asarray(values)}, "model_state": {}}, {})
     file = max((file for file in path.rglob("d/*")), key=lambda file: file.stat().st_size)
     sound, noticed = file.read_bytes(), []
     for at in range(len(sound) // 2, len(sound), 37):

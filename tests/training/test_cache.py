@@ -6,7 +6,7 @@ import pytest
 
 from ltu_jax.training import cache
 from ltu_jax.training.cache import Entry, cached, cached_numbers, cached_together
-from ltu_jax.training.checkpoint import CheckpointError, load
+from ltu_jax.training.checkpoint import CheckpointError, load_tree
 
 
 class Maker:
@@ -33,7 +33,7 @@ def test_a_value_is_made_once_and_found_next_and_says_what_it_cost(tmp_path, mon
     np.testing.assert_array_equal(again["params"]["w"], np.ones(3))
     [folder] = directory.iterdir()
     assert folder.name.startswith("original-")
-    assert load(folder)[1]["seconds"] == 2.5
+    assert load_tree(folder)[1]["seconds"] == 2.5
 
 
 def test_another_key_kind_or_recipe_makes_anew(tmp_path, monkeypatch):

@@ -18,7 +18,7 @@ from ltu_jax.interop import orbax_folder
 from ltu_jax.interop.sealing import seal
 from ltu_jax.setting import ConfigError
 from ltu_jax.training import checkpoint
-from ltu_jax.training.checkpoint import CheckpointError, load, open_checkpoints, save, tree_sha256
+from ltu_jax.training.checkpoint import CheckpointError, load_tree, open_checkpoints, save_tree, tree_sha256
 
 
 def tree(seed=0):
@@ -80,35 +80,35 @@ def harmed(folder, ways=tuple(HARM)):
 
 @pytest.mark.smoke
 def test_what_is_saved_comes_back_bit_for_bit_with_its_metadata(tmp_path):
-    save(tmp_path / "x", tree(), {"seconds": 1.5, "key": ["a", 2]})
-    loaded, metadata = load(tmp_path / "x")
+    save_tree(tmp_path / "x", tree(), {"seconds": 1.5, "key": ["a", 2]})
+    loaded, metadata = load_tree(tmp_path / "x")
     assert_same(tree(), loaded)
     assert metadata["seconds"] == 1.5 and metadata["key"] == ["a", 2]
 
 
 def test_saving_again_replaces(tmp_path):
     for seed in (0, 1):
-        save(tmp_path / "x", tree(seed), {})
-    assert_same(tree(1), load(tmp_path / "x")[0])
+        save_tree(tmp_path / "x", tree(seed), {})
+    assert_same(tree(1), load_tree(tmp_path / "x")[0])
 
 
 @pytest.mark.smoke
 def test_what_a_device_wrote_that_is_not_here_can_be_read(tmp_path):
-    save(tmp_path / "x", tree(), {})
+    save_tree(tmp_path / "x", tree(), {})
     [sharding] = (tmp_path / "x").rglob("_sharding")  # as a GPU would have left it
     assert "TFRT_CPU_0" in sharding.read_text() or "cpu:0" in sharding.read_text()
     sharding.write_text(sharding.read_text().replace("TFRT_CPU_0", "cuda:0").replace("cpu:0", "cuda:0"))
     seal(tmp_path / "x")
-    assert_same(tree(), load(tmp_path / "x")[0])
+    assert_same(tree(), load_tree(tmp_path / "x")[0])
 
 
 @pytest.mark.smoke
 def test_what_was_saved_without_its_shapes_comes_back_as_well(tmp_path):
     """As older versions did it."""
-    save(tmp_path / "x", tree(), {})
+    save_tree(tmp_path / "x", tree(), {})
     with changed_metadata(tmp_path / "x") as metadata:
         del metadata["arrays"]
-    assert_same(tree(), load(tmp_path / "x")[0])
+    assert_same(tree(), load_tree(tmp_path / "x")[0])
 
 
 @pytest.mark.parametrize("what", ["load", "metadata of a step"])
@@ -117,10 +117,10 @@ def test_what_a_look_leaves_in_the_process_does_not_grow_with_the_arrays(tmp_pat
 
     def left(count):
         path, arrays = tmp_path / str(count), {str(i): jnp.ones((3, 3)) for i in range(count)}
-        save(path, arrays, {})
+        save_tree(path, arrays, {})
         with open_checkpoints(tmp_path / f"steps {count}") as checkpoints:
             checkpoints.save(1, arrays, {})
-            look = {"load": lambda: load(path), "metadata of a step": lambda: checkpoints.metadata(1)}[what]
+            look = {"load": lambda: load_tree(path), "metadata of a step": lambda: checkpoints.metadata(1)}[what]
             look()
             gc.collect()
             before = sys.getallocatedblocks()
@@ -134,27 +134,27 @@ def test_what_a_look_leaves_in_the_process_does_not_grow_with_the_arrays(tmp_pat
 
 
 def test_harm_to_any_file_is_seen_and_the_checkpoint_named(tmp_path):
-    save(tmp_path / "x", one_leaf(), {})
+    save_tree(tmp_path / "x", one_leaf(), {})
     for path in harmed(tmp_path / "x"):
         with pytest.raises(CheckpointError) as error:
-            load(tmp_path / "x")
+            load_tree(tmp_path / "x")
         line = str(error.value)
         assert line.startswith(f"{tmp_path / 'x'} is damaged: {path.relative_to(tmp_path / 'x')} ") and "\n" not in line
-    assert_same(one_leaf(), load(tmp_path / "x")[0])
+    assert_same(one_leaf(), load_tree(tmp_path / "x")[0])
     (tmp_path / "x" / "more").write_text("")
     with pytest.raises(CheckpointError, match="x is damaged: more was altered"):
-        load(tmp_path / "x")
+        load_tree(tmp_path / "x")
     with pytest.raises(CheckpointError, match="nowhere is not there"):
-        load(tmp_path / "nowhere")
+        load_tree(tmp_path / "nowhere")
 
 
 def test_what_is_loaded_is_what_was_given_whatever_the_files_say(tmp_path):
     """The files are undamaged, but the arrays that Orbax reads from them differ from those that were saved."""
-    save(tmp_path / "x", one_leaf(), {})
+    save_tree(tmp_path / "x", one_leaf(), {})
     with changed_metadata(tmp_path / "x") as metadata:
         metadata["tree_sha256"] = "0" * 64
     with pytest.raises(CheckpointError, match="its contents do not match its checksum"):
-        load(tmp_path / "x")
+        load_tree(tmp_path / "x")
 
 
 @pytest.mark.smoke
@@ -162,7 +162,7 @@ def test_arrays_that_are_said_to_be_larger_than_the_memory_are_not_made_up(tmp_p
     """Zarr fills missing chunks with zeros, so changing the shape is enough to claim 36 TB of them."""
     import tensorstore
 
-    save(tmp_path / "x", {"w": jnp.ones((3, 3))}, {})
+    save_tree(tmp_path / "x", {"w": jnp.ones((3, 3))}, {})
     database = {"driver": "ocdbt", "base": f"file://{tmp_path / 'x' / 'state'}/", "path": "w/"}
     array = {"driver": "zarr3", "kvstore": database}
     zarr = tensorstore.open(array, open=True).result().spec().to_json()["metadata"]
@@ -172,25 +172,25 @@ def test_arrays_that_are_said_to_be_larger_than_the_memory_are_not_made_up(tmp_p
     with pytest.raises(
         CheckpointError, match=r"x cannot be read .*\(3, 3\) is not compatible with .*\(3000000, 3000000\)"
     ):
-        load(tmp_path / "x")
+        load_tree(tmp_path / "x")
     with changed_metadata(tmp_path / "x") as metadata:
         metadata["arrays"]["w"][1] = zarr["shape"]
     with pytest.raises(CheckpointError, match="x cannot be read .*its arrays are said to have 36000000000000 bytes"):
-        load(tmp_path / "x")
+        load_tree(tmp_path / "x")
     with pytest.raises(ConfigError, match="x' cannot be read .*its arrays are said to have 36000000000000 bytes"):
         orbax_folder.read_arrays(tmp_path / "x", "config.weights")
 
 
 def test_a_save_that_was_stopped_leaves_what_was_there(tmp_path, monkeypatch):
-    save(tmp_path / "x", tree(0), {})
+    save_tree(tmp_path / "x", tree(0), {})
     for step in ("seal", "writes_files"):
         with monkeypatch.context() as patch:
             patch.setattr(checkpoint, step, lambda *a: (_ for _ in ()).throw(InterruptedError))
             with pytest.raises(InterruptedError):
-                save(tmp_path / "x", tree(1), {})
-        assert_same(tree(0), load(tmp_path / "x")[0])
-    save(tmp_path / "x", tree(1), {})
-    assert_same(tree(1), load(tmp_path / "x")[0])
+                save_tree(tmp_path / "x", tree(1), {})
+        assert_same(tree(0), load_tree(tmp_path / "x")[0])
+    save_tree(tmp_path / "x", tree(1), {})
+    assert_same(tree(1), load_tree(tmp_path / "x")[0])
     assert [path.name for path in tmp_path.iterdir()] == ["x"]
 
 
@@ -280,11 +280,11 @@ class Disk:
 
 def test_without_room_nothing_is_written_and_what_is_needed_is_said(tmp_path, monkeypatch):
     disk = Disk(monkeypatch)
-    save(tmp_path / "x", tree(0), {})
+    save_tree(tmp_path / "x", tree(0), {})
     with open_checkpoints(tmp_path / "steps") as steps:
         steps.save(1, one_leaf(), {})
         disk.free = 4800 + checkpoint.SMALL_BYTES  # of the 4,800 bytes of one leaf and a tenth of it
-        for again in (lambda: steps.save(2, one_leaf(), {}), lambda: save(tmp_path / "x", tree(1), {})):
+        for again in (lambda: steps.save(2, one_leaf(), {}), lambda: save_tree(tmp_path / "x", tree(1), {})):
             with pytest.raises(
                 DiskFullError, match=r"MB are needed and 0\.1 MB are free; what was saved before is int"
             ):
@@ -292,13 +292,13 @@ def test_without_room_nothing_is_written_and_what_is_needed_is_said(tmp_path, mo
         disk.free += 1000
         assert steps.latest_step() == 1
         steps.save(2, one_leaf(), {})
-    assert_same(tree(0), load(tmp_path / "x")[0])
+    assert_same(tree(0), load_tree(tmp_path / "x")[0])
     assert not list(tmp_path.glob("*.partial"))
 
 
 @pytest.mark.parametrize("at", ["arrays", "seal"])
 def test_a_disk_that_fills_while_something_is_saved_leaves_what_was_there_and_no_half(tmp_path, monkeypatch, at):
-    save(tmp_path / "x", tree(0), {})
+    save_tree(tmp_path / "x", tree(0), {})
     with open_checkpoints(tmp_path / "steps") as steps:
         steps.save(1, one_leaf(), {})
 
@@ -311,11 +311,11 @@ def test_a_disk_that_fills_while_something_is_saved_leaves_what_was_there_and_no
         else:
             broken.setattr(checkpoint._orbax(), "save", full)
             broken.setattr(steps._checkpointer, "save", full)
-        for again in (lambda: steps.save(2, one_leaf(), {}), lambda: save(tmp_path / "x", tree(1), {})):
+        for again in (lambda: steps.save(2, one_leaf(), {}), lambda: save_tree(tmp_path / "x", tree(1), {})):
             with pytest.raises(DiskFullError, match="no space is left on the disk, 0.1 MB were needed"):
                 again()
     with open_checkpoints(tmp_path / "steps") as steps:  # as the next start does
         assert steps.latest_step() == 1
         assert_same(one_leaf(), steps.load(1, one_leaf())[0])
-    assert_same(tree(0), load(tmp_path / "x")[0])
+    assert_same(tree(0), load_tree(tmp_path / "x")[0])
     assert not list(tmp_path.glob("*.partial"))

@@ -10,14 +10,14 @@ from small import small_config
 from ltu_jax.training.jobs import Trainer, TrainingJob, train_or_find
 from ltu_jax.training.supervised import train
 from ltu_jax.types import silent
-from ltu_jax.unlearning.problem import load
+from ltu_jax.unlearning.problem import load_problem
 
 MINE = 100  # a stream of keys for this test's purpose
 
 
 @pytest.fixture(scope="module")
 def loaded():
-    return load(small_config())
+    return load_problem(small_config())
 
 
 def trainer(loaded, cache=None, labels=None):

@@ -15,7 +15,7 @@ from ltu_jax.training.jobs import Trainer
 from ltu_jax.types import silent
 from ltu_jax.unlearning import preparation
 from ltu_jax.unlearning.preparation import jobs_of, original, original_job
-from ltu_jax.unlearning.problem import load, prepare, prepare_together
+from ltu_jax.unlearning.problem import load_problem, prepare, prepare_together
 
 
 @pytest.fixture(scope="module")
@@ -24,7 +24,7 @@ def together(tmp_path_factory):
     labels, folder = [], tmp_path_factory.mktemp("together")
 
     configs = [small_config(seed=seed) for seed in (0, 1)]
-    loaded = [load(one) for one in configs]
+    loaded = [load_problem(one) for one in configs]
     return (
         prepare_together(configs, loaded, cache=folder, at_once=2, progress=recording([], labels=labels)),
         labels,
@@ -50,7 +50,7 @@ def test_a_model_that_two_runs_want_is_trained_once(tmp_path):
     labels = []
 
     same_models = [small_config(seed=seed, seeds=config.Seeds(train=0, split=0)) for seed in (0, 1)]
-    loaded, progress = [load(one) for one in same_models], recording([], labels=labels)
+    loaded, progress = [load_problem(one) for one in same_models], recording([], labels=labels)
     prepare_together(same_models, loaded, cache=tmp_path, at_once=4, progress=progress)
     assert sorted(labels) == ["2 models", "3 models"]  # Retrain; the original and two shadows, of as many rows
 
@@ -58,7 +58,7 @@ def test_a_model_that_two_runs_want_is_trained_once(tmp_path):
 @pytest.mark.slow
 def test_attackers_cost_what_their_shadows_took_also_when_these_were_found(together):
     (first, _), _, folder = together
-    source, splits, spec, _ = load(small_config())
+    source, splits, spec, _ = load_problem(small_config())
     trainer = Trainer(small_config(), source, spec, folder, silent)
     models = [trainer.model(shadow(small_config(), splits.reserve, i).job) for i in range(2)]
     shadows = sum(float(model["seconds"]) for model in models)
@@ -66,7 +66,7 @@ def test_attackers_cost_what_their_shadows_took_also_when_these_were_found(toget
 
 
 def test_what_a_problem_needs_is_told_by_its_method():
-    source, splits, spec, _ = load(small_config())
+    source, splits, spec, _ = load_problem(small_config())
     kinds = lambda method: [job.kind for job in jobs_of(small_config(method=method), splits, is_given=False)]  # noqa: E731
     assert kinds(config.LTU()) == ["original", "retrain", "retrain", "shadow", "shadow"]
     assert kinds(config.Retrain()) == ["original", "retrain", "retrain"]
@@ -81,7 +81,7 @@ def test_what_a_problem_needs_is_told_by_its_method():
 def test_the_key_of_a_model_is_what_it_is_a_function_of():
     def keys(**changes):
         settings = small_config(**changes)
-        source, splits, spec, _ = load(settings)
+        source, splits, spec, _ = load_problem(settings)
         trainer = Trainer(settings, source, spec, None, silent)
         return [str(trainer.key(job)) for job in jobs_of(settings, splits, is_given=False)]
 
@@ -99,7 +99,7 @@ def test_without_shadows_the_attackers_learn_from_the_original_itself(tmp_path):
 
     attackers = config.Attackers(names=("sorted", "metrics"), epochs=2, draws=1, fitted_on="original")
     settings = small_config(attackers=attackers, training=config.Training(epochs=60, batch_size=20))
-    loaded = load(settings)
+    loaded = load_problem(settings)
     indices = []
     rows = loaded.source.rows
     seen = dataclasses.replace(loaded.source)
@@ -126,7 +126,7 @@ def _first(bank):
 
 def test_an_original_is_found_where_it_was_trained_before(tmp_path):
     settings = small_config()
-    loaded = load(settings)
+    loaded = load_problem(settings)
     trainer, job = Trainer(settings, loaded.source, loaded.spec, tmp_path, silent), original_job(loaded.splits)
     assert not trainer.entry(job).is_there() and not trainer.entry(job).path.exists()
     made = original(trainer, loaded.splits)

@@ -19,7 +19,7 @@ from ltu_jax.training.predict import EvalForward, predict
 from ltu_jax.unlearning import preparation
 from ltu_jax.unlearning import problem as module
 from ltu_jax.unlearning.loop import run_unlearning
-from ltu_jax.unlearning.problem import load, prepare
+from ltu_jax.unlearning.problem import load_problem, prepare
 
 
 class Labels:
@@ -96,7 +96,7 @@ def test_subclasses_are_forgotten_of_a_model_of_the_coarse_classes(monkeypatch):
     coarse = dataclasses.replace(source, coarse=(source.labels // 2).astype(np.int32))
     monkeypatch.setattr(module, "load_source", lambda data, progress: coarse)
     data = dataclasses.replace(small_config().data, forget_kind="subclass", forget_class=3)
-    found, splits, *_ = load(small_config(data=data))
+    found, splits, *_ = load_problem(small_config(data=data))
     assert found.num_classes == 5
     assert set(found.labels[splits.forget]) == {1} and set(source.labels[splits.forget]) == {3}
     assert set(source.labels[splits.test_forgotten]) == {3} and 3 not in source.labels[splits.test]
@@ -105,7 +105,7 @@ def test_subclasses_are_forgotten_of_a_model_of_the_coarse_classes(monkeypatch):
 def test_a_class_forgotten_whole_is_not_scored_against_held_out_rows(problem):
     data = dataclasses.replace(small_config().data, forget_kind="class", forget_class=3)
     with pytest.raises(ConfigError, match="config.eval_every: 3 needs .* a request of single rows"):
-        load(small_config(data=data, eval_every=3))
+        load_problem(small_config(data=data, eval_every=3))
     settings = small_config(data=data, method=config.Retrain())
     found = prepare(settings)
     scores = found.score(found.retrains[0])
@@ -135,19 +135,19 @@ def test_given_weights_are_part_of_what_was_asked_for_and_need_no_recording(tmp_
     for value in (0.0, 1.0):
         params = {"w1": np.full((192, 16), value, np.float32), "w2": np.zeros((16, 10), np.float32)}
         path.write_bytes(flax.serialization.msgpack_serialize({"params": params}))
-        hashes.add(module.request_sha256(settings, load(settings)))
-    hashes.add(module.request_sha256(settings, load(small_config(data=data))))
+        hashes.add(module.request_sha256(settings, load_problem(settings)))
+    hashes.add(module.request_sha256(settings, load_problem(small_config(data=data))))
     assert len(hashes) == 3
     with pytest.raises(ConfigError, match="config.weights: .* amnesiac needs what is recorded in training; allowed"):
-        load(small_config(weights=str(path), data=data, method=config.Amnesiac("amnesiac")))
+        load_problem(small_config(weights=str(path), data=data, method=config.Amnesiac("amnesiac")))
     with pytest.raises(ConfigError, match="config.data.held_out: 'auto' with config.weights, and 'digits' has no test"):
-        load(small_config(weights=str(path)))
+        load_problem(small_config(weights=str(path)))
 
 
 def test_scoring_itself_without_validation_rows_is_a_mistake_of_the_settings():
     data = dataclasses.replace(small_config().data, validation_fraction=0.0)
     with pytest.raises(ConfigError, match="config.eval_every"):
-        load(small_config(data=data, eval_every=3))
+        load_problem(small_config(data=data, eval_every=3))
 
 
 def test_the_scores_of_what_is_compared_with_are_those_of_the_models_and_made_once(problem, cache, monkeypatch):
@@ -172,8 +172,8 @@ def test_a_recorded_original_is_the_original_and_belongs_to_its_forget_set(probl
 @pytest.mark.parametrize("name", ["training", "method"])
 def test_more_images_than_32_bits_count_are_refused(name, monkeypatch):
     monkeypatch.setattr(module, "MOST_ROWS", 400)  # 5 epochs over 80 rows
-    load(small_config())
+    load_problem(small_config())
     group = dataclasses.replace(getattr(small_config(), name), epochs=6)
     message = f"^config.{name}.epochs: 6 over 80 rows are too many images; allowed: <= 5$"
     with pytest.raises(ConfigError, match=message):
-        load(small_config(**{name: group}))
+        load_problem(small_config(**{name: group}))

@@ -37,9 +37,11 @@ class Entry(NamedTuple):
         """Whether it has been made."""
         return self.path is not None and bool(agreed(self.path.exists))
 
-    def saving(self, every_s: float) -> Saving | None:
+    def saving(self, every_s: float, *, at_end: bool = False) -> Saving | None:
         """How the training that makes it is saved until it is there; ``cached`` deletes that folder then."""
-        return None if self.path is None else Saving(_unfinished(self.path), digest(self.key), 0, every_s, False)
+        if self.path is None:
+            return None
+        return Saving(_unfinished(self.path), digest(self.key), every_s=every_s, at_end=at_end)
 
 
 def cached(entry: Entry, make: Callable[[], ArrayTree]) -> ArrayTree:

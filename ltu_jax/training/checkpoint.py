@@ -92,7 +92,7 @@ class StepCheckpoints:
     def metadata(self, step: int) -> dict[str, Any]:
         """What was saved beside the tree of ``step``."""
         try:
-            return orbax_folder.folder_metadata(self._directory / str(step))["custom_metadata"]
+            return step_metadata(self._directory, step)
         except Exception as error:  # Orbax raises a dozen types for a missing or truncated file
             raise self._unreadable(step, error) from error
 
@@ -126,15 +126,37 @@ class StepCheckpoints:
         return CheckpointError(f"{where} cannot be read ({_first_line(error)}); delete it to go on without it")
 
 
-@contextlib.contextmanager
-def open_checkpoints(directory: Path) -> Iterator[StepCheckpoints]:
-    """The step checkpoints under ``directory``, which is made if needed; damaged ones are named and dropped first."""
-    ocp = _orbax()
-    steps = [path for path in directory.iterdir() if path.name.isdigit()] if directory.is_dir() else []
-    for path in sorted(steps, key=lambda path: int(path.name)) if writes_files() else ():
+def saved_steps(directory: Path) -> list[int]:
+    """The steps of the checkpoints under ``directory``, in order; damaged ones are named and dropped first."""
+    steps = sorted(int(path.name) for path in directory.iterdir() if path.name.isdigit()) if directory.is_dir() else []
+    for path in (directory / str(step) for step in steps) if writes_files() else ():
         if why := find_damage(path):
             logging.getLogger(__name__).warning("%s is damaged (%s): going on without it", path, why)
             shutil.rmtree(path)
+    agreed(lambda: True)
+    return [step for step in steps if (directory / str(step)).is_dir()]
+
+
+def step_metadata(directory: Path, step: int) -> dict[str, Any]:
+    """What was saved beside the tree of ``step``."""
+    return orbax_folder.folder_metadata(directory / str(step))["custom_metadata"]
+
+
+@contextlib.contextmanager
+def open_checkpoints(directory: Path, last: int | None = None) -> Iterator[StepCheckpoints]:
+    """The step checkpoints under ``directory``, which is made if needed, but for damaged ones.
+
+    Args:
+      directory: their folder.
+      last: checkpoints of later steps are deleted; None keeps them.
+
+    Yields:
+      ``StepCheckpoints``.
+    """
+    ocp = _orbax()
+    later = [step for step in saved_steps(directory) if last is not None and step > last]
+    for step in later if writes_files() else ():
+        shutil.rmtree(directory / str(step))
     agreed(lambda: True)
     policy = ocp.training.preservation_policies.LatestN(KEPT)
     every = ocp.training.save_decision_policies.FixedIntervalPolicy(1)

@@ -80,10 +80,10 @@ class Trainer:
         """Where the cache keeps a model."""
         return Entry(self.cache, job.kind, self.key(job))
 
-    def run(self, job: TrainingJob) -> Run:
-        """The training of a model."""
-        settings = {"augment": self.config.data.augment, "saving": self.entry(job).saving(self.config.save_seconds)}
-        return training_run(*self._arguments(job), **settings)
+    def run(self, job: TrainingJob, *, at_end: bool = False) -> Run:
+        """The training of a model; ``at_end`` saves its last state too."""
+        saving = self.entry(job).saving(self.config.save_seconds, at_end=at_end)
+        return training_run(*self._arguments(job), augment=self.config.data.augment, saving=saving)
 
     def model(self, job: TrainingJob) -> ArrayTree:
         """A model, trained or found: ``{"params", "model_state", "seconds"}``.
@@ -160,7 +160,8 @@ def _train_chunk(chunk: Sequence[tuple[Trainer, TrainingJob]]) -> Sequence[Array
     def make(missing: Sequence[int]) -> list[ArrayTree]:
         trainer, job = chunk[missing[0]]
         label = job.label if len(missing) == 1 else f"{len(missing)} models"
-        runs = [chunk[i][0].run(chunk[i][1]) for i in missing]
+        # Saved at their end, several are the same models even if a kill leaves the cache only some of them.
+        runs = [chunk[i][0].run(chunk[i][1], at_end=len(missing) > 1) for i in missing]
         return [_value(trained) for trained in finish_trainings(runs, label=label, progress=trainer.progress)]
 
     return cached_together([trainer.entry(job) for trainer, job in chunk], make)

@@ -4,15 +4,17 @@ import contextlib
 import dataclasses
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from ltu_jax.devices import agreed, writes_files
-from ltu_jax.files import room
-from ltu_jax.training.checkpoint import StepCheckpoints, open_checkpoints
+from ltu_jax.devices import writes_files
+from ltu_jax.files import room, write_whole
+from ltu_jax.training.checkpoint import StepCheckpoints, open_checkpoints, saved_steps, step_metadata
 from ltu_jax.training.dispatch import Algorithm
 from ltu_jax.types import ArrayTree, UnlearnState
+
+CHECKPOINTS = "checkpoints"
 
 
 class WrongRunError(RuntimeError):
@@ -75,12 +77,17 @@ class Run:
         """Steps taken."""
         return self.history.steps
 
+    @property
+    def is_done(self) -> bool:
+        """Whether it takes no further step."""
+        return self.step >= self.num_steps or self.history.stopped_early
+
 
 class Saver:
-    """Saves a run and resumes it; made by ``open_saver``. A run without ``Saving`` is not saved."""
+    """Saves a run and resumes it; made by ``open_savers``. A run without ``Saving`` is not saved."""
 
     def __init__(self, run: Run, checkpoints: StepCheckpoints | None) -> None:
-        self._run, self._checkpoints = run, checkpoints
+        self.run, self._checkpoints = run, checkpoints
         self._saved_at = time.monotonic()
 
     def resume(self, logs: bool) -> None:
@@ -93,7 +100,7 @@ class Saver:
           WrongRunError: if what was saved is another run.
           CheckpointError: if it is damaged.
         """
-        run, saving = self._run, self._run.saving
+        run, saving = self.run, self.run.saving
         if saving is None or self._checkpoints is None:
             return
         step, rows = self._checkpoints.latest_step(), []
@@ -108,26 +115,28 @@ class Saver:
             run.best = run.state.replace(**tree["best"]) if "best" in tree else None
             run.state = run.state.replace(**tree["state"])
         if logs and writes_files():
-            (saving.directory / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+            write_whole(saving.directory / "metrics.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
 
-    def record(self, rows: list[dict[str, float]], *, last: bool) -> None:
-        """Adds logged rows to the history; saves the run when it is due or at its end."""
-        run, saving = self._run, self._run.saving
-        run.history.rows += rows
-        if saving is None:
-            return
-        if rows and writes_files():
+    def record(self, rows: list[dict[str, float]]) -> None:
+        """Adds logged rows to the history."""
+        saving = self.run.saving
+        self.run.history.rows += rows
+        if saving is not None and rows and writes_files():
             with room(saving.directory), (saving.directory / "metrics.jsonl").open("a") as file:
                 file.writelines(json.dumps(row) + "\n" for row in rows)
-        if last:
-            if saving.at_end:
-                self.save()
-        elif saving.every and run.step % saving.every == 0 or agreed(self._is_due):
-            self.save()
+
+    @property
+    def is_due(self) -> bool:
+        """Whether it is time to save, by the step or by this process's clock."""
+        run, saving = self.run, self.run.saving
+        if saving is None:
+            return False
+        is_period = saving.every > 0 and run.step % saving.every == 0
+        return is_period or time.monotonic() - self._saved_at >= saving.every_s
 
     def save(self) -> None:
         """Saves the run, unless that was done at this step."""
-        run = self._run
+        run = self.run
         if run.saving is None or self._checkpoints is None or run.history.saved_step == run.step:
             return
         run.history.saved_step = run.step
@@ -136,20 +145,38 @@ class Saver:
         self._checkpoints.save(run.step, _saved_tree(run), {"identity": run.saving.identity, "history": history})
         self._saved_at = time.monotonic()
 
-    def _is_due(self) -> bool:
-        saving = self._run.saving
-        return saving is not None and time.monotonic() - self._saved_at >= saving.every_s
-
 
 @contextlib.contextmanager
-def open_saver(run: Run) -> Iterator[Saver]:
-    """The saver of a run; its folder is made if needed."""
-    if run.saving is None:
-        yield Saver(run, None)
-        return
-    run.saving.directory.mkdir(parents=True, exist_ok=True)
-    with open_checkpoints(run.saving.directory / "checkpoints") as checkpoints:
-        yield Saver(run, checkpoints)
+def open_savers(runs: Sequence[Run]) -> Iterator[list[Saver]]:
+    """The saver of each run that takes its steps together with the others; folders are made if needed."""
+    with contextlib.ExitStack() as stack:
+        savers, last = [], _common_step([run.saving for run in runs])
+        for run in runs:
+            checkpoints = None
+            if run.saving is not None:
+                run.saving.directory.mkdir(parents=True, exist_ok=True)
+                checkpoints = stack.enter_context(open_checkpoints(run.saving.directory / CHECKPOINTS, last))
+            savers.append(Saver(run, checkpoints))
+        yield savers
+
+
+def _common_step(savings: Sequence[Saving | None]) -> int | None:
+    """The step that several runs go on from; None lets each go on from its newest checkpoint.
+
+    A kill while they are saved leaves some of them a checkpoint ahead. If the others caught up alone, they would do so
+    in another program, which rounds otherwise: so all go back to the newest step that each of them has.
+    """
+    wanted, steps = [saving for saving in savings if saving is not None], []
+    if len(wanted) <= 1:
+        return None
+    for saving in wanted:
+        folder = saving.directory / CHECKPOINTS
+        steps.append(set(saved_steps(folder)))
+        if any(step_metadata(folder, step).get("identity") != saving.identity for step in steps[-1]):
+            return None  # ``resume`` refuses it, and nothing of it may be deleted
+    if all(len(own) <= 1 for own in steps):  # killed while they were saved for the first time
+        steps = [own | {0} for own in steps]
+    return max(set.intersection(*steps), default=None)
 
 
 def read_metrics(path: Path) -> list[dict[str, float]]:

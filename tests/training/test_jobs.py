@@ -4,11 +4,12 @@ import chex
 import jax
 import numpy as np
 import pytest
-from progress_recorder import recording
+from progress_recorder import Killed, recording
 from small import small_config
 
+from ltu_jax.training import cache, checkpoint
 from ltu_jax.training.jobs import Trainer, TrainingJob, train_or_find
-from ltu_jax.training.supervised import train
+from ltu_jax.training.supervised import num_train_steps, train
 from ltu_jax.types import silent
 from ltu_jax.unlearning.problem import load_problem
 
@@ -59,3 +60,26 @@ def test_models_of_one_program_are_those_made_one_by_one(loaded, tmp_path):
     for one, job in zip(together, wanted, strict=True):
         alone = trainer(loaded).model(job)
         chex.assert_trees_all_close(one["params"], alone["params"], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.slow
+def test_a_kill_between_two_entries_of_one_program_changes_no_bit(loaded, tmp_path, monkeypatch):
+    wanted, saved = jobs(loaded, 2), []
+    whole = train_or_find([(trainer(loaded, tmp_path / "whole"), job) for job in wanted], at_once=2)
+
+    def save_first(path, tree, metadata):
+        if saved:
+            raise Killed
+        saved.append(path)
+        checkpoint.save_tree(path, tree, metadata)
+
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        patch.setattr(cache, "save_tree", save_first)
+        train_or_find([(trainer(loaded, tmp_path / "killed"), job) for job in wanted], at_once=2)
+    counts, config = [], small_config()
+    second = Trainer(config, loaded.source, loaded.spec, tmp_path / "killed", recording(counts))
+    again = train_or_find([(second, job) for job in wanted], at_once=2)
+    assert counts == [num_train_steps(config.training, 60)]  # it had been saved at its end: alone it rounds otherwise
+    for one, other in zip(whole, again, strict=True):
+        chex.assert_trees_all_equal(one["params"], other["params"])
+    assert not list((tmp_path / "killed").glob("*.under_way"))

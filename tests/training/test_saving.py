@@ -1,6 +1,6 @@
 """What a run writes down."""
 
-from ltu_jax.training.saving import History, Run, open_saver, read_metrics
+from ltu_jax.training.saving import History, Run, open_savers, read_metrics
 
 
 def test_unlearning_time_is_init_and_steps_in_minutes():
@@ -17,7 +17,8 @@ def test_half_a_line_is_left_out(tmp_path):
 def test_without_a_folder_nothing_is_written_and_the_history_is_kept(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     run = Run(None, None, None, None, 1)
-    with open_saver(run) as saver:
+    with open_savers([run]) as (saver,):
         saver.resume(logs=True)
-        saver.record([{"step": 1.0}], last=True)
+        saver.record([{"step": 1.0}])
+        saver.save()
     assert run.history.rows == [{"step": 1.0}] and not list(tmp_path.iterdir())

@@ -1,5 +1,8 @@
 """The one loop, with an algorithm that can be added up by hand."""
 
+import dataclasses
+import shutil
+
 import flax.struct
 import jax
 import jax.numpy as jnp
@@ -9,7 +12,7 @@ import pytest
 from progress_recorder import Killed, recording
 
 from ltu_jax.training import steps
-from ltu_jax.training.saving import Run, Saving
+from ltu_jax.training.saving import Run, Saving, WrongRunError
 from ltu_jax.training.steps import run_steps
 from ltu_jax.types import make_state
 
@@ -63,16 +66,57 @@ def test_runs_of_different_lengths_share_their_steps_and_each_ends_at_its_own():
     assert [one.step for one in runs] == [4, 9, 9] and not any(one.history.rows for one in runs)
 
 
+def steps_of(saving):
+    return sorted(int(path.name) for path in (saving.directory / "checkpoints").iterdir() if path.name.isdigit())
+
+
+def stopped(runs, at):
+    with pytest.raises(Killed):
+        go(runs, progress=recording([], until=at * len(runs)))
+
+
 def test_a_run_that_was_stopped_earlier_catches_up_before_both_go_on(tmp_path, monkeypatch):
-    monkeypatch.setattr(steps, "steps_per_call", lambda seconds: 3)
-    kept = [Saving(tmp_path / name, name) for name in "ab"]
-    for saving, rate, until in ((kept[0], 1.0, 3), (kept[1], 2.0, 6)):
-        with pytest.raises(Killed):
-            go([run(rate, saving=saving)], progress=recording([], until=until))
+    monkeypatch.setattr(steps, "steps_per_call", lambda seconds: 1)
+    kept = [Saving(tmp_path / name, name, 1) for name in "ab"]
+    stopped([run(1.0, saving=kept[0])], at=3)
+    stopped([run(2.0, saving=kept[1])], at=6)
+    assert [steps_of(saving) for saving in kept] == [[2, 3], [5, 6]]
     counts = []
     monkeypatch.setattr(steps, "steps_per_call", lambda seconds: 4)  # more than the first lacks
+    kept = [dataclasses.replace(saving, every=0) for saving in kept]
     assert go([run(1.0, saving=kept[0]), run(2.0, saving=kept[1])], progress=recording(counts)) == [55.0, 110.0]
     assert counts == [3 + 6, 3, 2 * 4]
+
+
+@pytest.mark.parametrize("lost, left, begins", [(8, [4], 4), (4, [], 0)])
+def test_runs_that_were_killed_while_they_were_saved_go_on_together(tmp_path, monkeypatch, lost, left, begins):
+    monkeypatch.setattr(steps, "steps_per_call", lambda seconds: 4)
+    kept, counts = [Saving(tmp_path / name, name, 4) for name in "ab"], []
+    stopped([run(rate, saving=saving) for rate, saving in zip((1.0, 2.0), kept, strict=True)], at=lost)
+    shutil.rmtree(tmp_path / "b" / "checkpoints" / str(lost))  # the kill came before it
+    assert steps_of(kept[1]) == left and lost in steps_of(kept[0])
+    runs = [run(rate, saving=saving) for rate, saving in zip((1.0, 2.0), kept, strict=True)]
+    assert go(runs, progress=recording(counts), log_every=1) == [55.0, 110.0]
+    assert counts[0] == 2 * begins and all(count % 2 == 0 for count in counts)  # never one of them alone
+    assert [row["step"] for row in runs[0].history.rows][-2:] == [9, 10]
+
+
+def test_of_another_run_nothing_is_deleted(tmp_path, monkeypatch):
+    monkeypatch.setattr(steps, "steps_per_call", lambda seconds: 4)
+    kept = [Saving(tmp_path / name, name, 4) for name in "ab"]
+    stopped([run(1.0, saving=saving) for saving in kept], at=8)
+    shutil.rmtree(tmp_path / "b" / "checkpoints" / "8")
+    others = [kept[0], dataclasses.replace(kept[1], identity="another")]
+    with pytest.raises(WrongRunError):
+        go([run(1.0, saving=saving) for saving in others])
+    assert steps_of(kept[0]) == [4, 8]
+
+
+def test_runs_that_step_together_are_saved_together(tmp_path, monkeypatch):
+    monkeypatch.setattr(steps, "steps_per_call", lambda seconds: 3)
+    runs = [run(saving=Saving(tmp_path / "a", "a", 6)), run(saving=Saving(tmp_path / "b", "b"))]
+    go(runs)
+    assert steps_of(runs[0].saving) == steps_of(runs[1].saving) == [6, 10]
 
 
 def test_a_score_is_asked_for_at_its_period_and_at_the_end_and_may_stop_the_run():
@@ -96,6 +140,12 @@ def test_checkpoints_lie_at_their_period_and_at_the_end_if_that_is_asked_for(tmp
     go([run(saving=Saving(tmp_path, "a", every, at_end=at_end))], log_every=1)
     assert sorted((p.name for p in (tmp_path / "checkpoints").iterdir() if p.name.isdigit()), key=int) == kept
     assert (tmp_path / "metrics.jsonl").read_text().count("\n") == 10
+
+
+def test_without_a_log_a_scored_step_is_a_row_all_the_same():
+    one = run(score=lambda one: {"eval/x": 1.0})
+    go([one], score_every=4)
+    assert [row["step"] for row in one.history.rows] == [4, 8, 10]
 
 
 def test_what_is_not_finite_is_named_with_its_steps_and_what_to_change(monkeypatch):

@@ -76,7 +76,7 @@ def fit_on_shadows(trainer: Trainer, reserve: np.ndarray) -> dict[str, ArrayTree
         seconds += float(model["seconds"]) - (time.perf_counter() - before)
         is_held_out = i == config.attackers.num_shadows - 1
         draws, key = 1 if is_held_out else config.attackers.draws, jax.random.fold_in(asking, i)
-        state = trainer.state(model)
+        state = trainer.state_of(model)
         outputs.append(outputs_of(config, trainer.source, state, one.members, one.others, key, draws))
     fitted_on = Outputs(*(jnp.concatenate(x) for x in zip(*outputs[:-1], strict=True)))
     return _fitted(trainer, fitted_on, outputs[-1], start, seconds)

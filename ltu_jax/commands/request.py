@@ -27,7 +27,7 @@ def carry_out(config: Config, forget: str, options: Options) -> int:
     """
     processes.use_devices(config, options)
     try:
-        with shutdown.caught() as stop:
+        with shutdown.catch_signals() as stop:
             return _carry_out(request_config(config), forget, options, stop.watched(processes.progress()))
     except (*FAILURES, LedgerError) as error:
         if options.debug:

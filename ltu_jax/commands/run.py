@@ -24,7 +24,7 @@ from ltu_jax.training.saving import History, WrongRunError
 from ltu_jax.types import Progress, Source, UnlearnState
 from ltu_jax.unlearning.estimate import disk_bytes, estimate
 from ltu_jax.unlearning.evidence import changed_most, forget_confidence
-from ltu_jax.unlearning.loop import options_of, run_together, start_of
+from ltu_jax.unlearning.loop import run_options, run_together, start_from_problem
 from ltu_jax.unlearning.problem import Loaded, Problem, load_problem, prepare_together, request_sha256
 from ltu_jax.unlearning.result import make_result, now
 
@@ -32,7 +32,7 @@ FAILURES = (FloatingPointError, CheckpointError, DiskFullError, WrongRunError)
 """What ends a run with one line and status 1."""
 
 
-class Run(NamedTuple):
+class Job(NamedTuple):
     """One run, its folder and its data: nothing is trained yet."""
 
     config: Config
@@ -52,7 +52,7 @@ def unlearn(jobs: Sequence[tuple[Config, Path]], options: Options) -> int:
         has too little room.
     """
     processes.use_devices(jobs[0][0], options)
-    with shutdown.caught() as stop:
+    with shutdown.catch_signals() as stop:
         progress = stop.watched(processes.progress())
         return processes.stop_if_one_is_lost(lambda: _unlearn(jobs, options, progress))
 
@@ -70,7 +70,7 @@ def _unlearn(jobs: Sequence[tuple[Config, Path]], options: Options, progress: Pr
     config = jobs[0][0]
     source = read_source(config)
     # Nothing is written before all is known to be right.
-    runs = [Run(one, workdir, load_problem(one, progress, source=source)) for one, workdir in jobs]
+    runs = [Job(one, workdir, load_problem(one, progress, source=source)) for one, workdir in jobs]
     if options.dry_run:
         print(json.dumps({"config": to_dict(config), **estimate(config, runs[0].loaded)}, indent=2))
         return 0
@@ -91,7 +91,7 @@ def _unlearn(jobs: Sequence[tuple[Config, Path]], options: Options, progress: Pr
     return 0 if done else 1
 
 
-def _is_done(run: Run) -> bool:
+def _is_done(run: Job) -> bool:
     """Whether its folder has a result, which is then shown; the result of another run is refused."""
     if not agreed((run.workdir / "result.json").exists):
         return False
@@ -103,7 +103,7 @@ def _is_done(run: Run) -> bool:
     return True
 
 
-def _check_disk(todo: Sequence[Run], cache: Path) -> None:
+def _check_disk(todo: Sequence[Job], cache: Path) -> None:
     """Refuses runs that begin on a disk that they would fill; one that goes on stops when it is full."""
     new = [(run, disk_bytes(run.config, run.loaded.spec)) for run in todo if not run.workdir.exists()]
     wanted = [("--workdir", run.workdir, size["workdir"]) for run, size in new]
@@ -126,7 +126,7 @@ def _at_once(config: Config, source: Source) -> int:
     return max(1, min(4, config.num_seeds, agreed(lambda: num_fitting(source))))
 
 
-def _attempt(runs: Sequence[Run], at_once: int, options: Options, progress: Progress) -> bool:
+def _attempt(runs: Sequence[Job], at_once: int, options: Options, progress: Progress) -> bool:
     """Whether all of the runs were done; where one of several diverges, the others are run without it."""
     try:
         _run(runs, at_once, options, progress)
@@ -139,7 +139,7 @@ def _attempt(runs: Sequence[Run], at_once: int, options: Options, progress: Prog
     return True
 
 
-def _run(runs: Sequence[Run], at_once: int, options: Options, progress: Progress) -> None:
+def _run(runs: Sequence[Job], at_once: int, options: Options, progress: Progress) -> None:
     """Prepares and unlearns, all as one program, and writes each run into its folder."""
     started = now()
     for run in runs if writes_files() and not options.prepare else ():
@@ -150,8 +150,8 @@ def _run(runs: Sequence[Run], at_once: int, options: Options, progress: Progress
     problems = prepare_together(configs, loaded, cache=options.cache, at_once=at_once, progress=progress)
     if options.prepare:
         return
-    starts = [start_of(problem, folder=run.workdir) for run, problem in zip(runs, problems, strict=True)]
-    ended = run_together(starts, options_of(configs[0], progress))
+    starts = [start_from_problem(problem, folder=run.workdir) for run, problem in zip(runs, problems, strict=True)]
+    ended = run_together(starts, run_options(configs[0], progress))
     for run, problem, one in zip(runs, problems, ended, strict=True):
         outcome = make_result(problem, *one, started)
         _write(run.workdir, problem, one, outcome, options.show_images)

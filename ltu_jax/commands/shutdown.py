@@ -30,7 +30,7 @@ class StoppedError(BaseException):
 
 
 class Stop:
-    """Whether somebody has asked this process to stop; made by ``caught``."""
+    """The stop signal of this process; made by ``catch_signals``."""
 
     def __init__(self) -> None:
         self._number: int | None = None
@@ -62,7 +62,7 @@ class Stop:
         """Waits for a signal, then for the work to end; a second signal ends it at once."""
         with open(pipe, "rb", buffering=0) as signals:
             number = signals.read(1)
-            if not number:  # nobody catches any more
+            if not number:  # closed: the work has ended
                 return
             self._number = asked = number[0]
             ready, _, _ = select.select([signals], [], [], GRACE_S if self._working else 0)
@@ -74,7 +74,7 @@ class Stop:
 
 
 @contextlib.contextmanager
-def caught() -> Iterator[Stop]:
+def catch_signals() -> Iterator[Stop]:
     """Catches SIGTERM and SIGINT for as long as it is open, in the main thread.
 
     Raises:

@@ -1,9 +1,11 @@
 """A data set of the user's own: a function that returns ``Records``, named by ``config.data.name=module:function``."""
 
 import dataclasses
+import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from types import UnionType
 
 import numpy as np
 
@@ -25,7 +27,7 @@ def read_own(data: Data) -> Records:
 
     Raises:
       ConfigError: if there is no such function, it raises, or returns something else; if ``memory_map`` is asked for
-        and nobody says of which files the images are made. What is wrong with an example is raised when it is reached.
+        and ``Records.files`` is None. What is wrong with an example is raised when it is reached.
     """
     where = f"config.data.name: {data.name!r}"
     function = import_reference(data.name, "config.data.name")
@@ -56,12 +58,20 @@ def _check_totals(where: str, records: Records) -> None:
     for field, low in (("num_classes", 2), ("num_train", 1), ("num_test", 0)):
         if not _is_whole(value := getattr(records, field), low):
             raise ConfigError(f"{where}, Records.{field}: {value!r}; allowed: a whole number from {low}")
-    names = records.class_names
-    if names is not None and (len(names) != records.num_classes or not all(isinstance(name, str) for name in names)):
+    names, files = records.class_names, records.files
+    if names is not None and not (_are(names, str) and len(names) == records.num_classes):
         raise ConfigError(
             f"{where}, Records.class_names: {names!r}; allowed: a name for each of the {records.num_classes} classes,"
             " or None"
         )
+    if files is not None and not (_are(files, str | Path) and all(map(os.path.isfile, files))):
+        raise ConfigError(
+            f"{where}, Records.files: {files!r}; allowed: a tuple of paths of files that are there, or None"
+        )
+
+
+def _are(values: object, kind: type | UnionType) -> bool:
+    return isinstance(values, tuple | list) and all(isinstance(value, kind) for value in values)
 
 
 def _checked(where: str, records: Records) -> Iterator[Example]:
@@ -76,7 +86,7 @@ def _checked(where: str, records: Records) -> Iterator[Example]:
             yield example
     except ConfigError:
         raise
-    except Exception as error:  # a generator runs the user's code
+    except (Exception, SystemExit) as error:  # a generator runs the user's code
         raise _failed(where, error) from error
     if row + 1 != total:
         count = f"more than {total}" if row == total else f"{row + 1}"

@@ -49,7 +49,7 @@ class Records:
     num_train: int
     num_test: int
     class_names: tuple[str, ...] | None = None  # of each label, where the data name them
-    files: tuple[Path, ...] | None = None  # all that is read, where that is less than the whole of data_dir
+    files: tuple[Path, ...] | None = None  # whose change makes data.memory_map anew; None: everything in data_dir
 
 
 def decode(image: bytes | Path | np.ndarray, image_size: int | None) -> np.ndarray:

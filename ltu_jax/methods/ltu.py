@@ -191,7 +191,7 @@ def _statistics(meta: MetaGrad | None, before: ArrayTree) -> ArrayTree:
 
 
 def _metrics(remember: MetaGrad | None, forget: MetaGrad | None, harmonized: Harmonized) -> Metrics:
-    """Losses per query set and the norms of the parts: without them nobody sees who drowns whom."""
+    """Losses per query set and the norms of the parts: they show which loss dominates the others."""
     metrics = {}
     for half, meta in (("remember", remember), ("forget", forget)):
         if meta is not None:

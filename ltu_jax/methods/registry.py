@@ -1,7 +1,7 @@
-"""The methods of this package: the settings of each, the class that builds it, and what is said of it.
+"""The methods of this package: the settings of each, the class that builds it, and its sentence in the notice.
 
-A new one is a file beside this one, and here its settings and one entry of ``BUILT_IN``. ``config`` has the settings
-too, so that a configuration file needs one import; like it this module imports no JAX, and no
+To add a method: write its file beside this one, and add its settings and an entry of ``BUILT_IN`` here. ``config``
+re-exports the settings, so that a configuration file needs one import; like it this module imports no JAX, and no
 ``from __future__ import annotations``.
 """
 
@@ -13,7 +13,7 @@ from ltu_jax.setting import ConfigError, allowed_names, setting
 
 MOST_EPOCHS = 10_000
 MOST_IMAGES = 65_536
-"""Of one step."""
+"""Most images in one step."""
 MOST_WEIGHT = 1e6
 
 

@@ -1,7 +1,7 @@
 """The classifiers of this package: the settings of a model, and the families that build one of them.
 
-A new family is a file beside this one, and here one entry of ``FAMILIES`` and what it has of settings. ``config`` has
-``Model`` too; like it this module imports no JAX, and no ``from __future__ import annotations``.
+To add a family: write its file beside this one, add it to ``FAMILIES``, and its own settings to ``Model``. ``config``
+re-exports ``Model``; like it this module imports no JAX, and no ``from __future__ import annotations``.
 """
 
 import dataclasses
@@ -11,7 +11,7 @@ from typing import NamedTuple
 from ltu_jax.setting import ConfigError, setting
 
 LARGEST_SIDE = 8000
-"""Of an image in pixels; ``data.records.MAX_PIXELS`` is its square."""
+"""Largest side of an image in pixels; ``data.records.MAX_PIXELS`` is its square."""
 
 CIFAR10_MEAN, CIFAR10_STD = (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)
 
@@ -49,7 +49,7 @@ FAMILIES = {
 
 @dataclasses.dataclass
 class Model:
-    """The classifier. A model of one's own gets all of it, and reads what it likes."""
+    """The classifier. A model of your own gets all fields and may ignore any."""
 
     name: str = setting(
         "resnet8",
@@ -84,7 +84,7 @@ class Model:
 
 
 def check_given(model: Model, given: Collection[str]) -> None:
-    """Refuses settings that were asked for by themselves, and that no model of this family reads.
+    """Refuses settings given on the command line that a model of this family does not read.
 
     Args:
       model: the settings, complete.

@@ -19,7 +19,7 @@ RECIPE_VERSION = 1
 """Raise it when the code makes something else of the same settings: old entries are then not found."""
 
 
-class Entry(NamedTuple):
+class CacheEntry(NamedTuple):
     """An entry of a cache."""
 
     directory: Path | None  # the cache; None keeps nothing
@@ -44,7 +44,7 @@ class Entry(NamedTuple):
         return Saving(_unfinished(self.path), digest(self.key), every_s=every_s, at_end=at_end)
 
 
-def cached(entry: Entry, make: Callable[[], ArrayTree]) -> ArrayTree:
+def cached(entry: CacheEntry, make: Callable[[], ArrayTree]) -> ArrayTree:
     """The value of an entry, made by ``make()`` if it is not there: a tree of nested dicts of arrays.
 
     Raises:
@@ -55,7 +55,7 @@ def cached(entry: Entry, make: Callable[[], ArrayTree]) -> ArrayTree:
 
 
 def cached_together(
-    entries: Sequence[Entry], make: Callable[[Sequence[int]], Sequence[ArrayTree]]
+    entries: Sequence[CacheEntry], make: Callable[[Sequence[int]], Sequence[ArrayTree]]
 ) -> Sequence[ArrayTree]:
     """The values of several entries, those that are not there made at once.
 
@@ -96,7 +96,7 @@ def _made_once(paths: Sequence[Path | None]) -> Iterator[None]:
         yield
 
 
-def cached_numbers(entry: Entry, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+def cached_numbers(entry: CacheEntry, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
     """``cached`` for a JSON-ready dictionary: one small file, exact to the last digit.
 
     Raises:

@@ -18,7 +18,7 @@ import numpy as np
 from ltu_jax.config import Config
 from ltu_jax.models.build import ModelSpec
 from ltu_jax.setting import digest, to_dict
-from ltu_jax.training.cache import Entry, cached, cached_together
+from ltu_jax.training.cache import CacheEntry, cached, cached_together
 from ltu_jax.training.optimizers import SGD
 from ltu_jax.training.recording import recording_run
 from ltu_jax.training.saving import Run
@@ -69,18 +69,18 @@ class Trainer:
         rows, classes = digest(job.rows.tolist()), self.source.num_classes
         return [self.source.sha256(), rows, recipe, classes, self.model_code, job.stream, job.index]
 
-    def start(self, job: TrainingJob) -> tuple[tuple[ArrayTree, ArrayTree], jax.Array]:
+    def initial(self, job: TrainingJob) -> tuple[tuple[ArrayTree, ArrayTree], jax.Array]:
         """Initial parameters and statistics of a model, and the key of its training."""
         seed = jax.random.key(self.config.seed_for("train"))
         key = jax.random.fold_in(jax.random.fold_in(seed, job.stream), job.index)
         init_key, train_key = jax.random.split(key)
         return self.spec.init(init_key), train_key
 
-    def entry(self, job: TrainingJob) -> Entry:
+    def entry(self, job: TrainingJob) -> CacheEntry:
         """Where the cache keeps a model."""
-        return Entry(self.cache, job.kind, self.key(job))
+        return CacheEntry(self.cache, job.kind, self.key(job))
 
-    def run(self, job: TrainingJob, *, at_end: bool = False) -> Run:
+    def training(self, job: TrainingJob, *, at_end: bool = False) -> Run:
         """The training of a model; ``at_end`` saves its last state too."""
         saving = self.entry(job).saving(self.config.save_seconds, at_end=at_end)
         return training_run(*self._arguments(job), augment=self.config.data.augment, saving=saving)
@@ -92,11 +92,11 @@ class Trainer:
           FloatingPointError: if its training diverges.
           CheckpointError: if the entry of the cache is damaged.
         """
-        return _train_chunk([(self, job)])[0]
+        return _train_or_load([(self, job)])[0]
 
     def recorded(self, job: TrainingJob, forget: np.ndarray, last_epochs: float) -> ArrayTree:
         """``model``, and ``updates``: what its training did at the batches that held a row of ``forget``."""
-        entry = Entry(self.cache, "recorded", [*self.key(job), digest(forget.tolist()), last_epochs])
+        entry = CacheEntry(self.cache, "recorded", [*self.key(job), digest(forget.tolist()), last_epochs])
 
         def make() -> dict[str, ArrayTree]:
             run = recording_run(
@@ -112,7 +112,7 @@ class Trainer:
 
         return cached(entry, make)
 
-    def state(self, model: ArrayTree) -> UnlearnState:
+    def state_of(self, model: ArrayTree) -> UnlearnState:
         """The state that a run starts from, made of an entry of the cache."""
         params, model_state = model["params"], model["model_state"]
         rng = jax.random.fold_in(jax.random.key(self.config.seed_for("unlearn")), UNLEARN)
@@ -120,7 +120,7 @@ class Trainer:
 
     def _arguments(self, job: TrainingJob) -> tuple[Any, ...]:
         """Arguments of ``training_run``."""
-        (params, model_state), train_key = self.start(job)
+        (params, model_state), train_key = self.initial(job)
         rows = self.source.rows(job.rows)
         return self.spec.apply_fn, params, model_state, rows, self.config.training, train_key
 
@@ -151,17 +151,17 @@ def train_missing(jobs: Sequence[tuple[Trainer, TrainingJob]], at_once: int) -> 
     for size in sorted({len(job.rows) for _, job in missing.values()}):
         alike = [one for one in missing.values() if len(one[1].rows) == size]
         for start in range(0, len(alike), at_once):
-            _train_chunk(alike[start : start + at_once])
+            _train_or_load(alike[start : start + at_once])
 
 
-def _train_chunk(chunk: Sequence[tuple[Trainer, TrainingJob]]) -> Sequence[ArrayTree]:
-    """Trains models as one program, but for those that the cache has by now."""
+def _train_or_load(chunk: Sequence[tuple[Trainer, TrainingJob]]) -> Sequence[ArrayTree]:
+    """Models trained as one program; those in the cache are loaded."""
 
     def make(missing: Sequence[int]) -> list[ArrayTree]:
         trainer, job = chunk[missing[0]]
         label = job.label if len(missing) == 1 else f"{len(missing)} models"
         # Saved at their end, several are the same models even if a kill leaves the cache only some of them.
-        runs = [chunk[i][0].run(chunk[i][1], at_end=len(missing) > 1) for i in missing]
+        runs = [chunk[i][0].training(chunk[i][1], at_end=len(missing) > 1) for i in missing]
         return [_value(trained) for trained in finish_trainings(runs, label=label, progress=trainer.progress)]
 
     return cached_together([trainer.entry(job) for trainer, job in chunk], make)

@@ -78,11 +78,11 @@ def run_unlearning(
       split_seed: draws the rho subset.
       saving: where to save and resume; None saves nothing.
       judge: what the run scores itself by, and when it stops early; None is ``monitor.Monitor``.
-      num_steps: see ``RunOptions``, as for all that follow.
+      num_steps: steps to take; None takes the method's own number.
       log_every: steps between two rows of the history.
-      eval_every: steps between two scorings.
+      eval_every: steps between two scorings; 0 for none.
       batch_size: images a forward pass of the scoring.
-      progress: called with the steps taken.
+      progress: called with the steps taken; what it raises stops the run, which is saved first.
 
     Returns:
       ``(state, history)``.
@@ -124,14 +124,14 @@ def run_problem(
     Raises:
       As ``run_unlearning``.
     """
-    start = start_of(problem, method, folder=folder, identity=identity, judge=judge)
-    options = options_of(problem.config, progress)
+    start = start_from_problem(problem, method, folder=folder, identity=identity, judge=judge)
+    options = run_options(problem.config, progress)
     if eval_every is not None:
         options = dataclasses.replace(options, eval_every=eval_every)
     return run_together([start], options)[0]
 
 
-def start_of(
+def start_from_problem(
     problem: Problem,
     method: UnlearningMethod | None = None,
     *,
@@ -147,9 +147,14 @@ def start_of(
     return Start(method, problem.original, problem.splits, problem.source, saving, judge)
 
 
-def options_of(config: Config, progress: Progress = silent) -> RunOptions:
+def run_options(config: Config, progress: Progress = silent) -> RunOptions:
     """The options that a configuration names."""
-    return RunOptions(None, config.log_every, config.eval_every, config.evaluation.batch_size, progress)
+    return RunOptions(
+        log_every=config.log_every,
+        eval_every=config.eval_every,
+        batch_size=config.evaluation.batch_size,
+        progress=progress,
+    )
 
 
 def run_together(starts: Sequence[Start], options: RunOptions = RunOptions()) -> list[tuple[UnlearnState, History]]:

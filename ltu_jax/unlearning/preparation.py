@@ -11,7 +11,7 @@ from ltu_jax.attackers.shadows import fit_on_original, fit_on_shadows, shadow
 from ltu_jax.config import Config, needs
 from ltu_jax.evaluation.scores import evaluate
 from ltu_jax.setting import digest
-from ltu_jax.training.cache import Entry, cached, cached_numbers
+from ltu_jax.training.cache import CacheEntry, cached, cached_numbers
 from ltu_jax.training.checkpoint import tree_sha256
 from ltu_jax.training.jobs import ORIGINAL, RETRAIN, SHADOWS, Trainer, TrainingJob
 from ltu_jax.types import ArrayTree, Scores, Source, Splits, UnlearnState
@@ -28,7 +28,7 @@ def retrain_jobs(config: Config, splits: Splits) -> list[TrainingJob]:
 
 
 def jobs_of(config: Config, splits: Splits, *, is_given: bool) -> list[TrainingJob]:
-    """All models of a problem that are trained without recording; ``is_given`` says that the original is not."""
+    """All models of a problem that are trained without recording; the original is not if its weights are given."""
     asked = needs(config.method)
     originals = [] if is_given or "updates" in asked else [original_job(splits)]
     has_shadows = "bank" in asked and config.attackers.fitted_on != "original"
@@ -61,7 +61,7 @@ def cached_scores(trainer: Trainer, state: UnlearnState, splits: Splits) -> Scor
     def make() -> dict[str, float | None]:
         return dataclasses.asdict(score(trainer.config, trainer.source, splits, state))
 
-    return Scores(**cached_numbers(Entry(trainer.cache, "scores", key), make))
+    return Scores(**cached_numbers(CacheEntry(trainer.cache, "scores", key), make))
 
 
 def attackers(trainer: Trainer, splits: Splits, original: UnlearnState) -> tuple[Bank, dict[str, float], float]:
@@ -74,6 +74,6 @@ def attackers(trainer: Trainer, splits: Splits, original: UnlearnState) -> tuple
         known = splits.visible
         key += [digest(known.tolist()), tree_sha256([original.params, original.model_state])]
         make = functools.partial(fit_on_original, trainer, original, known, reserve)
-    made = cached(Entry(trainer.cache, "attackers", key), make)
+    made = cached(CacheEntry(trainer.cache, "attackers", key), make)
     auc = {name: float(made["auc"][name]) for name in settings.names}
     return Bank(made["params"], tuple(settings.names)), auc, float(made["seconds"])

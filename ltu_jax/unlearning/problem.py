@@ -98,7 +98,7 @@ def load_problem(config: Config, progress: Progress = silent, *, source: Source 
     Args:
       config: resolved settings.
       progress: called with the rows read.
-      source: the data, where another run of them has read them (``load_source``).
+      source: the data, if already read by ``load_source``.
 
     Returns:
       ``Loaded``; for ``forget_kind`` subclass the labels are the coarse ones.
@@ -223,7 +223,7 @@ def prepare(
     retrains = train_or_find([(trainer, job) for job in retrain_jobs(config, splits)])
     seconds = {"original_s": float(begun_from["seconds"]), "attackers_s": 0.0}
     seconds["retrain_s"] = float(np.mean([r["seconds"] for r in retrains])) if retrains else 0.0
-    states = [trainer.state(model) for model in (begun_from, *retrains)]
+    states = [trainer.state_of(model) for model in (begun_from, *retrains)]
     scores = [cached_scores(trainer, state, splits) for state in states]
     problem = Problem(
         config,

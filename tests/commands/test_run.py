@@ -15,7 +15,7 @@ def test_where_one_of_several_seeds_diverges_the_others_are_run_without_it(monke
         done.extend(one.workdir.name for one in runs)
 
     monkeypatch.setattr(run, "_run", run_or_diverge)
-    runs, options = [run.Run(None, pathlib.Path(name), None) for name in "abc"], types.SimpleNamespace(debug=False)
+    runs, options = [run.Job(None, pathlib.Path(name), None) for name in "abc"], types.SimpleNamespace(debug=False)
     assert not run._attempt(runs, 3, options, None)
     assert done == ["a", "c"] and "error: b: loss not finite" in capsys.readouterr().err
     assert run._attempt(runs[:1], 3, options, None)

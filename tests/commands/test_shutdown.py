@@ -16,7 +16,7 @@ from ltu_jax.commands import shutdown
 from ltu_jax.types import silent
 
 shutdown.GRACE_S = 2.0
-with shutdown.caught() as stop:
+with shutdown.catch_signals() as stop:
     if sys.argv[1] == "idle":
         print("ready", flush=True)
         time.sleep(60)
@@ -60,8 +60,8 @@ def test_work_is_saved_at_its_next_step(number, status):
 @pytest.mark.slow
 def test_work_that_was_saved_has_all_the_time_it_needs_to_end():
     work = WORK.replace(
-        "with shutdown.caught() as stop:",
-        "import atexit\natexit.register(time.sleep, 3)\nwith shutdown.caught() as stop:",
+        "with shutdown.catch_signals() as stop:",
+        "import atexit\natexit.register(time.sleep, 3)\nwith shutdown.catch_signals() as stop:",
     )
     seconds, code, out, err = stopped("stepping", signal.SIGTERM, work=work)
     assert code == 143 and seconds > 3 and len(err.splitlines()) == 1
@@ -82,7 +82,7 @@ def test_where_nothing_would_be_saved_or_at_a_second_signal_it_ends_at_once(how,
 def test_handlers_are_put_back_and_other_errors_pass_through():
     before = [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)]
     with pytest.raises(ZeroDivisionError):
-        with shutdown.caught() as stop:
+        with shutdown.catch_signals() as stop:
             assert signal.getsignal(signal.SIGTERM) is not before[0]
             with stop.watched(silent)("work", 1) as advance:
                 advance(1)  # nobody asked

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from ltu_jax.training import cache
-from ltu_jax.training.cache import Entry, cached, cached_numbers, cached_together
+from ltu_jax.training.cache import CacheEntry, cached, cached_numbers, cached_together
 from ltu_jax.training.checkpoint import CheckpointError, load_tree
 
 
@@ -27,8 +27,8 @@ def test_a_value_is_made_once_and_found_next_and_says_what_it_cost(tmp_path, mon
     clock = iter([10.0, 12.5, 20.0, 20.0])
     monkeypatch.setattr(cache.time, "perf_counter", lambda: next(clock))
     make, directory = Maker(), tmp_path / "deep" / "cache"
-    cached(Entry(directory, "original", KEY), make)
-    again = cached(Entry(directory, "original", dict(reversed(KEY.items()))), make)
+    cached(CacheEntry(directory, "original", KEY), make)
+    again = cached(CacheEntry(directory, "original", dict(reversed(KEY.items()))), make)
     assert make.calls == 1 and again["model_state"] == {}
     np.testing.assert_array_equal(again["params"]["w"], np.ones(3))
     [folder] = directory.iterdir()
@@ -38,18 +38,18 @@ def test_a_value_is_made_once_and_found_next_and_says_what_it_cost(tmp_path, mon
 
 def test_another_key_kind_or_recipe_makes_anew(tmp_path, monkeypatch):
     make = Maker()
-    cached(Entry(tmp_path, "original", KEY), make)
-    cached(Entry(tmp_path, "original", {**KEY, "unset": 0}), make)
-    cached(Entry(tmp_path, "original", {**KEY, "config": {"epochs": 4, "milestones": [1, 2]}}), make)
-    cached(Entry(tmp_path, "retrain", KEY), make)
+    cached(CacheEntry(tmp_path, "original", KEY), make)
+    cached(CacheEntry(tmp_path, "original", {**KEY, "unset": 0}), make)
+    cached(CacheEntry(tmp_path, "original", {**KEY, "config": {"epochs": 4, "milestones": [1, 2]}}), make)
+    cached(CacheEntry(tmp_path, "retrain", KEY), make)
     monkeypatch.setattr(cache, "RECIPE_VERSION", cache.RECIPE_VERSION + 1)
-    cached(Entry(tmp_path, "original", KEY), make)
+    cached(CacheEntry(tmp_path, "original", KEY), make)
     assert make.calls == 5 == len(list(tmp_path.iterdir()))
 
 
 def test_without_a_directory_nothing_is_kept(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    make, entry = Maker(), Entry(None, "original", KEY)
+    make, entry = Maker(), CacheEntry(None, "original", KEY)
     for _ in range(2):
         cached(entry, make)
     assert make.calls == 2 and not list(tmp_path.iterdir())
@@ -57,7 +57,7 @@ def test_without_a_directory_nothing_is_kept(tmp_path, monkeypatch):
 
 
 def test_of_several_entries_the_missing_ones_alone_are_made_and_each_is_kept(tmp_path):
-    entries, requested = [Entry(tmp_path, "original", i) for i in range(3)], []
+    entries, requested = [CacheEntry(tmp_path, "original", i) for i in range(3)], []
 
     def make(missing):
         requested.append(list(missing))
@@ -76,39 +76,39 @@ def test_a_maker_that_fails_leaves_nothing_to_be_found(tmp_path):
         raise FloatingPointError("diverged")
 
     with pytest.raises(FloatingPointError):
-        cached(Entry(tmp_path, "original", KEY), fails)
+        cached(CacheEntry(tmp_path, "original", KEY), fails)
     make = Maker()
-    cached(Entry(tmp_path, "original", KEY), make)
+    cached(CacheEntry(tmp_path, "original", KEY), make)
     assert make.calls == 1
 
 
 def test_a_damaged_entry_is_refused_and_named_not_made_over(tmp_path):
     make = Maker()
-    cached(Entry(tmp_path, "original", KEY), make)
+    cached(CacheEntry(tmp_path, "original", KEY), make)
     [entry] = tmp_path.iterdir()
     [metadata] = entry.rglob("_METADATA")
     metadata.unlink()
     with pytest.raises(CheckpointError, match=entry.name):
-        cached(Entry(tmp_path, "original", KEY), make)
+        cached(CacheEntry(tmp_path, "original", KEY), make)
     assert make.calls == 1
 
 
 def test_numbers_are_kept_to_the_last_digit_and_made_once(tmp_path):
     value = {"ua": 100 / 3, "ta_forgotten": None}
-    assert cached_numbers(Entry(tmp_path, "scores", KEY), lambda: value) == value
-    assert cached_numbers(Entry(tmp_path, "scores", KEY), lambda: pytest.fail("made again")) == value
-    assert cached_numbers(Entry(tmp_path, "scores", {**KEY, "data": "abd"}), lambda: {"ua": 1.0}) == {"ua": 1.0}
+    assert cached_numbers(CacheEntry(tmp_path, "scores", KEY), lambda: value) == value
+    assert cached_numbers(CacheEntry(tmp_path, "scores", KEY), lambda: pytest.fail("made again")) == value
+    assert cached_numbers(CacheEntry(tmp_path, "scores", {**KEY, "data": "abd"}), lambda: {"ua": 1.0}) == {"ua": 1.0}
     assert len(list(tmp_path.iterdir())) == 2
-    assert cached_numbers(Entry(None, "scores", KEY), lambda: {"ua": 2.0}) == {"ua": 2.0}
+    assert cached_numbers(CacheEntry(None, "scores", KEY), lambda: {"ua": 2.0}) == {"ua": 2.0}
 
 
 @pytest.mark.parametrize("damage", ["33.3", '{"value": {"ua": 1.0}}', None])
 def test_damaged_numbers_are_named_and_not_believed(tmp_path, damage):
-    cached_numbers(Entry(tmp_path, "scores", KEY), lambda: {"ua": 33.5})
+    cached_numbers(CacheEntry(tmp_path, "scores", KEY), lambda: {"ua": 33.5})
     [entry] = tmp_path.iterdir()
     entry.write_text(damage or entry.read_text().replace("33.5", "34.5"))
     with pytest.raises(CheckpointError, match=f"{entry.name}.* delete it to make it anew"):
-        cached_numbers(Entry(tmp_path, "scores", KEY), lambda: pytest.fail("made again"))
+        cached_numbers(CacheEntry(tmp_path, "scores", KEY), lambda: pytest.fail("made again"))
 
 
 @pytest.mark.parametrize("ask", [cached, cached_numbers])
@@ -121,12 +121,12 @@ def test_while_an_entry_is_made_others_that_want_it_are_kept_waiting(tmp_path, a
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         return {"x": jnp.zeros(2)} if ask is cached else {"x": 0}
 
-    ask(Entry(tmp_path, "original", KEY), make)
+    ask(CacheEntry(tmp_path, "original", KEY), make)
     assert not list(tmp_path.glob("*.lock"))
 
 
 def test_what_was_saved_of_an_unfinished_training_goes_when_the_entry_is_there(tmp_path):
-    entry, make = Entry(tmp_path, "original", KEY), Maker()
+    entry, make = CacheEntry(tmp_path, "original", KEY), Maker()
     folder = entry.saving(1.0).directory
     for _ in range(2):  # made, and found where a kill came between
         folder.mkdir()

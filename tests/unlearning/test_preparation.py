@@ -105,7 +105,7 @@ def test_without_shadows_the_attackers_learn_from_the_original_itself(tmp_path):
     seen = dataclasses.replace(loaded.source)
     object.__setattr__(seen, "rows", lambda index: indices.append(np.asarray(index)) or rows(index))
     trainer = Trainer(settings, seen, loaded.spec, tmp_path, recording([], labels=labels))
-    state = trainer.state(original(trainer, loaded.splits))
+    state = trainer.state_of(original(trainer, loaded.splits))
     indices.clear()
     bank, auc, _ = preparation.attackers(trainer, loaded.splits, state)
     known = loaded.splits.visible

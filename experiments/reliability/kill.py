@@ -2,8 +2,8 @@
 
 python experiments/reliability/kill.py --out runs/kill --kills 200
 
-Each job (a run, a run whose training is recorded, a deletion request with calibration, a sweep, a search for settings)
-is started, killed after a random time and started again with the same command, until it has been killed ten times;
+Each job (a run, two seeds in one program, a run whose training is recorded, a deletion request with calibration, a
+sweep, a search for settings) is started, killed after a random time and started again with the same command, until it has been killed ten times;
 then it may end. A job that ends before it is killed is compared too, and then started in a new folder. Three of four
 kills are SIGKILL, to the process and to all that it started; one is SIGTERM, and the time until the process ends is
 recorded. Compared bit for bit: models, originals, Retrains, attackers, metrics.jsonl, calibration.json and every
@@ -45,9 +45,11 @@ def jobs() -> dict[str, Job]:
     """The jobs by name; their paths are relative, so that a job gives the same result in any folder."""
     run = ["-m", "ltu_jax.unlearn", "--config"]
     sweep = str(HERE / "sweep_small.py")
+    two = ["--config.num_seeds=2", "--config.at_once=2"]
     ids = [f"--forget={HERE / 'ids.txt'}", "--workdir", "out", "--cache", "cache"]
     return {
-        "run": Job([*run, str(CONFIG), "--workdir", "run", "--cache", "cache"], 12, 40),
+        "run": Job([*run, str(CONFIG), "--workdir", "run", "--cache", "cache"], 12, 30),
+        "together": Job([*run, str(CONFIG), *two, "--workdir", "run", "--cache", "cache"], 16, 10),
         "recorded": Job([*run, f"{CONFIG}:amnesiac", "--workdir", "run", "--cache", "cache"], 12, 10),
         "request": Job([*run, str(CONFIG), *ids], 14, 30),
         "sweep": Job([str(EXPERIMENTS / "sweep.py"), sweep, "--out", "sweep", "--workers", "1"], 30, 10),

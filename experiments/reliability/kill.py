@@ -3,11 +3,11 @@
 python experiments/reliability/kill.py --out runs/kill --kills 200
 
 Each job (a run, two seeds in one program, a run whose training is recorded, a deletion request with calibration, a
-sweep, a search for settings) is started, killed after a random time and started again with the same command, until it has been killed ten times;
-then it may end. A job that ends before it is killed is compared too, and then started in a new folder. Three of four
-kills are SIGKILL, to the process and to all that it started; one is SIGTERM, and the time until the process ends is
-recorded. Compared bit for bit: models, originals, Retrains, attackers, metrics.jsonl, calibration.json and every
-result except its times. Start the same command again to continue.
+sweep, a search for settings) is started, killed after a random time and started again with the same command, until it
+has been killed ten times; then it may end. A job that ends before it is killed is compared too, and then started in a
+new folder. Three of four kills are SIGKILL, to the process and to all that it started; one is SIGTERM, and the time
+until the process ends is recorded. Compared bit for bit: models, originals, Retrains, attackers, metrics.jsonl,
+calibration.json and every result except its times. Start the same command again to continue.
 """
 
 import argparse

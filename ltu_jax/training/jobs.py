@@ -21,7 +21,7 @@ from ltu_jax.setting import digest, to_dict
 from ltu_jax.training.cache import CacheEntry, cached, cached_together
 from ltu_jax.training.optimizers import SGD
 from ltu_jax.training.recording import recording_run
-from ltu_jax.training.saving import Run
+from ltu_jax.training.saving import Run, Saving
 from ltu_jax.training.supervised import Trained, finish_trainings, training_run
 from ltu_jax.types import ArrayTree, Progress, Source, UnlearnState, make_state
 
@@ -80,10 +80,19 @@ class Trainer:
         """Where the cache keeps a model."""
         return CacheEntry(self.cache, job.kind, self.key(job))
 
-    def training(self, job: TrainingJob, *, at_end: bool = False) -> Run:
-        """The training of a model; ``at_end`` saves its last state too."""
-        saving = self.entry(job).saving(self.config.save_seconds, at_end=at_end)
-        return training_run(*self._arguments(job), augment=self.config.data.augment, saving=saving)
+    def training(self, job: TrainingJob, saving: Saving | None) -> Run:
+        """The training of a model, not begun."""
+        (params, model_state), key = self.initial(job)
+        return training_run(
+            self.spec.apply_fn,
+            params,
+            model_state,
+            self.source.rows(job.rows),
+            self.config.training,
+            key,
+            augment=self.config.data.augment,
+            saving=saving,
+        )
 
     def model(self, job: TrainingJob) -> ArrayTree:
         """A model, trained or found: ``{"params", "model_state", "seconds"}``.
@@ -99,13 +108,9 @@ class Trainer:
         entry = CacheEntry(self.cache, "recorded", [*self.key(job), digest(forget.tolist()), last_epochs])
 
         def make() -> dict[str, ArrayTree]:
-            run = recording_run(
-                *self._arguments(job),
-                marked=np.isin(job.rows, forget),
-                last_epochs=last_epochs,
-                augment=self.config.data.augment,
-                saving=entry.saving(self.config.save_seconds),
-            )
+            run = self.training(job, entry.saving(self.config.save_seconds))
+            part = last_epochs / self.config.training.epochs
+            run = recording_run(run, marked=np.isin(job.rows, forget), part=part)
             (trained,) = finish_trainings([run], label=f"{job.label}, recorded", progress=self.progress)
             state: Any = trained.state  # a RecordingState
             return {**_value(trained), "updates": state.updates}
@@ -117,12 +122,6 @@ class Trainer:
         params, model_state = model["params"], model["model_state"]
         rng = jax.random.fold_in(jax.random.key(self.config.seed_for("unlearn")), UNLEARN)
         return make_state(self.spec.apply_fn, params, model_state, SGD, rng)
-
-    def _arguments(self, job: TrainingJob) -> tuple[Any, ...]:
-        """Arguments of ``training_run``."""
-        (params, model_state), train_key = self.initial(job)
-        rows = self.source.rows(job.rows)
-        return self.spec.apply_fn, params, model_state, rows, self.config.training, train_key
 
 
 def train_or_find(jobs: Sequence[tuple[Trainer, TrainingJob]], at_once: int = 1) -> list[ArrayTree]:
@@ -156,15 +155,17 @@ def train_missing(jobs: Sequence[tuple[Trainer, TrainingJob]], at_once: int) -> 
 
 def _train_or_load(chunk: Sequence[tuple[Trainer, TrainingJob]]) -> Sequence[ArrayTree]:
     """Models trained as one program; those in the cache are loaded."""
+    entries = [trainer.entry(job) for trainer, job in chunk]
 
     def make(missing: Sequence[int]) -> list[ArrayTree]:
         trainer, job = chunk[missing[0]]
         label = job.label if len(missing) == 1 else f"{len(missing)} models"
         # Saved at their end, several are the same models even if a kill leaves the cache only some of them.
-        runs = [chunk[i][0].training(chunk[i][1], at_end=len(missing) > 1) for i in missing]
+        every_s, at_end = trainer.config.save_seconds, len(missing) > 1
+        runs = [chunk[i][0].training(chunk[i][1], entries[i].saving(every_s, at_end=at_end)) for i in missing]
         return [_value(trained) for trained in finish_trainings(runs, label=label, progress=trainer.progress)]
 
-    return cached_together([trainer.entry(job) for trainer, job in chunk], make)
+    return cached_together(entries, make)
 
 
 def _value(trained: Trained) -> dict[str, ArrayTree]:

@@ -9,11 +9,10 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from ltu_jax.config import Training
 from ltu_jax.data.batches import augmented, epoch_rows, gather
-from ltu_jax.training.saving import Run, Saving
-from ltu_jax.training.supervised import Supervised, TrainContext, train_step, training_run
-from ltu_jax.types import ApplyFn, ArrayTree, Batch, Metrics, Rows, UnlearnState
+from ltu_jax.training.saving import Run
+from ltu_jax.training.supervised import Supervised, TrainContext, train_step
+from ltu_jax.types import ArrayTree, Batch, Metrics, Rows, UnlearnState
 
 
 class RecordingState(UnlearnState):
@@ -38,39 +37,28 @@ class RecordingContext:
     first_step: jax.Array  # i32[], nothing is recorded before it
 
 
-def recording_run(
-    apply_fn: ApplyFn,
-    params: ArrayTree,
-    model_state: ArrayTree,
-    rows: Rows,
-    training: Training,
-    key: jax.Array,
-    *,
-    marked: np.ndarray,
-    last_epochs: float,
-    augment: str = "none",
-    saving: Saving | None = None,
-) -> Run:
-    """``training_run`` whose state also sums ``theta_after - theta_before`` over batches with a marked row.
+def recording_run(run: Run, *, marked: np.ndarray, part: float) -> Run:
+    """A training whose state also sums ``theta_after - theta_before`` over batches with a marked row.
 
     One tree is kept, whatever the number of batches. BatchNorm's statistics are not recorded, as in the
-    public code of Graves et al. The model is the one that the training makes without recording.
+    public code of Graves et al. The model is the one that ``run`` makes.
 
-    Args: those of ``training_run``, and
+    Args:
+      run: what ``training_run`` returned.
       marked: bool[M], the rows to be forgotten.
-      last_epochs: how many epochs at the end are recorded.
+      part: of the steps, those at the end that are recorded; 1 or more is all.
 
     Returns:
       ``Run``; its state is a ``RecordingState``.
     """
-    plain = training_run(apply_fn, params, model_state, rows, training, key, augment=augment, saving=saving)
-    first = max(0, round(plain.num_steps * (1 - last_epochs / training.epochs)))
-    fields = {field.name: getattr(plain.state, field.name) for field in dataclasses.fields(plain.state)}
+    plain: Any = run.algorithm  # Supervised
+    first = max(0, round(run.num_steps * (1 - part)))
+    fields = {field.name: getattr(run.state, field.name) for field in dataclasses.fields(run.state)}
     return dataclasses.replace(
-        plain,
-        algorithm=RecordedTraining(training.batch_size, augment),
-        state=RecordingState(**fields, updates=optax.tree.zeros_like(params)),
-        context=RecordingContext(plain.context, jnp.asarray(marked), jnp.int32(first)),
+        run,
+        algorithm=RecordedTraining(plain.batch_size, plain.augment),
+        state=RecordingState(**fields, updates=optax.tree.zeros_like(run.state.params)),
+        context=RecordingContext(run.context, jnp.asarray(marked), jnp.int32(first)),
     )
 
 

@@ -126,6 +126,11 @@ class Saver:
                 file.writelines(json.dumps(row) + "\n" for row in rows)
 
     @property
+    def at_end(self) -> bool:
+        """Whether the last state is saved too."""
+        return self.run.saving is not None and self.run.saving.at_end
+
+    @property
     def is_due(self) -> bool:
         """Whether it is time to save, by the step or by this process's clock."""
         run, saving = self.run, self.run.saving

@@ -4,13 +4,12 @@ Step t draws from ``fold_in(rng, t)``, so a run that was stopped and resumed equ
 """
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 
 from ltu_jax.devices import agreed
 from ltu_jax.training.dispatch import stack_trees, steps_per_call, timed_steps, unstack_tree
-from ltu_jax.training.saving import Run, Saver, open_savers
+from ltu_jax.training.saving import Run, open_savers
 from ltu_jax.types import ArrayTree, Progress, silent
 
 
@@ -44,32 +43,64 @@ def run_steps(
             saver.resume(logs=log_every > 0 or score_every > 0)
         advance(sum(run.step for run in runs))
         periods = [score_every, *(run.saving.every for run in runs if run.saving)]
-        now, inputs, seconds_per_step = [], (), None
-        while going := [i for i, run in enumerate(runs) if not run.is_done]:
-            step = min(runs[i].step for i in going)
-            if (then := [i for i in going if runs[i].step == step]) != now:
-                now, inputs = then, _stacked([(runs[i].algorithm, runs[i].context, runs[i].data) for i in then])
-            ends = [*(runs[i].num_steps for i in now), *(runs[i].step for i in going if runs[i].step > step)]
-            ends += [step + period - step % period for period in periods if period]
-            count = min(min(ends) - step, steps_per_call(seconds_per_step))
-            metrics, seconds_per_step = _take([runs[i] for i in now], inputs, count, label, remedy)
-            for place, i in enumerate(now):
-                savers[i].record(_log(runs[i], metrics, place, step, log_every, score_every))
-            _save([savers[i] for i in now])
+        group, seconds_per_step = _Group(()), None
+        while going := [saver for saver in savers if not saver.run.is_done]:
+            step = min(saver.run.step for saver in going)
+            now = [saver for saver in going if saver.run.step == step]
+            if (together := [saver.run for saver in now]) != group.runs:
+                group = _Group(together)
+            ends = [run.num_steps for run in together] + [saver.run.step for saver in going if saver.run.step > step]
+            end = min(ends + [step + period - step % period for period in periods if period])
+            count = min(end - step, steps_per_call(seconds_per_step))
+            metrics, seconds_per_step = group.take(count, label, remedy)
+            is_due = bool(periods[1:]) and agreed(lambda: any(saver.is_due for saver in now))  # noqa: B023, asked at once
+            if is_due or step + count == end:
+                group.settle()
+            for place, saver in enumerate(now):
+                saver.record(_log(saver.run, metrics, place, step, log_every, score_every))
+                if saver.at_end if saver.run.is_done else is_due:  # all or none of those that go on
+                    saver.save()
             try:
                 advance(count * len(now))
             except BaseException:  # what the runs have come to is not lost
-                for i in now:
-                    savers[i].save()
+                group.settle()
+                for saver in now:
+                    saver.save()
                 raise
 
 
-def _save(savers: Sequence[Saver]) -> None:
-    """Saves runs that stepped together: all of them if one is due, and those at their end that want it."""
-    is_due = any(saver.run.saving for saver in savers) and agreed(lambda: any(saver.is_due for saver in savers))
-    for saver in savers:
-        if saver.run.saving is not None and (saver.run.saving.at_end if saver.run.is_done else is_due):
-            saver.save()
+class _Group:
+    """Runs at the same step that take theirs as one program; of several the states stay stacked between calls."""
+
+    def __init__(self, runs: Sequence[Run]) -> None:
+        self.runs = list(runs)
+        if runs:
+            self._inputs = _stacked([(run.algorithm, run.context, run.data) for run in runs])
+            self._state = _stacked([run.state for run in runs])
+
+    def take(self, count: int, label: str, remedy: str) -> tuple[dict[str, np.ndarray], float]:
+        """Takes ``count`` steps: metrics [steps, runs], and the seconds a step took; for the states see ``settle``."""
+        (algorithm, context, data), together, first = self._inputs, len(self.runs), self.runs[0].step
+        taken = timed_steps(algorithm, self._state, context, data, count, stacked=together > 1)
+        self._state = taken.state
+        for run in self.runs:
+            run.history.steps = first + count
+            run.history.compile_s += taken.compile_s / together
+            run.history.steps_s += taken.seconds / together
+        if bad := taken.not_finite:
+            steps = [run.history.saved_step for run in self.runs if run.history.saved_step is not None]
+            saved = f"the last checkpoint is of step {min(steps)}" if steps else "no checkpoint was saved"
+            raise FloatingPointError(
+                f"{label}: {', '.join(bad[:3])} not finite in steps {first + 1}..{first + count}; {saved};"
+                f" try a smaller {remedy}"
+            )
+        return {name: values.reshape(count, together) for name, values in taken.metrics.items()}, taken.seconds / count
+
+    def settle(self) -> None:
+        """Gives each run its state: unstacking takes as long as a small step, so it is done where they are needed."""
+        states = unstack_tree(self._state, len(self.runs)) if len(self.runs) > 1 else [self._state]
+        for run, state in zip(self.runs, states, strict=True):
+            run.state = state
 
 
 def _log(
@@ -86,28 +117,6 @@ def _log(
         rows[-1] |= run.score(run)
     kept = {run.step} if is_last or scores else set()
     return [row for row in rows if log_every and row["step"] % log_every == 0 or row["step"] in kept]
-
-
-def _take(
-    runs: Sequence[Run], inputs: Sequence[Any], count: int, label: str, remedy: str
-) -> tuple[dict[str, np.ndarray], float]:
-    """Takes ``count`` steps of runs that are at the same step; metrics [steps, runs], and the seconds a step took."""
-    (algorithm, context, data), together, first = inputs, len(runs), runs[0].step
-    state = _stacked([run.state for run in runs])
-    taken = timed_steps(algorithm, state, context, data, count, stacked=together > 1)
-    states = unstack_tree(taken.state, together) if together > 1 else [taken.state]
-    for run, after in zip(runs, states, strict=True):
-        run.state, run.history.steps = after, first + count
-        run.history.compile_s += taken.compile_s / together
-        run.history.steps_s += taken.seconds / together
-    if bad := taken.not_finite:
-        saved = min((run.history.saved_step for run in runs if run.history.saved_step is not None), default=None)
-        raise FloatingPointError(
-            f"{label}: {', '.join(bad[:3])} not finite in steps {first + 1}..{first + count};"
-            f" {'no checkpoint was saved' if saved is None else f'the last checkpoint is of step {saved}'};"
-            f" try a smaller {remedy}"
-        )
-    return {name: values.reshape(count, together) for name, values in taken.metrics.items()}, taken.seconds / count
 
 
 def _stacked(trees: Sequence[ArrayTree]) -> ArrayTree:

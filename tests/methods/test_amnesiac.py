@@ -26,7 +26,7 @@ from ltu_jax.config import Amnesiac, Training
 from ltu_jax.methods import amnesiac
 from ltu_jax.training.optimizers import SGD
 from ltu_jax.training.recording import recording_run
-from ltu_jax.training.supervised import finish_trainings
+from ltu_jax.training.supervised import finish_trainings, training_run
 from ltu_jax.types import Parts, make_state
 
 SETTINGS = Amnesiac(batch_size=20, learning_rate=0.25, momentum=0.5, weight_decay=0.125)
@@ -50,7 +50,7 @@ def test_the_recorded_updates_come_off_and_the_statistics_stay():
 def test_a_model_trained_only_on_recorded_batches_comes_back_to_its_start(schedule):
     start, recipe = init_params(jax.random.key(1)), Training(epochs=10, batch_size=8, schedule=schedule)
     marked, key = np.ones(24, bool), jax.random.key(2)
-    run = recording_run(apply_fn, *start, VISIBLE.forget, recipe, key, marked=marked, last_epochs=10)
+    run = recording_run(training_run(apply_fn, *start, VISIBLE.forget, recipe, key), marked=marked, part=1.0)
     trained = finish_trainings([run])[0].state
     updates = trained.updates
     moved = {name: np.abs(trained.params[name] - start[0][name]).max() for name in start[0]}

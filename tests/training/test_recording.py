@@ -16,6 +16,7 @@ from ltu_jax.training.supervised import (
     num_train_steps,
     train,
     train_step,
+    training_run,
 )
 
 RECIPE = Training(epochs=4, batch_size=10, learning_rate=0.125)
@@ -25,7 +26,8 @@ NUM_STEPS = 20
 
 def recorded(marked, last_epochs, recipe=RECIPE, **more):
     mask = np.isin(np.arange(50), marked)
-    run = recording_run(apply_fn, *START, ROWS, recipe, KEY, marked=mask, last_epochs=last_epochs, **more)
+    run = training_run(apply_fn, *START, ROWS, recipe, KEY, **more)
+    run = recording_run(run, marked=mask, part=last_epochs / recipe.epochs)
     return finish_trainings([run])[0]
 
 

@@ -165,13 +165,13 @@ def test_a_gradient_that_is_not_finite_in_the_very_last_step_is_an_error_too():
 
 
 def toy_run(seed=0, kept=None, **more):
-    make = recording_run if more else training_run
-    return make(linear, linear_params(), {}, separable(20), SHORT, jax.random.key(seed), saving=kept, **more)
+    run = training_run(linear, linear_params(), {}, separable(20), SHORT, jax.random.key(seed), saving=kept)
+    return recording_run(run, **more) if more else run
 
 
 TRAININGS = {
     "alone": lambda kept: [toy_run(kept=kept)],
-    "recorded": lambda kept: [toy_run(kept=kept, marked=np.arange(20) < 3, last_epochs=4)],
+    "recorded": lambda kept: [toy_run(kept=kept, marked=np.arange(20) < 3, part=0.4)],
     "together": lambda kept: [toy_run(seed, kept=kept and inner(kept, seed)) for seed in range(2)],
 }
 

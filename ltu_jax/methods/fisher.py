@@ -1,5 +1,8 @@
 """Fisher forgetting: noise on the weights that the remaining rows do not hold (Golatkar et al. 2020)."""
 
+from functools import partial
+from typing import Any
+
 import flax.struct
 import jax
 import jax.numpy as jnp
@@ -23,8 +26,8 @@ class Fisher(OneShot):
     weighs it by the batch's mean probability (``estimator="batch"``), which decouples p(y|x) from its
     gradient; its alpha is then another one. ``scaling="paper"`` is the optimum of the forgetting
     Lagrangian; ``"code"`` is the authors' notebook: variance ``alpha min(1/F, 1e3)`` (1e2 in the last
-    layer), averaged over input channels (the last axis but one: dense and convolution kernels), ten times as much
-    for biases, BatchNorm and the last layer. The last layer is known by its width.
+    layer), averaged over input channels, ten times as much for biases, normalisations and the last layer, which is
+    known by its width.
     SalUn's code also erases the last class's row of the classifier at random 10 % of CIFAR-10: a fault.
     """
 
@@ -37,8 +40,8 @@ class Fisher(OneShot):
         if settings.scaling == "paper":
             deviation = jax.tree.map(lambda f: (settings.alpha / f) ** 0.25, fisher)
         else:
-            num_classes = self.parts.num_classes
-            deviation = jax.tree.map(lambda f: jnp.sqrt(_code_variance(f, settings.alpha, num_classes)), fisher)
+            variance = partial(_code_variance, alpha=settings.alpha, num_classes=self.parts.num_classes)
+            deviation = jax.tree.map(jnp.sqrt, jax.tree_util.tree_map_with_path(variance, fisher))
         noise = optax.tree.random_like(key, state.params, jax.random.normal)
         params = jax.tree.map(lambda p, d, n: p + d * n, state.params, deviation, noise)
         return state.replace(params=params), ()
@@ -79,10 +82,25 @@ def squared_batch_gradients(
     return jax.tree.map(lambda j: weight.sum() * jnp.tensordot(mean_p, j**2, 1), jacobian)
 
 
-def _code_variance(fisher: jax.Array, alpha: float, num_classes: int) -> jax.Array:
-    """The notebook's noise of one tensor; in Flax's layout the input channels are the last axis but one."""
-    last = fisher.ndim <= 2 and fisher.shape[-1] == num_classes
+def _code_variance(path: tuple[Any, ...], fisher: jax.Array, alpha: float, num_classes: int) -> jax.Array:
+    """The notebook's noise of one tensor, whose axes are PyTorch's there and Flax's here."""
+    is_vector, inputs = _pytorch_axes(path, fisher.ndim)
+    last = fisher.ndim <= 2 and fisher.shape[-1] == num_classes and is_vector == (fisher.ndim == 1)
     variance = alpha * jnp.minimum(1 / fisher, 1e2 if last else 1e3)
-    if fisher.ndim > 1:
-        variance = jnp.broadcast_to(variance.mean(axis=-2, keepdims=True), fisher.shape)
-    return variance * (10 if last or fisher.ndim == 1 else 1)
+    if not is_vector:
+        variance = jnp.broadcast_to(variance.mean(axis=inputs, keepdims=True), fisher.shape)
+    return variance * (10 if last or is_vector else 1)
+
+
+def _pytorch_axes(path: tuple[Any, ...], ndim: int) -> tuple[bool, tuple[int, ...]]:
+    """Whether PyTorch has a vector where Flax has this tensor; else the axes here of PyTorch's second one, the inputs.
+
+    Flax splits what attention computes by head: queries, keys and values have kernels [inputs, heads, width] and biases
+    [heads, width], and ``out`` has a kernel [heads, width, outputs].
+    """
+    module, leaf = ["", "", *jax.tree_util.keystr(path, simple=True, separator=".").split(".")][-2:]
+    if module in ("query", "key", "value"):
+        return leaf == "bias", (0,)
+    if module == "out" and ndim == 3:
+        return False, (0, 1)
+    return ndim == 1, (-2,)

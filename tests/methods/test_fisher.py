@@ -8,7 +8,9 @@ from by_hand import VISIBLE, C, apply_fn, backward, forward, init_params, numpy,
 
 from ltu_jax.config import Fisher, method_config
 from ltu_jax.data.batches import gather
+from ltu_jax.interop.names import pytorch_place
 from ltu_jax.methods import fisher
+from ltu_jax.models.vit import ViT
 from ltu_jax.training.optimizers import SGD
 from ltu_jax.types import Parts, make_state
 
@@ -112,14 +114,14 @@ def layered_fisher(params):
     return {name: x / NUM_ROWS for name, x in total.items()}
 
 
-def notebook_variance(fisher, alpha):
+def notebook_variance(fisher, alpha, num_classes=C):
     """The authors' lines, on a tensor in PyTorch's layout: the output channels first, then the input channels."""
     variance = alpha * np.minimum(1 / fisher, 1e3)
-    if fisher.shape[0] == C:
+    if fisher.shape[0] == num_classes:
         variance = alpha * np.minimum(1 / fisher, 1e2)
     if fisher.ndim > 1:
         variance = np.broadcast_to(variance.mean(axis=1, keepdims=True), fisher.shape)
-    if fisher.shape[0] == C or fisher.ndim == 1:
+    if fisher.shape[0] == num_classes or fisher.ndim == 1:
         variance = variance * 10
     return variance
 
@@ -135,6 +137,24 @@ def test_the_noise_of_the_code_is_that_of_the_notebook_for_each_kind_of_tensor(x
         variance = notebook_variance(np.transpose(of_rows[name] + 1e-8, axes), 1e-6)
         deviation = np.sqrt(np.transpose(variance, np.argsort(axes)))
         np.testing.assert_allclose(moved[name] / deviation, exact[name], rtol=1e-4, atol=1e-6)
+
+
+def test_the_noise_of_the_code_on_a_vit_is_that_of_the_notebook_on_timms_tensors():
+    width, heads = 12, 3  # heads as many as classes, so that a bias by head has the width of the last layer
+    params = ViT(dim=width, depth=1, num_heads=heads, patch_size=4).init(
+        jax.random.key(0), jnp.zeros((1, 8, 8, 3)), False
+    )
+    leaves = jax.tree_util.tree_leaves_with_path({"backbone": params["params"]})
+    places = {where: pytorch_place(("params", *(key.key for key in where))) for where, _ in leaves}
+    assert {"query", "out"} <= {where[-2].key for where in places}
+    for seed, (where, leaf) in enumerate(leaves):
+        ours = 10 ** jax.random.uniform(jax.random.key(seed), leaf.shape, minval=-5, maxval=-1)
+        theirs = places[where].to_file_layout(np.asarray(ours))
+        wanted = notebook_variance(theirs, 1e-6, num_classes=width // heads)
+        variance = fisher._code_variance(where, ours, 1e-6, width // heads)
+        np.testing.assert_allclose(
+            places[where].to_file_layout(np.asarray(variance)), wanted, rtol=1e-5, err_msg=str(where)
+        )
 
 
 def test_the_cost_is_a_backward_pass_for_each_row_and_class():

@@ -51,7 +51,7 @@ class _Watched(np.ndarray):
 
 
 def watched(source):
-    """The source, and the set of rows whose images or labels were read since."""
+    """The source, and the set of rows whose images or labels are read of it from now on, by index or slice."""
     seen = set()
 
     def watch(array):

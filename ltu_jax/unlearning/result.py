@@ -132,7 +132,9 @@ def _no_better_than_chance(problem: Problem) -> list[str]:
     if noise >= 0.5:
         return []
     low, high = 0.5 - noise, 0.5 + noise
-    on = f"AUC on the original, {size} forget against {size} validation rows, where chance makes {low:.2f} to {high:.2f}"
+    on = (
+        f"AUC on the original, {size} forget against {size} validation rows, where chance makes {low:.2f} to {high:.2f}"
+    )
     kinds = (
         (0.0, low, "worse than chance", "are members and non-members swapped?"),
         (low, high, "no better than chance", "they may have learned nothing"),

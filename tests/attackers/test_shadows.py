@@ -34,7 +34,10 @@ def test_shadows_differ_by_their_index_and_the_training_seed():
 
 def heard(monkeypatch, augment="flip", **attackers):
     """A trainer of models that tell what they are shown, what it trained, and the outputs fitted on and kept."""
-    data, attackers = config.Data("numbered", augment=augment), config.Attackers(names=("sorted", "metrics"), **attackers)
+    data, attackers = (
+        config.Data("numbered", augment=augment),
+        config.Attackers(names=("sorted", "metrics"), **attackers),
+    )
     trained, outputs = {}, []
 
     def model(job):

@@ -46,7 +46,9 @@ def problem(settings, apply_fn=None, model_state=None, features=True, augment="n
     visible = Visible(source.rows(np.arange(0, 24)), source.rows(np.arange(24, 90)))
     params, _ = SPEC.init(jax.random.key(1))
     bank = init_bank(jax.random.key(2), ("sorted", "metrics"), C)
-    parts = Parts(apply_fn or SPEC.apply_fn, C, features=SPEC.features if features else None, bank=bank, augment=augment)
+    parts = Parts(
+        apply_fn or SPEC.apply_fn, C, features=SPEC.features if features else None, bank=bank, augment=augment
+    )
     state = make_state(parts.apply_fn, params, model_state or {}, SGD, jax.random.key(3))
     method = build_method(settings, parts)
     state, context = method.init(jax.random.key(4), state, visible)
@@ -200,7 +202,9 @@ def test_each_query_set_is_drawn_by_its_own_function_around_the_forget_rows_of_t
 def test_every_image_is_augmented_as_in_training(augment):
     method, state, context, visible, _ = problem(SETTINGS, augment=augment)
     mirrored = [[] for _ in range(4)]  # forget, and three query sets
-    both = [Rows(np.concatenate([x.images, x.images[:, :, ::-1]]), np.resize(x.labels, 2 * len(x.labels))) for x in visible]
+    both = [
+        Rows(np.concatenate([x.images, x.images[:, :, ::-1]]), np.resize(x.labels, 2 * len(x.labels))) for x in visible
+    ]
     for step in range(12):
         draw = method.sample(jax.random.fold_in(jax.random.key(5), step), jnp.int32(step), context, visible)
         mirrored[0] += list(rows_of(draw.forget.images, both[0]) >= len(visible.forget.labels))

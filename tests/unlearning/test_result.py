@@ -9,7 +9,6 @@ import pytest
 from small import small_config
 
 from ltu_jax import config
-
 from ltu_jax.training.saving import History
 from ltu_jax.unlearning.loop import run_problem
 from ltu_jax.unlearning.problem import load_problem, prepare
@@ -58,7 +57,9 @@ def test_the_original_and_the_unlearned_model_are_told_apart(problem):
 
 def warnings_at(problem, auc, forget=100, validation=150):
     """The warnings where attackers a and b have these AUCs on the original."""
-    rows = tuple({"name": name, "auc_shadow": 0.9, "auc_original": value} for name, value in zip("ab", auc, strict=True))
+    rows = tuple(
+        {"name": name, "auc_shadow": 0.9, "auc_original": value} for name, value in zip("ab", auc, strict=True)
+    )
     splits = dataclasses.replace(problem.splits, forget=problem.splits.train[:1].repeat(forget))
     splits = dataclasses.replace(splits, validation=problem.splits.validation[:1].repeat(validation))
     small = dataclasses.replace(problem, splits=splits, attackers=rows)

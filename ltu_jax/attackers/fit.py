@@ -150,6 +150,19 @@ def attacker_auc(bank: Bank, outputs: Outputs) -> dict[str, float]:
     return auc
 
 
+def auc_noise(num_members: int, num_others: int) -> float:
+    """How far chance alone takes the AUC of an attacker that knows nothing from 0.5: two standard errors.
+
+    The AUC is Mann and Whitney's U (1947) over the number of pairs, whose variance under the null hypothesis is
+    (m + n + 1) / (12 m n); Hanley and McNeil (1982) show that the two are one.
+
+    Args:
+      num_members: m, predictions on members.
+      num_others: n, predictions on others.
+    """
+    return 2 * math.sqrt((num_members + num_others + 1) / (12 * num_members * num_others))
+
+
 def attacked_loss(bank: Bank, attacker: jax.Array, logits: jax.Array, labels: jax.Array) -> jax.Array:
     """Eq. 11: the loss of one attacker against the answer *non-member*, f32[]; descend it to forget."""
     return nonmember_bce(membership(bank, attacker, logits, labels))

@@ -11,6 +11,7 @@ from typing import Any
 
 import jax
 
+from ltu_jax.attackers.fit import auc_noise
 from ltu_jax.config import NO_GUIDANCE_AUC
 from ltu_jax.evaluation.scores import gap, mean_scores, spread
 from ltu_jax.setting import digest, to_dict
@@ -63,7 +64,7 @@ def make_result(problem: Problem, state: UnlearnState, history: History, started
         "original_gap": None if reference is None else gap(original, reference),
         "attackers_fitted_on": config.attackers.fitted_on if problem.attackers else None,
         "attackers": [{**row, "auc_unlearned": auc.get(row["name"])} for row in problem.attackers],
-        "warnings": history.warnings + _blind(problem),
+        "warnings": history.warnings + _no_better_than_chance(problem) + _blind(problem),
         "steps": {"taken": history.steps, "best": history.best_step},
         "audits": {},
         "cost": _cost(problem, history),
@@ -118,6 +119,31 @@ def _cost(problem: Problem, history: History) -> dict[str, float | None]:
 
 def _plain(scores: Scores) -> dict[str, float | None]:
     return {k: v for k, v in asdict(scores).items() if v is not None or k in ("ua", "ra", "ta", "mi")}
+
+
+def _no_better_than_chance(problem: Problem) -> list[str]:
+    """Attackers that cannot tell that the original was trained on the forget rows, or tell the opposite.
+
+    No line where there are so few rows that chance alone could make any AUC.
+    """
+    found = {row["name"]: row["auc_original"] for row in problem.attackers if row["auc_original"] is not None}
+    size = min(len(problem.splits.forget), len(problem.splits.validation))  # equally many of each are asked about
+    noise = auc_noise(size, size) if found else 0.5
+    if noise >= 0.5:
+        return []
+    low, high = 0.5 - noise, 0.5 + noise
+    on = (
+        f"AUC on the original, {size} forget against {size} validation rows, where chance makes {low:.2f} to {high:.2f}"
+    )
+    kinds = (
+        (0.0, low, "worse than chance", "are members and non-members swapped?"),
+        (low, high, "no better than chance", "they may have learned nothing"),
+    )
+    lines = []
+    for lowest, highest, what, so in kinds:
+        if names := ", ".join(f"{name} {auc:.2f}" for name, auc in found.items() if lowest <= auc < highest):
+            lines.append(f"attackers {what}: {names} ({on}); {so}")
+    return lines
 
 
 def _blind(problem: Problem) -> list[str]:

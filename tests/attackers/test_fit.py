@@ -6,11 +6,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import scipy.stats
 from compiling import programs_made
 from sklearn.metrics import roc_auc_score
 
+from ltu_jax.attackers import fit as module
 from ltu_jax.attackers.bank import init_bank, membership
-from ltu_jax.attackers.fit import Outputs, attacked_loss, attacker_auc, collect_outputs, fit_bank
+from ltu_jax.attackers.fit import Outputs, attacked_loss, attacker_auc, auc_noise, collect_outputs, fit_bank
 from ltu_jax.config import Attackers
 from ltu_jax.types import Rows
 
@@ -48,6 +50,13 @@ def test_every_attacker_comes_near_the_best_there_is_on_held_out_outputs():
     assert all(best - 0.01 < value < best + 0.005 for value in auc.values()), (auc, best)
 
 
+def test_an_attacker_learns_from_all_outputs_that_it_is_given(fitted):
+    """Of 16 outputs, one batch, neither network comes so near to the best there is."""
+    held_out, lead = synthetic(3000, 1)
+    best = roc_auc_score(held_out.is_member, lead)
+    assert all(value > best - 0.02 for value in attacker_auc(fitted, held_out).values())
+
+
 def test_attackers_that_were_told_nothing_know_nothing():
     outputs = synthetic(2000, 0)[0]
     shuffled = outputs._replace(is_member=jax.random.permutation(jax.random.key(1), outputs.is_member))
@@ -64,6 +73,20 @@ def test_auc_is_the_share_of_pairs_in_the_right_order_and_that_of_scikit_learn(f
         difference = says[member][:, None] - says[~member][None]
         np.testing.assert_allclose(auc[name], (np.sign(difference) + 1).mean() / 2, rtol=1e-6)
         np.testing.assert_allclose(auc[name], roc_auc_score(outputs.is_member, says), rtol=1e-6)
+
+
+@pytest.mark.parametrize("m, n", [(5, 7), (30, 30), (100, 20)])
+def test_the_noise_of_the_auc_is_two_standard_deviations_of_the_mann_whitney_statistic(m, n):
+    rng = np.random.default_rng(0)
+    u = scipy.stats.mannwhitneyu(rng.normal(size=(4000, m)), rng.normal(size=(4000, n)), axis=1).statistic
+    np.testing.assert_allclose(auc_noise(m, n), 2 * np.std(u / (m * n)), rtol=0.05)
+
+
+def test_every_attacker_is_fitted_on_a_sample_of_its_own(monkeypatch):
+    keys = []
+    monkeypatch.setattr(module, "_fit", lambda *args: keys.append(jax.random.key_data(args[-1]).tolist()) or args[4])
+    fit(names=("sorted", "labelled", "metrics"))
+    assert len({tuple(key) for key in keys}) == 3
 
 
 def test_a_fit_is_a_function_of_its_key_and_compiled_once():

@@ -6,6 +6,7 @@ import json
 import jax
 import numpy as np
 import pytest
+from numbered import watched
 from small_request import request_settings
 
 from ltu_jax.config import Retrain
@@ -49,6 +50,14 @@ def test_the_model_kept_is_the_one_that_was_looked_at(problem, calibrated):
     assert np.isclose(look["unlike"], alike.distance) and np.isclose(look["auc"], alike.auc)
     assert np.isclose(look["forget"], 100 * measured["forget"].correct.mean())
     assert int(calibrated.state.step) == look["step"]
+
+
+def test_it_reads_forget_visible_and_validation_rows_and_no_others(problem):
+    source, seen = watched(problem.source)
+    calibrate(dataclasses.replace(problem, source=source))
+    splits = problem.splits
+    assert len(splits.visible) < len(splits.remain)
+    assert seen == {*splits.forget, *splits.visible, *splits.validation}
 
 
 def test_it_is_the_least_distance_of_all_looks_and_better_than_doing_nothing(problem, calibrated):

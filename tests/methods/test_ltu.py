@@ -41,12 +41,14 @@ def x64():
         yield
 
 
-def problem(settings, apply_fn=None, model_state=None, features=True):
+def problem(settings, apply_fn=None, model_state=None, features=True, augment="none"):
     source = mlp.toy_source()
     visible = Visible(source.rows(np.arange(0, 24)), source.rows(np.arange(24, 90)))
     params, _ = SPEC.init(jax.random.key(1))
     bank = init_bank(jax.random.key(2), ("sorted", "metrics"), C)
-    parts = Parts(apply_fn or SPEC.apply_fn, C, features=SPEC.features if features else None, bank=bank)
+    parts = Parts(
+        apply_fn or SPEC.apply_fn, C, features=SPEC.features if features else None, bank=bank, augment=augment
+    )
     state = make_state(parts.apply_fn, params, model_state or {}, SGD, jax.random.key(3))
     method = build_method(settings, parts)
     state, context = method.init(jax.random.key(4), state, visible)
@@ -171,6 +173,53 @@ def test_support_comes_from_the_forget_set_and_queries_from_the_rho_subset():
         np.testing.assert_array_equal(np.asarray(visible.remain.labels)[rows], np.ravel(draw.queries.labels))
         assert draw.queries.images.shape == (3, 6, 4, 4, 3)
     np.testing.assert_array_equal(np.bincount(seen, minlength=24), np.full(24, 5))
+
+
+def test_each_query_set_is_drawn_by_its_own_function_around_the_forget_rows_of_the_step():
+    """Eqs. 8-10 in NumPy, with F computed anew: z1 a nearest row, z2 one of the nearest label, z3 any row."""
+    method, state, context, visible, _ = problem(dataclasses.replace(SETTINGS, num_neighbours=3))
+    forget, remain = (
+        np.asarray(SPEC.features(state.params, {}, rows.images.astype(jnp.float32) / 255)) for rows in visible
+    )
+    nearest = np.argsort(np.linalg.norm(forget[:, None] - remain[None], axis=2), axis=1)[:, :3]
+    labels, of_rest = (np.asarray(rows.labels) for rows in visible)
+    assert set(labels) <= set(of_rest)  # so the nearest label is the anchor's own
+    near, alike, drawn = [], [], []
+    for step in range(12):
+        draw = method.sample(jax.random.fold_in(jax.random.key(5), step), jnp.int32(step), context, visible)
+        anchors = rows_of(draw.forget.images, visible.forget)[:6]
+        rows = [rows_of(images, visible.remain) for images in draw.queries.images]
+        near.append([[row in nearest[a] for a, row in zip(anchors, one, strict=True)] for one in rows])
+        alike.append([labels[anchors] == of_rest[one] for one in rows])
+        drawn += rows
+    near, alike = (np.mean(x, axis=(0, 2)) for x in (near, alike))
+    assert near[0] == 1 and near[1] < 0.5 and near[2] < 0.5
+    assert alike[1] == 1 and alike[2] < 0.7
+    assert len({tuple(rows) for rows in drawn}) == 36  # other rows at every step
+
+
+@pytest.mark.parametrize("augment", ["flip", "none"])
+def test_every_image_is_augmented_as_in_training(augment):
+    method, state, context, visible, _ = problem(SETTINGS, augment=augment)
+    mirrored = [[] for _ in range(4)]  # forget, and three query sets
+    both = [
+        Rows(np.concatenate([x.images, x.images[:, :, ::-1]]), np.resize(x.labels, 2 * len(x.labels))) for x in visible
+    ]
+    for step in range(12):
+        draw = method.sample(jax.random.fold_in(jax.random.key(5), step), jnp.int32(step), context, visible)
+        mirrored[0] += list(rows_of(draw.forget.images, both[0]) >= len(visible.forget.labels))
+        for i, images in enumerate(draw.queries.images):
+            mirrored[1 + i] += list(rows_of(images, both[1]) >= len(visible.remain.labels))
+    for one in mirrored:  # 72 images or more: one in two within four standard deviations
+        assert abs(np.mean(one) - 0.5) < 0.24 if augment == "flip" else not any(one)
+
+
+def test_the_attackers_of_support_and_query_are_drawn_anew_each_step():
+    method, state, context, visible, _ = problem(SETTINGS)
+    draws = [
+        method.sample(jax.random.fold_in(jax.random.key(5), step), state.step, context, visible) for step in range(20)
+    ]
+    assert {(int(draw.i), int(draw.j)) for draw in draws} == {(0, 1), (1, 0)}
 
 
 def test_random_labels_are_drawn_at_each_step_or_once():

@@ -5,6 +5,16 @@ import numpy as np
 from ltu_jax.unlearning.evidence import changed_most, forget_confidence
 
 
+def test_before_is_the_original_and_after_the_state_that_is_shown(problem):
+    shown = forget_confidence(problem, problem.retrains[1])
+    states = {"before": problem.original, "after": problem.retrains[1], "Retrain": problem.retrains[0]}
+    rows = problem.splits.forget
+    for name, state in states.items():
+        logits = problem.spec.apply_fn(state.params, {}, problem.source.images[rows] / np.float32(255), False)[0]
+        p = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+        np.testing.assert_allclose(shown[name], p[np.arange(16), problem.source.labels[rows]], rtol=1e-4)
+
+
 def test_the_evidence_is_of_the_forget_rows_and_the_largest_change_comes_first(problem):
     confidence = forget_confidence(problem, problem.retrains[1])
     assert set(confidence) == {"before", "after", "Retrain"}

@@ -1,11 +1,15 @@
 """The loop: a function of its arguments, exact in resuming, blind to what it must not see."""
 
+import dataclasses
+import time
+
 import chex
 import jax
 import jax.numpy as jnp
 import mlp
 import numpy as np
 import pytest
+from numbered import watched
 from progress_recorder import Killed, recording
 
 from ltu_jax.data.splits import see
@@ -14,7 +18,7 @@ from ltu_jax.training import steps
 from ltu_jax.training.optimizers import SGD
 from ltu_jax.training.saving import Saving, WrongRunError, read_metrics
 from ltu_jax.types import Splits, make_state
-from ltu_jax.unlearning.loop import RunOptions, Start, run_together, run_unlearning
+from ltu_jax.unlearning.loop import RunOptions, Start, run_problem, run_together, run_unlearning
 
 SPEC = mlp.build(None, 4, (4, 4, 3))
 SOURCE = mlp.toy_source()
@@ -142,10 +146,41 @@ def test_a_method_sees_the_forget_rows_and_rho_of_the_rest_and_nothing_else(rho)
     assert len({image.tobytes() for image in remain}) == len(remain)
 
 
+def test_neither_ltu_nor_what_scores_it_reads_hidden_test_or_reserve_rows(problem):
+    source, seen = watched(problem.source)
+    _, history = run_problem(dataclasses.replace(problem, source=source), eval_every=2)
+    assert "eval/distance" in history.rows[-1]
+    splits = problem.splits
+    assert len(splits.visible) < len(splits.remain)
+    assert seen == {*splits.forget, *splits.visible, *splits.validation}
+
+
 def test_retrain_alone_sees_all_of_it():
     seen = []
     run_unlearning(noisy_ascent(seen=seen).replace(sees_all=True), original(), SPLITS, SOURCE, remain_fraction=0.1)
     assert len(seen[-1][1]) == 60
+
+
+def test_ut_is_the_time_of_init_and_steps_without_that_of_compiling_them():
+    def long_to_trace(fn):
+        def traced(*args):
+            time.sleep(0.5)
+            return fn(*args)
+
+        return traced
+
+    method = noisy_ascent(3)
+    copy = jax.jit(long_to_trace(lambda state: jax.tree.map(jnp.copy, state)))
+
+    def init(key, state, visible):
+        time.sleep(0.1)  # work of its own
+        return copy(state), jax.random.key_data(key)
+
+    method = method.replace(init=init, step=long_to_trace(method.step))
+    _, history = run_unlearning(method, original(), SPLITS, SOURCE)
+    assert history.compile_s >= 1.0
+    assert 0.1 <= history.init_s < 0.5 and 0 < history.steps_s < 0.5
+    assert np.isclose(history.ut_minutes * 60, history.init_s + history.steps_s)
 
 
 def test_runs_differ_by_their_key_and_the_original_is_left_alone():
@@ -255,7 +290,7 @@ class Counting:
         return len(distances) == 3
 
     def warnings(self, state):
-        return ["a warning"]
+        return [f"a warning of step {state.step}"]
 
 
 def test_a_score_that_is_not_finite_is_never_the_best():
@@ -273,7 +308,7 @@ def test_a_judge_of_ones_own_says_which_state_is_kept_and_when_to_stop(tmp_path)
     )
     assert judge.calls == [[3.0], [3.0, 1.0], [3.0, 1.0, 2.0]]
     assert (history.steps, history.best_step, history.stopped_early) == (6, 4, True) and int(state.step) == 4
-    assert history.warnings == ["a warning"]
+    assert history.warnings == ["a warning of step 4"]  # of the state that is kept
     plain, _ = run_unlearning(noisy_ascent(12), original(), SPLITS, SOURCE, num_steps=4)
     chex.assert_trees_all_equal(state.params, plain.params)
     # started again it does not go on, and asks nobody

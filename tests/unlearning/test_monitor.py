@@ -1,6 +1,10 @@
 """The rule by which a run judges itself, worked out by hand."""
 
-from ltu_jax.unlearning.monitor import distance, verdict
+import numpy as np
+from numbered import knows, numbered_source, state_of
+
+from ltu_jax.types import Splits, Visible
+from ltu_jax.unlearning.monitor import distance, make_monitor, verdict
 
 ORIGINAL = {"forget": 100.0, "remain": 100.0, "validation": 80.0}
 
@@ -30,3 +34,19 @@ def test_a_difference_counts_when_it_exceeds_two_standard_errors():
     now = {"forget": 89.5, "remain": 100.0, "validation": 80.5}
     assert verdict(now, {**ORIGINAL, "validation": 80.5}, 100, 100) == []
     assert len(verdict(now, {**ORIGINAL, "validation": 80.5}, 400, 400)) == 1
+
+
+def test_a_run_is_scored_on_forget_validation_and_visible_rows_and_on_no_others():
+    rng, source = np.random.default_rng(0), numbered_source(300)
+    parts = np.split(rng.permutation(300), [40, 140, 200, 260])  # forget, remain, validation, test, reserve
+    splits = Splits(*parts, np.arange(0), seen=parts[1][:30])
+    visible = Visible(source.rows(splits.forget), source.rows(splits.visible))
+    before, after = rng.integers(0, 2, (2, 300))  # who is known, drawn for each row
+    monitor = make_monitor(state_of(knows, right=before), source, splits, visible, batch_size=16)
+    rows = {"forget": parts[0], "remain": parts[1][:30], "validation": parts[2]}
+    assert monitor.original == {name: 100 * before[index].mean() for name, index in rows.items()}
+    wanted = {name: 100 * after[index].mean() for name, index in rows.items()}
+    lost = sum(max(0, 100 * (before[index].mean() - after[index].mean())) for index in list(rows.values())[1:])
+    score = monitor.score(state_of(knows, right=after))
+    assert np.isclose(score.pop("distance"), abs(wanted["forget"] - wanted["validation"]) + lost)
+    assert score == wanted

@@ -5,6 +5,7 @@ import dataclasses
 import chex
 import numpy as np
 import pytest
+from numbered import watched
 from progress_recorder import recording
 from small import small_config
 
@@ -14,7 +15,7 @@ from ltu_jax.training import jobs
 from ltu_jax.training.jobs import Trainer
 from ltu_jax.types import silent
 from ltu_jax.unlearning import preparation
-from ltu_jax.unlearning.preparation import jobs_of, original, original_job
+from ltu_jax.unlearning.preparation import jobs_of, original, original_job, retrain_jobs
 from ltu_jax.unlearning.problem import load_problem, prepare, prepare_together
 
 
@@ -76,6 +77,26 @@ def test_what_a_problem_needs_is_told_by_its_method():
     given = original(Trainer(retrain, source, spec, None, silent), splits, {"params": {"w": np.ones(2)}})
     np.testing.assert_array_equal(given["params"]["w"], np.ones(2))
     assert given["model_state"] == {} and given["seconds"] == 0
+
+
+def test_every_model_is_trained_on_the_rows_that_its_name_says():
+    settings = small_config()
+    loaded = load_problem(settings)
+    source, seen = watched(loaded.source)
+    splits, trainer = loaded.splits, Trainer(settings, source, loaded.spec, None, silent)
+    assert len(splits.visible) < len(splits.remain)
+
+    def read_by(make):
+        seen.clear()
+        return make(), seen.copy()
+
+    model, rows = read_by(lambda: original(trainer, splits))
+    assert rows == {*splits.forget, *splits.remain}
+    _, rows = read_by(lambda: trainer.model(retrain_jobs(settings, splits)[0]))
+    assert rows == set(splits.remain)  # not the rho subset: Retrain is what would have been without the forget rows
+    state = trainer.state_of(model)
+    (_, auc, _), rows = read_by(lambda: preparation.attackers(trainer, splits, state))
+    assert rows == set(splits.reserve) and set(auc) == {"sorted", "metrics"}
 
 
 def test_the_key_of_a_model_is_what_it_is_a_function_of():

@@ -9,6 +9,7 @@ import flax.serialization
 import jax
 import numpy as np
 import pytest
+from numbered import numbered_source, state_of, tells
 from small import small_config
 
 from ltu_jax import config
@@ -89,6 +90,20 @@ def test_the_attackers_are_reported(problem):
     for row in problem.attackers:
         assert 0 <= row["auc_shadow"] <= 1 and 0 <= row["auc_original"] <= 1
     assert set(problem.attackers_on(problem.original)) == {"sorted", "metrics"}
+
+
+def test_attackers_are_asked_who_of_forget_and_validation_rows_is_a_member(problem, monkeypatch):
+    asked = []
+    monkeypatch.setattr(module, "attacker_auc", lambda bank, outputs: asked.append(outputs) or {})
+    augment = dataclasses.replace(problem.config, data=dataclasses.replace(problem.config.data, augment="flip"))
+    numbered = dataclasses.replace(problem, config=augment, source=numbered_source(len(problem.source.labels)))
+    numbered.attackers_on(state_of(tells, own=0))
+    (outputs,) = asked
+    row, mirrored, train, _ = np.asarray(outputs.logits).astype(int).T
+    is_member = np.asarray(outputs.is_member) == 1
+    assert sorted(row[is_member]) == list(problem.splits.forget)
+    assert len(set(row[~is_member])) == 16 and np.isin(row[~is_member], problem.splits.validation).all()
+    assert train.all() and 0 < mirrored.mean() < 1  # as LTU asks them
 
 
 def test_subclasses_are_forgotten_of_a_model_of_the_coarse_classes(monkeypatch):

@@ -5,10 +5,13 @@ import hashlib
 import hmac
 import json
 import os
+import pathlib
+import re
 import shutil
 import subprocess
 
 import pytest
+from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 
@@ -65,6 +68,21 @@ def test_a_signature_is_dsses_of_the_receipts_body(key):
     # the protocol's own example
     example = b"DSSEv1 29 http://example.com/HelloWorld 11 hello world"
     assert pae("http://example.com/HelloWorld", b"hello world") == example
+
+
+def test_the_page_says_how_to_check_a_signature_without_this_package(key, tmp_path, monkeypatch):
+    page = pathlib.Path(__file__).parents[2] / "docs" / "forget-my-data.md"
+    [code] = re.findall(r"```python\n(receipt = json.*?)```", page.read_text(), re.S)
+    monkeypatch.chdir(tmp_path)
+    text = receipt.receipt_text(receipt.seal_receipt(BODY, key[0]))
+    public = ed25519.Ed25519PublicKey.from_public_bytes(bytes.fromhex(key[1]))
+    names = {"json": json, "pathlib": pathlib, "public_key": public}
+    (tmp_path / "receipt.json").write_text(text)
+    exec(code, names)
+    assert hashlib.sha256(names["body"]).hexdigest() == names["sha256"]
+    (tmp_path / "receipt.json").write_text(text.replace('"count": 2', '"count": 3'))
+    with pytest.raises(InvalidSignature):
+        exec(code, names)
 
 
 def test_a_signature_of_other_bytes_or_in_other_words_is_none(key):

@@ -7,6 +7,7 @@ command's status, its last line, and whether it held. At the end comes what the 
 has the data, the old model and the configuration, and who tries lists of ids. Exit status 1 if anything did not hold.
 """
 
+import argparse
 import dataclasses
 import hashlib
 import json
@@ -339,7 +340,7 @@ def tried(attack: Attack, scene: Path, base: Path) -> bool:
 
 def show(item: int, name: str, status: object, line: str, held: bool) -> None:
     """Prints a line of the table."""
-    line = re.sub(r"'/[^']*/", "'.../", line)
+    line = re.sub(rf"{re.escape(tempfile.gettempdir())}/[^/ ]*/[^/ ]*/", "", line)
     print(f"{item:>2} | {name} | {status} | {line[:150]} | {'held' if held else 'NOT held'}", flush=True)
 
 
@@ -441,7 +442,7 @@ def timed(folder: Path) -> bool:
 
 def main() -> int:
     """Runs the program; returns 1 if an attack did not hold."""
-    sys.path.insert(0, str(ROOT))
+    argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
     with tempfile.TemporaryDirectory() as scratch:
         base = Path(scratch)
         there = scenes(base)

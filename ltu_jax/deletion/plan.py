@@ -98,6 +98,8 @@ def load_given_model(config: Config, source: Source, home: Path) -> tuple[ModelS
 def plan(request: Request, source: Source, given: ArrayTree | None = None) -> Plan | Fulfilled:
     """Plans a request; returns ``Fulfilled`` if earlier requests have forgotten all ids.
 
+    That of the last request is found in its receipt, too, if the ledger lost its line.
+
     Args:
       request: the request.
       source: the data.

@@ -237,7 +237,7 @@ FORMS: tuple[tuple[str, Callable[[str], str]], ...] = (
     ("NaN for a figure", lambda t: t.replace('"level": 95', '"level": NaN')),
     ("1e999 for a figure", lambda t: t.replace('"level": 95', '"level": 1e999')),
     ("2^53 + 1 for a count", lambda t: t.replace('"count": 20', '"count": 9007199254740993')),
-    ("95.0 for 95", lambda t: t.replace('"level": 95', '"level": 95.0')),
+    ("a number written otherwise", lambda t: t.replace('"level": 95', '"level": 9.5e1')),
     ("a lone surrogate", lambda t: t.replace('"ltu"', '"\\ud800"')),
     ("a letter written otherwise", lambda t: t.replace('"ltu"', '"\\u006ctu"')),
     ("bytes after the end", lambda t: t + "{}"),
@@ -425,7 +425,8 @@ def same_figures(one: Any, two: Any) -> tuple[int, int]:
         )
         counts = [same_figures(*pair) for pair in pairs]
         return sum(same for same, _ in counts), sum(of for _, of in counts)
-    return int(one == two), int(isinstance(one, (int, float)))
+    is_figure = isinstance(one, (int, float))
+    return int(is_figure and one == two), int(is_figure)
 
 
 def timed(folder: Path) -> bool:

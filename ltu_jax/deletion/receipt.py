@@ -234,7 +234,8 @@ def file_problems(receipt: Mapping[str, Any], folder: Path, salt: bytes) -> list
 def strange_files(folder: Path) -> Iterator[str]:
     """What the folder of a finished request never holds, one line each; nothing of it is opened."""
     if (folder / WORK).is_symlink() or (folder / WORK).exists():
-        yield f"{WORK}: it is there, so the request is not finished: the same command again finishes it"
+        why = "the request is not finished (the same command again does that), or somebody put it there"
+        yield f"{WORK}: it is there: {why}"
     for path in sorted(folder.rglob("*")):
         name = path.relative_to(folder).as_posix()
         if path.is_symlink():

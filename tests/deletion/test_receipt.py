@@ -240,7 +240,7 @@ def test_links_pipes_and_work_have_no_place_in_a_finished_request(tmp_path):
     os.mkfifo(folder / "pipe")
     (folder / "work").mkdir()
     lines = [*receipt.strange_files(folder)]
-    assert lines[0].startswith("work: it is there, so the request is not finished")
+    assert lines[0].startswith("work: it is there: the request is not finished")
     assert lines[1:] == [
         "gone: it is a link",
         "linked: it is a link",

@@ -209,7 +209,7 @@ def test_work_that_is_left_and_links_are_found_and_not_opened(home, tmp_path):
     folder = home / "request-1"
     shutil.copytree(folder / "model", folder / "work" / "model-0")
     [line] = findings(home)
-    assert line.startswith("work: it is there, so the request is not finished: the same command again finishes it")
+    assert line.startswith("work: it is there: the request is not finished (the same command again does that)")
     shutil.rmtree(folder / "work")
     report = (folder / "report.html").rename(tmp_path / "elsewhere.html")
     (folder / "report.html").symlink_to(report)  # the same bytes, which whoever has the other place can change

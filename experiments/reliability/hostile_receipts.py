@@ -405,8 +405,8 @@ def guesses(scene: Path, base: Path) -> bool:
         ours = json.loads((folder / RECEIPT).read_text())
         made_files = [path for path in (folder / "out" / "request-1").rglob("*") if path.is_file()]
         hashes = {hashlib.sha256(path.read_bytes()).hexdigest() for path in made_files}
-        hashes |= set(re.findall(r"[0-9a-f]{64}", (folder / "out" / "request-1" / "model" / "files.json").read_text()))
-        hashes |= set(re.findall(r"[0-9a-f]{64}", (folder / RECEIPT).read_text()))
+        named = [name for path in made_files for name in re.findall(rb"[0-9a-f]{64}", path.read_bytes())]
+        hashes |= {name.decode() for name in named}
         known = {theirs["model"]["before"]["tree_sha256"], theirs["config_sha256"], theirs["code"]["sha256"]}
         known |= {theirs["signature"]["public_key"], theirs["request"]["previous"]}
         found = sum(sha256 in told for sha256 in hashes - known)

@@ -13,12 +13,12 @@ import hashlib
 import json
 import os
 import re
+import resource
 import shutil
 import subprocess
 import sys
 import tempfile
 import threading
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -430,13 +430,14 @@ def same_figures(one: Any, two: Any) -> tuple[int, int]:
 
 
 def timed(folder: Path) -> bool:
-    """Whether help and errors come at once."""
+    """Whether help and errors come at once, in time of the processor: other work has no say."""
     all_fast = True
-    for words, limit in ((("verify", "--help"), 1.0), (("verify", "none.json"), 3.0), (("verify", "--sgin"), 1.0)):
-        start = time.perf_counter()
+    for words, limit in ((("verify", "--help"), 0.5), (("verify", "none.json"), 2.0), (("verify", "--sgin"), 0.5)):
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
         done = run(folder, *words)
-        seconds = time.perf_counter() - start
-        show(1, f"none: {' '.join(words)}", done.returncode, f"{seconds:.1f} s", seconds < limit)
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        seconds = after.ru_utime - before.ru_utime + after.ru_stime - before.ru_stime
+        show(1, f"none: {' '.join(words)}", done.returncode, f"{seconds:.2f} s of CPU time", seconds < limit)
         all_fast &= seconds < limit
     return all_fast
 
@@ -444,9 +445,13 @@ def timed(folder: Path) -> bool:
 def main() -> int:
     """Runs the program; returns 1 if an attack did not hold."""
     argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
+    from ltu_jax.unlearning.result import now, provenance
+
     with tempfile.TemporaryDirectory() as scratch:
         base = Path(scratch)
         there = scenes(base)
+        device = provenance(now())
+        print(f"digits, {device['device']}, commit {device['commit']}, jax {device['versions']['jax']}")
         print("item | attack | status | line | held")
         held = [tried(attack, there[attack.scene], base) for attack in attacks()]
         held += [swapped_while_it_runs(there["one"], base), envelope_is_standard(there["one"])]

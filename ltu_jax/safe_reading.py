@@ -42,18 +42,25 @@ def read_json(path: Path | str, parse_constant: Callable[[str], Any] | None = No
     return parse_json(read_text(path), parse_constant)
 
 
-def parse_json(text: str, parse_constant: Callable[[str], Any] | None = None) -> dict[str, Any]:
+def parse_json(
+    text: str,
+    parse_constant: Callable[[str], Any] | None = None,
+    parse_int: Callable[[str], Any] | None = None,
+) -> dict[str, Any]:
     """The JSON object in a text.
 
     Args:
       text: the text.
       parse_constant: replaces NaN and infinity, which JSON does not have; None keeps them.
+      parse_int: reads a whole number; None reads any.
 
     Raises:
-      ValueError: if it is no JSON object, is nested deeper than ``DEEPEST``, or holds lone surrogates.
+      ValueError: if it is no JSON object, has a key twice, is nested deeper than ``DEEPEST``, or holds lone surrogates.
     """
     try:
-        value = json.loads(text, parse_constant=parse_constant)
+        value = json.loads(
+            text, parse_constant=parse_constant, parse_int=parse_int, object_pairs_hook=_without_repetition
+        )
     except RecursionError:
         raise ValueError(f"it is nested deeper than {DEEPEST}") from None
     if not isinstance(value, dict):
@@ -67,6 +74,16 @@ def parse_json(text: str, parse_constant: Callable[[str], Any] | None = None) ->
         if not level:
             return value
     raise ValueError(f"it is nested deeper than {DEEPEST}")
+
+
+def _without_repetition(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object of JSON; with a key twice one reader would see the first value and another the last."""
+    value = dict(pairs)
+    if len(value) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in value if names.count(name) > 1)
+        raise ValueError(f"it has the key {twice!r} twice")
+    return value
 
 
 def memory() -> int:

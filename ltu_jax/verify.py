@@ -13,8 +13,10 @@ from ltu_jax.setting import ConfigError, allowed_names, check_path
 
 USAGE = """
 Recomputes every hash that a receipt tells of, and its evidence, and says "verified" (status 0) or what differs (status
-1). With --evidence it also tests the claim, on both sides: forgotten rows that the model still knows too well are
-refused, and so are rows that it knows worse than any stranger. Status 2: what was asked cannot be checked at all.
+1). Without --public_key it cannot say who wrote the receipt: that is status 1 too, and with --unsigned, for a receipt
+that you made yourself, "consistent" (status 0). Nothing that a receipt names is run, written or fetched. With
+--evidence it also tests the claim, on both sides: forgotten rows that the model still knows too well are refused, and
+so are rows that it knows worse than any stranger. Status 2: what was asked cannot be checked at all.
 With --leftovers it searches a folder for what was forgotten instead: python -m ltu_jax.verify --leftovers DIR --help.
 """
 SEARCH = """
@@ -27,7 +29,7 @@ found; 1: some are; 2: what was asked cannot be searched for.
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Checks the receipt that the command line names; the exit status, 0 verified, 1 something differs.
+    """Checks the receipt that the command line names; the exit status, 0 verified, 1 something differs or is nobody's.
 
     Raises:
       ConfigError: if the command line, the receipt or a key is not what it should be.
@@ -48,6 +50,7 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     )
     parser.add_argument("--forget", metavar="IDS.txt", help="also check that these ids are those forgotten")
     parser.add_argument("--public_key", type=Path, metavar="KEY.pem", help="whose signature the receipt must bear")
+    parser.add_argument("--unsigned", action="store_true", help="accept any signature and none: you made it yourself")
     parser.add_argument("--data_dir", type=Path, metavar="DIR", help="where the data lie now; unset: where they lay")
     parser.add_argument("--table", type=Path, metavar="FILE", help="where the table of data.name table lies now")
     parser.add_argument("--weights", type=Path, metavar="FILE", help="where the weights from before request 1 lie now")
@@ -74,6 +77,8 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     for name, value in vars(given).items():
         if isinstance(value, Path) or name == "forget" and value is not None:
             check_path(f"--{name}" if name != "receipt" else name, str(value))
+    if given.unsigned and given.public_key is not None:
+        raise ConfigError("--unsigned: it accepts any signature and --public_key asks for one; allowed: one of the two")
     if given.evidence and given.hashes:
         raise ConfigError("--hashes: it leaves out what --evidence tests; allowed: one of the two")
     return given

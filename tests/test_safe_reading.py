@@ -12,6 +12,7 @@ from ltu_jax.safe_reading import DEEPEST, parse_json, read_bytes, read_json, rea
 def test_what_is_there_is_read(tmp_path):
     (tmp_path / "a.json").write_text('{"é": [1, null]}', encoding="utf-8")
     assert parse_json('{"a": "\\ud83d\\ude00"}') == {"a": "\U0001f600"}
+    assert parse_json('{"a": {"a": 7}, "b": 7.0}', parse_int=str) == {"a": {"a": "7"}, "b": 7.0}
     assert read_json(tmp_path / "a.json") == {"é": [1, None]} == json.loads(read_text(tmp_path / "a.json"))
 
 
@@ -51,6 +52,8 @@ def test_what_is_no_file_is_an_error_with_a_reason(path, tmp_path, monkeypatch):
         '{"a": "\\uD800"}',
         '{"\\udcff": 1}',
         '{"a": 1' + "0" * 5000 + "}",
+        '{"a": 1, "b": [{"c": 1, "c": 1}]}',
+        '{"a": 1, "\\u0061": 2}',
     ],
 )
 def test_what_is_no_json_object_is_refused(text):

@@ -11,6 +11,10 @@ from ltu_jax.setting import ConfigError
     [
         ([], "receipt: none given"),
         (["a.json", "--evidence", "--hashes"], "--hashes: it leaves out what --evidence tests"),
+        (
+            ["a.json", "--unsigned", "--public_key", "k.pem"],
+            "--unsigned: it accepts any signature and --public_key asks",
+        ),
         (["a.json", "--evidnce"], "--evidnce: no such flag; allowed: .*did you mean 'evidence'"),
         (["a.json", "--model"], "--model: expected one argument"),
         (["none.json"], "receipt: 'none.json' cannot be read"),

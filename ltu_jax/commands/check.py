@@ -11,7 +11,7 @@ from ltu_jax.deletion import verification
 from ltu_jax.deletion.claim import FEWEST, RATES
 from ltu_jax.deletion.ledger import LedgerError
 from ltu_jax.deletion.receipt import code_sha256, path_sha256, public_key
-from ltu_jax.deletion.verification import SavedRequest
+from ltu_jax.deletion.verification import NOBODYS, SavedRequest
 from ltu_jax.reporting.terminal import progress_for
 from ltu_jax.setting import ConfigError, plain
 from ltu_jax.training.checkpoint import CheckpointError
@@ -26,6 +26,7 @@ class CheckOptions:
     model: Path | None
     forget: str | None
     public_key: Path | None
+    unsigned: bool
     data_dir: Path | None
     table: Path | None
     weights: Path | None
@@ -36,7 +37,7 @@ class CheckOptions:
 
 
 def check(options: CheckOptions) -> int:
-    """Checks a receipt and prints what was found; the exit status, 0 verified, 1 something differs.
+    """Checks a receipt and prints what was found; the exit status, 0 verified, 1 something differs or is nobody's.
 
     Raises:
       ConfigError: if the receipt, a key, the data or the model is not what it should be.
@@ -59,20 +60,25 @@ def check(options: CheckOptions) -> int:
         print(f"NOT verified: {len(found)} finding{'s' if len(found) > 1 else ''}")
         return 1
     receipt = saved.receipt
-    signed = "" if receipt["signature"] is None else f", signed by {receipt['signature']['public_key'][:16]}..."
-    print(f"verified: {what} of request {receipt['request']['number']}, {receipt['request']['count']} rows{signed}")
+    what = f"{what} of request {receipt['request']['number']}, {receipt['request']['count']} rows"
     if options.evidence:
         print(RATES)
-    return 0
+    if public is not None:
+        print(f"verified: {what}, signed by {public[:16]}...")
+    elif options.unsigned:
+        print(f"consistent (nobody vouches for it): {what}")
+    else:
+        print(f"{what}: {NOBODYS}: pass --public_key KEY.pem, or --unsigned if you made them yourself")
+    return 0 if public is not None or options.unsigned else 1
 
 
 def _check_evidence(saved: SavedRequest, options: CheckOptions) -> tuple[str, list[str]]:
     """What was checked, and what differs in the evidence computed anew or why the claim, if tested, is refused."""
     receipt, config = saved.receipt, _config(saved, options)
-    source = load_source(config.data, progress_for())
+    source = load_source(config.data, progress_for(), fetch=False)
     spec, weights = load_model(config, source)
     cache = options.cache or saved.folder.parent.parent / "cache"
-    before = verification.before_weights(saved, source, spec, weights, cache)
+    before = verification.before_weights(saved, weights, cache)
     if receipt["code"]["sha256"] != code_sha256():
         print("the receipt was made by another version of this code", file=sys.stderr)
     if before is not None and config.weights is not None:
@@ -99,10 +105,22 @@ def _config(saved: SavedRequest, options: CheckOptions) -> Config:
             )
     if options.weights is not None and not options.weights.exists():
         raise ConfigError(f"--weights: {str(options.weights)!r} is not there; allowed: the file of the model before")
-    file = options.weights or config.weights
     is_first = saved.receipt["request"]["number"] == 1
-    file = str(file) if is_first and file is not None and Path(file).exists() else None
-    data_dir = config.data.data_dir if options.data_dir is None else str(options.data_dir)
-    table = config.data.table if options.table is None else str(options.table)
-    data = dataclasses.replace(config.data, data_dir=data_dir, table=table)
-    return dataclasses.replace(config, weights=file, data=data)
+    weights = _place("weights", config.weights, options.weights) if is_first else None
+    weights = weights if weights is not None and Path(weights).exists() else None
+    data_dir = _place("data_dir", config.data.data_dir, options.data_dir)
+    table = _place("table", config.data.table, options.table)
+    data = dataclasses.replace(config.data, data_dir=data_dir, table=table, memory_map=None)  # it would be written
+    return dataclasses.replace(config, weights=weights, data=data)
+
+
+def _place(flag: str, in_receipt: str | None, given: Path | None) -> str | None:
+    """Where something lies: where the caller says, else where the receipt does, but no address elsewhere."""
+    if given is not None:
+        return str(given)
+    if in_receipt is not None and "://" in in_receipt:
+        raise ConfigError(
+            f"--{flag}: None, and the receipt names the address {in_receipt!r}, which is not opened; allowed: where it"
+            " lies here, or --hashes, which needs none"
+        )
+    return in_receipt

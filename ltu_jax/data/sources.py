@@ -26,7 +26,7 @@ _TUPLES = ("class_names", "unreadable")
 _ONLY_OF = {"table": ("table",), "num_classes": ("arrays", "table"), "class_names": ("folder", "table")}
 
 
-def load_source(data: Data, progress: Progress = silent) -> Source:
+def load_source(data: Data, progress: Progress = silent, *, fetch: bool = True) -> Source:
     """Reads the data set that ``data`` names, whole, into memory or into a file that is mapped into it.
 
     ``cifar10`` and ``cifar100`` are downloaded and prepared on first use, ``tiny_imagenet`` is prepared
@@ -38,6 +38,7 @@ def load_source(data: Data, progress: Progress = silent) -> Source:
     Args:
       data: what to read.
       progress: how reading reports itself.
+      fetch: whether what is not there yet may be downloaded and prepared; ``memory_map`` is written in any case.
 
     Returns:
       The source; its test part is TFDS's ``test`` split, else ``validation``, else empty.
@@ -48,9 +49,9 @@ def load_source(data: Data, progress: Progress = silent) -> Source:
     """
     _check_fields(data)
     if data.memory_map is None:
-        source = _assemble(data, first_alone(lambda: _open(data, progress)), progress, Pixels())
+        source = _assemble(data, first_alone(lambda: _open(data, progress, fetch)), progress, Pixels())
     else:
-        source = _mapped(data, progress)
+        source = _mapped(data, progress, fetch)
     streamed = data.stream == "host" or data.stream == "auto" and not agreed(lambda: num_fitting(source))
     return dataclasses.replace(source, streamed=streamed)
 
@@ -62,7 +63,7 @@ def image_files(data: Data, ids: Collection[str]) -> dict[str, bytes]:
       ConfigError: as ``load_source``.
     """
     wanted, found = set(ids), {}
-    for example in _open(data, silent).examples:
+    for example in _open(data, silent, True).examples:
         if example.id in wanted and not isinstance(example.image, np.ndarray):
             found[example.id] = example.image if isinstance(example.image, bytes) else example.image.read_bytes()
     return found
@@ -75,10 +76,10 @@ def num_fitting(source: Source) -> int:
     return here // 4 // source.images.nbytes
 
 
-def _mapped(data: Data, progress: Progress) -> Source:
+def _mapped(data: Data, progress: Progress, fetch: bool) -> Source:
     directory = Path(data.memory_map or "")
     # Fetches what is not there yet: its files are part of what images are made of.
-    records = first_alone(lambda: _open(data, progress))
+    records = first_alone(lambda: _open(data, progress, fetch))
     fields = (data.name, data.image_size, data.classes, data.superclasses)
     own = (data.table, data.class_names, data.num_classes, data.skip_unreadable)
     made_of = [*fields, *own, _fingerprint(data, records, directory)]
@@ -125,15 +126,15 @@ def _check_fields(data: Data) -> None:
         )
 
 
-def _open(data: Data, progress: Progress) -> Records:
+def _open(data: Data, progress: Progress, fetch: bool) -> Records:
     try:
-        return _records(data, progress)
+        return _records(data, progress, fetch)
     except OSError as error:  # a folder that may not be entered, a disk that fails
         where = f"config.data.data_dir: {str(data_root(data))!r}"
         raise ConfigError(f"{where} cannot be read ({error}); allowed: a folder that can be read") from error
 
 
-def _records(data: Data, progress: Progress) -> Records:
+def _records(data: Data, progress: Progress, fetch: bool) -> Records:
     # Readers are imported here: scikit-learn and TFDS take a second that only their own data sets need.
     from ltu_jax.data import arrays, digits, folder, own, tabular, tfds
 
@@ -149,6 +150,11 @@ def _records(data: Data, progress: Progress) -> Records:
     if data.name == "arrays":
         return arrays.read_arrays(data.data_dir, data.num_classes)
     version = tfds.find_prepared(root, data.name)
+    if version is None and not fetch and data.name in BUILT_IN:
+        raise ConfigError(
+            f"config.data.name: {data.name!r} is not prepared in {root}, and nothing is fetched or written here;"
+            " allowed: a data_dir that holds it prepared"
+        )
     if version is None and data.name in ("cifar10", "cifar100"):
         from ltu_jax.data import cifar
 

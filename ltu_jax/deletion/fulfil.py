@@ -20,8 +20,17 @@ from ltu_jax.deletion.calibration import Calibrated, calibrate
 from ltu_jax.deletion.measures import evidence, measure
 from ltu_jax.deletion.models import last_model, weights_of
 from ltu_jax.deletion.notice import render_notice
-from ltu_jax.deletion.plan import Fulfilled, Plan, Request, plan, read_json
-from ltu_jax.deletion.receipt import RECEIPT, SCHEMA, WORK, code_sha256, files_sha256, path_sha256, seal_receipt
+from ltu_jax.deletion.plan import Fulfilled, Plan, Request, entry_of, plan, read_json
+from ltu_jax.deletion.receipt import (
+    RECEIPT,
+    SCHEMA,
+    WORK,
+    code_sha256,
+    files_salted_sha256,
+    path_sha256,
+    receipt_text,
+    seal_receipt,
+)
 from ltu_jax.files import LOCK, locked, write_whole
 from ltu_jax.interop.weights import load_weights, save_weights
 from ltu_jax.models.build import ModelSpec
@@ -65,8 +74,10 @@ def fulfil(
     """
     todo, home, keep = todo or plan(request, source, original), request.home, request.keep_original
     if isinstance(todo, Fulfilled):
-        if removal.is_due(home):
+        if todo.lost is not None or removal.is_due(home):
             with locked(home / LOCK, "--workdir"):
+                if todo.lost is not None:
+                    ledger.append(home, todo.lost)
                 removal.finish(home, keep_original=keep)
         return todo
     started, config = now(), todo.config
@@ -87,7 +98,7 @@ def fulfil(
         calibrated, state, history = _forget(problem, work, progress)
         receipt, outcome = _write_request(request, todo, problem, state, history, calibrated, folder, started)
         os.sync()  # after a power cut, the ledger must not list files that are lost
-        ledger.append(home, _entry(todo, receipt))
+        ledger.append(home, entry_of(receipt, todo.salted))
         os.sync()
         removal.finish(home, keep_original=keep)
         return Fulfilled(todo.number, folder, receipt, outcome, todo.repeated, True)
@@ -156,8 +167,9 @@ def _write_request(
     confidence = {name: one.confidence for name, one in compared.items()}
     changed = changed_most(problem, confidence) if request.show_images else None
     write_whole(folder / "report.html", render_notice(receipt, curve, confidence, changed))
-    receipt = seal_receipt({**receipt, "files": files_sha256(folder)}, request.key)
-    _write(folder / RECEIPT, receipt)
+    files = files_salted_sha256(folder, todo.salt)
+    receipt = seal_receipt({**receipt, "files_salted_sha256": files}, request.key)
+    write_whole(folder / RECEIPT, receipt_text(receipt))
     return receipt, outcome
 
 
@@ -173,17 +185,6 @@ def _write_weights(todo: Plan, state: UnlearnState, folder: Path) -> UnlearnStat
     save_weights(template, target, weights)
     rest = jax.tree.map(jnp.asarray, load_weights(target, weights))
     return state.replace(params=rest.pop("params"), model_state=rest)
-
-
-def _entry(todo: Plan, receipt: dict[str, Any]) -> ledger.Entry:
-    return ledger.Entry(
-        todo.number,
-        receipt["time"]["finished"],
-        tuple(sorted(todo.salted)),
-        receipt["receipt_sha256"],
-        receipt["model"]["after"]["tree_sha256"],
-        todo.last_seal,
-    )
 
 
 def _result(problem: Problem, state: UnlearnState, history: History, started: str, todo: Plan) -> dict[str, Any]:
@@ -204,8 +205,13 @@ def _receipt(
     curve: dict[str, Any] | None,
     started: str,
 ) -> dict[str, Any]:
-    config, original = todo.config, problem.original
-    given = None if config.weights is None or todo.previous is not None else Path(config.weights)
+    config, salt = todo.config, todo.salt
+    given = None if config.weights is None else Path(config.weights)
+    assert salt is not None  # _begin
+    before, after = (
+        tree_sha256({"params": one.params, "model_state": one.model_state}) for one in (problem.original, state)
+    )
+    first = {"tree_sha256": before, "file_sha256": given and path_sha256(given)} if todo.previous is None else None
     return {
         "schema": SCHEMA,
         "request": {
@@ -216,11 +222,8 @@ def _receipt(
             "previous": todo.last_seal,
         },
         "model": {
-            "before": {
-                "tree_sha256": tree_sha256({"params": original.params, "model_state": original.model_state}),
-                "file_sha256": given and path_sha256(given),
-            },
-            "after": {"tree_sha256": tree_sha256({"params": state.params, "model_state": state.model_state})},
+            "before": first or {"salted_sha256": ledger.salted_sha256(salt, before)},
+            "after": {"salted_sha256": ledger.salted_sha256(salt, after)},
         },
         "method": config.method.name,
         "calibration": curve and curve["why"],

@@ -81,12 +81,15 @@ def _chosen(calibration: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _fingerprints(receipt: Mapping[str, Any]) -> list[tuple[str, str]]:
-    model, code = receipt["model"], receipt["code"]
+    before, after, code = receipt["model"]["before"], receipt["model"]["after"], receipt["code"]
+    salted = "mixed with a secret (salt)"
     rows = [
-        ("ids, mixed with a secret (salt)", receipt["request"]["ids_sha256"]),
-        ("model before", model["before"]["tree_sha256"]),
-        ("file of the model before", model["before"].get("file_sha256")),
-        ("model after", model["after"]["tree_sha256"]),
+        (f"ids, {salted}", receipt["request"]["ids_sha256"]),
+        ("model before", before["tree_sha256"])
+        if "tree_sha256" in before
+        else (f"model before, {salted}", before["salted_sha256"]),
+        ("file of the model before", before.get("file_sha256")),
+        (f"model after, {salted}", after["salted_sha256"]),
         ("method", receipt["method"]),
         ("code, commit", code.get("commit")),
         ("versions", ", ".join(f"{name} {version}" for name, version in (code.get("versions") or {}).items())),

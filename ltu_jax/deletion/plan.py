@@ -13,7 +13,7 @@ from ltu_jax.data.splits import see
 from ltu_jax.deletion import ledger, rows
 from ltu_jax.deletion.calibration import check_calibration
 from ltu_jax.deletion.models import weights_sha256
-from ltu_jax.deletion.receipt import RECEIPT, WORK, private_key, read_receipt
+from ltu_jax.deletion.receipt import RECEIPT, WORK, private_key, read_receipt, seal_problems
 from ltu_jax.models.build import ModelSpec
 from ltu_jax.setting import ConfigError, to_dict
 from ltu_jax.types import ArrayTree, Source, Splits
@@ -43,6 +43,7 @@ class Fulfilled(NamedTuple):
     result: dict[str, Any]
     repeated: int  # number of ids that earlier requests had forgotten
     is_new: bool  # False if those were all, so nothing was done
+    lost: ledger.Entry | None = None  # its line, if the ledger lost it
 
 
 class Plan(NamedTuple):
@@ -97,6 +98,8 @@ def load_given_model(config: Config, source: Source, home: Path) -> tuple[ModelS
 def plan(request: Request, source: Source, given: ArrayTree | None = None) -> Plan | Fulfilled:
     """Plans a request; returns ``Fulfilled`` if earlier requests have forgotten all ids.
 
+    That of the last request is found in its receipt, too, if the ledger lost its line.
+
     Args:
       request: the request.
       source: the data.
@@ -109,28 +112,28 @@ def plan(request: Request, source: Source, given: ArrayTree | None = None) -> Pl
     """
     home, config = request.home, request.config
     entries, salt = ledger.read_ledger(home), ledger.read_salt(home)
-    if entries and salt is None:
-        raise ledger.LedgerError(f"{home / ledger.SALT} is missing: without it no earlier id is recognised")
     number = len(entries) + 1
-    if (left := home / f"request-{number}" / RECEIPT).exists() and not (left.parent / WORK).exists():
-        raise ledger.LedgerError(
-            f"{home / ledger.LEDGER} has no request {number}, whose receipt is there: it lost a line"
-        )
+    folder = home / f"request-{number}"
+    has_more = (folder / RECEIPT).exists() or ledger.is_torn(home)
+    is_lost = has_more and not (folder / WORK).exists()  # it is there until the line is written
+    if (entries or is_lost) and salt is None:
+        raise ledger.LedgerError(f"{home / ledger.SALT} is missing: without it no earlier id is recognised")
     done = ledger.forgotten(entries)
     hashed = dict(zip(request.ids, ledger.salted(salt or b"", request.ids), strict=True))
     asked = [name for name in hashed if hashed[name] not in done]
     repeated = len(hashed) - len(asked)
-    if not asked:
-        number = max(done[name] for name in hashed.values())
+    lost = _lost_line(home, entries, [hashed[name] for name in asked]) if is_lost and asked else None
+    if not asked or lost is not None:
+        number = number if lost is not None else max(done[name] for name in hashed.values())
         folder = home / f"request-{number}"
         receipt, result = (read_json(folder / name) for name in (RECEIPT, "result.json"))
-        return Fulfilled(number, folder, receipt, result, repeated, False)
+        return Fulfilled(number, folder, receipt, result, repeated, False, lost)
     config = dataclasses.replace(config, data=dataclasses.replace(config.data, held_out=held_out_part(config, source)))
     _check_config(config)
     splits, earlier = cut(config, source, asked), np.zeros(0, np.int64)
     previous, recorded = home / f"request-{number - 1}" if entries else None, None
     if previous is not None and salt is not None:
-        _check_same_model(config, previous, entries, given)
+        _check_same_model(config, previous, entries, salt, given)
         train = splits.train
         is_done = np.array([name in done for name in ledger.salted(salt, source.ids[train].tolist())], bool)
         earlier = np.setdiff1d(train[is_done], splits.forget)
@@ -148,6 +151,30 @@ def plan(request: Request, source: Source, given: ArrayTree | None = None) -> Pl
     return Plan(config, asked, salt, repeated, splits, earlier, entries, previous, recorded)
 
 
+def entry_of(receipt: dict[str, Any], salted_ids: Sequence[str]) -> ledger.Entry:
+    """The line of the ledger that tells of a receipt."""
+    request, after = receipt["request"], receipt["model"]["after"]["salted_sha256"]
+    finished, ids = receipt["time"]["finished"], tuple(sorted(salted_ids))
+    return ledger.Entry(request["number"], finished, ids, receipt["receipt_sha256"], after, request["previous"])
+
+
+def _lost_line(home: Path, entries: list[ledger.Entry], salted_ids: Sequence[str]) -> ledger.Entry:
+    """The line that the ledger lost of the request after ``entries``, made anew of its receipt and its ids."""
+    number, seal = len(entries) + 1, entries[-1].seal if entries else ledger.START
+    try:
+        receipt = read_receipt(home / f"request-{number}" / RECEIPT)
+    except ConfigError:
+        receipt = None
+    if receipt is not None and not seal_problems(receipt):
+        line, ids = entry_of(receipt, salted_ids), ledger.ids_sha256(salted_ids)
+        if (line.number, line.previous, receipt["request"]["ids_sha256"]) == (number, seal, ids):
+            return line
+    raise ledger.LedgerError(
+        f"{home / ledger.LEDGER} has no whole line of request {number}, which is done: it lost its end; put back a"
+        " whole copy, or give the ids of that request again, of which its line is made anew"
+    )
+
+
 def _check_config(config: Config) -> None:
     if "updates" in needs(config.method):
         raise ConfigError(
@@ -161,7 +188,9 @@ def _check_config(config: Config) -> None:
         )
 
 
-def _check_same_model(config: Config, previous: Path, entries: list[ledger.Entry], given: ArrayTree | None) -> None:
+def _check_same_model(
+    config: Config, previous: Path, entries: list[ledger.Entry], salt: bytes, given: ArrayTree | None
+) -> None:
     """Refuses a request whose model, data or weights are not those of the last request."""
     if not (previous / "model").is_dir():
         where = str(previous / "model")
@@ -183,14 +212,22 @@ def _check_same_model(config: Config, previous: Path, entries: list[ledger.Entry
         raise ConfigError(f"config.weights: {config.weights!r} is not there; allowed: a file, or unset as before")
     if given is None:
         return
-    known = {entry.model_sha256 for entry in entries}
+    known, sha256 = {entry.model_sha256 for entry in entries}, weights_sha256(given)
     if (first := previous.parent / "request-1" / RECEIPT).exists():
-        known.add(read_receipt(first)["model"]["before"]["tree_sha256"])
-    if weights_sha256(given) not in known:
+        known.add(_first_sha256(first))
+    if not any(ledger.is_hash_of(model, sha256, salt) for model in known):
         raise ConfigError(
             f"config.weights: they are those of another model than {str(previous.parent)!r} is about; allowed: those"
             " from before the first request, those that the last one left, or another --workdir"
         )
+
+
+def _first_sha256(path: Path) -> str:
+    """The model that the first request started from; its receipt may be of an older version."""
+    try:
+        return read_json(path)["model"]["before"]["tree_sha256"]
+    except (KeyError, TypeError):
+        raise ConfigError(f"--workdir: {str(path)!r} is no receipt; allowed: as it was written") from None
 
 
 def read_json(path: Path) -> dict[str, Any]:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from ltu_jax.reporting.table import number
 from ltu_jax.reporting.terminal import bare_table
+from ltu_jax.setting import plain
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -34,9 +35,9 @@ def print_request(receipt: Mapping[str, Any], folder: Path, is_new: bool, consol
     repeated = f"; {request['repeated']} ids were forgotten by earlier requests" if request["repeated"] else ""
     was = "" if is_new else f": already done on {receipt['time']['finished']}"
     console.print(Text(f"\nrequest {request['number']}{was}", style="bold"))
-    console.print(Text(f"{done}{repeated}"))
+    console.print(Text(plain(f"{done}{repeated}")))
     if receipt["calibration"]:
-        console.print(Text(receipt["calibration"]))
+        console.print(Text(plain(receipt["calibration"])))
     for head in ("", "before", "after", f"{evidence['level']} % interval"):
         shown.add_column(head, justify="right" if head else "left")
     for name, words in FIGURES.items():
@@ -48,6 +49,7 @@ def print_request(receipt: Mapping[str, Any], folder: Path, is_new: bool, consol
             shown.add_row(Text(words), *(number(cell, digits) for cell in cells), ends)
     console.print(shown)
     for warning in receipt.get("warnings") or ():
-        console.print(Text(f"Warning: {warning}", style="yellow"))
-    names = ", ".join(sorted(dict.fromkeys(name.partition("/")[0] for name in receipt["files"])))
-    console.print(Text(f"receipt in {folder}: receipt.json, {names}"))
+        console.print(Text(plain(f"Warning: {warning}"), style="yellow"))
+    files = receipt.get("files_salted_sha256") or receipt.get("files") or ()  # as receipts of schema 1 had it
+    names = ", ".join(sorted({name.partition("/")[0] for name in files}))
+    console.print(Text(plain(f"receipt in {folder}: receipt.json, {names}")))

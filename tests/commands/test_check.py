@@ -8,6 +8,7 @@ import sys
 
 import pytest
 
+from experiments.reliability.hostile_receipts import sealed_anew
 from ltu_jax import verify
 from ltu_jax.setting import ConfigError
 
@@ -54,6 +55,8 @@ def folder(tmp_path_factory):
 
 
 CODE = ("--code", "mlp:build")
+OURS = ("--unsigned", *CODE)
+"""For a receipt of one's own that nobody signed."""
 
 
 def run(folder, command, *words):
@@ -65,10 +68,19 @@ def run(folder, command, *words):
 @pytest.mark.slow
 def test_a_request_is_verified_with_hashes_alone_and_with_its_evidence(folder):
     receipt = "out/request-1/receipt.json"
-    done = run(folder, "verify", receipt, "--model", "out", "--forget", "ids.txt", *CODE)
-    assert (done.returncode, done.stdout) == (0, "verified: hashes and evidence of request 1, 20 rows\n"), done.stderr
+    done = run(folder, "verify", receipt, "--model", "out", "--forget", "ids.txt", *OURS)
+    consistent = "consistent (nobody vouches for it): "
+    assert done.stdout == f"{consistent}hashes and evidence of request 1, 20 rows\n" and not done.returncode, (
+        done.stderr
+    )
+    done = run(folder, "verify", receipt, "--hashes", "--unsigned")
+    assert done.stdout == f"{consistent}hashes of request 1, 20 rows\n" and not done.returncode, done.stderr
     done = run(folder, "verify", receipt, "--hashes")
-    assert (done.returncode, done.stdout) == (0, "verified: hashes of request 1, 20 rows\n"), done.stderr
+    assert done.stdout == (
+        "hashes of request 1, 20 rows: the files agree with one another; who wrote them is NOT verified: pass"
+        " --public_key KEY.pem, or --unsigned if you made them yourself\n"
+    )
+    assert done.returncode == 1
 
 
 @pytest.mark.slow
@@ -82,11 +94,12 @@ def test_code_that_a_receipt_names_is_not_run_unless_it_is_named_here_too(folder
 
 @pytest.mark.slow
 def test_the_claim_is_told_with_its_status(folder):
-    done = run(folder, "verify", "out/request-1/receipt.json", "--evidence", *CODE)
+    done = run(folder, "verify", "out/request-1/receipt.json", "--evidence", *OURS)
     lines = done.stdout.splitlines()
     if done.returncode == 0:
-        assert lines[:-1] == ["verified: hashes, evidence and claim of request 1, 20 rows"]
-        assert lines[-1].startswith("the claim's test refused ")  # how often it is wrong
+        assert lines[0].startswith("the claim's test refused ")  # how often it is wrong
+        told = "consistent (nobody vouches for it): hashes, evidence and claim of request 1, 20 rows"
+        assert lines[1:] == [told]
     else:
         assert done.returncode == 1 and lines[-1].startswith("NOT verified: ")
         assert all(line.startswith("claim: ") for line in lines[:-1]) and len(lines) > 1
@@ -105,9 +118,9 @@ def test_what_differs_is_said_with_status_1(folder):
 
 @pytest.mark.slow
 def test_without_the_original_the_figures_before_are_passed_over_and_the_claim_is_not_tested(folder):
-    done = run(folder, "verify", "out/request-1/receipt.json", "--cache", "nowhere", *CODE)
+    done = run(folder, "verify", "out/request-1/receipt.json", "--cache", "nowhere", *OURS)
     assert done.returncode == 0 and "the model before is not there" in done.stderr
-    done = run(folder, "verify", "out/request-1/receipt.json", "--cache", "nowhere", "--evidence", *CODE)
+    done = run(folder, "verify", "out/request-1/receipt.json", "--cache", "nowhere", "--evidence", *OURS)
     assert done.returncode == 1 and "claim: it cannot be tested without the model before" in done.stdout
 
 
@@ -159,13 +172,13 @@ def test_a_receipt_is_checked_where_the_files_lie_now(tmp_path, monkeypatch, cap
     receipt = "other/out/request-1/receipt.json"
     with pytest.raises(ConfigError, match="config.data.data_dir: 'data'"):
         verify.main([receipt, *CODE])
-    here = [receipt, "--data_dir", "other/data", *CODE]
+    here = [receipt, "--data_dir", "other/data", *OURS]
     assert verify.main([*here, "--weights", "other/mine.msgpack"]) == 0
     assert verify.main(here) == 0
     printed = capsys.readouterr()
     assert printed.out.splitlines() == [
-        "verified: hashes and evidence of request 1, 10 rows",
-        "verified: hashes and evidence (after) of request 1, 10 rows",
+        "consistent (nobody vouches for it): hashes and evidence of request 1, 10 rows",
+        "consistent (nobody vouches for it): hashes and evidence (after) of request 1, 10 rows",
     ]
     assert "the model before is not there" in printed.err
     with pytest.raises(ConfigError, match="--weights: 'none' is not there"):
@@ -177,7 +190,7 @@ def test_a_receipt_is_checked_where_the_files_lie_now(tmp_path, monkeypatch, cap
     np.savez(other / "data" / "train.npz", **{name: value[10:] for name, value in arrays.items()})
     with pytest.raises(ConfigError, match="receipt: 10 of the 10 forget rows .* are no longer in the data"):
         verify.main(here)
-    assert verify.main([receipt, "--hashes"]) == 0
+    assert verify.main([receipt, "--hashes", "--unsigned"]) == 0
 
 
 @pytest.mark.slow
@@ -200,8 +213,9 @@ def test_after_the_next_request_the_rest_is_verified(folder, tmp_path):
     assert done.returncode == 0, done.stderr
     assert not (home / "request-1" / "model").exists() and not list((tmp_path / "cache").glob("original-*"))
     message = "the model was removed when a later request was done, as it should be: the rest is checked\n"
-    done = run(tmp_path, "verify", "out/request-1/receipt.json", *CODE)
-    assert (done.returncode, done.stdout) == (0, message + "verified: hashes of request 1, 20 rows\n"), done.stderr
+    done = run(tmp_path, "verify", "out/request-1/receipt.json", *OURS)
+    consistent = "consistent (nobody vouches for it): hashes of request 1, 20 rows\n"
+    assert (done.returncode, done.stdout) == (0, message + consistent), done.stderr
     done = run(tmp_path, "verify", "out/request-1/receipt.json", "--evidence", *CODE)
     assert done.returncode == 1 and "claim: it cannot be tested: its model was removed when a later" in done.stdout
     done = run(tmp_path, "verify", "out/request-2/receipt.json", "--evidence", *CODE)
@@ -264,8 +278,150 @@ def test_code_of_a_data_set_that_a_receipt_names_is_not_even_imported_unless_it_
             verify.main([receipt, *named])
     with pytest.raises(ConfigError, match="runs the model's code, 'mlp:build'"):
         verify.main([receipt, "--code", "theirs:read"])
-    assert verify.main([receipt, "--hashes"]) == 0
+    assert verify.main([receipt, "--hashes", "--unsigned"]) == 0
     assert "theirs" not in sys.modules and not (tmp_path / "imported").exists()
-    assert verify.main([receipt, *CODE, "--code", "theirs:read"]) == 0
+    assert verify.main([receipt, *OURS, "--code", "theirs:read"]) == 0
     assert "theirs" in sys.modules and (tmp_path / "imported").exists()
-    assert capsys.readouterr().out.splitlines()[-1].startswith("verified: hashes and evidence")
+    assert ": hashes and evidence (after) of request 1" in capsys.readouterr().out.splitlines()[-1]
+
+
+METHOD = """
+import pathlib
+
+import jax
+from ltu_jax.methods.base import one_shot
+
+pathlib.Path("imported").touch()
+
+
+def build(settings, parts):
+    def init(key, state, visible):
+        return state.replace(params=jax.tree.map(lambda p: 0.9 * p, state.params)), ()
+
+    return one_shot(init)
+"""
+
+
+@pytest.fixture(scope="module")
+def own_method(tmp_path_factory):
+    """A request by a method of one's own, signed, on an original that was trained here, in a folder of its own."""
+    import mlp
+    import numpy as np
+    from cryptography.hazmat.primitives import serialization
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+    from ltu_jax import config
+    from ltu_jax.data.sources import load_source
+    from ltu_jax.deletion.fulfil import fulfil
+    from ltu_jax.deletion.plan import Request, request_config
+    from ltu_jax.unlearning.problem import load_model
+
+    folder = tmp_path_factory.mktemp("own_method")
+    toy, key = mlp.toy_source(num_rows=60, num_test=30), Ed25519PrivateKey.generate()
+    (folder / "data").mkdir()
+    for name, rows in (("train", slice(0, 60)), ("test", slice(60, 90))):
+        arrays = {"images": toy.images[rows], "labels": toy.labels[rows], "ids": toy.ids[rows]}
+        np.savez(folder / "data" / f"{name}.npz", **arrays)
+    (folder / "theirs_method.py").write_text(METHOD)
+    plain = serialization.NoEncryption()
+    private = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, plain)
+    (folder / "key.pem").write_bytes(private)
+    form = serialization.PublicFormat.SubjectPublicKeyInfo
+    (folder / "public.pem").write_bytes(key.public_key().public_bytes(serialization.Encoding.PEM, form))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.syspath_prepend(folder)
+        settings = config.Config(
+            data=config.Data("arrays", data_dir="data", held_out="test", remain_fraction=1.0),
+            model=config.Model("mlp:build"),
+            training=config.Training(epochs=1, batch_size=20),
+            method=config.LTU(name="theirs_method:build"),
+            calibration=config.Calibration(trials=0),
+            attackers=config.Attackers(names=("sorted", "metrics"), epochs=1, draws=1),
+        )
+        settings = request_config(config.resolve(settings))
+        source = load_source(settings.data)
+        spec, _ = load_model(settings, source)
+        ids = [str(name) for name in source.ids[:10]]
+        request = Request(settings, ids, pathlib.Path("out"), pathlib.Path("key.pem"), keep_original=True)
+        fulfil(request, source, spec, cache=pathlib.Path("cache"))
+        sys.modules.pop("theirs_method")
+    (folder / "imported").unlink()
+    return folder
+
+
+@pytest.fixture
+def sent(own_method, tmp_path, monkeypatch):
+    """What somebody sends of it, in the working directory of who checks it; no data set may be downloaded."""
+    import shutil
+
+    from ltu_jax.data import cifar, tiny_imagenet
+
+    folder = shutil.copytree(own_method, tmp_path / "sent")
+    monkeypatch.chdir(folder)
+    monkeypatch.syspath_prepend(folder)
+    monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path / "tfds"))
+    for module in (cifar, tiny_imagenet):
+        for name in ("prepare_cifar", "prepare_tiny_imagenet"):
+            monkeypatch.setattr(module, name, lambda *args: pytest.fail("it was fetched"), raising=False)
+    return folder
+
+
+RECEIPT = "out/request-1/receipt.json"
+
+
+def files_of(folder):
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file() and "__pycache__" not in str(path)}
+
+
+def test_an_own_methods_request_is_verified_whole_and_its_code_is_not_imported(sent, capsys):
+    before = files_of(sent)
+    assert verify.main([RECEIPT, "--public_key", "public.pem", *CODE]) == 0
+    line = capsys.readouterr().out.splitlines()[-1]
+    assert line.startswith("verified: hashes and evidence of request 1, 10 rows, signed by ")  # the original was found
+    assert "theirs_method" not in sys.modules and files_of(sent) == before
+
+
+def test_whose_receipt_it_is_must_be_asked_for(sent, capsys):
+    assert verify.main([RECEIPT, "--hashes"]) == 1
+    assert "who wrote them is NOT verified: pass --public_key KEY.pem, or --unsigned" in capsys.readouterr().out
+    assert verify.main([RECEIPT, "--hashes", "--unsigned"]) == 0
+    told = "consistent (nobody vouches for it): hashes of request 1, 10 rows\n"
+    assert capsys.readouterr().out == told  # whoever signed it is not told: it may be anybody
+
+
+def test_where_a_receipt_has_pixels_mapped_nothing_is_written(sent):
+    sealed_anew(sent, lambda settings: settings["data"].update(memory_map=str(sent / "mapped")))
+    before = files_of(sent)
+    assert verify.main([RECEIPT, *OURS]) == 0
+    assert not (sent / "mapped").exists() and files_of(sent) == before
+
+
+@pytest.mark.parametrize("name", ["cifar10", "cifar100", "tiny_imagenet"])
+def test_data_that_a_receipt_names_are_not_fetched(sent, tmp_path, name):
+    sealed_anew(sent, lambda settings: settings["data"].update(name=name, data_dir=None))
+    with pytest.raises(ConfigError, match=f"{name!r} is not prepared in .*nothing is fetched or written here; allowed"):
+        verify.main([RECEIPT, *OURS])
+    assert not (tmp_path / "tfds").exists()
+
+
+@pytest.mark.parametrize("address", ["gs://bucket/data", "https://host/data", "file:///etc"])
+def test_an_address_that_a_receipt_names_is_not_opened(sent, address):
+    def elsewhere(settings):
+        settings["data"]["data_dir"] = address
+        settings["weights"] = f"{address}/model.msgpack"
+
+    sealed_anew(sent, elsewhere)
+    with pytest.raises(ConfigError, match="--weights: None, and the receipt names the address .*; allowed: where it"):
+        verify.main([RECEIPT, *OURS])
+    sealed_anew(sent, lambda settings: settings.update(weights=None))
+    with pytest.raises(ConfigError, match="--data_dir: None, and the receipt names the address .*; allowed: where it"):
+        verify.main([RECEIPT, *OURS])
+    assert verify.main([RECEIPT, *OURS, "--data_dir", "data"]) == 0
+
+
+def test_names_from_a_receipt_are_shown_plainly(sent, capsys):
+    """A file whose name would clear the screen, or write a second line that says verified."""
+    (sent / "out" / "request-1" / "\x1b[2Jverified\nx").write_text("")
+    assert verify.main([RECEIPT, *OURS]) == 1
+    assert capsys.readouterr().out.splitlines()[0] == "\\x1b[2Jverified\\nx: it is not in the receipt"

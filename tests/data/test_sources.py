@@ -154,6 +154,15 @@ def test_a_data_set_that_tfds_knows_but_nobody_prepared_says_so(tmp_path):
         load_source(Data("mnist", data_dir=str(tmp_path)))
 
 
+@pytest.mark.parametrize("name", ["cifar10", "tiny_imagenet"])
+def test_what_is_not_there_is_not_fetched_where_it_may_not_be(tmp_path, name, monkeypatch):
+    for where in ("cifar.prepare_cifar", "tiny_imagenet.prepare_tiny_imagenet"):
+        monkeypatch.setattr(f"ltu_jax.data.{where}", lambda *args: pytest.fail("it was fetched"))
+    with pytest.raises(ConfigError, match=f"{name!r} is not prepared in .*, and nothing is fetched or written here"):
+        load_source(Data(name, data_dir=str(tmp_path)), fetch=False)
+    assert not list(tmp_path.iterdir())
+
+
 def test_data_root_is_the_field_then_the_variable_then_the_home_folder(monkeypatch):
     monkeypatch.setenv("TFDS_DATA_DIR", "/from/variable")
     assert data_root(Data(data_dir="/from/field")) == Path("/from/field")

@@ -61,7 +61,7 @@ def made_receipt(earlier=True, before=True):
             for name in ("remain", "held_out"):
                 row[name][0] = None
     return {
-        "schema": 1,
+        "schema": 2,
         "request": {
             "number": 3 if earlier else 1,
             "count": 120,
@@ -69,8 +69,8 @@ def made_receipt(earlier=True, before=True):
             "ids_sha256": "5d" * 32,
         },
         "model": {
-            "before": {"tree_sha256": "1a" * 32, "file_sha256": "2b" * 32},
-            "after": {"tree_sha256": "3c" * 32},
+            "before": {"salted_sha256": "1a" * 32} if earlier else {"tree_sha256": "1a" * 32, "file_sha256": "2b" * 32},
+            "after": {"salted_sha256": "3c" * 32},
         },
         "method": "ltu",
         "calibration": "learning rate 0.00949, stopped at step 84 of 120: of 33 of 41 points that lose at most 2 points"

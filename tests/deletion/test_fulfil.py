@@ -2,6 +2,7 @@
 
 import dataclasses
 import hashlib
+import hmac
 import json
 import shutil
 
@@ -40,7 +41,7 @@ def test_a_request_leaves_everything_that_is_promised(home):
     assert result["retrain"] is None and result["attackers_fitted_on"] == "original"
     receipt = json.loads((home / "request-1" / "receipt.json").read_text())
     assert receipt["request"]["count"] == 30 and receipt["evidence"]["rows"]["forget"] == 30
-    assert set(receipt["files"]) >= {"config.json", "result.json", "report.html"}
+    assert set(receipt["files_salted_sha256"]) >= {"config.json", "result.json", "report.html"}
     assert check_hashes(open_request(home / "request-1" / "receipt.json")) == []
 
 
@@ -63,13 +64,26 @@ def test_no_file_names_anyone_who_was_forgotten(home, source, ids):
             assert guess.encode() not in raw, path
 
 
+def test_what_is_handed_out_confirms_no_guess(home):
+    """Whoever has data and old model, and guesses the ids, makes this model and these files: no hash of one is told."""
+    made = {hashlib.sha256(path.read_bytes()).hexdigest() for path in home.rglob("*") if path.is_file()}
+    last, about = load_tree(home / "request-2" / "model")
+    made |= {tree_sha256(dict(last)), tree_sha256(last["params"]), about["tree_sha256"]}
+    assert len(made) > 20
+    for path in (home / "ledger.jsonl", *home.glob("request-*/receipt.json"), *home.glob("request-*/report.html")):
+        text = path.read_text()
+        assert not [sha256 for sha256 in made if sha256 in text], path
+
+
 def test_the_second_request_starts_from_the_first_and_repeats_nothing(home, source, ids):
     first, second = (json.loads((home / f"request-{n}" / "receipt.json").read_text()) for n in (1, 2))
-    assert second["model"]["before"]["tree_sha256"] == first["model"]["after"]["tree_sha256"]
+    assert second["model"]["before"] == first["model"]["after"]
     assert second["request"]["count"] == 10 and second["request"]["repeated"] == 10
     assert second["evidence"]["rows"]["earlier"] == 30
     tree, _ = load_tree(home / "request-2" / "model")
-    assert tree_sha256(dict(tree)) == second["model"]["after"]["tree_sha256"] != first["model"]["after"]["tree_sha256"]
+    salt = bytes.fromhex((home / "salt").read_text())
+    named = hmac.new(salt, b"sha256\n" + tree_sha256(dict(tree)).encode(), hashlib.sha256).hexdigest()
+    assert second["model"]["after"] == {"salted_sha256": named} != first["model"]["after"]
     entries = ledger.read_ledger(home)
     assert [len(entry.ids) for entry in entries] == [30, 10]
     assert [entry.receipt_sha256 for entry in entries] == [r["receipt_sha256"] for r in (first, second)]
@@ -89,7 +103,7 @@ def test_a_request_that_was_stopped_goes_on_to_the_same_model(tmp_path, source, 
     def stopped(*args, **kwargs):
         raise InterruptedError
 
-    for step in ("make_result", "_receipt", "seal_receipt", "files_sha256"):
+    for step in ("make_result", "_receipt", "seal_receipt", "files_salted_sha256"):
         with monkeypatch.context() as patch:
             patch.setattr(module, step, stopped)
             with pytest.raises(InterruptedError):
@@ -100,7 +114,9 @@ def test_a_request_that_was_stopped_goes_on_to_the_same_model(tmp_path, source, 
         fulfil(request._replace(ids=ids[:29]), source, spec, original)
     done = fulfil(request, source, spec, original)
     undisturbed = json.loads((home / "request-1" / "receipt.json").read_text())
-    assert done.is_new and done.receipt["model"] == undisturbed["model"]
+    assert done.is_new and done.receipt["model"]["before"] == undisturbed["model"]["before"]
+    salt, sha256 = ledger.read_salt(home), tree_sha256(dict(load_tree(done.folder / "model")[0]))
+    assert salt and undisturbed["model"]["after"]["salted_sha256"] == ledger.salted_sha256(salt, sha256)
     assert done.receipt["evidence"] == undisturbed["evidence"]
     assert check_hashes(open_request(done.folder / "receipt.json")) == []
     assert not list(request.home.rglob("work"))
@@ -125,7 +141,83 @@ def test_given_weights_come_back_in_their_form(tmp_path, source, spec, original,
     back = flax.serialization.msgpack_restore((done.folder / "weights" / "mine.msgpack").read_bytes())
     tree, _ = load_tree(done.folder / "model")
     jax.tree.map(np.testing.assert_array_equal, back["params"], dict(tree["params"]))
-    assert done.receipt["model"]["before"]["file_sha256"] and "weights/mine.msgpack" in done.receipt["files"]
+    assert done.receipt["model"]["before"]["file_sha256"]
+    assert "weights/mine.msgpack" in done.receipt["files_salted_sha256"]
+
+
+@pytest.mark.parametrize("how", ["torn", "empty", "gone", "short of its line break"])
+def test_a_ledger_that_lost_its_end_is_mended_by_the_same_request(home, tmp_path, source, spec, original, ids, how):
+    copy = shutil.copytree(home, tmp_path / "out")
+    path = copy / "ledger.jsonl"
+    whole = path.read_bytes()
+    if how == "torn":
+        path.write_bytes(whole[: len(whole) - 500])
+    elif how == "short of its line break":
+        path.write_bytes(whole[:-1])
+    else:
+        path.unlink() if how == "gone" else path.write_bytes(b"")
+    if how != "short of its line break":
+        with pytest.raises(
+            ledger.LedgerError, match="has no whole line of request [12], which is done: it lost its end"
+        ):
+            fulfil(Request(request_settings(), ids[50:60], copy), source, spec, original)
+        assert not path.exists() or path.read_bytes() != whole
+    models = {file: file.read_bytes() for file in copy.glob("request-*/model/**/*") if file.is_file()}
+    for asked in (ids[:30], ids[20:40]):
+        assert not fulfil(Request(request_settings(), asked, copy), source, spec, original).is_new
+    if how == "short of its line break":
+        assert path.read_bytes() == whole[:-1]  # the next line puts it back: test_ledger
+    else:
+        assert path.read_bytes() == whole
+    assert check_hashes(open_request(copy / "request-2" / "receipt.json")) == []
+    assert {file: file.read_bytes() for file in copy.glob("request-*/model/**/*") if file.is_file()} == models
+
+
+def test_a_line_torn_while_it_was_written_is_written_anew(tmp_path, source, spec, original, ids, monkeypatch):
+    request = Request(request_settings(trials=0), ids[:30], tmp_path / "out")
+
+    def torn(home, entry):
+        (home / "ledger.jsonl").write_text('{"request": {"numb')
+        raise InterruptedError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ledger, "append", torn)
+        with pytest.raises(InterruptedError):
+            fulfil(request, source, spec, original)
+    done = fulfil(request, source, spec, original)
+    assert done.is_new and [entry.number for entry in ledger.read_ledger(request.home)] == [1]
+    assert check_hashes(open_request(done.folder / "receipt.json")) == []
+
+
+def as_of_schema_1(home):
+    """What the version before left of one request: plain hashes, keys in another order, another signature."""
+    path = home / "request-1" / "receipt.json"
+    receipt = json.loads(path.read_text())
+    files = {p.relative_to(path.parent).as_posix(): p for p in path.parent.rglob("*") if p.is_file() and p != path}
+    del receipt["files_salted_sha256"], receipt["receipt_sha256"], receipt["signature"]
+    receipt["schema"], receipt["files"] = 1, {n: hashlib.sha256(p.read_bytes()).hexdigest() for n, p in files.items()}
+    after = tree_sha256(dict(load_tree(home / "request-1" / "model")[0]))
+    receipt["model"]["after"] = {"tree_sha256": after}
+    sha256 = digest(receipt)
+    path.write_text(json.dumps({**receipt, "receipt_sha256": sha256, "signature": None}, indent=2) + "\n")
+    [entry] = ledger.read_ledger(home)
+    (home / "ledger.jsonl").unlink()
+    ledger.append(home, entry._replace(receipt_sha256=sha256, model_sha256=after))
+
+
+def test_a_folder_whose_first_receipt_is_of_schema_1_goes_on(tmp_path, source, spec, original, ids):
+    settings, home = request_settings(trials=0), tmp_path / "out"
+    fulfil(Request(settings, ids[:30], home), source, spec, original)
+    as_of_schema_1(home)
+    with pytest.raises(ConfigError, match="is of schema 1"):
+        open_request(home / "request-1" / "receipt.json")
+    assert not fulfil(Request(settings, ids[:30], home), source, spec, original).is_new
+    other = {"params": {name: x + 1 for name, x in original["params"].items()}}
+    with pytest.raises(ConfigError, match="they are those of another model"):
+        fulfil(Request(settings, ids[30:40], home), source, spec, other)
+    done = fulfil(Request(settings, ids[30:40], home), source, spec, original)
+    assert done.number == 2 and done.receipt["schema"] == 2
+    assert check_hashes(open_request(done.folder / "receipt.json")) == []
 
 
 def test_a_ledger_without_its_salt_is_refused(home, tmp_path, source, spec, original, ids):

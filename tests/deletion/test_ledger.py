@@ -69,8 +69,12 @@ def test_any_character_changed_breaks_the_chain(home):
 
 
 def test_a_ledger_that_is_no_text_is_said(home):
-    (home / "ledger.jsonl").write_bytes(b"\xff\xfe")
-    with pytest.raises(ledger.LedgerError, match="cannot be read as text"):
+    (home / "ledger.jsonl").write_bytes(b"\xff\xfe\n")
+    with pytest.raises(ledger.LedgerError, match="line 1 cannot be read"):
+        ledger.read_ledger(home)
+    (home / "ledger.jsonl").unlink()
+    (home / "ledger.jsonl").mkdir()
+    with pytest.raises(ledger.LedgerError, match="cannot be read"):
         ledger.read_ledger(home)
     (home / "salt").write_bytes(b"\xff" * 64)
     with pytest.raises(ledger.LedgerError, match="is no salt"):
@@ -95,6 +99,80 @@ def test_a_line_changed_with_its_own_seal_made_anew_is_seen_by_the_next(home):
     path.write_text("\n".join(lines) + "\n")
     with pytest.raises(ledger.LedgerError, match="line 2 does not fit"):
         ledger.read_ledger(home)
+
+
+def following(home, ids=("g",)):
+    """The line that comes after those of ``home``."""
+    entries = ledger.read_ledger(home)
+    previous = entries[-1].seal if entries else ledger.START
+    salted = tuple(ledger.salted(b"s", ids))
+    return ledger.Entry(len(entries) + 1, "2026-02-01", salted, "a" * 64, "b" * 64, previous)
+
+
+def test_a_last_line_that_lost_its_line_break_is_whole_and_gets_it_back(home):
+    path = home / "ledger.jsonl"
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-1])
+    assert len(ledger.read_ledger(home)) == 3 and not ledger.is_torn(home)
+    ledger.append(home, following(home))
+    assert path.read_bytes().startswith(whole) and path.read_bytes().count(b"\n") == 4
+    assert len(ledger.read_ledger(home)) == 4
+
+
+def test_of_a_ledger_cut_anywhere_all_whole_lines_are_left(home):
+    """And the next line is written after them; zeros are what some file systems leave of what was not yet written."""
+    path = home / "ledger.jsonl"
+    whole = path.read_bytes()
+    ends = [place + 1 for place, byte in enumerate(whole) if byte == ord("\n")]
+    for rest in (b"", b"\0" * 40):
+        for cut in range(0, len(whole), 5):
+            path.write_bytes(whole[:cut] + rest)
+            kept = max((end for end in ends if end <= cut), default=0)
+            kept = cut + 1 if cut + 1 in ends and not rest else kept
+            entries = ledger.read_ledger(home)
+            assert len(entries) == whole[:kept].count(b"\n")
+            assert ledger.is_torn(home) == (kept < cut or bool(rest))
+            ledger.append(home, following(home))
+            assert path.read_bytes().startswith(whole[:kept]) and not ledger.is_torn(home)
+            assert ledger.read_ledger(home)[:-1] == entries
+
+
+def test_a_line_is_added_after_the_last_one_or_not_at_all(home):
+    line, before = following(home), (home / "ledger.jsonl").read_bytes()
+    with pytest.raises(ledger.LedgerError, match="has got another line meanwhile"):
+        ledger.append(home, line._replace(previous=ledger.START))
+    assert (home / "ledger.jsonl").read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda text: text.replace('"number": 1,', '"number": 7, "number": 1,', 1),
+        lambda text: text.replace('"number": 1,', '"number": true,', 1),
+        lambda text: text.replace('"number": 1,', '"number": 1.0,', 1),
+        lambda text: text.replace('"number"', '"\\u006eumber"', 1),
+        lambda text: text.replace(": ", ":", 1),
+        lambda text: text.replace("\n", "\r\n"),
+        lambda text: text.replace("\n", "\u2028", 1),
+        lambda text: "\n" + text,
+        lambda text: text.replace('"seal"', '"note": "x", "seal"', 1),
+    ],
+)
+def test_a_line_has_one_form(home, change):
+    path = home / "ledger.jsonl"
+    altered = change(path.read_text())
+    assert altered != path.read_text()
+    path.write_text(altered)
+    with pytest.raises(ledger.LedgerError, match="line 1 "):
+        ledger.read_ledger(home)
+
+
+def test_salted_hashes_are_hmacs_and_older_lines_are_known_too():
+    salt, sha256 = b"s" * 32, hashlib.sha256(b"weights").hexdigest()
+    salted = hmac.new(salt, b"sha256\n" + sha256.encode(), hashlib.sha256).hexdigest()
+    assert ledger.salted_sha256(salt, sha256) == salted
+    assert ledger.is_hash_of(salted, sha256, salt) and ledger.is_hash_of(sha256, sha256, salt)
+    assert not ledger.is_hash_of(salted, sha256, b"t" * 32) and not ledger.is_hash_of(salted, "0" * 64, salt)
 
 
 def test_one_hash_names_a_set_of_ids_whatever_their_order():

@@ -141,14 +141,18 @@ def test_few_images_are_said_to_say_little(page):
 
 def test_how_to_check_names_command_and_hashes(page):
     text = part(page, 7)
-    assert "python -m ltu_jax.verify request-3/receipt.json --model request-3" in text
-    for fingerprint in ("5d", "1a", "2b", "3c"):
-        assert fingerprint * 32 in text
+    assert "python -m ltu_jax.verify request-3/receipt.json --model request-3 --public_key KEY.pem" in text
+    first = part(rendered(made_receipt(earlier=False)), 7)
+    for name, fingerprint, salted in (("ids", "5d", True), ("model after", "3c", True), ("model before", "1a", False)):
+        secret = ", mixed with a secret (salt)"
+        assert f"{name}{secret if salted else ''}{fingerprint * 32}" in first
+        assert f"{name}{secret}{fingerprint * 32}" in text  # what a later request starts from knows forgotten ids too
+    assert "2b" * 32 in first
     assert "dc79a5619fd6" in text and "jax 0.10.2" in text and "1 x NVIDIA H100" in text
 
 
 def test_what_is_not_known_is_a_dash():
-    receipt = made_receipt()
+    receipt = made_receipt(earlier=False)
     receipt["model"]["before"]["file_sha256"] = receipt["code"]["commit"] = None
     for name in ("guidance", "warnings", "calibration"):
         del receipt[name]
@@ -171,7 +175,7 @@ def test_warnings_stand_before_all_numbers(page):
 def test_what_came_from_outside_is_text(evil):
     receipt = made_receipt()
     receipt["request"] |= {"number": evil, "count": 120, "ids_sha256": evil}
-    receipt["model"] = {"before": {"tree_sha256": evil, "file_sha256": evil}, "after": {"tree_sha256": evil}}
+    receipt["model"] = {"before": {"tree_sha256": evil, "file_sha256": evil}, "after": {"salted_sha256": evil}}
     receipt |= {"method": evil, "calibration": evil, "warnings": [evil], "guidance": evil}
     receipt["code"] = {"commit": evil, "versions": {evil: evil}, "device": evil}
     receipt["time"] |= {"started": evil, "finished": evil}

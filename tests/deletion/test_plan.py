@@ -164,7 +164,7 @@ def test_a_ledger_that_lost_its_last_line_is_not_gone_on_with(home, tmp_path, so
     copy = shutil.copytree(home, tmp_path / "out")
     lines = (copy / "ledger.jsonl").read_text().splitlines()
     (copy / "ledger.jsonl").write_text(lines[0] + "\n")
-    with pytest.raises(ledger.LedgerError, match="has no request 2, whose receipt is there"):
+    with pytest.raises(ledger.LedgerError, match="has no whole line of request 2, which is done"):
         plan(Request(request_settings(), ids[60:70], copy), source)
 
 

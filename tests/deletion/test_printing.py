@@ -16,7 +16,7 @@ def printed(receipt, is_new=True):
 
 
 def test_the_figures_of_the_receipt_stand_beside_each_other():
-    receipt = made_receipt() | {"files": {"model/a": "", "model/b": "", "report.html": ""}}
+    receipt = made_receipt() | {"files_salted_sha256": {"model/a": "", "model/b": "", "report.html": ""}}
     text = printed(receipt)
     for name, words in FIGURES.items():
         if name not in receipt["evidence"]["after"]:
@@ -31,6 +31,6 @@ def test_the_figures_of_the_receipt_stand_beside_each_other():
 
 
 def test_a_request_that_was_done_before_says_when():
-    receipt = made_receipt() | {"files": {}}
+    receipt = made_receipt() | {"files": {}}  # of schema 1
     assert f"already done on {receipt['time']['finished']}" in printed(receipt, is_new=False)
     assert "already done" not in printed(receipt)

@@ -1,10 +1,17 @@
 """Seal, signature and files of a receipt: what is changed is found."""
 
+import base64
 import hashlib
+import hmac
 import json
+import os
+import pathlib
+import re
+import shutil
 import subprocess
 
 import pytest
+from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 
@@ -13,15 +20,17 @@ from ltu_jax.setting import ConfigError
 
 pytestmark = pytest.mark.smoke
 BODY = {
-    "schema": 1,
+    "schema": 2,
     "request": {"number": 1, "count": 2, "repeated": 0, "ids_sha256": "a", "previous": "b"},
-    "model": {"before": {"tree_sha256": "c", "file_sha256": None}, "after": {"tree_sha256": "d"}},
+    "model": {"before": {"tree_sha256": "c", "file_sha256": None}, "after": {"salted_sha256": "d"}},
     "method": "ltu",
     "evidence": {"rows": {}, "classes": [], "after": {"attack_auc": [0.5, 0.4, 0.6]}},
     "config_sha256": "e",
     "code": {"sha256": "f"},
-    "files": dict.fromkeys(receipt.ALWAYS, "g"),
+    "time": {"finished": "2026-11-28T10:00:00+00:00"},
+    "files_salted_sha256": dict.fromkeys(receipt.ALWAYS, "g"),
 }
+SALT = b"s" * 32
 
 
 def pem(key):
@@ -36,29 +45,119 @@ def key(tmp_path):
     return path, private.public_key().public_bytes_raw().hex()
 
 
-def test_a_signature_is_one_that_the_library_itself_accepts(key):
+def pae(kind, body):
+    """DSSE v1.0.2: "DSSEv1" SP LEN(type) SP type SP LEN(body) SP body, lengths in bytes, decimal."""
+    return b" ".join([b"DSSEv1", str(len(kind)).encode(), kind.encode(), str(len(body)).encode(), body])
+
+
+def test_a_signature_is_dsses_of_the_receipts_body(key):
+    """As docs/forget-my-data.md tells it, without a line of this package."""
     path, public = key
-    sealed = receipt.seal_receipt(BODY, path)
-    signature = bytes.fromhex(sealed["signature"]["signature"])
-    ed25519.Ed25519PublicKey.from_public_bytes(bytes.fromhex(public)).verify(
-        signature, sealed["receipt_sha256"].encode()
-    )
-    assert sealed["signature"]["public_key"] == public
+    sealed = json.loads(receipt.receipt_text(receipt.seal_receipt(BODY | {"name": "Zoë"}, path)))
+    signature = sealed.pop("signature")
+    sha256 = sealed.pop("receipt_sha256")
+    body = (json.dumps(sealed, indent=2, sort_keys=True) + "\n").encode()
+    assert hashlib.sha256(body).hexdigest() == sha256
+    kind = "application/vnd.ltu-jax.receipt+json;version=2"
+    envelope = {"payloadType": kind, "payload": base64.b64encode(body).decode()}
+    envelope["signatures"] = [{"sig": base64.b64encode(bytes.fromhex(signature["signature"])).decode()}]
+    signed = pae(envelope["payloadType"], base64.b64decode(envelope["payload"]))
+    their_key = ed25519.Ed25519PublicKey.from_public_bytes(bytes.fromhex(public))
+    their_key.verify(base64.b64decode(envelope["signatures"][0]["sig"]), signed)
+    assert signature["public_key"] == public
+    # the protocol's own example
+    example = b"DSSEv1 29 http://example.com/HelloWorld 11 hello world"
+    assert pae("http://example.com/HelloWorld", b"hello world") == example
+
+
+def test_the_page_says_how_to_check_a_signature_without_this_package(key, tmp_path, monkeypatch):
+    page = pathlib.Path(__file__).parents[2] / "docs" / "forget-my-data.md"
+    [code] = re.findall(r"```python\n(receipt = json.*?)```", page.read_text(), re.S)
+    monkeypatch.chdir(tmp_path)
+    text = receipt.receipt_text(receipt.seal_receipt(BODY, key[0]))
+    public = ed25519.Ed25519PublicKey.from_public_bytes(bytes.fromhex(key[1]))
+    names = {"json": json, "pathlib": pathlib, "public_key": public}
+    (tmp_path / "receipt.json").write_text(text)
+    exec(code, names)
+    assert hashlib.sha256(names["body"]).hexdigest() == names["sha256"]
+    (tmp_path / "receipt.json").write_text(text.replace('"count": 2', '"count": 3'))
+    with pytest.raises(InvalidSignature):
+        exec(code, names)
+
+
+def test_a_signature_of_other_bytes_or_in_other_words_is_none(key):
+    path, public = key
+    private, sealed = ed25519.Ed25519PrivateKey, receipt.seal_receipt(BODY, path)
     assert receipt.seal_problems(sealed) == receipt.seal_problems(sealed, public) == []
+    signer = serialization.load_pem_private_key(path.read_bytes(), None)
+    assert isinstance(signer, private)
+    body = receipt.body_of(BODY)
+    for other in (body, sealed["receipt_sha256"].encode(), pae("application/json", body), pae("", body)):
+        signature = sealed["signature"] | {"signature": signer.sign(other).hex()}
+        assert receipt.seal_problems(sealed | {"signature": signature}) == ["signature: it does not fit the receipt"]
+    written = sealed["signature"]
+    for more in ({"note": "x"}, {"signature": written["signature"].upper()}, {"public_key": f" {public}"}):
+        again = sealed | {"signature": written | more}
+        assert receipt.seal_problems(again) == ["signature: it does not fit the receipt"], more
 
 
 def test_any_byte_of_a_signed_receipt_that_changes_a_value_is_found(key):
     """Over the text as it is written: what no longer reads as JSON is found by reading it."""
     path, public = key
-    text = json.dumps(receipt.seal_receipt(BODY, path), indent=2)
+    text = receipt.receipt_text(receipt.seal_receipt(BODY, path))
+    file = path.with_name("receipt.json")
     for place in range(len(text)):
-        swapped = text[:place] + ("7" if text[place] != "7" else "8") + text[place + 1 :]
+        file.write_text(text[:place] + ("7" if text[place] != "7" else "8") + text[place + 1 :])
         try:
-            parsed = json.loads(swapped)
-        except ValueError:
+            parsed = receipt.read_receipt(file)
+        except ConfigError:
             continue
-        if parsed != json.loads(text):  # white space has no say
-            assert "receipt_sha256" not in parsed or receipt.seal_problems(parsed, public), swapped
+        assert receipt.seal_problems(parsed, public), place
+    file.write_text(text)
+    assert receipt.seal_problems(receipt.read_receipt(file), public) == []
+
+
+AMBIGUOUS = {
+    "a key twice": lambda text: text.replace('"count": 2,', '"count": 3,\n    "count": 2,'),
+    "a key twice, the same": lambda text: text.replace('"count": 2,', '"count": 2,\n    "count": 2,'),
+    "NaN": lambda text: text.replace("0.5", "NaN"),
+    "infinity": lambda text: text.replace("0.5", "-Infinity"),
+    "a number too large": lambda text: text.replace("0.5", "1e999"),
+    "a number with more digits than it has": lambda text: text.replace("0.5", "0.50000000000000001"),
+    "another way to write a number": lambda text: text.replace("0.5", "5e-1"),
+    "a whole number that readers round": lambda text: text.replace('"count": 2', '"count": 9007199254740993'),
+    "a whole number of 5,000 digits": lambda text: text.replace('"count": 2', '"count": ' + "1" * 5000),
+    "half a character": lambda text: text.replace('"ltu"', '"\\ud800"'),
+    "another way to write a letter": lambda text: text.replace('"ltu"', '"\\u006ctu"'),
+    "a letter as it is": lambda text: text.replace("\\u00eb", "ë"),
+    "more after the end": lambda text: text + "{}",
+    "a blank after the end": lambda text: text + " ",
+    "no line break at the end": str.rstrip,
+    "two line breaks at the end": lambda text: text + "\n",
+    "line breaks of Windows": lambda text: text.replace("\n", "\r\n"),
+    "a mark of the byte order": lambda text: "\ufeff" + text,
+    "other blanks": lambda text: json.dumps(json.loads(text), sort_keys=True),
+    "another order": lambda text: json.dumps(dict(reversed(json.loads(text).items())), indent=2) + "\n",
+}
+
+
+@pytest.mark.parametrize("how", AMBIGUOUS)
+def test_a_receipt_has_one_form_byte_by_byte(tmp_path, key, how):
+    """Whatever two readers could understand differently is refused, whether it is signed or not."""
+    file, body = tmp_path / "receipt.json", BODY | {"name": "Zoë"}
+    for sealed in (receipt.seal_receipt(body), receipt.seal_receipt(body, key[0])):
+        text = receipt.receipt_text(sealed)
+        file.write_text(text)
+        assert receipt.read_receipt(file) == sealed
+        file.write_bytes(AMBIGUOUS[how](text).encode())
+        assert file.read_bytes() != text.encode()
+        with pytest.raises(ConfigError, match="receipt: .*allowed: a receipt.json"):
+            receipt.read_receipt(file)
+
+
+def test_figures_that_are_not_finite_are_told_and_not_written():
+    with pytest.raises(FloatingPointError, match="the evidence is not finite"):
+        receipt.seal_receipt(BODY | {"evidence": {"auc": float("nan")}})
 
 
 def test_a_receipt_made_up_whole_has_a_seal_but_not_the_signature(key, tmp_path):
@@ -105,23 +204,48 @@ def test_files_are_hashed_and_altered_missing_and_new_ones_are_named(tmp_path):
     (tmp_path / "model").mkdir()
     (tmp_path / "model" / "weights").write_bytes(b"abc")
     (tmp_path / "result.json").write_bytes(b"{}")
-    files = receipt.files_sha256(tmp_path)
-    assert files == {
-        "model/weights": hashlib.sha256(b"abc").hexdigest(),
-        "result.json": hashlib.sha256(b"{}").hexdigest(),
-    }
+    (tmp_path / "work").mkdir()
+    (tmp_path / "work" / "old").write_bytes(b"abc")
+    files = receipt.files_salted_sha256(tmp_path, SALT)
+
+    def salted(content):
+        return hmac.new(SALT, b"sha256\n" + hashlib.sha256(content).hexdigest().encode(), hashlib.sha256).hexdigest()
+
+    assert files == {"model/weights": salted(b"abc"), "result.json": salted(b"{}")}
+    shutil.rmtree(tmp_path / "work")
     whole = receipt.path_sha256(tmp_path)
     assert receipt.path_sha256(tmp_path / "result.json") == hashlib.sha256(b"{}").hexdigest()
     (tmp_path / "receipt.json").write_text("{}")  # is not in itself
-    assert receipt.file_problems({"files": files}, tmp_path) == []
+    assert receipt.file_problems({"files_salted_sha256": files}, tmp_path, SALT) == []
+    assert len(receipt.file_problems({"files_salted_sha256": files}, tmp_path, b"t" * 32)) == 2
     (tmp_path / "model" / "weights").write_bytes(b"abd")
     assert receipt.path_sha256(tmp_path) != whole
     (tmp_path / "result.json").unlink()
     (tmp_path / "more").write_bytes(b"")
-    assert receipt.file_problems({"files": files}, tmp_path) == [
+    assert receipt.file_problems({"files_salted_sha256": files}, tmp_path, SALT) == [
         "model/weights: it was altered",
         "result.json: it is missing",
         "more: it is not in the receipt",
+    ]
+
+
+def test_links_pipes_and_work_have_no_place_in_a_finished_request(tmp_path):
+    folder = tmp_path / "request-1"
+    (folder / "model").mkdir(parents=True)
+    (folder / "model" / "weights").write_bytes(b"abc")
+    assert [*receipt.strange_files(folder)] == []
+    (folder / "model" / "more").symlink_to("weights")
+    (folder / "linked").symlink_to(tmp_path)
+    (folder / "gone").symlink_to("nowhere")
+    os.mkfifo(folder / "pipe")
+    (folder / "work").mkdir()
+    lines = [*receipt.strange_files(folder)]
+    assert lines[0].startswith("work: it is there: the request is not finished")
+    assert lines[1:] == [
+        "gone: it is a link",
+        "linked: it is a link",
+        "model/more: it is a link",
+        "pipe: it is no file",
     ]
 
 
@@ -131,6 +255,9 @@ def test_what_is_no_receipt_is_refused(tmp_path):
             (tmp_path / "receipt.json").write_text(content)
         with pytest.raises(ConfigError, match="receipt: .*allowed: a receipt.json"):
             receipt.read_receipt(tmp_path / "receipt.json")
+    (tmp_path / "receipt.json").write_text('{"schema": 1, "files": {}}')
+    with pytest.raises(ConfigError, match="is of schema 1, .*allowed: schema 2, as the next request writes it"):
+        receipt.read_receipt(tmp_path / "receipt.json")
 
 
 def _without(path):
@@ -145,19 +272,28 @@ def _without(path):
 
 @pytest.mark.parametrize(
     "path",
-    [("signature",), ("code",), ("model", "after"), ("request", "number"), ("files", "config.json"), ("method",)],
+    [
+        ("signature",),
+        ("code",),
+        ("model", "after"),
+        ("model", "before", "tree_sha256"),
+        ("request", "number"),
+        ("time", "finished"),
+        ("files_salted_sha256", "config.json"),
+        ("method",),
+    ],
     ids=".".join,
 )
 def test_a_receipt_that_lacks_something_is_none_whatever_its_seal(tmp_path, path):
     file = tmp_path / "receipt.json"
-    file.write_text(json.dumps(receipt.seal_receipt(BODY)))
+    file.write_text(receipt.receipt_text(receipt.seal_receipt(BODY)))
     assert receipt.read_receipt(file)["request"]["count"] == 2
     parsed = _without(path)
     body = {name: value for name, value in parsed.items() if name not in ("receipt_sha256", "signature")}
     made_up = receipt.seal_receipt(body) if path != ("signature",) else parsed
-    file.write_text(json.dumps(made_up))
-    with pytest.raises(ConfigError, match="is no receipt of schema 1"):
+    file.write_text(receipt.receipt_text(made_up))
+    with pytest.raises(ConfigError, match="is no receipt of schema 2"):
         receipt.read_receipt(file)
-    file.write_text(json.dumps(receipt.seal_receipt(BODY) | {"receipt_sha256": 3}))
-    with pytest.raises(ConfigError, match="is no receipt of schema 1"):
+    file.write_text(receipt.receipt_text(receipt.seal_receipt(BODY) | {"receipt_sha256": 3}))
+    with pytest.raises(ConfigError, match="is no receipt of schema 2"):
         receipt.read_receipt(file)

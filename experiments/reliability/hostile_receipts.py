@@ -1,0 +1,464 @@
+"""Attacks on receipts and on what lies beside them, each with the command that a victim would give.
+
+python experiments/reliability/hostile_receipts.py
+
+A small request is made and signed, one of its own method too; then each attack is tried on a copy, and a line tells the
+command's status, its last line, and whether it held. At the end comes what the receipt of a request tells somebody who
+has the data, the old model and the configuration, and who tries lists of ids. Exit status 1 if anything did not hold.
+"""
+
+import argparse
+import dataclasses
+import hashlib
+import json
+import os
+import re
+import resource
+import shutil
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[2]
+CONFIG = """from ltu_jax.config import LTU, Attackers, Calibration, Config, Data, Model, Training
+
+
+def get_config(method="ltu"):
+    name = "theirs_method:build" if method == "own" else "ltu"
+    return Config(
+        data=Data(train_size=100, forget_fraction=0.2, reserve_size=60),
+        model=Model("experiments.reliability.small:build"),
+        training=Training(epochs=20, batch_size=20),
+        attackers=Attackers(names=("sorted", "metrics"), epochs=2, draws=1, fitted_on="original"),
+        method=LTU(name=name, epochs=4, batch_size=10, query_size=10, num_queries=1, order="none"),
+        calibration=Calibration(trials=0),
+    )
+"""
+MARK = "import pathlib\n\npathlib.Path('MARK').touch()\n"
+METHOD = """import jax
+
+from ltu_jax.methods.base import one_shot
+
+
+def build(settings, parts):
+    smaller = lambda state: state.replace(params=jax.tree.map(lambda p: 0.9 * p, state.params))
+    return one_shot(lambda key, state, visible: (smaller(state), ()))
+"""
+RECEIPT = "out/request-1/receipt.json"
+CODE = ("--code", "experiments.reliability.small:build")
+SIGNED, UNSIGNED = ("--public_key", "public.pem", *CODE), ("--unsigned", *CODE)
+NOT_IN_BODY = ("receipt_sha256", "signature")
+
+
+@dataclasses.dataclass(frozen=True)
+class Attack:
+    """Something that is done to a copy of a finished request, and what the command should then say."""
+
+    item: int  # of the issue
+    name: str
+    do: Callable[[Path], object]
+    words: tuple[str, ...]  # after python -m ltu_jax.
+    status: int
+    line: str  # is in the last line printed
+    then: Callable[[Path], bool] = lambda folder: True  # whether it held, beside status and line
+    scene: str = "one"
+
+
+def verify(*words: str, receipt: str = RECEIPT) -> tuple[str, ...]:
+    """The words of a check."""
+    return ("verify", receipt, *words)
+
+
+def forget(ids: str, method: str = "ltu") -> tuple[str, ...]:
+    """The words of a request."""
+    config = "mine.py" if method == "ltu" else f"mine.py:{method}"
+    return ("unlearn", "--config", config, "--forget", ids, "--workdir", "out", "--sign", "key.pem", "--keep_original")
+
+
+def run(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    """Runs a command of the package in a folder, from whose modules it imports as it would for a user."""
+    env = {**os.environ, "PYTHONPATH": f"{ROOT}", "TFDS_DATA_DIR": str(folder / "tfds"), "JAX_PLATFORMS": "cpu"}
+    return subprocess.run(
+        [sys.executable, "-m", f"ltu_jax.{words[0]}", *words[1:]], cwd=folder, env=env, capture_output=True, text=True
+    )
+
+
+def made(folder: Path, *words: str) -> None:
+    """Runs a command that must succeed."""
+    done = run(folder, *words)
+    if done.returncode:
+        raise RuntimeError(f"{' '.join(words)}: {done.stderr[-2000:]}")
+
+
+def scenes(base: Path) -> dict[str, Path]:
+    """Folders with one request, two requests, one by a method of one's own, and one by another list."""
+    from ltu_jax.config import Config, Data, Model, resolve
+    from ltu_jax.unlearning.problem import load_problem
+
+    one, own, two = base / "one", base / "own", base / "two"
+    one.mkdir()
+    settings = Config(data=Data(train_size=100, reserve_size=60), model=Model("experiments.reliability.small:build"))
+    loaded = load_problem(resolve(settings))
+    ids = loaded.source.ids[loaded.splits.train].tolist()
+    lists = {"ids": ids[:20], "more": ids[20:30], "nearly": [*ids[:19], ids[30]], "others": ids[40:60]}
+    for name, some in lists.items():
+        (one / f"{name}.txt").write_text("\n".join(some) + "\n")
+    (one / "mine.py").write_text(CONFIG)
+    (one / "theirs_method.py").write_text(METHOD)
+    (one / "evil.py").write_text(MARK)
+    for name in ("key", "other"):
+        make_key(one, name)
+    shutil.copytree(one, own)
+    made(one, *forget("ids.txt"))
+    made(own, *forget("ids.txt", "own"))
+    (own / "theirs_method.py").write_text(MARK)  # what it was is not needed any more
+    shutil.copytree(one, two)
+    made(two, *forget("more.txt"))
+    return {"one": one, "own": own, "two": two}
+
+
+def make_key(folder: Path, name: str) -> None:
+    """Writes ``name.pem`` and its public key, ``public.pem`` for ``key``."""
+    from cryptography.hazmat.primitives import serialization as to
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+    key, pem = Ed25519PrivateKey.generate(), to.Encoding.PEM
+    (folder / f"{name}.pem").write_bytes(key.private_bytes(pem, to.PrivateFormat.PKCS8, to.NoEncryption()))
+    public = key.public_key().public_bytes(pem, to.PublicFormat.SubjectPublicKeyInfo)
+    (folder / ("public.pem" if name == "key" else f"{name}_public.pem")).write_bytes(public)
+
+
+def sealed_anew(folder: Path, change: Callable[[dict[str, Any]], object], key: str | None = None) -> None:
+    """Changes config.json, and seals files, receipt and ledger anew, as somebody would who has all but the key.
+
+    Args:
+      folder: holds ``out`` with one request.
+      change: alters the settings in place.
+      key: another key that signs it; None signs nothing.
+    """
+    from ltu_jax.deletion import ledger, receipt
+    from ltu_jax.setting import digest
+
+    home, path = folder / "out", folder / RECEIPT
+    settings, salt = json.loads((path.parent / "config.json").read_text()), ledger.read_salt(home)
+    change(settings)
+    (path.parent / "config.json").write_text(json.dumps(settings))
+    body = {name: value for name, value in json.loads(path.read_text()).items() if name not in NOT_IN_BODY}
+    body["config_sha256"], body["method"] = digest(settings), settings["method"]["name"]
+    body["files_salted_sha256"] = receipt.files_salted_sha256(path.parent, salt or b"")
+    sealed = receipt.seal_receipt(body, None if key is None else folder / key)
+    path.write_text(receipt.receipt_text(sealed))
+    [entry] = ledger.read_ledger(home)
+    (home / ledger.LEDGER).unlink()
+    ledger.append(home, entry._replace(receipt_sha256=sealed["receipt_sha256"]))
+
+
+def setting(field: str, value: object) -> Callable[[Path], None]:
+    """Names something in the configuration of a receipt, ``field`` with dots."""
+
+    def change(settings: dict[str, Any]) -> None:
+        *groups, last = field.split(".")
+        for group in groups:
+            settings = settings[group]
+        settings[last] = value
+
+    return lambda folder: sealed_anew(folder, change)
+
+
+def text(path: str, change: Callable[[str], str]) -> Callable[[Path], None]:
+    """Changes the text of a file."""
+
+    def do(folder: Path) -> None:
+        before = (folder / path).read_text()
+        after = change(before)
+        if after == before:
+            raise RuntimeError(f"{path} was not changed")
+        (folder / path).write_bytes(after.encode())
+
+    return do
+
+
+def whole(folder: Path) -> bool:
+    """Whether nothing was imported, written or fetched."""
+    return not any((folder / name).exists() for name in ("MARK", "mapped", "tfds"))
+
+
+def retimed(folder: Path) -> None:
+    """Another time in the ledger, with its seal made anew."""
+    from ltu_jax.deletion import ledger
+
+    [entry] = ledger.read_ledger(folder / "out")
+    (folder / "out" / ledger.LEDGER).unlink()
+    ledger.append(folder / "out", entry._replace(time="2020-01-01T00:00:00+00:00"))
+
+
+def linked(folder: Path) -> None:
+    """Puts a file elsewhere and a link to it in its place."""
+    report = folder / "out" / "request-1" / "report.html"
+    report.rename(folder / "elsewhere.html")
+    report.symlink_to(folder / "elsewhere.html")
+
+
+def old_model_in_work(folder: Path) -> None:
+    """Puts the original back, where no receipt looks."""
+    [original] = (folder / "cache").glob("original-*")
+    shutil.copytree(original, folder / "out" / "request-1" / "work" / original.name)
+
+
+def signed_otherwise(folder: Path) -> None:
+    """Signs the hash alone, as receipts of schema 1 did, with the right key."""
+    from ltu_jax.deletion import receipt
+
+    path = folder / RECEIPT
+    sealed = json.loads(path.read_text())
+    signature = receipt.private_key(folder / "key.pem").sign(sealed["receipt_sha256"].encode()).hex()
+    path.write_text(receipt.receipt_text(sealed | {"signature": sealed["signature"] | {"signature": signature}}))
+
+
+NAMED = (
+    ("a method's code", "method.name", "evil:build", 0, "consistent (nobody vouches for it): hashes and evidence of"),
+    ("a model's code", "model.name", "evil:build", 2, "checking evidence runs the model's code"),
+    ("a data set's code", "data.name", "evil:read", 2, "checking evidence runs the data set's code"),
+    ("where pixels are mapped", "data.memory_map", "mapped", 0, "consistent (nobody vouches for it): hashes and evid"),
+    ("a data set to download", "data.name", "cifar10", 2, "nothing is fetched or written here"),
+    ("another one", "data.name", "cifar100", 2, "nothing is fetched or written here"),
+    ("one to prepare", "data.name", "tiny_imagenet", 2, "nothing is fetched or written here"),
+    ("data at an address", "data.data_dir", "gs://bucket/data", 2, "which is not opened"),
+    ("a table at an address", "data.table", "https://host/rows.csv", 2, "which is not opened"),
+    ("weights at an address", "weights", "https://host/model.pth", 2, "which is not opened"),
+)
+FORMS: tuple[tuple[str, Callable[[str], str]], ...] = (
+    ("a key twice, the other value last", lambda t: t.replace('"count": 20', '"count": 20,\n    "count": 21')),
+    ("a key twice, the other value first", lambda t: t.replace('"count": 20', '"count": 21,\n    "count": 20')),
+    ("NaN for a figure", lambda t: t.replace('"level": 95', '"level": NaN')),
+    ("1e999 for a figure", lambda t: t.replace('"level": 95', '"level": 1e999')),
+    ("2^53 + 1 for a count", lambda t: t.replace('"count": 20', '"count": 9007199254740993')),
+    ("a number written otherwise", lambda t: t.replace('"level": 95', '"level": 9.5e1')),
+    ("a lone surrogate", lambda t: t.replace('"ltu"', '"\\ud800"')),
+    ("a letter written otherwise", lambda t: t.replace('"ltu"', '"\\u006ctu"')),
+    ("bytes after the end", lambda t: t + "{}"),
+    ("a blank after the end", lambda t: t + " "),
+    ("other blanks", lambda t: json.dumps(json.loads(t), sort_keys=True)),
+    ("another order of keys", lambda t: json.dumps(dict(reversed(json.loads(t).items())), indent=2) + "\n"),
+    ("line breaks of Windows", lambda t: t.replace("\n", "\r\n")),
+    ("more in the signature", lambda t: t.replace('"algorithm"', '"a": 1,\n    "algorithm"')),
+)
+
+
+def attacks() -> Iterator[Attack]:
+    """All attacks, by the item of the issue."""
+    nothing = lambda folder: None  # noqa: E731
+    yield Attack(1, "none: an honest request", nothing, verify(*SIGNED), 0, "verified: hashes and evidence of", whole)
+    honest = "verified: hashes and evidence of"
+    yield Attack(1, "none: by a method of one's own", nothing, verify(*SIGNED), 0, honest, whole, "own")
+    for name, field, value, status, line in NAMED:
+        yield Attack(1, f"it names {name}", setting(field, value), verify(*UNSIGNED), status, line, whole)
+    yield from ledgers()
+    for name, change in FORMS:
+        line = "it does not fit" if "signature" in name else "allowed: a receipt.json"
+        status = 1 if "signature" in name else 2
+        yield Attack(6, name, text(RECEIPT, change), verify(*SIGNED), status, "NOT verified" if status == 1 else line)
+    made_up = setting("seed", 1)
+    yield Attack(6, "made up, no key asked for", made_up, verify(*CODE), 1, "who wrote them is NOT verified")
+    yield Attack(6, "made up, a key asked for", made_up, verify(*SIGNED), 1, "NOT verified: 1 finding")
+    other = lambda folder: sealed_anew(folder, lambda settings: None, "other.pem")  # noqa: E731
+    yield Attack(6, "made up, signed by another", other, verify(*SIGNED), 1, "NOT verified: 1 finding")
+    yield Attack(6, "the hash signed, not the bytes", signed_otherwise, verify(*SIGNED), 1, "NOT verified: 1 finding")
+    yield Attack(6, "another time in the ledger", retimed, verify(*SIGNED), 1, "NOT verified: 1 finding")
+    yield Attack(6, "the old model in work/", old_model_in_work, verify(*SIGNED), 1, "NOT verified: 1 finding")
+    yield Attack(6, "a link to the same bytes", linked, verify(*SIGNED), 1, "NOT verified: 1 finding")
+    pipe = lambda folder: os.mkfifo(folder / "out" / "request-1" / "pipe")  # noqa: E731
+    yield Attack(6, "a pipe in the folder", pipe, verify(*SIGNED), 1, "NOT verified: 1 finding")
+    gone = lambda folder: (folder / "out" / "salt").unlink()  # noqa: E731
+    yield Attack(9, "no salt to compare under", gone, verify(*SIGNED), 1, "NOT verified: 1 finding")
+    strange = lambda folder: (folder / "out" / "request-1" / "\x1b[2Jverified\nx").touch()  # noqa: E731
+    yield Attack(14, "a name that clears the screen", strange, verify(*SIGNED), 1, "NOT verified: 1 finding")
+
+
+def ledgers() -> Iterator[Attack]:
+    """What may become of a ledger; ``then`` gives further commands."""
+    ledger, last = "out/ledger.jsonl", "out/request-2/receipt.json"
+
+    def lines(folder: Path) -> int:
+        return len((folder / ledger).read_text().split("\n")) - 1
+
+    def goes_on(folder: Path) -> bool:
+        done = run(folder, *forget("more.txt"))
+        return not done.returncode and lines(folder) == 2 and not run(folder, *verify(*SIGNED, receipt=last)).returncode
+
+    def is_mended(folder: Path) -> bool:
+        """Other ids are told, and nothing is lost; the same ids, list by list, give the same ledger again."""
+        before, wanted = (folder / ledger).read_bytes(), (folder / "whole.jsonl").read_bytes()
+        told = run(folder, *forget("others.txt"))
+        is_told = told.returncode == 1 and "which is done: it lost its end" in told.stderr
+        is_told &= (folder / ledger).read_bytes() == before and "Traceback" not in told.stderr
+        for ids in ("ids.txt", "more.txt"):
+            is_told &= run(folder, *forget(ids)).returncode == 0
+        return is_told and (folder / ledger).read_bytes() == wanted
+
+    def cut(kept: Callable[[bytes], bytes]) -> Callable[[Path], None]:
+        def do(folder: Path) -> None:
+            shutil.copy(folder / ledger, folder / "whole.jsonl")
+            (folder / ledger).write_bytes(kept((folder / ledger).read_bytes()))
+
+        return do
+
+    honest = "verified: hashes and evidence of"
+    yield Attack(
+        3, "the last line break lost; then the next request", cut(bytes.rstrip), verify(*SIGNED), 0, honest, goes_on
+    )
+    told, two = "NOT verified: ", verify("--hashes", *SIGNED, receipt=last)
+    for name, kept in (
+        ("half of the last line lost", lambda raw: raw[:-300]),
+        ("zeros for the last line", lambda raw: raw[:-300] + bytes(300)),
+        ("the last line lost", lambda raw: raw[: raw.index(b"\n") + 1]),
+        ("half of the first line left", lambda raw: raw[:100]),
+        ("an empty ledger", lambda raw: b""),
+    ):
+        yield Attack(3, f"{name}; then the same requests", cut(kept), two, 1, told, is_mended, "two")
+    twice = text(ledger, lambda t: t.replace('"number": 1', '"number": 9, "number": 1'))
+    yield Attack(3, "a key twice in the ledger", twice, verify(*SIGNED), 1, "NOT verified: 1 finding")
+
+
+def tried(attack: Attack, scene: Path, base: Path) -> bool:
+    """Tries an attack on a copy, and prints its line."""
+    folder = Path(shutil.copytree(scene, base / "tried", symlinks=True))
+    attack.do(folder)
+    done = run(folder, *attack.words)
+    lines = (done.stdout if done.returncode < 2 else done.stderr).strip().splitlines()
+    shown = lines[0] if done.returncode == 1 and lines else (lines or [""])[-1]
+    held = done.returncode == attack.status and bool(lines) and attack.line in lines[-1]
+    held = held and "Traceback" not in done.stderr and attack.then(folder)
+    show(attack.item, attack.name, done.returncode, shown, held)
+    shutil.rmtree(folder)
+    return held
+
+
+def show(item: int, name: str, status: object, line: str, held: bool) -> None:
+    """Prints a line of the table."""
+    line = re.sub(rf"{re.escape(tempfile.gettempdir())}/[^/ ]*/[^/ ]*/", "", line)
+    print(f"{item:>2} | {name} | {status} | {line[:150]} | {'held' if held else 'NOT held'}", flush=True)
+
+
+def swapped_while_it_runs(scene: Path, base: Path) -> bool:
+    """Puts another config.json there and back, as often as can be, while a check runs."""
+    folder = Path(shutil.copytree(scene, base / "tried"))
+    (folder / "evil").mkdir()
+    path, stop, count = folder / "out" / "request-1" / "config.json", threading.Event(), 0
+    honest = path.read_text()
+    evil = honest.replace("experiments.reliability.small:build", "evil:build")
+
+    def swap() -> None:
+        nonlocal count
+        while not stop.is_set():
+            for content in (evil, honest):
+                (folder / "evil" / "new").write_text(content)
+                os.replace(folder / "evil" / "new", path)
+                count += 1
+
+    thread = threading.Thread(target=swap)
+    thread.start()
+    marks, statuses = 0, []
+    for _ in range(3):
+        done = run(folder, *verify(*SIGNED))
+        statuses.append(str(done.returncode))
+        marks += (folder / "MARK").exists()
+    stop.set()
+    thread.join()
+    show(1, "config.json swapped while it is checked", ",".join(statuses), f"{count} times in three checks", not marks)
+    shutil.rmtree(folder)
+    return not marks
+
+
+def envelope_is_standard(folder: Path) -> bool:
+    """Whether openssl accepts the signature of the DSSE encoding that the documentation tells of."""
+    if not shutil.which("openssl"):
+        return True
+    sealed = json.loads((folder / RECEIPT).read_text())
+    left = {name: value for name, value in sealed.items() if name not in NOT_IN_BODY}
+    body = (json.dumps(left, indent=2, sort_keys=True) + "\n").encode()
+    kind = b"application/vnd.ltu-jax.receipt+json;version=2"
+    (folder / "pae").write_bytes(b"DSSEv1 %d %b %d %b" % (len(kind), kind, len(body), body))
+    (folder / "sig").write_bytes(bytes.fromhex(sealed["signature"]["signature"]))
+    command = "openssl pkeyutl -verify -rawin -pubin -inkey public.pem -sigfile sig -in pae"
+    done = subprocess.run(command.split(), cwd=folder, capture_output=True, text=True)
+    show(6, f"none: {command}", done.returncode, done.stdout.strip(), done.returncode == 0)
+    return done.returncode == 0
+
+
+def guesses(scene: Path, base: Path) -> bool:
+    """What the receipt tells somebody who has all but salt and ids, and tries lists of ids; prints it."""
+    theirs = json.loads((scene / RECEIPT).read_text())
+    handed_out = [scene / "out" / name for name in ("ledger.jsonl", "request-1/receipt.json", "request-1/report.html")]
+    told = "".join(path.read_text() for path in handed_out)
+    all_hidden = True
+    for name, words in (("ids", "the right list"), ("nearly", "one id of 20 is another"), ("others", "20 others")):
+        folder = base / f"guess-{name}"
+        folder.mkdir()
+        for file in ("mine.py", "key.pem", f"{name}.txt"):
+            shutil.copy(scene / file, folder)
+        made(folder, *forget(f"{name}.txt"))
+        ours = json.loads((folder / RECEIPT).read_text())
+        made_files = [path for path in (folder / "out" / "request-1").rglob("*") if path.is_file()]
+        hashes = {hashlib.sha256(path.read_bytes()).hexdigest() for path in made_files}
+        named = [name for path in made_files for name in re.findall(rb"[0-9a-f]{64}", path.read_bytes())]
+        hashes |= {name.decode() for name in named}
+        known = {theirs["model"]["before"]["tree_sha256"], theirs["config_sha256"], theirs["code"]["sha256"]}
+        known |= {theirs["signature"]["public_key"], theirs["request"]["previous"]}
+        found = sum(sha256 in told for sha256 in hashes - known)
+        same, of = same_figures(theirs["evidence"], ours["evidence"])
+        line = f"{found} of {len(hashes - known)} hashes; {same} of {of} figures of the evidence are the same"
+        show(9, f"a guess: {words}", "-", line, not found)
+        all_hidden &= not found
+    return all_hidden
+
+
+def same_figures(one: Any, two: Any) -> tuple[int, int]:
+    """How many figures of two pieces of evidence are the same, and of how many."""
+    if isinstance(one, (dict, list)) and type(one) is type(two):
+        pairs = (
+            [(one[key], two.get(key)) for key in one] if isinstance(one, dict) else list(zip(one, two, strict=False))
+        )
+        counts = [same_figures(*pair) for pair in pairs]
+        return sum(same for same, _ in counts), sum(of for _, of in counts)
+    is_figure = isinstance(one, (int, float))
+    return int(is_figure and one == two), int(is_figure)
+
+
+def timed(folder: Path) -> bool:
+    """Whether help and errors come at once, in time of the processor: other work has no say."""
+    all_fast = True
+    for words, limit in ((("verify", "--help"), 0.5), (("verify", "none.json"), 2.0), (("verify", "--sgin"), 0.5)):
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        done = run(folder, *words)
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        seconds = after.ru_utime - before.ru_utime + after.ru_stime - before.ru_stime
+        show(1, f"none: {' '.join(words)}", done.returncode, f"{seconds:.2f} s of CPU time", seconds < limit)
+        all_fast &= seconds < limit
+    return all_fast
+
+
+def main() -> int:
+    """Runs the program; returns 1 if an attack did not hold."""
+    argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
+    from ltu_jax.unlearning.result import now, provenance
+
+    with tempfile.TemporaryDirectory() as scratch:
+        base = Path(scratch)
+        there = scenes(base)
+        device = provenance(now())
+        print(f"digits, {device['device']}, commit {device['commit']}, jax {device['versions']['jax']}")
+        print("item | attack | status | line | held")
+        held = [tried(attack, there[attack.scene], base) for attack in attacks()]
+        held += [swapped_while_it_runs(there["one"], base), envelope_is_standard(there["one"])]
+        held += [guesses(there["one"], base), timed(there["one"])]
+    print(f"{sum(held)} of {len(held)} held")
+    return 0 if all(held) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -7,7 +7,6 @@ Without it the ledger reveals nothing, not even by trying all possible ids. Neve
 import hashlib
 import hmac
 import json
-import os
 import secrets
 from collections.abc import Iterable
 from pathlib import Path
@@ -18,7 +17,7 @@ from ltu_jax.safe_reading import parse_json, read_text, reason
 from ltu_jax.setting import digest, plain
 
 LEDGER, SALT, ORIGINAL = "ledger.jsonl", "salt", "original"
-FILES = (LOCK, *(f"{name}{end}" for name in (LEDGER, SALT, ORIGINAL) for end in ("", ".partial")))
+FILES = (LOCK, LEDGER, SALT, ORIGINAL)
 """The files that a folder of requests may hold beside the requests."""
 SALT_BYTES = 32
 START = "0" * 64
@@ -79,11 +78,8 @@ def make_salt(home: Path) -> bytes:
     """
     if (home / SALT).exists():
         raise FileExistsError(home / SALT)
-    salt, partial = secrets.token_bytes(SALT_BYTES), home / f"{SALT}.partial"
-    partial.unlink(missing_ok=True)
-    with open(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-        file.write(salt.hex() + "\n")
-    os.replace(partial, home / SALT)
+    salt = secrets.token_bytes(SALT_BYTES)
+    write_whole(home / SALT, salt.hex() + "\n", mode=0o600)
     return salt
 
 
@@ -122,7 +118,7 @@ def append(home: Path, entry: Entry) -> None:
     """Adds a line, atomically and flushed to the disk."""
     path = home / LEDGER
     before = path.read_text() if path.exists() else ""
-    write_whole(path, before + json.dumps({"request": entry._asdict(), "seal": entry.seal}) + "\n", durable=True)
+    write_whole(path, before + json.dumps({"request": entry._asdict(), "seal": entry.seal}) + "\n")
 
 
 def forgotten(entries: Iterable[Entry]) -> dict[str, int]:

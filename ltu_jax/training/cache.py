@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ltu_jax.devices import agreed, writes_files
-from ltu_jax.files import LOCK, locked, write_whole
+from ltu_jax.files import LOCK, has_locks, locked, write_whole
 from ltu_jax.setting import digest
 from ltu_jax.training.checkpoint import CheckpointError, load_tree, save_tree
 from ltu_jax.training.saving import Saving
@@ -39,7 +39,7 @@ class CacheEntry(NamedTuple):
 
     def saving(self, every_s: float, *, at_end: bool = False) -> Saving | None:
         """How the training that makes it is saved until it is there; ``cached`` deletes that folder then."""
-        if self.path is None:
+        if self.path is None or not has_locks(self.path.parent):  # another process may be in the same folder
             return None
         return Saving(_unfinished(self.path), digest(self.key), every_s=every_s, at_end=at_end)
 

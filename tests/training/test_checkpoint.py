@@ -293,7 +293,7 @@ def test_without_room_nothing_is_written_and_what_is_needed_is_said(tmp_path, mo
         assert steps.latest_step() == 1
         steps.save(2, one_leaf(), {})
     assert_same(tree(0), load_tree(tmp_path / "x")[0])
-    assert not list(tmp_path.glob("*.partial"))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["steps", "x"]
 
 
 @pytest.mark.parametrize("at", ["arrays", "seal"])
@@ -318,4 +318,4 @@ def test_a_disk_that_fills_while_something_is_saved_leaves_what_was_there_and_no
         assert steps.latest_step() == 1
         assert_same(one_leaf(), steps.load(1, one_leaf())[0])
     assert_same(tree(0), load_tree(tmp_path / "x")[0])
-    assert not list(tmp_path.glob("*.partial"))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["steps", "x"]

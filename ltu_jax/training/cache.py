@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import logging
 import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -104,19 +105,23 @@ def cached_numbers(entry: CacheEntry, make: Callable[[], dict[str, Any]]) -> dic
     """
     path = entry.path and entry.path.with_suffix(".json")
     with _made_once([path]):
-        if path is not None and agreed(path.exists):
-            return _read_numbers(path, entry.key)
+        if path is not None and agreed(path.exists) and (value := _read_numbers(path, entry.key)) is not None:
+            return value
         value = make()
         if path is not None and writes_files():
             write_whole(path, _numbers_text(value, entry.key))
     return value
 
 
-def _read_numbers(path: Path, key: Any) -> dict[str, Any]:
+def _read_numbers(path: Path, key: Any) -> dict[str, Any] | None:
+    """Those of an entry; None where it is torn, as a power cut leaves it: the caller makes it anew."""
     try:
         text = path.read_text()
         value = json.loads(text)["value"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except ValueError as error:
+        logging.getLogger(__name__).warning("%s cannot be read (%s): made anew", path, error)
+        return None
+    except (OSError, KeyError, TypeError) as error:
         raise CheckpointError(f"{path} cannot be read ({error}); delete it to make it anew") from error
     if text != _numbers_text(value, key):
         raise CheckpointError(f"{path} is damaged: it does not match its checksum; delete it to make it anew")

@@ -112,7 +112,7 @@ class Saver:
             tree, metadata = self._checkpoints.load(step, _saved_tree(run))
             compile_s, written = (
                 run.history.compile_s,
-                [row for row in read_metrics(file) if row.get("step", 0) <= step],
+                [row for row in read_metrics(file) if row["step"] <= step],
             )
             history: dict[str, Any] = {"rows": written, **metadata["history"]}  # older versions saved no rows
             run.history = History(**history)
@@ -198,12 +198,13 @@ def as_lines(rows: Sequence[Mapping[str, float]]) -> str:
 
 
 def read_metrics(path: Path) -> list[dict[str, float]]:
-    """The rows of a ``metrics.jsonl``; what was half written is left out, and so is all of what is no text."""
+    """The rows of a ``metrics.jsonl``; what was half written or is no row is left out, and all of what is no text."""
     rows = []
     with contextlib.suppress(OSError, ValueError):
         for line in read_text(path).splitlines():
             with contextlib.suppress(ValueError):
-                rows.append(parse_json(line))
+                row = parse_json(line)
+                rows += [row] if isinstance(row.get("step"), int | float) else []
     return rows
 
 

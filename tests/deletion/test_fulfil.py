@@ -137,7 +137,7 @@ def test_nothing_is_deleted_before_what_was_written_has_been_read_back(tmp_path,
     request, cache = Request(settings, ids[:30], tmp_path / "out"), tmp_path / "cache"
 
     def harm(folder):
-        path = max((folder / "model").rglob("*"), key=lambda path: path.stat().st_size)
+        path = max((folder / "model").rglob("d/*"), key=lambda path: path.stat().st_size)
         path.write_bytes(path.read_bytes()[:-1])
 
     with monkeypatch.context() as patch:
@@ -153,6 +153,7 @@ def test_nothing_is_deleted_before_what_was_written_has_been_read_back(tmp_path,
 def test_a_request_goes_on_from_what_a_power_cut_emptied_but_not_with_other_ids(tmp_path, source, spec, original, ids):
     request, folder = Request(request_settings(trials=0), ids[:30], tmp_path / "out"), tmp_path / "out" / "request-1"
     todo = module.plan(request, source, original)
+    request.home.mkdir()
     module._begin(request, todo, folder)
     for name in ("config.json", "work/ids"):
         before = (folder / name).read_text()

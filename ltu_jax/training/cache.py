@@ -78,7 +78,8 @@ def cached_together(
             if entry.path is None:
                 continue
             if i in values:
-                save_tree(entry.path, values[i], {"seconds": seconds, "key": entry.key})
+                if not entry.is_there():  # without locks another process may have made it meanwhile
+                    save_tree(entry.path, values[i], {"seconds": seconds, "key": entry.key})
             else:
                 values[i] = load_tree(entry.path)[0]
             if writes_files():

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 
 from ltu_jax.devices import agreed, writes_files
-from ltu_jax.files import check_folder, partial_of, remove_partials, room, sync, sync_tree
+from ltu_jax.files import check_folder, make_folder, partial_of, remove_partials, room, sync, sync_tree
 from ltu_jax.interop import orbax_folder
 from ltu_jax.interop.sealing import check_fits, find_damage, seal, tree_sha256
 from ltu_jax.types import ArrayTree
@@ -178,6 +178,8 @@ def open_checkpoints(directory: Path, last: int | None = None) -> Iterator[StepC
     later = [step for step in saved_steps(directory) if last is not None and step > last]
     for step in later if writes_files() else ():
         shutil.rmtree(directory / str(step))
+    if writes_files():
+        make_folder(directory)
     agreed(lambda: True)
     policy = ocp.training.preservation_policies.LatestN(KEPT)
     every = ocp.training.save_decision_policies.FixedIntervalPolicy(1)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ltu_jax.devices import writes_files
-from ltu_jax.files import make_folder, room, write_whole
+from ltu_jax.files import room, write_whole
 from ltu_jax.safe_reading import parse_json, read_text
 from ltu_jax.training.checkpoint import StepCheckpoints, open_checkpoints, saved_steps, step_metadata
 from ltu_jax.training.dispatch import Algorithm
@@ -167,7 +167,6 @@ def open_savers(runs: Sequence[Run]) -> Iterator[list[Saver]]:
         for run in runs:
             checkpoints = None
             if run.saving is not None:
-                make_folder(run.saving.directory)
                 checkpoints = stack.enter_context(open_checkpoints(run.saving.directory / CHECKPOINTS, last))
             savers.append(Saver(run, checkpoints))
         yield savers

@@ -202,7 +202,7 @@ def write_whole(path: Path, text: str, *, mode: int = 0o666) -> None:
         except BaseException:  # a partial file would occupy the full disk
             partial.unlink(missing_ok=True)
             raise
-    sync(path.parent)
+        sync(path.parent)
 
 
 @contextlib.contextmanager

@@ -16,6 +16,7 @@ import sys
 import traceback
 from pathlib import Path
 
+import jax
 from absl import flags
 
 from experiments.reliability.power_loss import get_config
@@ -50,6 +51,8 @@ def main() -> int:
     args = parser.parse_args()
     out, failed = args.out.absolute(), False
     logging.getLogger("ltu_jax").setLevel(logging.ERROR)
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = str(out / "xla")
+    jax.config.update("jax_compilation_cache_dir", str(out / "xla"))
     unlearn.define_flags()
     print("| path | run | request | verify | outcome |\n|---|---|---|---|---|")
     for name in args.names:
@@ -76,11 +79,13 @@ def main() -> int:
 def command(name: str, workdir: str, *more: str) -> int:
     """``python -m ltu_jax.unlearn`` in this process, where all is compiled."""
     words = ["unlearn", f"--workdir={name}/{workdir}", f"--cache={name}/cache", *more]
+    config = get_config()
+    config.training.epochs, config.method.epochs, config.calibration.trials = 1, 1.0, 0
     flags.FLAGS.unparse_flags()
     for flag in flags.FLAGS:
         flags.FLAGS[flag].unparse()
     flags.FLAGS(words)
-    return unlearn.main(resolve(get_config()))
+    return unlearn.main(resolve(config))
 
 
 def attempt(call) -> tuple[int | str, str]:

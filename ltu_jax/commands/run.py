@@ -21,7 +21,7 @@ from ltu_jax.reporting.terminal import print_result
 from ltu_jax.safe_reading import read_json, reason
 from ltu_jax.setting import ConfigError, to_dict
 from ltu_jax.training.checkpoint import CheckpointError, save_tree
-from ltu_jax.training.saving import History, WrongRunError
+from ltu_jax.training.saving import METRICS, History, WrongRunError, as_lines
 from ltu_jax.types import Progress, Source, UnlearnState
 from ltu_jax.unlearning.estimate import disk_bytes, estimate
 from ltu_jax.unlearning.evidence import changed_most, forget_confidence
@@ -178,6 +178,7 @@ def _write(
         (workdir / "weights").mkdir(exist_ok=True)
         save_weights(given, workdir / "weights" / given.name, {"params": state.params, **state.model_state})
         sync_tree(workdir / "weights")
+    write_whole(workdir / METRICS, as_lines(history.rows))  # its lines were not flushed to the disk
     write_whole(workdir / "report.html", render_report(outcome, history.rows, confidence, changed))
     # Last and whole: a folder with a result is done.
     write_whole(workdir / "result.json", json.dumps(outcome, indent=2) + "\n")

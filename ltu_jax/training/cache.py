@@ -40,7 +40,8 @@ class CacheEntry(NamedTuple):
 
     def saving(self, every_s: float, *, at_end: bool = False) -> Saving | None:
         """How the training that makes it is saved until it is there; ``cached`` deletes that folder then."""
-        if self.path is None or not has_locks(self.path.parent):  # another process may be in the same folder
+        # Without locks another process may be in the same folder.
+        if self.path is None or not has_locks(self.path.parent):
             return None
         return Saving(_unfinished(self.path), digest(self.key), every_s=every_s, at_end=at_end)
 

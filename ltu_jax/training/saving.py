@@ -110,10 +110,8 @@ class Saver:
             if self._checkpoints.metadata(step).get("identity") != saving.identity:
                 raise WrongRunError(f"{saving.directory} holds the checkpoints of another run; allowed: a new folder")
             tree, metadata = self._checkpoints.load(step, _saved_tree(run))
-            compile_s, written = (
-                run.history.compile_s,
-                [row for row in read_metrics(file) if row["step"] <= step],
-            )
+            compile_s = run.history.compile_s
+            written = [row for row in read_metrics(file) if row["step"] <= step]
             history: dict[str, Any] = {"rows": written, **metadata["history"]}  # older versions saved no rows
             run.history = History(**history)
             if logs and writes_files() and as_lines(written) != as_lines(run.history.rows):

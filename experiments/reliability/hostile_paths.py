@@ -61,8 +61,8 @@ def main() -> int:
         os.chdir(out / "now")
         run = attempt(lambda name=name: command(name, "run"))
         request = attempt(lambda name=name: command(name, "home", f"--forget={HERE / 'ids.txt'}"))
-        receipt = f"{name}/home/request-1/receipt.json"
-        check = attempt(lambda receipt=receipt: verify.main(["--hashes", "--", receipt]))
+        receipt = f"./{name}/home/request-1/receipt.json"  # else a leading dash would begin a flag
+        check = attempt(lambda receipt=receipt: verify.main(["--hashes", receipt]))
         written = [path for path in Path().rglob("*") if path.is_file()]
         is_fine = (run[0], request[0], check[0]) == (0, 0, 0)
         is_refused = run[0] == request[0] == 2 and not written

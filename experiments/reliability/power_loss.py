@@ -109,7 +109,8 @@ class Node:
     """A file or folder, as the process sees it and as it is surely on the disk."""
 
     def __init__(self, is_folder: bool) -> None:
-        self.names: dict[str, Node] | None = {} if is_folder else None
+        self.is_folder = is_folder
+        self.names: dict[str, Node] = {}
         self.flushed_names: dict[str, Node] = {}
         self.data = self.flushed_data = b""
 
@@ -166,7 +167,7 @@ def folders(node: Node) -> Iterator[Node]:
     found, todo = {}, [node]
     while todo:
         one = todo.pop()
-        if id(one) not in found and one.names is not None:
+        if id(one) not in found and one.is_folder:
             found[id(one)] = one
             todo += [*one.names.values(), *one.flushed_names.values()]
     return iter(found.values())
@@ -176,7 +177,7 @@ def walk(node: Node, names, data, path: str = "") -> Iterator[tuple[str, bytes |
     """All below a folder, by the given names and contents."""
     for name, inside in names(node).items():
         where = f"{path}/{name}" if path else name
-        if inside.names is None:
+        if not inside.is_folder:
             yield where, data(inside)
         else:
             yield where, None
@@ -212,7 +213,9 @@ def apply(root: Node, op: Op) -> None:
         above.names[name] = Node(True)
     elif op.name == "create" and node is None:
         above.names[name] = Node(False)
-    elif op.name == "truncate" and node is not None:
+    elif node is None or op.name == "create":
+        pass  # a call on what another thread has removed
+    elif op.name == "truncate":
         node.data = b""
     elif op.name == "write":
         node.data += op.data
@@ -223,7 +226,7 @@ def apply(root: Node, op: Op) -> None:
         beyond, other = parent(root, op.paths[1])
         beyond.names[other] = node
     elif op.name == "fsync":
-        node.flushed_data, node.flushed_names = node.data, dict(node.names or {})
+        node.flushed_data, node.flushed_names = node.data, dict(node.names)
 
 
 def parent(root: Node, path: str) -> tuple[Node, str]:

@@ -74,6 +74,7 @@ def load_tree(path: Path) -> tuple[ArrayTree, dict[str, Any]]:
 
     Raises:
       CheckpointError: if it is damaged.
+      ConfigError: if it is whole, but Orbax cannot find it at this path.
     """
     ocp = _orbax()
     here = jnp.zeros(()).sharding  # not that of the devices that wrote it
@@ -89,6 +90,7 @@ def load_tree(path: Path) -> tuple[ArrayTree, dict[str, Any]]:
         check_fits(template)
         tree = ocp.load(path.absolute(), template)
     except Exception as error:  # Orbax raises a dozen types for what it cannot read
+        check_folder(path, "path")  # what is whole may have been moved to where Orbax does not find it
         raise CheckpointError(f"{path} cannot be read ({_first_line(error)}); delete it to make it anew") from error
     return _verified(path, tree, metadata), metadata
 

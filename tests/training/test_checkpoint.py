@@ -367,7 +367,7 @@ def test_a_folder_in_which_orbax_would_lose_its_files_is_refused_before_anything
     with pytest.raises(ConfigError, match="config.weights: .* which Orbax takes for a pattern"):
         orbax_folder.read_arrays(tmp_path / "a?b", "config.weights")
     assert not list(tmp_path.iterdir())
-    save_tree(tmp_path / "x", tree(), {})
+    save_tree(tmp_path / "x", one_leaf(), {})
     (tmp_path / "a\\b").mkdir()
     (tmp_path / "x").rename(tmp_path / "a\\b" / "x")
     with pytest.raises(ConfigError, match="which Orbax takes for a pattern"):  # not "delete it to make it anew"

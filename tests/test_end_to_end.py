@@ -108,14 +108,17 @@ def test_the_same_command_again_says_that_it_is_done(folder, whole):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("harm", ["", "[1]"])
-def test_a_result_that_was_damaged_is_named_and_left_as_it_is(folder, whole, harm):
+@pytest.mark.parametrize("harm", ["", '{"scores": {"ua'])
+def test_what_a_power_cut_tore_is_made_anew_from_the_checkpoints(folder, whole, harm):
     shutil.copytree(folder / "whole", folder / "damaged", dirs_exist_ok=True)
-    (folder / "damaged" / "result.json").write_text(harm, "latin-1")
-    code, out, err = run(folder, "--workdir", "damaged", "--cache", "whole/cache", *LONG)
-    assert code == 2 and out == "" and len(err.splitlines()) == 2  # the first tells of reading
-    assert "error: --workdir: 'damaged' holds a damaged result.json; allowed: a new folder" in err
-    assert (folder / "damaged" / "result.json").read_text("latin-1") == harm
+    for name in ("result.json", "config.json", "metrics.jsonl"):
+        (folder / "damaged" / name).write_text(harm)
+    code, _, err = run(folder, "--workdir", "damaged", "--cache", "whole/cache", *LONG)
+    assert code == 0 and "note: damaged/result.json cannot be read" in err
+    assert "note: damaged/metrics.jsonl is not what was saved: written anew" in err
+    assert result_of(folder, "damaged") == result_of(folder, "whole")
+    for name in ("config.json", "metrics.jsonl"):
+        assert (folder / "damaged" / name).read_text() == (folder / "whole" / name).read_text()
 
 
 @pytest.mark.slow

@@ -4,10 +4,12 @@ python experiments/reliability/damage.py
 
 Each file is cut to its first half, has one byte flipped, is emptied and is deleted, one at a time, in a copy. Damage
 is noticed if an error names the entry; a damaged checkpoint is noticed if it is dropped and the one before it becomes
-the newest. Scores that were deleted are computed again and must be the same. At the end a run with a damaged newest
-checkpoint continues, and its result is compared.
+the newest. Scores that are gone or torn are computed again and must be the same; rows of metrics.jsonl must be those of
+the checkpoint. At the end a run with a damaged newest checkpoint continues, and its result is compared.
 """
 
+import contextlib
+import json
 import logging
 import shutil
 import sys
@@ -19,6 +21,7 @@ from experiments.reliability.small import get_config
 from ltu_jax.config import resolve
 from ltu_jax.interop.sealing import find_damage, tree_sha256
 from ltu_jax.training.checkpoint import CheckpointError, load_tree, open_checkpoints
+from ltu_jax.training.saving import read_metrics
 from ltu_jax.unlearning.loop import run_problem
 from ltu_jax.unlearning.problem import Problem, prepare
 
@@ -50,10 +53,13 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         problem = prepare(resolve(get_config()), cache=folder / "cache")
-        whole, _ = run_problem(problem, folder=folder / "run")
+        whole, history = run_problem(problem, folder=folder / "run")
         checkpoints = folder / "run" / "checkpoints"
         before, newest = sorted(int(path.name) for path in checkpoints.iterdir() if path.name.isdigit())
         counts = {"checkpoint": count_harms(checkpoints, str(newest), lambda step: goes_back(step, newest, before))}
+        counts["metrics.jsonl"] = count_harms(
+            folder / "run", "metrics.jsonl", lambda file: keeps_rows(file, problem, history.rows)
+        )
         for entry in sorted((folder / "cache").iterdir()):
             kind = f"cache: {entry.name.split('-')[0]}"
             is_seen = is_refused if entry.is_dir() else lambda path: scores_refused(path, problem)
@@ -109,14 +115,22 @@ def is_refused(entry: Path) -> bool:
 
 
 def scores_refused(entry: Path, problem: Problem) -> bool:
-    """Whether a damaged file of scores gives an error, and a deleted one is computed again with the same scores."""
-    gone = not entry.exists()
+    """Whether a damaged file of scores gives an error, and one that is gone or torn is made again, with the same."""
+    gone = True
+    with contextlib.suppress(OSError, ValueError):
+        gone = not json.loads(entry.read_text())
     try:
         again = prepare(problem.config, cache=entry.parent)
     except CheckpointError as error:
         return entry.name in str(error)
     scores = (again.original_scores, again.retrain_scores)
     return gone and scores == (problem.original_scores, problem.retrain_scores)
+
+
+def keeps_rows(file: Path, problem: Problem, rows: list[dict[str, float]]) -> bool:
+    """Whether a run whose ``metrics.jsonl`` was harmed has the rows it had, and the file has them again."""
+    _, history = run_problem(problem, folder=file.parent)
+    return history.rows == rows == read_metrics(file)
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ from typing import NoReturn
 from experiments.sweeping.pool import usable_cores
 from ltu_jax.commands.command_line import fail
 from ltu_jax.commands.shutdown import StoppedError
+from ltu_jax.files import check_folder
 from ltu_jax.setting import ConfigError
 
 
@@ -36,8 +37,9 @@ def folder(flag: str, path: Path) -> Path:
     """Creates the folder that a flag names.
 
     Raises:
-      ConfigError: if it cannot be created.
+      ConfigError: if it cannot be created, or checkpoints in it could not be found again.
     """
+    check_folder(path, flag)
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -1,5 +1,6 @@
 """The flags of ``python -m ltu_jax.unlearn``, and its folders, which are checked before JAX is imported."""
 
+import contextlib
 import dataclasses
 import os
 from collections.abc import Iterator
@@ -9,8 +10,11 @@ from typing import Any
 from ltu_jax import safe_reading
 from ltu_jax.config import Config, asked_for, each_seed
 from ltu_jax.deletion.ledger import FILES
-from ltu_jax.files import LOCK
+from ltu_jax.files import LOCK, check_folder, is_partial
 from ltu_jax.setting import ConfigError, to_dict
+
+RUN_FILES = (LOCK, "config.json", "result.json", "report.html", "metrics.jsonl", "checkpoints", "model", "weights")
+"""What the folder of a run may hold."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,39 +69,37 @@ def check_request_folders(options: Options) -> None:
     home, cache = options.workdir, options.cache
     _check_writable("--workdir", home)
     _check_writable("--cache", cache)
-    for path in home.iterdir() if home.exists() else ():
-        if not (path.name in FILES or path.name.startswith("request-") or path.absolute() == cache.absolute()):
+    for path in _inside(home):
+        is_own = path.name in FILES or path.name.startswith("request-") or is_partial(path)
+        if not is_own and path.absolute() != cache.absolute():
             where = str(home)
             raise ConfigError(f"--workdir: {where!r} holds {path.name!r}, no request; allowed: a folder of requests")
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """JSON that an earlier run wrote into its workdir.
-
-    Raises:
-      ConfigError: if it cannot be read.
-    """
-    try:
-        return safe_reading.read_json(path)
-    except (OSError, ValueError):
-        where = str(path.parent)
-        raise ConfigError(f"--workdir: {where!r} holds a damaged {path.name}; allowed: a new folder") from None
 
 
 def _check_workdir(workdir: Path, config: Config) -> None:
     """Refuses a folder that cannot be written, that holds another run, or that holds anything else."""
     _check_writable("--workdir", workdir)
-    written = workdir / "config.json"
-    begun = (LOCK, f"{written.name}.partial")  # what a run leaves that is killed at its first step
-    if workdir.exists() and not written.exists() and any(path.name not in begun for path in workdir.iterdir()):
-        raise ConfigError(f"--workdir: {str(workdir)!r} holds files that are no run; allowed: a new or empty folder")
-    if written.exists():
-        before = read_json(written)
+    written, before = workdir / "config.json", None
+    with contextlib.suppress(OSError, ValueError):
+        before = safe_reading.read_json(written)
+    if before is None:
+        # Where a power cut left an empty file, what else is in the folder tells whether it is a run.
+        own = RUN_FILES if written.is_file() else (LOCK,)
+        if any(path.name not in own and not is_partial(path) for path in _inside(workdir)):
+            raise ConfigError(
+                f"--workdir: {str(workdir)!r} holds files that are no run; allowed: a new or empty folder"
+            )
+    else:
         if what := ", ".join([*_differences(asked_for(before), asked_for(to_dict(config)))][:3]):
             raise ConfigError(f"--workdir: {str(workdir)!r} holds another run ({what}); allowed: a new folder")
 
 
+def _inside(folder: Path) -> list[Path]:
+    return list(folder.iterdir()) if folder.exists() else []
+
+
 def _check_writable(flag: str, path: Path) -> None:
+    check_folder(path, flag)
     there = path.absolute()
     while not there.exists():
         there = there.parent

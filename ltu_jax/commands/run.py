@@ -10,17 +10,18 @@ from typing import Any, NamedTuple
 import jax
 
 from ltu_jax.commands import processes, shutdown
-from ltu_jax.commands.options import Options, read_json
+from ltu_jax.commands.options import Options
 from ltu_jax.config import Config
 from ltu_jax.data.sources import load_source, num_fitting
 from ltu_jax.devices import agreed, writes_files
-from ltu_jax.files import LOCK, DiskFullError, disk_of, free_bytes, locked, write_whole
+from ltu_jax.files import LOCK, DiskFullError, disk_of, free_bytes, locked, sync_tree, write_whole
 from ltu_jax.interop.weights import save_weights
 from ltu_jax.reporting.page import render_report
 from ltu_jax.reporting.terminal import print_result
+from ltu_jax.safe_reading import read_json, reason
 from ltu_jax.setting import ConfigError, to_dict
 from ltu_jax.training.checkpoint import CheckpointError, save_tree
-from ltu_jax.training.saving import History, WrongRunError
+from ltu_jax.training.saving import METRICS, History, WrongRunError, as_lines
 from ltu_jax.types import Progress, Source, UnlearnState
 from ltu_jax.unlearning.estimate import disk_bytes, estimate
 from ltu_jax.unlearning.evidence import changed_most, forget_confidence
@@ -92,10 +93,15 @@ def _unlearn(jobs: Sequence[tuple[Config, Path]], options: Options, progress: Pr
 
 
 def _is_done(run: Job) -> bool:
-    """Whether its folder has a result, which is then shown; the result of another run is refused."""
-    if not agreed((run.workdir / "result.json").exists):
+    """Whether its folder has a result, which is then shown; that of another run is refused, a torn one made anew."""
+    file = run.workdir / "result.json"
+    if not agreed(file.exists):
         return False
-    outcome = read_json(run.workdir / "result.json")
+    try:
+        outcome = read_json(file)
+    except (OSError, ValueError) as error:
+        print(f"note: {file} cannot be read ({reason(error)}) and is made anew", file=sys.stderr)
+        return False
     if outcome.get("request_sha256") != request_sha256(run.config, run.loaded):
         where = str(run.workdir)
         raise ConfigError(f"--workdir: {where!r} holds a run on other data, ids or weights; allowed: a new folder")
@@ -143,7 +149,6 @@ def _run(runs: Sequence[Job], at_once: int, options: Options, progress: Progress
     """Prepares and unlearns, all as one program, and writes each run into its folder."""
     started = now()
     for run in runs if writes_files() and not options.prepare else ():
-        run.workdir.mkdir(parents=True, exist_ok=True)
         write_whole(run.workdir / "config.json", json.dumps(to_dict(run.config), indent=2) + "\n")
     processes.keep_compiled(options.cache)
     configs, loaded = [run.config for run in runs], [run.loaded for run in runs]
@@ -172,6 +177,8 @@ def _write(
         given = Path(problem.config.weights)
         (workdir / "weights").mkdir(exist_ok=True)
         save_weights(given, workdir / "weights" / given.name, {"params": state.params, **state.model_state})
+        sync_tree(workdir / "weights")
+    write_whole(workdir / METRICS, as_lines(history.rows))  # its lines were not flushed to the disk
     write_whole(workdir / "report.html", render_report(outcome, history.rows, confidence, changed))
     # Last and whole: a folder with a result is done.
     write_whole(workdir / "result.json", json.dumps(outcome, indent=2) + "\n")

@@ -8,6 +8,7 @@ held-out rows here are validation rows; the evidence for the request uses others
 
 import dataclasses
 import json
+import logging
 import math
 import os
 import shutil
@@ -23,8 +24,9 @@ from ltu_jax.devices import writes_files
 from ltu_jax.evaluation.likeness import Predictions, ks_noise, likeness
 from ltu_jax.files import write_whole
 from ltu_jax.methods import build_method
+from ltu_jax.safe_reading import parse_json, read_text
 from ltu_jax.setting import ConfigError, digest
-from ltu_jax.training.saving import History
+from ltu_jax.training.saving import CHECKPOINTS, History
 from ltu_jax.types import Progress, Rows, Source, Splits, UnlearnState, Visible, silent
 from ltu_jax.unlearning.loop import run_problem
 from ltu_jax.unlearning.monitor import Judge
@@ -247,11 +249,9 @@ def _run_trial(
     method = build_method(dataclasses.replace(config.method, learning_rate=rate), problem.parts)
     identity = digest(problem.identity, rate, dataclasses.asdict(config.calibration))
     file = None if folder is None else folder / "trial.json"
-    if file is not None and file.exists():
-        saved = json.loads(file.read_text())
-        was_worse = not (file.parent / "checkpoints").exists()
-        if saved["identity"] == identity and (was_worse or not saved["looks"]):
-            return Trial(rate, saved["num_steps"], saved["looks"], saved["best"]), None
+    saved = None if file is None else _read_trial(file, identity)
+    if file is not None and saved is not None and not (saved.looks and (file.parent / CHECKPOINTS).exists()):
+        return saved, None
     labels, splits = problem.source.labels, problem.splits
     num_steps = method.num_steps(Visible(*(Rows(None, labels[rows]) for rows in (splits.forget, splits.visible))))
     try:
@@ -273,10 +273,30 @@ def _run_trial(
     except FloatingPointError:
         trial, model = Trial(rate, num_steps, [], 0), None
     if file is not None and writes_files():
-        write_whole(file, json.dumps({"identity": identity, **trial._asdict()}))
+        write_whole(file, _trial_text(trial, identity))
         if model is not None and to_beat is not None and trial.distance >= to_beat:
             _remove_checkpoints(file.parent)
     return trial, model
+
+
+def _read_trial(file: Path, identity: str) -> Trial | None:
+    """A trial that has ended; None if there is none, it is another, or its file is damaged, which is told."""
+    try:
+        text = read_text(file)
+        trial = Trial(**parse_json(text)["trial"])
+        if text == _trial_text(trial, identity):
+            return trial
+        why = "is that of another run or was altered"
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, KeyError, TypeError):
+        why = "cannot be read"
+    logging.getLogger(__name__).warning("%s %s: the trial is run again", file, why)
+    return None
+
+
+def _trial_text(trial: Trial, identity: str) -> str:
+    return json.dumps({"trial": trial._asdict(), "sha256": digest(identity, list(trial))})
 
 
 def _look(row: Mapping[str, float]) -> dict[str, float]:
@@ -292,7 +312,7 @@ def _rounded(look: Mapping[str, float], num_rows: int) -> dict[str, float]:
 
 def _remove_checkpoints(trial: Path) -> None:
     """Removes the checkpoints of a trial that is not the best, to save space."""
-    checkpoints, beaten = trial / "checkpoints", trial / "beaten"
+    checkpoints, beaten = trial / CHECKPOINTS, trial / "beaten"
     if writes_files() and checkpoints.exists():
         shutil.rmtree(beaten, ignore_errors=True)
         os.replace(checkpoints, beaten)  # atomic: a half removed checkpoint would look damaged

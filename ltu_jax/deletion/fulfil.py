@@ -6,8 +6,9 @@ The line in the ledger is written last: until then the same command resumes an i
 before are removed (``removal``).
 """
 
+import contextlib
+import hashlib
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -15,29 +16,31 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from ltu_jax import safe_reading
 from ltu_jax.deletion import ledger, removal, rows
 from ltu_jax.deletion.calibration import Calibrated, calibrate
 from ltu_jax.deletion.measures import evidence, measure
-from ltu_jax.deletion.models import last_model, weights_of
+from ltu_jax.deletion.models import last_model, weights_of, weights_sha256
 from ltu_jax.deletion.notice import render_notice
-from ltu_jax.deletion.plan import Fulfilled, Plan, Request, entry_of, plan, read_json
+from ltu_jax.deletion.plan import Fulfilled, Plan, Request, entry_of, plan
 from ltu_jax.deletion.receipt import (
     RECEIPT,
     SCHEMA,
     WORK,
     code_sha256,
+    file_problems,
     files_salted_sha256,
     path_sha256,
     receipt_text,
     seal_receipt,
 )
-from ltu_jax.files import LOCK, locked, write_whole
+from ltu_jax.files import LOCK, check_folder, locked, make_folder, remove_partials, sync_tree, write_whole
 from ltu_jax.interop.weights import load_weights, save_weights
 from ltu_jax.models.build import ModelSpec
 from ltu_jax.setting import ConfigError, digest, to_dict
-from ltu_jax.training.checkpoint import save_tree, tree_sha256
+from ltu_jax.training.checkpoint import CheckpointError, load_tree, save_tree, tree_sha256
 from ltu_jax.training.jobs import Trainer
-from ltu_jax.training.saving import History
+from ltu_jax.training.saving import METRICS, History, as_lines
 from ltu_jax.types import ArrayTree, Progress, Source, UnlearnState, silent
 from ltu_jax.unlearning.evidence import changed_most
 from ltu_jax.unlearning.loop import run_problem
@@ -72,6 +75,9 @@ def fulfil(
       LedgerError: if ledger or salt were altered.
       FloatingPointError, CheckpointError: as ``run_unlearning``.
     """
+    check_folder(request.home, "--workdir")
+    if cache is not None:
+        check_folder(cache, "--cache")
     todo, home, keep = todo or plan(request, source, original), request.home, request.keep_original
     if isinstance(todo, Fulfilled):
         if todo.lost is not None or removal.is_due(home):
@@ -97,30 +103,34 @@ def fulfil(
         problem = prepare(config, loaded=Loaded(source, todo.splits, spec, original), cache=work, progress=progress)
         calibrated, state, history = _forget(problem, work, progress)
         receipt, outcome = _write_request(request, todo, problem, state, history, calibrated, folder, started)
-        os.sync()  # after a power cut, the ledger must not list files that are lost
+        sync_tree(folder)
+        _check_written(folder, receipt, todo)
         ledger.append(home, entry_of(receipt, todo.salted))
-        os.sync()
         removal.finish(home, keep_original=keep)
         return Fulfilled(todo.number, folder, receipt, outcome, todo.repeated, True)
 
 
 def _begin(request: Request, todo: Plan, folder: Path) -> Plan:
     """Creates salt and folder; refuses a folder begun by another request."""
-    request.home.mkdir(parents=True, exist_ok=True)
     salt = ledger.read_salt(request.home) or ledger.make_salt(request.home)
     todo = todo._replace(salt=salt)
     settings, ids = to_dict(todo.config), ledger.ids_sha256(todo.salted)
     config_file, ids_file = folder / "config.json", folder / WORK / "ids"
-    if config_file.exists():
-        if read_json(config_file) != settings or not ids_file.exists() or ids_file.read_text() != ids:
-            raise ConfigError(
-                f"--workdir: {str(folder)!r} holds a request under way with other ids or settings;"
-                " allowed: the same again, or delete that folder"
-            )
-        return todo
-    ids_file.parent.mkdir(parents=True, exist_ok=True)
-    ids_file.write_text(ids)
-    _write(config_file, settings)
+    # What an older version left empty at a power cut says nothing; the checkpoints know whose they are.
+    begun = {"settings": None, "ids": None}
+    with contextlib.suppress(OSError, ValueError):
+        begun["settings"] = safe_reading.read_json(config_file)
+    with contextlib.suppress(OSError, ValueError):
+        begun["ids"] = safe_reading.read_text(ids_file) or None
+    if any(begun[name] not in (None, now) for name, now in (("settings", settings), ("ids", ids))):
+        raise ConfigError(
+            f"--workdir: {str(folder)!r} holds a request under way with other ids or settings;"
+            " allowed: the same again, or delete that folder"
+        )
+    make_folder(ids_file.parent)
+    remove_partials(folder)
+    write_whole(ids_file, ids)
+    write_whole(config_file, _text(settings))
     return todo
 
 
@@ -143,21 +153,27 @@ def _write_request(
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """Writes all files of a request, the receipt last; returns the receipt and ``result.json``."""
     config, source = todo.config, problem.source
-    (folder / f"{RECEIPT}.partial").unlink(missing_ok=True)  # else the receipt would list it
+    meant: dict[str, str] = {}  # the hashes go into the receipt: they are compared with what is read back
+
+    def write(name: str, text: str) -> None:
+        write_whole(folder / name, text)
+        meant[name] = hashlib.sha256(text.encode(errors="replace")).hexdigest()
+
     state = _write_weights(todo, state, folder)
     save_tree(
         folder / "model", {"params": state.params, "model_state": state.model_state}, {"method": config.method.name}
     )
     curve = None if calibrated is None else calibrated.as_json()
     if curve is not None:
-        _write(folder / "calibration.json", curve)
-    (folder / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in history.rows))
+        write("calibration.json", _text(curve))
+    write(METRICS, as_lines(history.rows))
     outcome = _result(problem, state, history, started, todo)
-    _write(folder / "result.json", outcome)
+    write("config.json", _text(to_dict(config)))
+    write("result.json", _text(outcome))
 
     measured = rows.rows_to_measure(todo.splits, todo.earlier, config.seed_for("split"))
     assert todo.salt is not None  # _begin
-    _write(folder / rows.ROWS, rows.record_rows(todo.splits, measured, source, todo.salt, todo.recorded)._asdict())
+    write(rows.ROWS, _text(rows.record_rows(todo.splits, measured, source, todo.salt, todo.recorded)._asdict()))
     before, after = (measure(one, source, measured, config.evaluation.batch_size) for one in (problem.original, state))
     shown = evidence(before, after, source.class_names)
     is_seen = history.rho == 1 or bool(np.isin(measured["remain"], todo.splits.visible).any())
@@ -166,11 +182,33 @@ def _write_request(
     compared = {"before": before["forget"], "after": after["forget"], "held out": after["held_out"]}
     confidence = {name: one.confidence for name, one in compared.items()}
     changed = changed_most(problem, confidence) if request.show_images else None
-    write_whole(folder / "report.html", render_notice(receipt, curve, confidence, changed))
+    write("report.html", render_notice(receipt, curve, confidence, changed))
     files = files_salted_sha256(folder, todo.salt)
+    files |= {name: ledger.salted_sha256(todo.salt, sha256) for name, sha256 in meant.items()}
     receipt = seal_receipt({**receipt, "files_salted_sha256": files}, request.key)
     write_whole(folder / RECEIPT, receipt_text(receipt))
     return receipt, outcome
+
+
+def _check_written(folder: Path, receipt: dict[str, Any], todo: Plan) -> None:
+    """Reads back what a request has written: its line in the ledger and the removal of the original wait for that.
+
+    Raises:
+      CheckpointError: if it is not what was meant.
+    """
+    assert todo.salt is not None  # _begin
+    wrong = file_problems(receipt, folder, todo.salt)
+    if (folder / RECEIPT).read_text() != receipt_text(receipt):
+        wrong.append(f"{RECEIPT}: it was altered")
+    if not wrong:
+        weights = weights_of(load_tree(folder / "model")[0])
+        files = sorted((folder / "weights").iterdir()) if (folder / "weights").is_dir() else []
+        models = {"model": weights} | {f"weights/{file.name}": load_weights(file, weights) for file in files}
+        after = receipt["model"]["after"]["salted_sha256"]
+        found = {name: ledger.salted_sha256(todo.salt, weights_sha256(one)) for name, one in models.items()}
+        wrong = [f"{name}: it is another model" for name, sha256 in found.items() if sha256 != after]
+    if wrong:
+        raise CheckpointError(f"read back, {wrong[0]} ({folder}): the request is not done, and nothing was deleted")
 
 
 def _write_weights(todo: Plan, state: UnlearnState, folder: Path) -> UnlearnState:
@@ -236,5 +274,5 @@ def _receipt(
     }
 
 
-def _write(path: Path, value: Any) -> None:
-    write_whole(path, json.dumps(value, indent=2) + "\n")
+def _text(value: Any) -> str:
+    return json.dumps(value, indent=2) + "\n"

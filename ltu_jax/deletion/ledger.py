@@ -11,7 +11,6 @@ next line; ``is_torn`` tells of it.
 import hashlib
 import hmac
 import json
-import os
 import secrets
 from collections.abc import Iterable
 from pathlib import Path
@@ -22,7 +21,7 @@ from ltu_jax.safe_reading import parse_json, read_bytes, read_text, reason
 from ltu_jax.setting import digest, plain
 
 LEDGER, SALT, ORIGINAL = "ledger.jsonl", "salt", "original"
-FILES = (LOCK, *(f"{name}{end}" for name in (LEDGER, SALT, ORIGINAL) for end in ("", ".partial")))
+FILES = (LOCK, LEDGER, SALT, ORIGINAL)
 """The files that a folder of requests may hold beside the requests."""
 SALT_BYTES = 32
 START = "0" * 64
@@ -93,13 +92,8 @@ def make_salt(home: Path) -> bytes:
     """
     if (home / SALT).exists():
         raise FileExistsError(home / SALT)
-    salt, partial = secrets.token_bytes(SALT_BYTES), home / f"{SALT}.partial"
-    partial.unlink(missing_ok=True)
-    with open(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-        file.write(salt.hex() + "\n")
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(partial, home / SALT)
+    salt = secrets.token_bytes(SALT_BYTES)
+    write_whole(home / SALT, salt.hex() + "\n", mode=0o600)
     return salt
 
 
@@ -148,7 +142,7 @@ def append(home: Path, entry: Entry) -> None:
     if entry.previous != (entries[-1].seal if entries else START):
         raise LedgerError(f"{home / LEDGER} has got another line meanwhile")
     lines = b"".join(line + b"\n" for line in (*_lines(home)[0], _line(entry)))
-    write_whole(home / LEDGER, lines.decode(), durable=True)
+    write_whole(home / LEDGER, lines.decode())
 
 
 def _line(entry: Entry) -> bytes:

@@ -45,6 +45,7 @@ def finish(home: Path, *, keep_original: bool) -> None:
         if work.exists():
             if not keep_original:
                 _remove_models(home, entry.number, work)
+                os.sync()  # a power cut could bring them back, and without ``work`` nobody would remove them again
             shutil.rmtree(work)
 
 

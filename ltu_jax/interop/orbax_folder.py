@@ -16,6 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from ltu_jax.files import check_folder
 from ltu_jax.interop.sealing import SEAL, check_fits, seal, tree_sha256
 from ltu_jax.setting import ConfigError
 from ltu_jax.types import ArrayTree
@@ -110,6 +111,7 @@ def _opened(path: Path, field: str) -> Opened:
 
 def _tree_folder(path: Path, field: str) -> Path:
     """The folder of the only tree; other folders beside it may hold only JSON."""
+    check_folder(path, field)
     if path.name in ("", ".."):
         raise ConfigError(f"{field}: {str(path)!r} has no name to write back to; allowed: a folder by its name")
     try:

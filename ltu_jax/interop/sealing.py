@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ltu_jax.files import write_whole
+from ltu_jax.files import is_partial, write_whole
 from ltu_jax.safe_reading import memory, read_json
 from ltu_jax.setting import digest
 from ltu_jax.types import ArrayTree
@@ -61,7 +61,10 @@ def files_sha256(folder: Path, is_part: Callable[[Path], bool] = lambda path: Tr
 
 
 def seal(folder: Path) -> None:
-    """Writes ``SEAL`` as the last file of a folder; a folder without it is incomplete."""
+    """Writes ``SEAL`` as the last file of a folder; a folder without it is incomplete.
+
+    It does not flush the other files to the disk: ``files.sync_tree`` does.
+    """
     files = files_sha256(folder, _is_sealed)
     write_whole(folder / SEAL, json.dumps({"files": files, "sha256": digest(files)}))
 
@@ -83,4 +86,4 @@ def find_damage(folder: Path) -> str | None:
 
 
 def _is_sealed(path: Path) -> bool:
-    return path.name not in (SEAL, f"{SEAL}.partial")
+    return path.name != SEAL and not is_partial(path)

@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import logging
 import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -9,7 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ltu_jax.devices import agreed, writes_files
-from ltu_jax.files import LOCK, locked, write_whole
+from ltu_jax.files import LOCK, has_locks, locked, write_whole
 from ltu_jax.setting import digest
 from ltu_jax.training.checkpoint import CheckpointError, load_tree, save_tree
 from ltu_jax.training.saving import Saving
@@ -39,7 +40,8 @@ class CacheEntry(NamedTuple):
 
     def saving(self, every_s: float, *, at_end: bool = False) -> Saving | None:
         """How the training that makes it is saved until it is there; ``cached`` deletes that folder then."""
-        if self.path is None:
+        # Without locks another process may be in the same folder.
+        if self.path is None or not has_locks(self.path.parent):
             return None
         return Saving(_unfinished(self.path), digest(self.key), every_s=every_s, at_end=at_end)
 
@@ -77,7 +79,8 @@ def cached_together(
             if entry.path is None:
                 continue
             if i in values:
-                save_tree(entry.path, values[i], {"seconds": seconds, "key": entry.key})
+                if not entry.is_there():  # without locks another process may have made it meanwhile
+                    save_tree(entry.path, values[i], {"seconds": seconds, "key": entry.key})
             else:
                 values[i] = load_tree(entry.path)[0]
             if writes_files():
@@ -104,19 +107,23 @@ def cached_numbers(entry: CacheEntry, make: Callable[[], dict[str, Any]]) -> dic
     """
     path = entry.path and entry.path.with_suffix(".json")
     with _made_once([path]):
-        if path is not None and agreed(path.exists):
-            return _read_numbers(path, entry.key)
+        if path is not None and agreed(path.exists) and (value := _read_numbers(path, entry.key)) is not None:
+            return value
         value = make()
         if path is not None and writes_files():
             write_whole(path, _numbers_text(value, entry.key))
     return value
 
 
-def _read_numbers(path: Path, key: Any) -> dict[str, Any]:
+def _read_numbers(path: Path, key: Any) -> dict[str, Any] | None:
+    """Those of an entry; None where it is torn, as a power cut leaves it: the caller makes it anew."""
     try:
         text = path.read_text()
         value = json.loads(text)["value"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except ValueError as error:
+        logging.getLogger(__name__).warning("%s cannot be read (%s): made anew", path, error)
+        return None
+    except (OSError, KeyError, TypeError) as error:
         raise CheckpointError(f"{path} cannot be read ({error}); delete it to make it anew") from error
     if text != _numbers_text(value, key):
         raise CheckpointError(f"{path} is damaged: it does not match its checksum; delete it to make it anew")

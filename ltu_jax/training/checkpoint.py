@@ -3,6 +3,7 @@
 import contextlib
 import logging
 import os
+import secrets
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,7 +13,7 @@ import jax
 import jax.numpy as jnp
 
 from ltu_jax.devices import agreed, writes_files
-from ltu_jax.files import room
+from ltu_jax.files import check_folder, make_folder, partial_of, remove_partials, room, sync, sync_tree
 from ltu_jax.interop import orbax_folder
 from ltu_jax.interop.sealing import check_fits, find_damage, seal, tree_sha256
 from ltu_jax.types import ArrayTree
@@ -29,29 +30,43 @@ class CheckpointError(RuntimeError):
 def save_tree(path: Path, tree: ArrayTree, metadata: dict[str, Any]) -> None:
     """Writes a tree of nested dicts of JAX arrays and JSON-ready metadata; the folder appears whole or not at all.
 
-    Into the metadata come ``arrays``, the dtype and shape of each, and ``tree_sha256``.
+    Into the metadata come ``arrays``, the dtype and shape of each, and ``tree_sha256``. What is at ``path`` is
+    replaced, but for what another process has put there meanwhile: of one tree that two make, the first stays.
 
     Raises:
+      ConfigError: if Orbax cannot find it again at this path.
       DiskFullError: if it does not fit.
     """
-    partial, old = (path.with_name(f"{path.name}.{word}") for word in ("partial", "old"))
+    check_folder(path, "path")
+    partial, is_new = partial_of(path, agreed(lambda: secrets.randbits(31))), not path.exists()
     arrays = jax.tree.map(lambda leaf: [str(leaf.dtype), list(leaf.shape)], tree)
     metadata = {**metadata, "arrays": arrays, "tree_sha256": tree_sha256(tree)}
     try:
         with _room(path.parent, tree):
             _orbax().save(partial.absolute(), tree, overwrite=True, custom_metadata=metadata)
             if writes_files():
+                sync_tree(partial)
                 seal(partial)
+                _put(partial, path, is_new)
     except BaseException:
-        shutil.rmtree(partial, ignore_errors=True)
+        remove_partials(partial.parent, partial.name)
         raise
-    if writes_files():
-        shutil.rmtree(old, ignore_errors=True)
-        if path.exists():
+    agreed(lambda: True)  # the others may read it from here on
+
+
+def _put(partial: Path, path: Path, is_new: bool) -> None:
+    """Moves a whole folder to where it belongs, and flushes that; what is there gives way, unless it ``is_new``."""
+    old = partial_of(path)
+    try:
+        if not is_new:
             os.rename(path, old)
         os.rename(partial, path)
-        shutil.rmtree(old, ignore_errors=True)
-    agreed(lambda: True)  # the others may read it from here on
+    except OSError:
+        if not path.is_dir():
+            raise
+        shutil.rmtree(partial, ignore_errors=True)  # without locks two processes may make the same
+    sync(path.parent)
+    shutil.rmtree(old, ignore_errors=True)
 
 
 def load_tree(path: Path) -> tuple[ArrayTree, dict[str, Any]]:
@@ -59,6 +74,7 @@ def load_tree(path: Path) -> tuple[ArrayTree, dict[str, Any]]:
 
     Raises:
       CheckpointError: if it is damaged.
+      ConfigError: if it is whole, but Orbax cannot find it at this path.
     """
     ocp = _orbax()
     here = jnp.zeros(()).sharding  # not that of the devices that wrote it
@@ -74,6 +90,7 @@ def load_tree(path: Path) -> tuple[ArrayTree, dict[str, Any]]:
         check_fits(template)
         tree = ocp.load(path.absolute(), template)
     except Exception as error:  # Orbax raises a dozen types for what it cannot read
+        check_folder(path, "path")  # what is whole may have been moved to where Orbax does not find it
         raise CheckpointError(f"{path} cannot be read ({_first_line(error)}); delete it to make it anew") from error
     return _verified(path, tree, metadata), metadata
 
@@ -106,7 +123,9 @@ class StepCheckpoints:
         with _room(self._directory, tree):
             self._checkpointer.save(step, tree, custom_metadata={**metadata, "tree_sha256": tree_sha256(tree)})
             if writes_files():
+                sync_tree(self._directory / str(step))
                 seal(self._directory / str(step))
+                sync(self._directory)
 
     def load(self, step: int, template: ArrayTree) -> tuple[ArrayTree, dict[str, Any]]:
         """The tree of ``step``, in the structure of ``template``.
@@ -152,11 +171,17 @@ def open_checkpoints(directory: Path, last: int | None = None) -> Iterator[StepC
 
     Yields:
       ``StepCheckpoints``.
+
+    Raises:
+      ConfigError: if Orbax cannot find them again at this path.
     """
+    check_folder(directory, "directory")
     ocp = _orbax()
     later = [step for step in saved_steps(directory) if last is not None and step > last]
     for step in later if writes_files() else ():
         shutil.rmtree(directory / str(step))
+    if writes_files():
+        make_folder(directory)
     agreed(lambda: True)
     policy = ocp.training.preservation_policies.LatestN(KEPT)
     every = ocp.training.save_decision_policies.FixedIntervalPolicy(1)

@@ -3,18 +3,20 @@
 import contextlib
 import dataclasses
 import json
+import logging
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from ltu_jax.devices import writes_files
 from ltu_jax.files import room, write_whole
+from ltu_jax.safe_reading import parse_json, read_text
 from ltu_jax.training.checkpoint import StepCheckpoints, open_checkpoints, saved_steps, step_metadata
 from ltu_jax.training.dispatch import Algorithm
 from ltu_jax.types import ArrayTree, UnlearnState
 
-CHECKPOINTS = "checkpoints"
+CHECKPOINTS, METRICS = "checkpoints", "metrics.jsonl"
 
 
 class WrongRunError(RuntimeError):
@@ -103,27 +105,30 @@ class Saver:
         run, saving = self.run, self.run.saving
         if saving is None or self._checkpoints is None:
             return
-        step, rows = self._checkpoints.latest_step(), []
+        step, file = self._checkpoints.latest_step(), saving.directory / METRICS
         if step is not None:
             if self._checkpoints.metadata(step).get("identity") != saving.identity:
                 raise WrongRunError(f"{saving.directory} holds the checkpoints of another run; allowed: a new folder")
             tree, metadata = self._checkpoints.load(step, _saved_tree(run))
-            rows = [row for row in read_metrics(saving.directory / "metrics.jsonl") if row["step"] <= step]
             compile_s = run.history.compile_s
-            run.history = History(rows=rows, **metadata["history"])
+            written = [row for row in read_metrics(file) if row["step"] <= step]
+            history: dict[str, Any] = {"rows": written, **metadata["history"]}  # older versions saved no rows
+            run.history = History(**history)
+            if logs and writes_files() and as_lines(written) != as_lines(run.history.rows):
+                logging.getLogger(__name__).warning("%s is not what was saved: written anew", file)
             run.history.compile_s += compile_s
             run.best = run.state.replace(**tree["best"]) if "best" in tree else None
             run.state = run.state.replace(**tree["state"])
         if logs and writes_files():
-            write_whole(saving.directory / "metrics.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
+            write_whole(file, as_lines(run.history.rows))
 
     def record(self, rows: list[dict[str, float]]) -> None:
         """Adds logged rows to the history."""
         saving = self.run.saving
         self.run.history.rows += rows
         if saving is not None and rows and writes_files():
-            with room(saving.directory), (saving.directory / "metrics.jsonl").open("a") as file:
-                file.writelines(json.dumps(row) + "\n" for row in rows)
+            with room(saving.directory), (saving.directory / METRICS).open("a") as file:
+                file.write(as_lines(rows))
 
     @property
     def at_end(self) -> bool:
@@ -145,9 +150,10 @@ class Saver:
         if run.saving is None or self._checkpoints is None or run.history.saved_step == run.step:
             return
         run.history.saved_step = run.step
-        history = dataclasses.asdict(dataclasses.replace(run.history, rows=[]))
-        del history["rows"]
-        self._checkpoints.save(run.step, _saved_tree(run), {"identity": run.saving.identity, "history": history})
+        # With the rows, for a judge decides by them: nobody can alter those of a sealed checkpoint unseen.
+        history = dataclasses.asdict(dataclasses.replace(run.history, rows=[])) | {"rows": run.history.rows}
+        metadata = {"identity": run.saving.identity, "history": history}
+        self._checkpoints.save(run.step, _saved_tree(run), metadata)
         self._saved_at = time.monotonic()
 
 
@@ -159,7 +165,6 @@ def open_savers(runs: Sequence[Run]) -> Iterator[list[Saver]]:
         for run in runs:
             checkpoints = None
             if run.saving is not None:
-                run.saving.directory.mkdir(parents=True, exist_ok=True)
                 checkpoints = stack.enter_context(open_checkpoints(run.saving.directory / CHECKPOINTS, last))
             savers.append(Saver(run, checkpoints))
         yield savers
@@ -184,12 +189,19 @@ def _common_step(savings: Sequence[Saving | None]) -> int | None:
     return max(set.intersection(*steps), default=None)
 
 
+def as_lines(rows: Sequence[Mapping[str, float]]) -> str:
+    """The contents of a ``metrics.jsonl``."""
+    return "".join(json.dumps(row) + "\n" for row in rows)
+
+
 def read_metrics(path: Path) -> list[dict[str, float]]:
-    """The rows of a ``metrics.jsonl``; a last line that was half written is left out."""
+    """The rows of a ``metrics.jsonl``; what was half written or is no row is left out, and all of what is no text."""
     rows = []
-    for line in path.read_text().splitlines() if path.exists() else []:
-        with contextlib.suppress(json.JSONDecodeError):
-            rows.append(json.loads(line))
+    with contextlib.suppress(OSError, ValueError):
+        for line in read_text(path).splitlines():
+            with contextlib.suppress(ValueError):
+                row = parse_json(line)
+                rows += [row] if isinstance(row.get("step"), int | float) else []
     return rows
 
 

@@ -48,19 +48,43 @@ def test_a_folder_of_another_run_is_refused_and_the_first_differences_are_named(
         check_run_folders(resolve(Config()), folders("out"))
     assert "config.eval_every was 7, is 0" in str(caught.value)
     assert check_run_folders(resolve(Config()), folders("out", prepare=True))  # it writes to the cache alone
-    Path("out/config.json").write_text("{")
-    with pytest.raises(ConfigError, match="'out' holds a damaged config.json"):
-        check_run_folders(resolve(Config()), folders("out"))
 
 
 def test_what_a_run_leaves_that_was_killed_at_its_first_step_is_no_reason_to_refuse():
     Path("out").mkdir()
-    for name in ("lock", "config.json.partial"):
+    for name in ("lock", "config.json.0123abcd.partial"):
         Path("out", name).touch()
     assert check_run_folders(resolve(Config()), folders("out"))
     Path("out/photo.png").touch()
     with pytest.raises(ConfigError, match="'out' holds files that are no run"):
         check_run_folders(resolve(Config()), folders("out"))
+
+
+@pytest.mark.parametrize("left", ["", "{", '{"da'])
+def test_a_config_that_a_power_cut_emptied_is_no_reason_to_refuse_a_run_and_says_nothing_about_other_files(left):
+    for name in ("checkpoints", "model"):
+        Path("out", name).mkdir(parents=True)
+    Path("out/config.json").write_text(left)
+    assert check_run_folders(resolve(Config()), folders("out"))
+    Path("out/index.js").touch()
+    with pytest.raises(ConfigError, match="'out' holds files that are no run"):
+        check_run_folders(resolve(Config()), folders("out"))
+    Path("out/index.js").unlink()
+    Path("out/config.json").unlink()
+    with pytest.raises(ConfigError, match="'out' holds files that are no run"):
+        check_run_folders(resolve(Config()), folders("out"))
+
+
+@pytest.mark.parametrize("check", [lambda given: check_run_folders(resolve(Config()), given), check_request_folders])
+def test_a_folder_that_orbax_takes_for_a_pattern_is_refused(check, monkeypatch):
+    for given, flag in ((folders("[v2]/out"), "workdir"), (folders("out", "a*b"), "cache")):
+        with pytest.raises(ConfigError, match=f"--{flag}: .* which Orbax takes for a pattern"):
+            check(given)
+    Path("a?b").mkdir()
+    monkeypatch.chdir("a?b")  # it need not be in what was given
+    with pytest.raises(ConfigError, match=r"--workdir: .*a\?b/out' has '\?', which Orbax takes for a pattern"):
+        check(folders("out"))
+    assert not list(Path().iterdir())
 
 
 def test_a_folder_of_requests_holds_requests_their_ledger_and_the_cache_alone():

@@ -99,7 +99,7 @@ def test_a_run_is_given_up_only_when_it_is_clearly_worse_than_it_was(problem):
     assert not judge.is_hopeless([9, 9, 9])
 
 
-def test_a_search_that_was_stopped_goes_on_to_the_same_model(problem, calibrated, tmp_path, monkeypatch):
+def test_a_search_that_was_stopped_goes_on_to_the_same_model(problem, calibrated, tmp_path, monkeypatch, caplog):
     calls = []
     run = calibration.run_problem
 
@@ -122,8 +122,17 @@ def test_a_search_that_was_stopped_goes_on_to_the_same_model(problem, calibrated
     assert third.trials == calibrated.trials and third.chosen == calibrated.chosen
     jax.tree.map(np.testing.assert_array_equal, third.state.params, calibrated.state.params)
     assert len(steps) == 1 and len(list(tmp_path.glob("trial-*/checkpoints"))) == 1
-    saved = json.loads((tmp_path / "trial-1" / "trial.json").read_text())
+    saved = json.loads((tmp_path / "trial-1" / "trial.json").read_text())["trial"]
     assert saved["looks"] == calibrated.trials[0].looks
+    # What is not as it was written does not steer the choice: that trial is run again.
+    for number, harm in enumerate((lambda text: text.replace('"distance": ', '"distance": -9'), lambda text: ""), 1):
+        beaten = tmp_path / f"trial-{2 - calibrated.chosen}" / "trial.json"
+        before = beaten.read_text()
+        beaten.write_text(harm(before))
+        assert beaten.read_text() != before
+        again = calibrate(problem, tmp_path)
+        assert again.trials == calibrated.trials and again.chosen == calibrated.chosen
+        assert beaten.read_text() == before and caplog.text.count("trial.json") == number
 
 
 def test_a_trial_that_diverges_is_passed_over(problem, monkeypatch):

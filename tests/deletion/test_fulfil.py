@@ -17,10 +17,11 @@ from ltu_jax.deletion import fulfil as module
 from ltu_jax.deletion import ledger
 from ltu_jax.deletion.fulfil import fulfil
 from ltu_jax.deletion.plan import Request
+from ltu_jax.deletion.receipt import files_sha256
 from ltu_jax.deletion.verification import check_hashes, open_request
-from ltu_jax.files import LOCK, locked
+from ltu_jax.files import LOCK, locked, partial_of
 from ltu_jax.setting import ConfigError, digest
-from ltu_jax.training.checkpoint import load_tree, save_tree, tree_sha256
+from ltu_jax.training.checkpoint import CheckpointError, load_tree, save_tree, tree_sha256
 from ltu_jax.unlearning.problem import Loaded, cut, request_sha256
 
 
@@ -109,7 +110,7 @@ def test_a_request_that_was_stopped_goes_on_to_the_same_model(tmp_path, source, 
             with pytest.raises(InterruptedError):
                 fulfil(request, source, spec, original)
         assert not (request.home / "ledger.jsonl").exists()
-        (request.home / "request-1" / "receipt.json.partial").write_text("{")  # stopped while it was written
+        partial_of(request.home / "request-1" / "receipt.json").write_text("{")  # stopped while it was written
     with pytest.raises(ConfigError, match="holds a request under way with other ids or settings"):
         fulfil(request._replace(ids=ids[:29]), source, spec, original)
     done = fulfil(request, source, spec, original)
@@ -123,6 +124,68 @@ def test_a_request_that_was_stopped_goes_on_to_the_same_model(tmp_path, source, 
     # stopped after its line in the ledger: what is left of the work goes with the next command
     (request.home / "request-1" / "work").mkdir()
     assert not fulfil(request, source, spec, original).is_new and not list(request.home.rglob("work"))
+
+
+def test_whatever_was_written_otherwise_than_it_was_meant_is_found_when_it_is_read_back(home, tmp_path):
+    folder = shutil.copytree(home / "request-2", tmp_path / "request-2")
+    receipt = json.loads((folder / "receipt.json").read_text())
+    module._check_written(folder, receipt)
+    files = [path for path in folder.rglob("*") if path.is_file()]
+    assert len(files) > 15
+    for path in files:
+        sound = path.read_bytes()
+        path.write_bytes(sound[:-1] + b"x")
+        name = path.relative_to(folder).as_posix()
+        with pytest.raises(CheckpointError, match=f"^read back, {name}: it was altered .* and nothing was deleted$"):
+            module._check_written(folder, receipt)
+        path.write_bytes(sound)
+    # whole in itself, but another model, which the receipt lists
+    tree, about = load_tree(folder / "model")
+    save_tree(folder / "model", jax.tree.map(lambda x: x + 1, tree), about)
+    receipt["files"] = files_sha256(folder)
+    (folder / "receipt.json").write_text(module._text(receipt))
+    with pytest.raises(CheckpointError, match="^read back, model: it is another model"):
+        module._check_written(folder, receipt)
+
+
+def test_nothing_is_deleted_before_what_was_written_has_been_read_back(tmp_path, source, spec, ids, monkeypatch):
+    settings = request_settings(trials=0)
+    request, cache = Request(settings, ids[:30], tmp_path / "out"), tmp_path / "cache"
+
+    def harm(folder):
+        path = max((folder / "model").rglob("d/*"), key=lambda path: path.stat().st_size)
+        path.write_bytes(path.read_bytes()[:-1])
+
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "sync_tree", harm)
+        with pytest.raises(CheckpointError, match="read back, model/.*: it was altered"):
+            fulfil(request, source, spec, cache=cache)
+    assert not ledger.read_ledger(request.home) and list(cache.glob("original-*"))
+    done = fulfil(request, source, spec, cache=cache)
+    assert done.is_new and not list(cache.glob("original-*"))
+    assert check_hashes(open_request(done.folder / "receipt.json")) == []
+
+
+def test_a_request_goes_on_from_what_a_power_cut_emptied_but_not_with_other_ids(tmp_path, source, spec, original, ids):
+    request, folder = Request(request_settings(trials=0), ids[:30], tmp_path / "out"), tmp_path / "out" / "request-1"
+    todo = module.plan(request, source, original)
+    request.home.mkdir()
+    module._begin(request, todo, folder)
+    for name in ("config.json", "work/ids"):
+        before = (folder / name).read_text()
+        for left in ("", before[: len(before) // 2]) if name == "config.json" else ("",):
+            (folder / name).write_text(left)
+            module._begin(request, todo, folder)
+            assert (folder / name).read_text() == before
+    with pytest.raises(ConfigError, match="holds a request under way with other ids or settings"):
+        module._begin(request, todo._replace(ids=ids[:29]), folder)
+
+
+def test_a_folder_that_orbax_takes_for_a_pattern_is_refused_before_anything_is_made(tmp_path, source, spec, ids):
+    for home, cache in ((tmp_path / "[v2]", tmp_path / "cache"), (tmp_path / "out", tmp_path / "a*b")):
+        with pytest.raises(ConfigError, match="which Orbax takes for a pattern"):
+            fulfil(Request(request_settings(), ids[:30], home), source, spec, cache=cache)
+    assert not list(tmp_path.iterdir())
 
 
 def test_without_calibration_the_methods_own_settings_are_run(tmp_path, source, spec, original, ids):

@@ -1,9 +1,12 @@
 """An entry is made once, found by all that made it, and by nothing else."""
 
+import fcntl
+
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from ltu_jax import files
 from ltu_jax.training import cache
 from ltu_jax.training.cache import CacheEntry, cached, cached_numbers, cached_together
 from ltu_jax.training.checkpoint import CheckpointError, load_tree
@@ -113,8 +116,6 @@ def test_damaged_numbers_are_named_and_not_believed(tmp_path, damage):
 
 @pytest.mark.parametrize("ask", [cached, cached_numbers])
 def test_while_an_entry_is_made_others_that_want_it_are_kept_waiting(tmp_path, ask):
-    import fcntl
-
     def make():
         [lock] = tmp_path.glob("original-*.lock")
         with lock.open() as file, pytest.raises(BlockingIOError):
@@ -133,3 +134,31 @@ def test_what_was_saved_of_an_unfinished_training_goes_when_the_entry_is_there(t
         cached(entry, make)
         assert not folder.exists()
     assert make.calls == 1
+
+
+@pytest.mark.parametrize("left", ["", '{"value": {"ua": 33'])
+def test_numbers_that_a_power_cut_tore_are_made_anew(tmp_path, left, caplog):
+    cached_numbers(CacheEntry(tmp_path, "scores", KEY), lambda: {"ua": 33.5})
+    [entry] = tmp_path.iterdir()
+    before = entry.read_text()
+    entry.write_text(left)
+    assert cached_numbers(CacheEntry(tmp_path, "scores", KEY), lambda: {"ua": 33.5}) == {"ua": 33.5}
+    assert entry.read_text() == before and f"{entry} cannot be read" in caplog.text
+
+
+def test_without_locks_each_makes_its_own_in_no_shared_folder_and_the_first_that_is_whole_stays(tmp_path, monkeypatch):
+    def no_locks(file, how):
+        raise OSError(95, "Operation not supported")
+
+    monkeypatch.setattr(fcntl, "flock", no_locks)
+    monkeypatch.setattr(files, "_no_locks", set())
+    entry, make = CacheEntry(tmp_path, "original", KEY), Maker()
+
+    def meanwhile():
+        assert entry.saving(1.0) is None  # else two trainings would save to one folder
+        np.testing.assert_array_equal(cached(entry, make)["params"]["w"], np.ones(3))  # another process
+        return make()
+
+    np.testing.assert_array_equal(cached(entry, meanwhile)["params"]["w"], np.full(3, 2.0))
+    np.testing.assert_array_equal(load_tree(entry.path)[0]["params"]["w"], np.ones(3))
+    assert [path.name for path in tmp_path.iterdir()] == [entry.path.name]

@@ -3,6 +3,7 @@
 import contextlib
 import gc
 import json
+import os
 import shutil
 import sys
 import types
@@ -293,7 +294,7 @@ def test_without_room_nothing_is_written_and_what_is_needed_is_said(tmp_path, mo
         assert steps.latest_step() == 1
         steps.save(2, one_leaf(), {})
     assert_same(tree(0), load_tree(tmp_path / "x")[0])
-    assert not list(tmp_path.glob("*.partial"))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["steps", "x"]
 
 
 @pytest.mark.parametrize("at", ["arrays", "seal"])
@@ -318,4 +319,56 @@ def test_a_disk_that_fills_while_something_is_saved_leaves_what_was_there_and_no
         assert steps.latest_step() == 1
         assert_same(one_leaf(), steps.load(1, one_leaf())[0])
     assert_same(tree(0), load_tree(tmp_path / "x")[0])
-    assert not list(tmp_path.glob("*.partial"))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["steps", "x"]
+
+
+@pytest.fixture
+def flushed(monkeypatch):
+    """Inodes of the files and folders that were flushed to the disk so far; ``at_rename`` has those by then."""
+    done, fsync, rename = types.SimpleNamespace(inodes=set(), at_rename=set()), os.fsync, os.rename
+
+    def noted(descriptor):
+        fsync(descriptor)
+        done.inodes.add(os.fstat(descriptor).st_ino)
+
+    def renamed(old, new):
+        done.at_rename = set(done.inodes)
+        done.inodes.clear()
+        rename(old, new)
+
+    monkeypatch.setattr(os, "fsync", noted)
+    monkeypatch.setattr(os, "rename", renamed)
+    return done
+
+
+def inodes(folder):
+    return {path.stat().st_ino for path in (folder, *folder.rglob("*"))}
+
+
+def test_all_of_a_tree_is_on_the_disk_before_it_has_its_name_and_the_name_after(tmp_path, flushed):
+    save_tree(tmp_path / "x", tree(), {})
+    assert inodes(tmp_path / "x") <= flushed.at_rename and tmp_path.stat().st_ino in flushed.inodes
+
+
+def test_all_of_a_step_is_on_the_disk_when_it_is_saved(tmp_path, flushed):
+    with open_checkpoints(tmp_path / "in" / "steps") as checkpoints:
+        assert {path.stat().st_ino for path in (tmp_path, tmp_path / "in")} <= flushed.inodes
+        flushed.inodes.clear()
+        checkpoints.save(1, tree(), {})
+        assert inodes(tmp_path / "in" / "steps") <= flushed.inodes
+
+
+def test_a_folder_in_which_orbax_would_lose_its_files_is_refused_before_anything_is_written(tmp_path):
+    with pytest.raises(ConfigError, match="which Orbax takes for a pattern"):
+        save_tree(tmp_path / "[v2]", tree(), {})
+    with pytest.raises(ConfigError, match="which Orbax takes for a pattern"):
+        with open_checkpoints(tmp_path / "a*b"):
+            pass
+    with pytest.raises(ConfigError, match="config.weights: .* which Orbax takes for a pattern"):
+        orbax_folder.read_arrays(tmp_path / "a?b", "config.weights")
+    assert not list(tmp_path.iterdir())
+    save_tree(tmp_path / "x", one_leaf(), {})
+    (tmp_path / "a\\b").mkdir()
+    (tmp_path / "x").rename(tmp_path / "a\\b" / "x")
+    with pytest.raises(ConfigError, match="which Orbax takes for a pattern"):  # not "delete it to make it anew"
+        load_tree(tmp_path / "a\\b" / "x")

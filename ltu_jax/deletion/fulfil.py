@@ -104,7 +104,8 @@ def fulfil(
         calibrated, state, history = _forget(problem, work, progress)
         receipt, outcome = _write_request(request, todo, problem, state, history, calibrated, folder, started)
         sync_tree(folder)
-        _check_written(folder, receipt, todo)
+        assert todo.salt is not None  # _begin
+        _check_written(folder, receipt, todo.salt)
         ledger.append(home, entry_of(receipt, todo.salted))
         removal.finish(home, keep_original=keep)
         return Fulfilled(todo.number, folder, receipt, outcome, todo.repeated, True)
@@ -190,14 +191,13 @@ def _write_request(
     return receipt, outcome
 
 
-def _check_written(folder: Path, receipt: dict[str, Any], todo: Plan) -> None:
+def _check_written(folder: Path, receipt: dict[str, Any], salt: bytes) -> None:
     """Reads back what a request has written: its line in the ledger and the removal of the original wait for that.
 
     Raises:
       CheckpointError: if it is not what was meant.
     """
-    assert todo.salt is not None  # _begin
-    wrong = file_problems(receipt, folder, todo.salt)
+    wrong = file_problems(receipt, folder, salt)
     if (folder / RECEIPT).read_text() != receipt_text(receipt):
         wrong.append(f"{RECEIPT}: it was altered")
     if not wrong:
@@ -205,7 +205,7 @@ def _check_written(folder: Path, receipt: dict[str, Any], todo: Plan) -> None:
         files = sorted((folder / "weights").iterdir()) if (folder / "weights").is_dir() else []
         models = {"model": weights} | {f"weights/{file.name}": load_weights(file, weights) for file in files}
         after = receipt["model"]["after"]["salted_sha256"]
-        found = {name: ledger.salted_sha256(todo.salt, weights_sha256(one)) for name, one in models.items()}
+        found = {name: ledger.salted_sha256(salt, weights_sha256(one)) for name, one in models.items()}
         wrong = [f"{name}: it is another model" for name, sha256 in found.items() if sha256 != after]
     if wrong:
         raise CheckpointError(f"read back, {wrong[0]} ({folder}): the request is not done, and nothing was deleted")

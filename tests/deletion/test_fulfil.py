@@ -17,7 +17,7 @@ from ltu_jax.deletion import fulfil as module
 from ltu_jax.deletion import ledger
 from ltu_jax.deletion.fulfil import fulfil
 from ltu_jax.deletion.plan import Request
-from ltu_jax.deletion.receipt import files_sha256
+from ltu_jax.deletion.receipt import files_salted_sha256, receipt_text
 from ltu_jax.deletion.verification import check_hashes, open_request
 from ltu_jax.files import LOCK, locked, partial_of
 from ltu_jax.setting import ConfigError, digest
@@ -128,8 +128,8 @@ def test_a_request_that_was_stopped_goes_on_to_the_same_model(tmp_path, source, 
 
 def test_whatever_was_written_otherwise_than_it_was_meant_is_found_when_it_is_read_back(home, tmp_path):
     folder = shutil.copytree(home / "request-2", tmp_path / "request-2")
-    receipt = json.loads((folder / "receipt.json").read_text())
-    module._check_written(folder, receipt)
+    receipt, salt = json.loads((folder / "receipt.json").read_text()), ledger.read_salt(home)
+    module._check_written(folder, receipt, salt)
     files = [path for path in folder.rglob("*") if path.is_file()]
     assert len(files) > 15
     for path in files:
@@ -137,15 +137,15 @@ def test_whatever_was_written_otherwise_than_it_was_meant_is_found_when_it_is_re
         path.write_bytes(sound[:-1] + b"x")
         name = path.relative_to(folder).as_posix()
         with pytest.raises(CheckpointError, match=f"^read back, {name}: it was altered .* and nothing was deleted$"):
-            module._check_written(folder, receipt)
+            module._check_written(folder, receipt, salt)
         path.write_bytes(sound)
     # whole in itself, but another model, which the receipt lists
     tree, about = load_tree(folder / "model")
     save_tree(folder / "model", jax.tree.map(lambda x: x + 1, tree), about)
-    receipt["files"] = files_sha256(folder)
-    (folder / "receipt.json").write_text(module._text(receipt))
+    receipt["files_salted_sha256"] = files_salted_sha256(folder, salt)
+    (folder / "receipt.json").write_text(receipt_text(receipt))
     with pytest.raises(CheckpointError, match="^read back, model: it is another model"):
-        module._check_written(folder, receipt)
+        module._check_written(folder, receipt, salt)
 
 
 def test_nothing_is_deleted_before_what_was_written_has_been_read_back(tmp_path, source, spec, ids, monkeypatch):

@@ -221,18 +221,34 @@ def remove(path: Path) -> bool:
 
     The caller sees to it that the path is that of an entry.
     """
-    rest = re.compile(re.escape(path.name) + r"\.(under_way|old|([0-9a-f]{8}\.)?partial(\..*)?)")
+    rest = re.compile(re.escape(path.name) + r"\.(under_way|([0-9a-f]{8}\.)?partial(\..*)?)")
     try:
         with locked(_lock(path), "cache"):
             for part in [one for one in path.parent.iterdir() if rest.fullmatch(one.name)]:
                 _remove(part)
-            if path.is_dir() and not path.is_symlink():  # half an entry would look damaged
-                _remove(path.rename(path.with_name(f"{path.name}.old")))
+            if not path.is_dir() or path.is_symlink():
+                path.unlink(missing_ok=True)
+            elif not _leaving(path).exists():  # half an entry would look damaged
+                path.rename(_leaving(path))
             else:
                 _remove(path)
+            # Its metadata go last: after a kill they tell whose it was.
+            for part in _leaving(path).iterdir() if _leaving(path).is_dir() else ():
+                if part.name != orbax_folder.FOLDER_METADATA:
+                    _remove(part)
+            _remove(_leaving(path))
     except ConfigError:
         return False
     return True
+
+
+def part_left(path: Path) -> Path | None:
+    """Of an entry what its metadata can be read from: the entry, or what a killed removal left; None without both."""
+    return next((one for one in (path, _leaving(path)) if os.path.lexists(one)), None)
+
+
+def _leaving(path: Path) -> Path:
+    return path.with_name(f"{path.name}.old")
 
 
 def _remove(path: Path) -> None:

@@ -83,8 +83,8 @@ def _remove_original(home: Path, entry: Path) -> bool:
         if there is not None:
             is_own = own is not None and cache.metadata_of(there).get(cache.MADE_FOR) == own
             why = "" if is_own else "was not trained by a request of this folder"
-    except CheckpointError as error:
-        why = f"is not known ({error})"
+    except CheckpointError:
+        why = "is no original that can be read"
     is_free = bool(why) or cache.remove(entry)
     if why or not is_free:
         logging.getLogger(__name__).warning(

@@ -19,6 +19,8 @@ from typing import Any, NamedTuple
 from ltu_jax.devices import agreed, environment, writes_files
 from ltu_jax.files import LOCK, locked, write_whole
 from ltu_jax.interop import orbax_folder
+from ltu_jax.interop.sealing import find_damage
+from ltu_jax.safe_reading import read_json
 from ltu_jax.setting import ConfigError, digest
 from ltu_jax.training.checkpoint import CheckpointError, load_tree, save_tree
 from ltu_jax.training.saving import Saving
@@ -125,7 +127,7 @@ def _load(path: Path, identity: dict[str, Any]) -> ArrayTree:
     return tree
 
 
-def _check_identity(path: Path, key: Any, identity: dict[str, Any]) -> None:
+def _check_identity(path: Path, key: Any, identity: Any) -> None:
     if key != identity:
         raise CheckpointError(f"{path} holds another value than its name says; delete it to make it anew")
 
@@ -170,7 +172,7 @@ def cached_numbers(entry: CacheEntry, make: Callable[[], dict[str, Any]]) -> dic
     return value
 
 
-def _read_numbers(path: Path, identity: dict[str, Any]) -> dict[str, Any]:
+def _read_numbers(path: Path, identity: Any, *, marks: bool = True) -> dict[str, Any]:
     try:
         text = _without_links(path).read_text()
         found = json.loads(text)
@@ -180,7 +182,8 @@ def _read_numbers(path: Path, identity: dict[str, Any]) -> dict[str, Any]:
     if text != _numbers_text(value, key):
         raise CheckpointError(f"{path} is damaged: it does not match its checksum; delete it to make it anew")
     _check_identity(path, key, identity)
-    _mark_used(path)
+    if marks:
+        _mark_used(path)
     return value
 
 
@@ -206,10 +209,10 @@ def metadata_of(path: Path) -> dict[str, Any]:
         if _without_links(path).is_dir():
             metadata = orbax_folder.folder_metadata(path)["custom_metadata"]
         else:
-            metadata = json.loads(path.read_text())
+            metadata = read_json(path)
         key = metadata["key"]
         name = entry_name(key) if isinstance(key, dict) and "version" in key else path.stem  # else of an older version
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise CheckpointError(f"{path} cannot be read ({type(error).__name__}); delete it to make it anew") from error
     if name != path.stem:
         raise CheckpointError(f"{path} holds another value than its name says; delete it to make it anew")
@@ -221,11 +224,11 @@ def remove(path: Path) -> bool:
 
     The caller sees to it that the path is that of an entry.
     """
-    rest = re.compile(re.escape(path.name) + r"\.(under_way|([0-9a-f]{8}\.)?partial(\..*)?)")
     try:
         with locked(_lock(path), "cache"):
-            for part in [one for one in path.parent.iterdir() if rest.fullmatch(one.name)]:
-                _remove(part)
+            for part in leftovers(path):
+                if part != _leaving(path):
+                    _remove(part)
             if not path.is_dir() or path.is_symlink():
                 path.unlink(missing_ok=True)
             elif not _leaving(path).exists():  # half an entry would look damaged
@@ -240,6 +243,34 @@ def remove(path: Path) -> bool:
     except ConfigError:
         return False
     return True
+
+
+def find_fault(path: Path, metadata: dict[str, Any]) -> str | None:
+    """What is wrong with an entry whose metadata could be read, in a few words; None if nothing is."""
+    if path.is_dir():
+        return find_damage(path)
+    try:
+        _read_numbers(path, metadata["key"], marks=False)
+    except CheckpointError as error:
+        return str(error).removeprefix(f"{path} ")
+    return None
+
+
+def is_in_use(path: Path) -> bool:
+    """Whether a process makes an entry now."""
+    try:
+        if _lock(path).exists():
+            with locked(_lock(path), "cache"):
+                pass
+    except ConfigError:
+        return True
+    return False
+
+
+def leftovers(path: Path) -> list[Path]:
+    """What killed processes left beside an entry: of its training, of saving it, of its removal."""
+    rest = re.compile(re.escape(path.name) + r"\.(under_way|old|([0-9a-f]{8}\.)?partial(\..*)?)")
+    return sorted(one for one in path.parent.iterdir() if rest.fullmatch(one.name))
 
 
 def part_left(path: Path) -> Path | None:

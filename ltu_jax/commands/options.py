@@ -12,6 +12,9 @@ from ltu_jax.deletion.ledger import FILES
 from ltu_jax.files import LOCK
 from ltu_jax.setting import ConfigError, to_dict
 
+WRITTEN = ("checkpoints", "model", "weights", "request-", "seed-")
+"""How the folders begin that a run or request makes in its workdir."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Options:
@@ -53,6 +56,8 @@ def check_run_folders(config: Config, options: Options) -> list[tuple[Config, Pa
     for one, workdir in jobs if not options.prepare else ():
         _check_workdir(workdir, one)
     _check_writable("--cache", options.cache)
+    if not options.prepare:
+        _check_apart(options.cache, [folder, *(workdir for _, workdir in jobs)])
     return jobs
 
 
@@ -65,6 +70,7 @@ def check_request_folders(options: Options) -> None:
     home, cache = options.workdir, options.cache
     _check_writable("--workdir", home)
     _check_writable("--cache", cache)
+    _check_apart(cache, [home])
     for path in home.iterdir() if home.exists() else ():
         if not (path.name in FILES or path.name.startswith("request-") or path.absolute() == cache.absolute()):
             where = str(home)
@@ -95,6 +101,17 @@ def _check_workdir(workdir: Path, config: Config) -> None:
         before = read_json(written)
         if what := ", ".join([*_differences(asked_for(before), asked_for(to_dict(config)))][:3]):
             raise ConfigError(f"--workdir: {str(workdir)!r} holds another run ({what}); allowed: a new folder")
+
+
+def _check_apart(cache: Path, workdirs: list[Path]) -> None:
+    """Refuses a cache that would lie among the files of a run or request; a folder of its own in one may be."""
+    there = cache.resolve()
+    for workdir in (path.resolve() for path in workdirs):
+        inside = there.relative_to(workdir).parts if there.is_relative_to(workdir) else None
+        if inside is not None and (not inside or inside[0].startswith(WRITTEN)):
+            raise ConfigError(
+                f"--cache: {str(cache)!r} is --workdir or among what is written there; allowed: a folder of its own"
+            )
 
 
 def _check_writable(flag: str, path: Path) -> None:

@@ -106,7 +106,10 @@ class Saver:
         step, rows = self._checkpoints.latest_step(), []
         if step is not None:
             if self._checkpoints.metadata(step).get("identity") != saving.identity:
-                raise WrongRunError(f"{saving.directory} holds the checkpoints of another run; allowed: a new folder")
+                raise WrongRunError(
+                    f"{saving.directory} holds the checkpoints of another run, or of this one on other cores,"
+                    " devices or versions; allowed: those, or a new folder"
+                )
             tree, metadata = self._checkpoints.load(step, _saved_tree(run))
             rows = [row for row in read_metrics(saving.directory / "metrics.jsonl") if row["step"] <= step]
             compile_s = run.history.compile_s

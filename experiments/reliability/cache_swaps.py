@@ -6,6 +6,7 @@ Needs two cores and `taskset`. The model is a ResNet, because its bits depend on
 trained in one program; those of `small.py` do not.
 """
 
+import argparse
 import json
 import os
 import shutil
@@ -27,6 +28,7 @@ Row = tuple[str, int, str]
 
 def main() -> int:
     """Runs the program; returns 1 if anything came otherwise than it should."""
+    argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
     rows, wrong = [], 0
     for part in (exchanged, computed_otherwise, removed, refused):
         with tempfile.TemporaryDirectory() as folder:

@@ -38,7 +38,8 @@ def full(tmp_path, monkeypatch):
     paths["damaged"] = made(tmp_path, "retrain")
     next(paths["damaged"].rglob("d/*")).write_bytes(b"")
     paths["exchanged"] = made(tmp_path, "retrain", 1)
-    shutil.copytree(paths["original"], paths["exchanged"], dirs_exist_ok=True)
+    shutil.rmtree(paths["exchanged"])
+    shutil.copytree(paths["original"], paths["exchanged"])
     paths["unfinished"] = CacheEntry(tmp_path, "original", 5).path
     paths["unfinished"].with_name(f"{paths['unfinished'].name}.under_way").mkdir()
     (tmp_path / "compiled").mkdir()

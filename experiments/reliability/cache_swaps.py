@@ -2,8 +2,8 @@
 
 python experiments/reliability/cache_swaps.py
 
-Needs two cores and `taskset`. The model is a ResNet, because its bits depend on the cores and on how many models are
-trained in one program; those of `small.py` do not.
+Needs two cores and `taskset`. The model is a ResNet, because its bits depend on how many models are trained in one
+program; those of `small.py` do not. On other cores the bits of one so small may be the same: its entry is another anyway.
 """
 
 import argparse
@@ -17,8 +17,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from ltu_jax.files import locked
-from ltu_jax.interop.sealing import seal
+from ltu_jax.interop.sealing import seal, tree_sha256
 from ltu_jax.training.cache import metadata_of
+from ltu_jax.training.checkpoint import load_tree
 
 HERE = Path(__file__).parent
 RESNET = "digits.py:finetune --config.model.width=8 --config.training.epochs=2 --config.evaluation.num_retrain=0"
@@ -113,11 +114,12 @@ def computed_otherwise(folder: Path) -> Tried:
             lost = bits.pop(list(bits)[-1])
         status, said = train(folder, 0, *words, prefix=prefix, **variables)
         new = [path for path in originals(folder) if path not in bits]
-        bits |= {path: metadata_of(path)["tree_sha256"] for path in new}
+        bits |= {path: sha256_of(path) for path in new}
         of = f"{len(set(bits.values()))} different"
         if what.endswith("lost"):
-            of = "the lost one to the same bits" if bits[new[0]] == lost else "the lost one to OTHER BITS"
-        yield (what, status, f"{len(new)} trained; {len(bits)} originals, {of}{said}"), (0, f"{count} trained")
+            of = "the lost one to the same bits" if bits[new[0]] == lost else "the lost one to OTHER bits"
+        wanted = of.replace("OTHER", "the same") if what.endswith("lost") else f"{count} trained"
+        yield (what, status, f"{len(new)} trained; {len(bits)} originals, {of}{said}"), (0, wanted)
 
 
 def removed(folder: Path) -> Tried:
@@ -216,6 +218,12 @@ def command(folder: Path, words: list[str], *, prefix: tuple[str, ...] = (), **v
     told = [line for line in done.stderr.splitlines() if line.startswith(("error: ", "note: ", "Traceback"))]
     last = done.stdout.splitlines()[-1:] if "ltu_jax.cache" in words else []
     return done.returncode, "; ".join(told or last)
+
+
+def sha256_of(path: Path) -> str:
+    """Hash of a model in the cache, without the seconds that it took."""
+    tree, _ = load_tree(path)
+    return tree_sha256([tree["params"], tree["model_state"]])
 
 
 def originals(folder: Path) -> list[Path]:

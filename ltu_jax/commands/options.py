@@ -53,11 +53,11 @@ def check_run_folders(config: Config, options: Options) -> list[tuple[Config, Pa
     """
     folder, is_one = options.workdir, config.num_seeds == 1
     jobs = [(one, folder if is_one else folder / f"seed-{one.seed}") for one in each_seed(config)]
+    if not options.prepare:
+        _check_apart(options.cache, [folder, *(workdir for _, workdir in jobs)])
     for one, workdir in jobs if not options.prepare else ():
         _check_workdir(workdir, one)
     _check_writable("--cache", options.cache)
-    if not options.prepare:
-        _check_apart(options.cache, [folder, *(workdir for _, workdir in jobs)])
     return jobs
 
 

@@ -2,8 +2,8 @@
 
 python experiments/reliability/cache_swaps.py
 
-Needs two cores and `taskset`. The model is a ResNet, because its bits depend on how many models are trained in one
-program; those of `small.py` do not. On other cores the bits of one so small may be the same: its entry is another anyway.
+Needs two cores and `taskset`. The model is a ResNet: its bits depend on how many are trained in one program, those of
+`small.py` do not. On other cores or flags so small a model may have the same bits; its entry is another anyway.
 """
 
 import argparse

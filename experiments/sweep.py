@@ -9,15 +9,14 @@ results.jsonl (for tables.py), cells/ (one folder per run), logs/ and cache/.
 """
 
 import json
-import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from experiments.grid import Cell, cells, load_sweep
-from experiments.sweeping.pool import Pool, prepare
+from experiments.sweeping.pool import Pool, prepare, shown_command
 from experiments.sweeping.program import Parser, folder, start
-from ltu_jax.files import write_whole
+from ltu_jax.files import LOCK, locked, write_whole
 
 
 def main(argv: list[str]) -> int:
@@ -30,12 +29,14 @@ def main(argv: list[str]) -> int:
     todo = cells(load_sweep(args.file), args.out / "cells", cache)
     if args.dry_run:
         jobs = {job.slug: job for cell in todo for job in cell.problems}
-        print("\n".join(shlex.join(job.command) for job in (*jobs.values(), *(cell.job for cell in todo))))
+        for job in (*jobs.values(), *(cell.job for cell in todo)):
+            print(shown_command(job, args.workers, args.cluster))
         return 0
-    pool = Pool(folder("--out", args.out), args.workers, args.cluster, args.slurm)
-    listed = [{"label": c.label, "slug": c.job.slug, "command": shlex.join(c.job.command)} for c in todo]
-    write_whole(args.out / "sweep.json", json.dumps({"file": str(args.file), "cells": listed}, indent=2) + "\n")
-    failures = run(pool, todo, cache)
+    with locked(folder("--out", args.out) / LOCK, "--out"):
+        pool = Pool(args.out, args.workers, args.cluster, args.slurm)
+        listed = [{"label": c.label, "slug": c.job.slug, "command": pool.shown(c.job)} for c in todo]
+        write_whole(args.out / "sweep.json", json.dumps({"file": str(args.file), "cells": listed}, indent=2) + "\n")
+        failures = run(pool, todo, cache)
     print(f"{len(todo) - len(failures)} of {len(todo)} cells: {args.out / 'results.jsonl'}")
     for failure in failures:
         print(f"failed: {failure}", file=sys.stderr)
@@ -66,7 +67,7 @@ def write_results(pool: Pool, todo: Sequence[Cell]) -> None:
     """Writes ``results.jsonl``: one line per finished cell, in the order of the table."""
     left = {cell.job.slug for cell in pool.unfinished(todo)}
     lines = [
-        {"label": c.label, "command": shlex.join(c.job.command), "result": json.loads(c.result.read_text())}
+        {"label": c.label, "command": pool.shown(c.job), "result": json.loads(c.result.read_text())}
         for c in todo
         if c.job.slug not in left
     ]

@@ -25,7 +25,7 @@ from experiments.grid import Job, Sweep, cells, load_sweep
 from experiments.sweeping.pool import Pool, prepare
 from experiments.sweeping.program import Parser, folder, start
 from experiments.sweeping.search import Search, Trial
-from ltu_jax.files import write_whole
+from ltu_jax.files import LOCK, locked, write_whole
 from ltu_jax.setting import ConfigError, allowed_names
 
 
@@ -43,13 +43,14 @@ def main(argv: list[str]) -> int:
     cache, journal = args.cache or runs / "cache", runs / f"{args.out.stem}.journal"
     sweep = tuning(load_sweep(args.file), args.rows)
     searches = [Search(sweep, row, runs / "trials", cache, journal) for row in sweep.rows]
-    folder("--out", args.out.parent)
-    pool = Pool(folder("--runs", runs), args.workers, args.cluster, args.slurm)
-    blocked = prepare(pool, cells(sweep, runs / "trials", cache), cache)
-    failures = sorted({pool.failure(job.slug, job) for job in blocked.values()})
-    if not blocked:
-        failures = run(pool, searches, args.trials, args.out)
-        print(f"{len(searches) - len(failures)} of {len(searches)} rows: {args.out}")
+    out, own = folder("--out", args.out.parent) / args.out.name, folder("--runs", runs)
+    with locked(out.with_name(f"{out.name}.{LOCK}"), "--out"), locked(own / f"{journal.name}.{LOCK}", "--runs"):
+        pool = Pool(own, args.workers, args.cluster, args.slurm)
+        blocked = prepare(pool, cells(sweep, runs / "trials", cache), cache)
+        failures = sorted({pool.failure(job.slug, job) for job in blocked.values()})
+        if not blocked:
+            failures = run(pool, searches, args.trials, args.out)
+            print(f"{len(searches) - len(failures)} of {len(searches)} rows: {args.out}")
     for failure in failures:
         print(f"failed: {failure}", file=sys.stderr)
     return 1 if failures else 0

@@ -4,10 +4,16 @@ The caller sets the mesh: ``with jax.set_mesh(device_mesh()):``. JAX then replic
 every device of the mesh. Without a mesh, as on one device, nothing here has an effect.
 """
 
+import functools
+import importlib.metadata
+import os
+import platform
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, TypeVar
 
 import jax
+import jax.extend
 import jax.numpy as jnp
 import numpy as np
 from jax.experimental import multihost_utils
@@ -19,6 +25,76 @@ Made = TypeVar("Made")
 
 BATCH = "batch"
 """The only axis of the mesh."""
+
+ROUNDING = (
+    *("jax_default_matmul_precision", "jax_enable_x64", "jax_threefry_partitionable", "jax_default_prng_impl"),
+    *("jax_numpy_dtype_promotion", "jax_disable_jit"),
+    *("jax_optimization_level", "jax_exec_time_optimization_effort", "jax_random_seed_offset"),
+)
+"""JAX's own settings that change the bits of a result."""
+VARIABLES = ("JAX_DISABLE_MOST_OPTIMIZATIONS", "NVIDIA_TF32_OVERRIDE", "LIBTPU_INIT_ARGS")
+"""Variables that change them too, and are no attribute of ``jax.config``."""
+PACKAGES = ("jax", "jaxlib", "flax", "optax")
+VECTORS = ("sse", "avx", "amx", "fma", "f16c", "bmi", "neon", "asimd", "sve", "bf16", "i8mm")
+"""How the names of instruction sets begin for which XLA compiles otherwise."""
+
+
+def environment() -> dict[str, Any]:
+    """All that the bits of a result depend on beside code, data and settings, JSON-ready.
+
+    Of several processes the cores and processors are left out: each knows only its own.
+    """
+    backend = jax.default_backend()
+    options = {name: getattr(jax.config, name, None) for name in ROUNDING}
+    found: dict[str, Any] = {
+        "versions": {name: importlib.metadata.version(name) for name in PACKAGES},
+        "backend": backend,
+        "runtime": jax.extend.backend.get_backend().platform_version,
+        "device": jax.devices()[0].device_kind,
+        "devices": [jax.device_count(), num_devices()],  # all, and those that a batch is spread over
+        "processes": jax.process_count(),
+        "xla_flags": _xla_flags(backend),
+        "jax": {name: value if isinstance(value, bool | float) else str(value) for name, value in options.items()},
+        "variables": {name: os.environ[name] for name in VARIABLES if name in os.environ},
+    }
+    if backend == "cpu" and jax.process_count() == 1:
+        found |= {"cores": num_cores(), "threads": _num_threads(), "processor": _processor()}
+    return found
+
+
+def num_cores() -> int:
+    """The cores that this process may use; programs of the CPU are divided over them, and round accordingly."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _num_threads() -> int:
+    """The threads of XLA's CPU client, as its ``DefaultThreadPoolSize`` counts them."""
+    for name in ("PJRT_NPROC", "NPROC"):
+        try:
+            return max(0, int(os.environ[name]))
+        except (KeyError, ValueError):
+            continue
+    return num_cores()
+
+
+def _xla_flags(backend: str) -> list[str]:
+    """``XLA_FLAGS`` in one order, of one that stands there twice the last; on a CPU without those of other devices."""
+    last = {word.partition("=")[0]: word for word in os.environ.get("XLA_FLAGS", "").split()}
+    others = ("--xla_gpu_", "--xla_tpu_") if backend == "cpu" else ()
+    return sorted(word for name, word in last.items() if not name.startswith(others))
+
+
+@functools.cache
+def _processor() -> str:
+    """The processor and its instruction sets where Linux tells them, else the kind of machine."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.machine()
+    told = {name.strip(): value.strip() for name, _, value in (line.partition(":") for line in reversed(lines))}
+    name = told.get("model name") or f"{told.get('CPU implementer', '')} {told.get('CPU part', '')}".strip()
+    sets = (told.get("flags") or told.get("Features", "")).split()
+    return " ".join([name or platform.machine(), *sorted(word for word in sets if word.startswith(VECTORS))])
 
 
 def device_mesh() -> Mesh:

@@ -1,5 +1,6 @@
 """Many devices give what one gives: a run on 8 of them, and on two processes, against one (``on_devices.py``)."""
 
+import json
 import os
 import pathlib
 import socket
@@ -105,3 +106,40 @@ def test_without_a_mesh_nothing_is_done():
     assert writes_files() and agreed(lambda: 3) == 3 and first_alone(lambda: "made") == "made"
     text = jax.jit(lambda x: replicate(shard(x, 0))).lower(x).as_text()
     assert "sharding" not in text
+
+
+def told(*, threads=None, flags=None, config=None, **variables):
+    """What a process of its own says about where it computes."""
+    env = {name: value for name, value in os.environ.items() if name not in ("XLA_FLAGS", "PJRT_NPROC", "NPROC")}
+    env |= {"PYTHONPATH": str(SCRIPT.parents[1]), "JAX_PLATFORMS": "cpu", **variables}
+    env |= {} if flags is None else {"XLA_FLAGS": flags}
+    env |= {} if threads is None else {"PJRT_NPROC": threads}
+    program = f"import json, jax\n{config or ''}\nfrom ltu_jax import devices\nprint(json.dumps(devices.environment()))"
+    found = subprocess.run([sys.executable, "-c", program], env=env, capture_output=True, text=True, check=True)
+    return json.loads(found.stdout)
+
+
+def test_the_environment_is_what_rounds_and_nothing_else():
+    here = told()
+    assert here == told(flags="--xla_gpu_deterministic_ops=true")  # of another device
+    assert here["versions"]["jax"] == jax.__version__ and here["backend"] == "cpu" and here["processes"] == 1
+    one, other = "--xla_cpu_use_fusion_emitters=false", "--xla_cpu_enable_fast_math=false"
+    assert told(flags=f"{one} {other}") == told(flags=f" {other}   {one}")
+    without = "0" if "JAX_DISABLE_MOST_OPTIMIZATIONS" in os.environ else "1"
+    changed = {
+        "flags": told(flags=one),
+        "threads": told(threads="7"),
+        "devices": told(JAX_NUM_CPU_DEVICES="2"),
+        "precision": told(config="jax.config.update('jax_default_matmul_precision', 'float32')"),
+        "optimizations": told(JAX_DISABLE_MOST_OPTIMIZATIONS=without),
+    }
+    assert [name for name, value in changed.items() if value == here] == []
+    assert changed["threads"]["threads"] == 7 and changed["devices"]["devices"][0] == 2
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity") or len(os.sched_getaffinity(0)) < 2, reason="one core")
+def test_the_cores_are_those_that_the_process_may_use():
+    here, pin = told(), "import os; os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})"
+    pinned = told(config=pin)
+    assert pinned["cores"] == pinned["threads"] == 1 and here["cores"] == len(os.sched_getaffinity(0))
+    assert {name for name in here if here[name] != pinned[name]} == {"cores", "threads"}

@@ -367,7 +367,9 @@ def test_seeds_run_together_are_the_seeds_run_alone(folder):
     assert code == 0 and out.count("already done") == 2
     (folder / "seeds" / "seed-1" / "result.json").unlink()
     code, _, err = run(folder, "--workdir", "seeds/seed-1", "--cache", "c2", "--config.seed=1")
-    assert code == 0 and result_of(folder, "seeds/seed-1")["scores"] == found["scores"], err
+    assert code == 2 and "was begun with 2 models in one program, now it is 1" in err
+    code, out, err = run(folder, "--workdir", "seeds", "--cache", "c2", "--config.num_seeds=2", "--config.at_once=2")
+    assert code == 0 and "models" not in err and result_of(folder, "seeds/seed-1")["scores"] == found["scores"], err
 
 
 @pytest.mark.slow

@@ -28,7 +28,7 @@ LEVELS = [
     {"reporting"},
     {"deletion"},
     {"default", "commands"},
-    {"unlearn", "report", "verify"},
+    {"unlearn", "report", "verify", "cache"},
 ]
 LEVEL = {room: i for i, rooms in enumerate(LEVELS) for room in rooms}
 CORE_MAY_IMPORT = {"jax", "optax", "chex", "collections", "typing", "ltu_jax"}
@@ -117,6 +117,7 @@ def test_heavy_packages_are_imported_where_they_are_used():
 
 
 LATE = {
+    "cache.py",
     "unlearn.py",
     "verify.py",
     "commands/shutdown.py",

@@ -13,6 +13,7 @@ import contextlib
 import dataclasses
 import json
 import os
+import shlex
 import signal
 import tempfile
 import time
@@ -132,6 +133,10 @@ class Pool:
         if self.done(job):
             self.log(job.slug).with_suffix(".json").unlink(missing_ok=True)
 
+    def shown(self, job: Job) -> str:
+        """See ``shown_command``."""
+        return shown_command(job, self.workers, self.cluster)
+
     def failure(self, name: str, job: Job) -> str:
         """A line about a job that has not succeeded."""
         return f"{name}: {self.outcome(job).last_line} ({self.log(job.slug)})"
@@ -230,8 +235,17 @@ def usable_cores() -> list[int]:
 
 
 def _share(slot: int, workers: int) -> list[int]:
+    """The cores of a job. All get equally many, because their number changes the bits of a result."""
     cores = usable_cores()
-    return cores[slot::workers] or [cores[slot % len(cores)]]
+    each = max(1, len(cores) // workers)
+    return [cores[(slot * each + i) % len(cores)] for i in range(each)]
+
+
+def shown_command(job: Job, workers: int, cluster: str) -> str:
+    """The command of a job as a reader can run it: on as many cores as here, because on others it rounds otherwise."""
+    pins = cluster == "local" and hasattr(os, "sched_setaffinity")
+    each = len(_share(0, workers)) - 1
+    return shlex.join([*(("taskset", "-c", f"0-{each}" if each else "0") if pins else ()), *job.command])
 
 
 def _pair(word: str) -> tuple[str, Any]:

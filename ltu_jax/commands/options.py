@@ -15,6 +15,8 @@ from ltu_jax.setting import ConfigError, to_dict
 
 RUN_FILES = (LOCK, "config.json", "result.json", "report.html", "metrics.jsonl", "checkpoints", "model", "weights")
 """What the folder of a run may hold."""
+WRITTEN = ("checkpoints", "model", "weights", "request-", "seed-")
+"""How the folders begin that a run or request makes in its workdir."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,6 +56,8 @@ def check_run_folders(config: Config, options: Options) -> list[tuple[Config, Pa
     """
     folder, is_one = options.workdir, config.num_seeds == 1
     jobs = [(one, folder if is_one else folder / f"seed-{one.seed}") for one in each_seed(config)]
+    if not options.prepare:
+        _check_apart(options.cache, [folder, *(workdir for _, workdir in jobs)])
     for one, workdir in jobs if not options.prepare else ():
         _check_workdir(workdir, one)
     _check_writable("--cache", options.cache)
@@ -69,6 +73,7 @@ def check_request_folders(options: Options) -> None:
     home, cache = options.workdir, options.cache
     _check_writable("--workdir", home)
     _check_writable("--cache", cache)
+    _check_apart(cache, [home])
     for path in _inside(home):
         is_own = path.name in FILES or path.name.startswith("request-") or is_partial(path)
         if not is_own and path.absolute() != cache.absolute():
@@ -96,6 +101,17 @@ def _check_workdir(workdir: Path, config: Config) -> None:
 
 def _inside(folder: Path) -> list[Path]:
     return list(folder.iterdir()) if folder.exists() else []
+
+
+def _check_apart(cache: Path, workdirs: list[Path]) -> None:
+    """Refuses a cache that would lie among the files of a run or request; a folder of its own in one may be."""
+    there = cache.resolve()
+    for workdir in (path.resolve() for path in workdirs):
+        inside = there.relative_to(workdir).parts if there.is_relative_to(workdir) else None
+        if inside is not None and (not inside or inside[0].startswith(WRITTEN)):
+            raise ConfigError(
+                f"--cache: {str(cache)!r} is --workdir or among what is written there; allowed: a folder of its own"
+            )
 
 
 def _check_writable(flag: str, path: Path) -> None:

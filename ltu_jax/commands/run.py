@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import jax
 
+from ltu_jax import safe_reading
 from ltu_jax.commands import processes, shutdown
 from ltu_jax.commands.options import Options
 from ltu_jax.config import Config
@@ -79,14 +80,18 @@ def _unlearn(jobs: Sequence[tuple[Config, Path]], options: Options, progress: Pr
     if writes_files():
         _check_disk(todo, options.cache)
     at_once, done = _at_once(config, source), True
+    left = {run.workdir for run in todo}
+    if not options.prepare:
+        _check_begun(todo, at_once)
     with contextlib.ExitStack() as stack:
         for run in todo if writes_files() and not options.prepare else ():
             stack.enter_context(locked(run.workdir / LOCK, "--workdir"))
         # A class has more rows in one split than in another, and only runs of the same sizes share a program.
-        for size in sorted({run.loaded.splits.sizes for run in todo}):
-            alike = [run for run in todo if run.loaded.splits.sizes == size]
+        for size in sorted({run.loaded.splits.sizes for run in runs}):
+            alike = [run for run in runs if run.loaded.splits.sizes == size]
             for start in range(0, len(alike), at_once):
-                done = _attempt(alike[start : start + at_once], at_once, options, progress) and done
+                group = alike[start : start + at_once]  # of all runs: those that are done changed the others' bits
+                done = _attempt([r for r in group if r.workdir in left], group, at_once, options, progress) and done
     if done and options.prepare:
         print(f"prepared; original, Retrain and attackers in {options.cache}")
     return 0 if done else 1
@@ -132,31 +137,66 @@ def _at_once(config: Config, source: Source) -> int:
     return max(1, min(4, config.num_seeds, agreed(lambda: num_fitting(source))))
 
 
-def _attempt(runs: Sequence[Job], at_once: int, options: Options, progress: Progress) -> bool:
-    """Whether all of the runs were done; where one of several diverges, the others are run without it."""
+def _check_begun(todo: Sequence[Job], at_once: int) -> None:
+    """Refuses to go on with other programs than those that a run was begun with: they make other models."""
+    for run in todo:
+        begun = None
+        with contextlib.suppress(OSError, ValueError):  # not begun
+            begun = safe_reading.read_json(run.workdir / "config.json").get("at_once")
+        if begun not in (None, at_once):
+            raise ConfigError(
+                f"--workdir: {str(run.workdir)!r} was begun with {begun} models in one program, now it is {at_once};"
+                f" allowed: the command that it was begun with (config.at_once={begun}), or a new folder"
+            )
+
+
+def _attempt(runs: Sequence[Job], group: Sequence[Job], at_once: int, options: Options, progress: Progress) -> bool:
+    """Whether all of the runs were done; where one of several diverges, the others are run without it.
+
+    Args:
+      runs: those of the group that are not done yet.
+      group: all runs whose models are trained together.
+      at_once: models in one program.
+      options: the flags.
+      progress: reports the progress.
+    """
+    if not runs:
+        return True
+    started, problems = now(), None
     try:
-        _run(runs, at_once, options, progress)
+        problems = _prepare(runs, group, at_once, options, progress)
+        if not options.prepare:
+            _run(runs, problems, started, options, progress)
     except FAILURES as error:
         if options.debug:
             raise
-        which = runs[0].workdir if len(runs) == 1 else f"one of {', '.join(str(run.workdir) for run in runs)}"
+        of = runs if problems else group
+        which = of[0].workdir if len(of) == 1 else f"one of {', '.join(str(run.workdir) for run in of)}"
         print(f"error: {which}: {error}", file=sys.stderr)
-        return len(runs) > 1 and all([_attempt([run], 1, options, progress) for run in runs])
+        if problems is None:  # a training failed: each trains its own
+            return len(group) > 1 and all([_attempt([run], [run], at_once, options, progress) for run in runs])
+        return len(runs) > 1 and all([_attempt([run], group, at_once, options, progress) for run in runs])
     return True
 
 
-def _run(runs: Sequence[Job], at_once: int, options: Options, progress: Progress) -> None:
-    """Prepares and unlearns, all as one program, and writes each run into its folder."""
-    started = now()
+def _prepare(
+    runs: Sequence[Job], group: Sequence[Job], at_once: int, options: Options, progress: Progress
+) -> list[Problem]:
+    """The problems of runs, prepared with all of their group; their folders are begun."""
     for run in runs if writes_files() and not options.prepare else ():
-        write_whole(run.workdir / "config.json", json.dumps(to_dict(run.config), indent=2) + "\n")
+        settings = {**to_dict(run.config), "at_once": at_once}
+        write_whole(run.workdir / "config.json", json.dumps(settings, indent=2) + "\n")
     processes.keep_compiled(options.cache)
-    configs, loaded = [run.config for run in runs], [run.loaded for run in runs]
+    configs, loaded = [run.config for run in group], [run.loaded for run in group]
     problems = prepare_together(configs, loaded, cache=options.cache, at_once=at_once, progress=progress)
-    if options.prepare:
-        return
+    wanted = {run.workdir for run in runs}
+    return [problem for problem, run in zip(problems, group, strict=True) if run.workdir in wanted]
+
+
+def _run(runs: Sequence[Job], problems: Sequence[Problem], started: str, options: Options, progress: Progress) -> None:
+    """Unlearns, all as one program, and writes each run into its folder."""
     starts = [start_from_problem(problem, folder=run.workdir) for run, problem in zip(runs, problems, strict=True)]
-    ended = run_together(starts, run_options(configs[0], progress))
+    ended = run_together(starts, run_options(runs[0].config, progress))
     for run, problem, one in zip(runs, problems, ended, strict=True):
         outcome = make_result(problem, *one, started)
         _write(run.workdir, problem, one, outcome, options.show_images)

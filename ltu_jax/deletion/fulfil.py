@@ -97,8 +97,8 @@ def fulfil(
             original = last_model(home, todo.entries)
         elif original is None:
             trainer, job = Trainer(config, source, spec, cache, progress), original_job(todo.splits)
-            removal.note_original(home, trainer.entry(job).path)
-            original = weights_of(trainer.model(job))
+            made_for = removal.note_original(home, trainer.entry(job).path)
+            original = weights_of(trainer.model(job, made_for))
         work = folder / WORK
         problem = prepare(config, loaded=Loaded(source, todo.splits, spec, original), cache=work, progress=progress)
         calibrated, state, history = _forget(problem, work, progress)

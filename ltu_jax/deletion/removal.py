@@ -1,30 +1,41 @@
 """Removes files at the end of a request: the models from before it, which contain the forgotten rows, and ``WORK``.
 
-These are the original in the cache, if the request trained it, and the models of earlier requests. They are kept if
-the user asks for it; a weights file given by the user is never removed. The removal follows the line in the ledger, and
-``WORK`` is removed last: if it still exists, the request was interrupted and the next command finishes the removal.
+These are the original in the cache, if a request of this folder trained it, and the models of earlier requests. They
+are kept if the user asks for it; a weights file given by the user is never removed, and an original that was only found
+stays for whoever made it, and is named. The removal follows the line in the ledger, and ``WORK`` is removed last: if it
+still exists, the request was interrupted and the next command finishes the removal.
 """
 
+import logging
 import os
 import re
+import shlex
 import shutil
 from pathlib import Path
 
-from ltu_jax.deletion.ledger import ORIGINAL, read_ledger
+from ltu_jax.deletion.ledger import ORIGINAL, read_ledger, read_salt, salted
 from ltu_jax.deletion.receipt import WORK
 from ltu_jax.files import write_whole
+from ltu_jax.training import cache
+from ltu_jax.training.checkpoint import CheckpointError
 
 MODEL = ("model", "weights")
 """The model of a request: these parts of its folder."""
 
 
-def note_original(home: Path, entry: Path | None) -> None:
-    """Records the path of the original in the cache (None without one) before it is trained.
+def note_original(home: Path, entry: Path | None) -> str | None:
+    """Records the path of the original in the cache (None without one) before it is trained or found.
 
     The path is a hash of the data, which may be gone at the removal.
+
+    Returns:
+      What its entry holds if a request of this folder makes it, and no other's: nobody has the salt.
     """
-    if entry is not None and (name := os.path.relpath(entry, home)) not in (noted := _noted(home)):
+    if entry is None:
+        return None
+    if (name := os.path.relpath(entry, home)) not in (noted := _noted(home)):
         write_whole(home / ORIGINAL, "\n".join([*noted, name]))  # other data need another original
+    return _made_here(home, entry)
 
 
 def is_due(home: Path) -> bool:
@@ -55,18 +66,42 @@ def _remove_models(home: Path, number: int, work: Path) -> None:
             path = home / f"request-{earlier}" / name
             if path.exists():  # atomic: half a model would look damaged
                 path.rename(work / f"{name}-{earlier}")
-    for name in _noted(home):
-        entry = home / name
-        for path in entry.parent.glob(f"{entry.name}*"):  # also partial files and locks of a killed process
-            if path.is_dir():
-                shutil.rmtree(path)
-            else:
-                path.unlink(missing_ok=True)
-    (home / ORIGINAL).unlink(missing_ok=True)
+    left = [name for name in _noted(home) if not _remove_original(home, home / name)]
+    if left:
+        write_whole(home / ORIGINAL, "\n".join(left))  # for the next request
+    else:
+        (home / ORIGINAL).unlink(missing_ok=True)
+
+
+def _remove_original(home: Path, entry: Path) -> bool:
+    """Whether nothing is left to be done about an original: it was removed, or is not this folder's to remove."""
+    entry = entry.parent.resolve() / entry.name
+    there = cache.part_left(entry)
+    if there is None and not entry.with_name(f"{entry.name}.under_way").exists():
+        return True
+    why, own = "is half trained", _made_here(home, entry)
+    try:
+        if there is not None:
+            is_own = own is not None and cache.metadata_of(there).get(cache.MADE_FOR) == own
+            why = "" if is_own else "was not trained by a request of this folder"
+    except CheckpointError:
+        why = "is no original that can be read"
+    is_free = bool(why) or cache.remove(entry)
+    if why or not is_free:
+        logging.getLogger(__name__).warning(
+            "%s %s: it is left, and knows what was forgotten. To remove it: python -m ltu_jax.cache %s --purge %s",
+            *(entry, why or "is in use by another process", shlex.quote(str(entry.parent)), entry.name),
+        )
+    return is_free
+
+
+def _made_here(home: Path, entry: Path) -> str | None:
+    salt = read_salt(home)
+    return None if salt is None else salted(salt, [entry.name])[0]
 
 
 def _noted(home: Path) -> list[str]:
-    """The recorded paths. They will be deleted, so only names of originals are accepted."""
+    """The recorded paths of originals."""
     lines = (home / ORIGINAL).read_text().splitlines() if (home / ORIGINAL).exists() else []
     return [line for line in lines if re.fullmatch(r"original-[0-9a-f]{20}", Path(line).name)]
 

@@ -21,8 +21,8 @@ from ltu_jax.interop.sealing import SEAL, check_fits, seal, tree_sha256
 from ltu_jax.setting import ConfigError
 from ltu_jax.types import ArrayTree
 
-_TREE, _FOLDER_METADATA = "_METADATA", "_CHECKPOINT_METADATA"
-_NOT_TREE = (_FOLDER_METADATA, "orbax.checkpoint", "commit_success.txt", SEAL)
+_TREE, FOLDER_METADATA = "_METADATA", "_CHECKPOINT_METADATA"
+_NOT_TREE = (FOLDER_METADATA, "orbax.checkpoint", "commit_success.txt", SEAL)
 """Files that may lie beside those of the tree in the same folder."""
 
 
@@ -78,7 +78,7 @@ def rewrite(path: Path, target: Path, tensors: Mapping[str, np.ndarray], field: 
     metadata = folder_metadata(path)
     if "tree_sha256" in (metadata.get("custom_metadata") or {}):
         metadata["custom_metadata"]["tree_sha256"] = tree_sha256(tree)
-        (target / _FOLDER_METADATA).write_text(json.dumps(metadata))
+        (target / FOLDER_METADATA).write_text(json.dumps(metadata))
     where = epath.Path((target / tree_folder.relative_to(path)).absolute())
     handler.save(where, args=_orbax().args.PyTreeSave(tree))
     handler.finalize(where)
@@ -143,7 +143,7 @@ def _is_json(file: Path) -> bool:
 
 def folder_metadata(path: Path) -> dict[str, Any]:
     """Orbax's metadata of a folder, with our ``custom_metadata``; empty without the file."""
-    file = path / _FOLDER_METADATA
+    file = path / FOLDER_METADATA
     return json.loads(file.read_text()) if file.is_file() else {}
 
 

@@ -1,6 +1,10 @@
 """Lists of models to train: each is trained once, or found in the cache, several in one program where that is faster.
 
 Originals, Retrain and shadows are such lists; so are the models that an audit wants on rows of its own.
+
+A model of a program of several rounds otherwise than alone, so its key holds how many they were; beside which others,
+and in which place, changes no bit. The programs are cut from the whole list, whatever the cache has: a program that
+lacks one of its models is trained again, and those that are there stay. So what was there before changes no bit.
 """
 
 import dataclasses
@@ -52,6 +56,8 @@ class Trainer:
     spec: ModelSpec
     cache: Path | None  # None keeps nothing
     progress: Progress
+    sizes: dict[str, int] = dataclasses.field(default_factory=dict)
+    """How many models are in the program of a job that is not trained alone: ``train_together`` writes it."""
 
     @functools.cached_property
     def model_code(self) -> str | None:
@@ -62,12 +68,25 @@ class Trainer:
         path = importlib.import_module(name.partition(":")[0]).__file__
         return path and hashlib.sha256(Path(path).read_bytes()).hexdigest()
 
-    def key(self, job: TrainingJob) -> list[Any]:
-        """Everything that a model depends on, JSON-ready."""
+    def key(self, job: TrainingJob) -> dict[str, Any]:
+        """Everything that a model depends on, JSON-ready, but for what every entry of a cache has."""
         settings = to_dict(self.config)
-        recipe = [settings["model"], settings["training"], settings["data"]["augment"], self.config.seeds.train]
-        rows, classes = digest(job.rows.tolist()), self.source.num_classes
-        return [self.source.sha256(), rows, recipe, classes, self.model_code, job.stream, job.index]
+        return {
+            "data": self.source.sha256(),
+            "classes": self.source.num_classes,
+            "rows": digest(job.rows.tolist()),
+            "model": settings["model"],
+            "code": self.model_code,
+            "training": settings["training"],
+            "augment": settings["data"]["augment"],
+            "seed": self.config.seeds.train,
+            "stream": [job.stream, job.index],
+            "in_program": self.in_program(job),
+        }
+
+    def in_program(self, job: TrainingJob) -> int:
+        """How many models are trained in the program of a job."""
+        return self.sizes.get(_name(job), 1)
 
     def initial(self, job: TrainingJob) -> tuple[tuple[ArrayTree, ArrayTree], jax.Array]:
         """Initial parameters and statistics of a model, and the key of its training."""
@@ -94,18 +113,23 @@ class Trainer:
             saving=saving,
         )
 
-    def model(self, job: TrainingJob) -> ArrayTree:
+    def model(self, job: TrainingJob, made_for: str | None = None) -> ArrayTree:
         """A model, trained or found: ``{"params", "model_state", "seconds"}``.
+
+        Args:
+          job: the model; one of a program of several must have been trained by ``train_together``.
+          made_for: see ``cached``.
 
         Raises:
           FloatingPointError: if its training diverges.
-          CheckpointError: if the entry of the cache is damaged.
+          CheckpointError: as ``cached``.
         """
-        return _train_or_load([(self, job)])[0]
+        return _train_or_load([(self, job)], made_for)[0]
 
     def recorded(self, job: TrainingJob, forget: np.ndarray, last_epochs: float) -> ArrayTree:
         """``model``, and ``updates``: what its training did at the batches that held a row of ``forget``."""
-        entry = CacheEntry(self.cache, "recorded", [*self.key(job), digest(forget.tolist()), last_epochs])
+        key = {**self.key(job), "forget": digest(forget.tolist()), "last_epochs": last_epochs}
+        entry = CacheEntry(self.cache, "recorded", key)
 
         def make() -> dict[str, ArrayTree]:
             run = self.training(job, entry.saving(self.config.save_seconds))
@@ -130,7 +154,7 @@ def train_or_find(jobs: Sequence[tuple[Trainer, TrainingJob]], at_once: int = 1)
     Args:
       jobs: what to train, and by whom; trainers may differ in seeds and splits, not in model or recipe. With
         ``at_once`` > 1 they need a cache.
-      at_once: how many models of equally many rows are trained in one program.
+      at_once: how many models of one kind and equally many rows are trained in one program.
 
     Returns:
       ``{"params", "model_state", "seconds"}`` of each.
@@ -139,33 +163,48 @@ def train_or_find(jobs: Sequence[tuple[Trainer, TrainingJob]], at_once: int = 1)
       FloatingPointError, CheckpointError: as ``Trainer.model``.
     """
     if at_once > 1:
-        train_missing(jobs, at_once)
+        train_together(jobs, at_once)
     return [trainer.model(job) for trainer, job in jobs]
 
 
-def train_missing(jobs: Sequence[tuple[Trainer, TrainingJob]], at_once: int) -> None:
-    """Trains those models that the cache lacks; for the arguments see ``train_or_find``."""
-    wanted = {trainer.entry(job).path: (trainer, job) for trainer, job in jobs if trainer.cache is not None}
-    missing = {path: one for path, one in wanted.items() if not one[0].entry(one[1]).is_there()}
-    for size in sorted({len(job.rows) for _, job in missing.values()}):
-        alike = [one for one in missing.values() if len(one[1].rows) == size]
-        for start in range(0, len(alike), at_once):
-            _train_or_load(alike[start : start + at_once])
+def train_together(jobs: Sequence[tuple[Trainer, TrainingJob]], at_once: int) -> None:
+    """Trains a list of jobs in programs of several; its trainers find the models then. See ``train_or_find``."""
+    wanted: dict[str, list[tuple[Trainer, TrainingJob]]] = {}
+    for trainer, job in jobs:
+        trainer.sizes.pop(_name(job), None)
+        wanted.setdefault(digest(job.kind, trainer.key(job)), []).append((trainer, job))  # two may want the same
+    alike: dict[tuple[str, int], list[list[tuple[Trainer, TrainingJob]]]] = {}
+    for same in wanted.values():
+        alike.setdefault((same[0][1].kind, len(same[0][1].rows)), []).append(same)
+    for models in alike.values():
+        for start in range(0, len(models), at_once):
+            program = models[start : start + at_once]
+            for trainer, job in (one for same in program for one in same):
+                trainer.sizes[_name(job)] = len(program)
+            _train_or_load([same[0] for same in program])
 
 
-def _train_or_load(chunk: Sequence[tuple[Trainer, TrainingJob]]) -> Sequence[ArrayTree]:
+def _train_or_load(program: Sequence[tuple[Trainer, TrainingJob]], made_for: str | None = None) -> Sequence[ArrayTree]:
     """Models trained as one program; those in the cache are loaded."""
-    entries = [trainer.entry(job) for trainer, job in chunk]
+    entries = [trainer.entry(job) for trainer, job in program]
 
-    def make(missing: Sequence[int]) -> list[ArrayTree]:
-        trainer, job = chunk[missing[0]]
-        label = job.label if len(missing) == 1 else f"{len(missing)} models"
+    def make() -> list[ArrayTree]:
+        trainer, job = program[0]
         # Saved at their end, several are the same models even if a kill leaves the cache only some of them.
-        every_s, at_end = trainer.config.save_seconds, len(missing) > 1
-        runs = [chunk[i][0].training(chunk[i][1], entries[i].saving(every_s, at_end=at_end)) for i in missing]
+        every_s, at_end = trainer.config.save_seconds, len(program) > 1
+        runs = [
+            trainer.training(job, entry.saving(every_s, at_end=at_end))
+            for (trainer, job), entry in zip(program, entries, strict=True)
+        ]
+        label = job.label if len(program) == 1 else f"{len(program)} models"
         return [_value(trained) for trained in finish_trainings(runs, label=label, progress=trainer.progress)]
 
-    return cached_together(entries, make)
+    return cached_together(entries, make, made_for)
+
+
+def _name(job: TrainingJob) -> str:
+    """What tells a job from the others of a trainer."""
+    return digest(job.kind, job.stream, job.index, job.rows.tolist())
 
 
 def _value(trained: Trained) -> dict[str, ArrayTree]:

@@ -108,7 +108,10 @@ class Saver:
         step, file = self._checkpoints.latest_step(), saving.directory / METRICS
         if step is not None:
             if self._checkpoints.metadata(step).get("identity") != saving.identity:
-                raise WrongRunError(f"{saving.directory} holds the checkpoints of another run; allowed: a new folder")
+                raise WrongRunError(
+                    f"{saving.directory} holds the checkpoints of another run, or of this one on other cores,"
+                    " devices or versions; allowed: those, or a new folder"
+                )
             tree, metadata = self._checkpoints.load(step, _saved_tree(run))
             compile_s = run.history.compile_s
             written = [row for row in read_metrics(file) if row["step"] <= step]

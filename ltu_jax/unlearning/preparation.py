@@ -55,8 +55,14 @@ def score(config: Config, source: Source, splits: Splits, state: UnlearnState) -
 
 def cached_scores(trainer: Trainer, state: UnlearnState, splits: Splits) -> Scores:
     """The scores of a model that many runs are compared with, computed once."""
-    key = [tree_sha256([state.params, state.model_state]), trainer.source.sha256(), splits.sha256()]
-    key += [trainer.config.evaluation.batch_size, trainer.model_code]
+    key = {
+        "model": tree_sha256([state.params, state.model_state]),
+        "settings": dataclasses.asdict(trainer.config.model),
+        "code": trainer.model_code,
+        "data": trainer.source.sha256(),
+        "splits": splits.sha256(),
+        "batch_size": trainer.config.evaluation.batch_size,
+    }
 
     def make() -> dict[str, float | None]:
         return dataclasses.asdict(score(trainer.config, trainer.source, splits, state))
@@ -67,12 +73,15 @@ def cached_scores(trainer: Trainer, state: UnlearnState, splits: Splits) -> Scor
 def attackers(trainer: Trainer, splits: Splits, original: UnlearnState) -> tuple[Bank, dict[str, float], float]:
     """The bank, each attacker's AUC on outputs it was not fitted on, and the seconds that it cost."""
     settings, reserve = trainer.config.attackers, splits.reserve
-    key = [*trainer.key(TrainingJob("shadows", reserve, SHADOWS)), dataclasses.asdict(settings)]
+    key = {**trainer.key(TrainingJob("shadows", reserve, SHADOWS)), "settings": dataclasses.asdict(settings)}
     if settings.fitted_on != "original":
+        shadows = [shadow(trainer.config, reserve, i).job for i in range(settings.num_shadows)]
+        key["in_program"] = [trainer.in_program(job) for job in shadows]
         make = functools.partial(fit_on_shadows, trainer, reserve)
     else:
         known = splits.visible
-        key += [digest(known.tolist()), tree_sha256([original.params, original.model_state])]
+        key["known"] = digest(known.tolist())
+        key["original"] = tree_sha256([original.params, original.model_state])
         make = functools.partial(fit_on_original, trainer, original, known, reserve)
     made = cached(CacheEntry(trainer.cache, "attackers", key), make)
     auc = {name: float(made["auc"][name]) for name in settings.names}

@@ -18,7 +18,7 @@ from ltu_jax.interop.weights import load_weights
 from ltu_jax.models.build import ModelSpec, build_model
 from ltu_jax.setting import ConfigError, digest, import_reference, to_dict
 from ltu_jax.training.checkpoint import tree_sha256
-from ltu_jax.training.jobs import AUDIT, Trainer, train_missing, train_or_find
+from ltu_jax.training.jobs import AUDIT, Trainer, train_or_find, train_together
 from ltu_jax.types import ArrayTree, Parts, Progress, Scores, Source, Splits, UnlearnState, silent
 from ltu_jax.unlearning.preparation import attackers, cached_scores, jobs_of, original, retrain_jobs, score
 
@@ -217,8 +217,12 @@ def prepare(
       FloatingPointError: if a training diverges.
       CheckpointError: if a cache entry is damaged.
     """
-    source, splits, spec, weights = loaded or load_problem(config, progress)
-    trainer = Trainer(config, source, spec, cache, progress)
+    loaded = loaded or load_problem(config, progress)
+    return _prepare(Trainer(config, loaded.source, loaded.spec, cache, progress), loaded)
+
+
+def _prepare(trainer: Trainer, loaded: Loaded) -> Problem:
+    config, (source, splits, spec, weights) = trainer.config, loaded
     begun_from = original(trainer, splits, weights)
     retrains = train_or_find([(trainer, job) for job in retrain_jobs(config, splits)])
     seconds = {"original_s": float(begun_from["seconds"]), "attackers_s": 0.0}
@@ -257,7 +261,7 @@ def prepare_together(
       configs: resolved settings.
       loaded: what ``load_problem`` returned for each.
       cache: as for ``prepare``, but needed.
-      at_once: how many models are trained in one program.
+      at_once: how many models are trained in one program; which ones, these configurations together decide.
       progress: called with the training steps taken.
 
     Returns:
@@ -266,12 +270,11 @@ def prepare_together(
     Raises:
       ConfigError, FloatingPointError, CheckpointError: as ``prepare``.
     """
+    both = list(zip(configs, loaded, strict=True))
+    trainers = [Trainer(config, one.source, one.spec, cache, progress) for config, one in both]
     if at_once > 1:
         jobs = []
-        for config, one in zip(configs, loaded, strict=True):
-            trainer = Trainer(config, one.source, one.spec, cache, progress)
+        for trainer, (config, one) in zip(trainers, both, strict=True):
             jobs += [(trainer, job) for job in jobs_of(config, one.splits, is_given=one.weights is not None)]
-        train_missing(jobs, at_once)
-    return [
-        prepare(config, loaded=one, cache=cache, progress=progress) for config, one in zip(configs, loaded, strict=True)
-    ]
+        train_together(jobs, at_once)
+    return [_prepare(trainer, one) for trainer, one in zip(trainers, loaded, strict=True)]

@@ -2,7 +2,6 @@
 
 import datetime
 import importlib.metadata
-import os
 import subprocess
 import sys
 from dataclasses import asdict
@@ -13,6 +12,7 @@ import jax
 
 from ltu_jax.attackers.fit import auc_noise
 from ltu_jax.config import NO_GUIDANCE_AUC
+from ltu_jax.devices import num_cores
 from ltu_jax.evaluation.scores import gap, mean_scores, spread
 from ltu_jax.setting import digest, to_dict
 from ltu_jax.training.cost import Cost, image_flops
@@ -79,11 +79,12 @@ def provenance(started: str) -> dict[str, Any]:
     """Commit, versions and device: what a figure must be quoted with."""
     names = ("ltu-jax", "jax", "jaxlib", "flax", "optax", "numpy")
     devices = jax.devices()
+    cores = f"{num_cores()} core{'' if num_cores() == 1 else 's'}"
     one_cpu = len(devices) == 1 and devices[0].platform == "cpu"
     return {
         "commit": _commit(),
         "versions": {"python": sys.version.split()[0], **{n: importlib.metadata.version(n) for n in names}},
-        "device": f"CPU, {os.cpu_count()} cores" if one_cpu else f"{len(devices)} x {devices[0].device_kind}",
+        "device": f"CPU, {cores}" if one_cpu else f"{len(devices)} x {devices[0].device_kind}",
         "processes": jax.process_count(),
         "started": started,
     }

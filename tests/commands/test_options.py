@@ -104,3 +104,20 @@ def test_a_folder_or_cache_below_a_file_is_refused(check):
     for given, flag in ((folders("file/out"), "workdir"), (folders("out", "file"), "cache")):
         with pytest.raises(ConfigError, match=f"--{flag}: 'file.*' cannot be made, .*file is no folder"):
             check(given)
+
+
+@pytest.mark.parametrize("check", [lambda given: check_run_folders(resolve(Config()), given), check_request_folders])
+@pytest.mark.parametrize("cache", ["out", "out/../out/.", "link", "out/checkpoints", "out/model/x", "out/request-1"])
+def test_a_cache_that_is_the_workdir_or_among_its_files_is_refused_in_one_line(check, cache):
+    Path("link").symlink_to("out")
+    with pytest.raises(ConfigError, match=f"--cache: '{cache.removesuffix('/.')}' is --workdir or among") as caught:
+        check(folders("out", cache))
+    assert len(str(caught.value).splitlines()) == 1 and not Path("out").exists()
+    for apart in ("out/cache", "cache", "."):
+        check(folders("out", apart))
+
+
+def test_a_cache_is_no_folder_of_a_seed_and_a_preparation_has_no_workdir():
+    with pytest.raises(ConfigError, match="--cache: 'out/seed-1' is --workdir or among"):
+        check_run_folders(resolve(Config(num_seeds=2)), folders("out", "out/seed-1"))
+    check_run_folders(resolve(Config()), folders("out", "out", prepare=True))

@@ -1,21 +1,67 @@
 """Runs together: what becomes of the others where one fails; whole commands are in ``test_end_to_end.py``."""
 
+import json
 import pathlib
 import types
 
+import pytest
+
 from ltu_jax.commands import run
+from ltu_jax.setting import ConfigError
 
 
-def test_where_one_of_several_seeds_diverges_the_others_are_run_without_it(monkeypatch, capsys):
-    done = []
+@pytest.fixture
+def failing(monkeypatch):
+    """Runs whose training or unlearning fails where one called b takes part; what was prepared and what was run."""
+    prepared, done, fails_in = [], [], ["run"]
 
-    def run_or_diverge(runs, at_once, options, progress):
-        if any(one.workdir.name == "b" for one in runs):
+    def prepare(runs, group, at_once, options, progress):
+        prepared.append("".join(one.workdir.name for one in group))
+        if fails_in[0] == "prepare" and "b" in prepared[-1]:
+            raise FloatingPointError("training not finite")
+        return [object()] * len(runs)
+
+    def run_or_diverge(runs, problems, started, options, progress):
+        if fails_in[0] == "run" and any(one.workdir.name == "b" for one in runs):
             raise FloatingPointError("loss not finite")
         done.extend(one.workdir.name for one in runs)
 
+    monkeypatch.setattr(run, "_prepare", prepare)
     monkeypatch.setattr(run, "_run", run_or_diverge)
-    runs, options = [run.Job(None, pathlib.Path(name), None) for name in "abc"], types.SimpleNamespace(debug=False)
-    assert not run._attempt(runs, 3, options, None)
+    return prepared, done, fails_in
+
+
+RUNS = [run.Job(None, pathlib.Path(name), None) for name in "abc"]
+OPTIONS = types.SimpleNamespace(debug=False, prepare=False)
+
+
+def test_where_one_of_several_seeds_diverges_the_others_are_run_without_it_from_their_models(failing, capsys):
+    prepared, done, _ = failing
+    assert not run._attempt(RUNS, RUNS, 3, OPTIONS, None)
     assert done == ["a", "c"] and "error: b: loss not finite" in capsys.readouterr().err
-    assert run._attempt(runs[:1], 3, options, None)
+    assert set(prepared) == {"abc"}  # no model is trained again alone
+    assert run._attempt(RUNS[:1], RUNS[:1], 3, OPTIONS, None)
+
+
+def test_where_a_training_diverges_each_trains_its_own(failing, capsys):
+    prepared, done, fails_in = failing
+    fails_in[0] = "prepare"
+    assert not run._attempt(RUNS, RUNS, 3, OPTIONS, None)
+    assert prepared == ["abc", "a", "b", "c"] and done == ["a", "c"]
+    assert "error: b: training not finite" in capsys.readouterr().err
+
+
+def test_a_run_that_is_left_of_several_is_prepared_with_those_that_are_done(failing):
+    prepared, done, _ = failing
+    assert run._attempt([RUNS[2]], RUNS, 3, OPTIONS, None) and run._attempt([], RUNS, 3, OPTIONS, None)
+    assert prepared == ["abc"] and done == ["c"]
+
+
+@pytest.mark.parametrize(("begun", "fits"), [(2, True), (1, False), (None, True)])
+def test_a_run_goes_on_with_the_programs_that_it_was_begun_with(tmp_path, begun, fits):
+    (tmp_path / "config.json").write_text(json.dumps({"at_once": begun}))
+    todo = [run.Job(None, tmp_path, None), run.Job(None, tmp_path / "new", None)]
+    if fits:
+        return run._check_begun(todo, 2)
+    with pytest.raises(ConfigError, match="was begun with 1 models in one program, now it is 2; allowed"):
+        run._check_begun(todo, 2)

@@ -2,6 +2,7 @@
 
 import shutil
 
+import jax.numpy as jnp
 import pytest
 from small_request import request_settings
 
@@ -9,6 +10,8 @@ from ltu_jax.deletion import ledger, removal
 from ltu_jax.deletion.fulfil import fulfil
 from ltu_jax.deletion.plan import Request
 from ltu_jax.deletion.verification import check_hashes, open_request
+from ltu_jax.files import locked
+from ltu_jax.training.cache import CacheEntry, cached
 
 SETTINGS = request_settings(trials=0)
 
@@ -25,6 +28,19 @@ def test_an_original_that_was_trained_here_goes_with_the_ledgers_line(tmp_path, 
     assert done.is_new and not folders(cache)
     assert {path.name for path in home.iterdir()} == {"ledger.jsonl", "salt", "request-1"}
     assert [name.partition("/model")[0] for name in folders(home)] == ["request-1"]
+
+
+@pytest.mark.slow
+def test_an_original_of_another_folder_stays_and_one_of_ones_own_goes_after_a_kill(tmp_path, source, spec, ids, caplog):
+    homes, cache = [tmp_path / "one", tmp_path / "other"], tmp_path / "cache"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ledger, "append", lambda *args: (_ for _ in ()).throw(InterruptedError))
+        with pytest.raises(InterruptedError):
+            fulfil(Request(SETTINGS, ids[:30], homes[0]), source, spec, cache=cache)
+    fulfil(Request(SETTINGS, ids[:30], homes[1]), source, spec, cache=cache)
+    assert len(folders(cache)) == 1 and "was not trained by a request of this folder: it is left" in caplog.text
+    fulfil(Request(SETTINGS, ids[:30], homes[0]), source, spec, cache=cache)  # it finds what it had made
+    assert not folders(cache)
 
 
 @pytest.mark.slow
@@ -102,14 +118,99 @@ def test_before_the_line_nothing_goes(tmp_path, source, spec, ids, monkeypatch):
     assert not list(cache.glob("original-*")) and not list(home.rglob("work"))
 
 
+@pytest.fixture
+def home(tmp_path):
+    """A folder with a salt and a finished request."""
+    home = tmp_path / "out"
+    (home / "request-1" / "work").mkdir(parents=True)
+    ledger.make_salt(home)
+    return home
+
+
+def made(home, directory, key=0, made_for=""):
+    """An original in a cache, made by a request of a folder, or for anybody else; the folder has noted it."""
+    entry = CacheEntry(directory, "original", key)
+    own = removal.note_original(home, entry.path)
+    cached(entry, lambda: {"params": {"w": jnp.zeros(2)}, "model_state": {}}, own if made_for == "" else made_for)
+    return entry.path
+
+
+def remove(home):
+    removal._remove_models(home, 1, home / "request-1" / "work")
+
+
+def test_an_original_that_a_request_made_goes_and_one_that_it_found_stays_and_is_named(tmp_path, home, caplog):
+    own, found = made(home, tmp_path / "cache"), made(home, tmp_path / "cache", 1, made_for=None)
+    other = tmp_path / "other"
+    other.mkdir()
+    ledger.make_salt(other)
+    of_another = made(other, tmp_path / "cache", 2)
+    made(home, tmp_path / "cache", 2)  # found
+    remove(home)
+    assert not own.exists() and found.exists() and of_another.exists() and not (home / "original").exists()
+    assert [line.split(": it is left")[0] for line in caplog.messages] == [
+        f"{path} was not trained by a request of this folder" for path in (found, of_another)
+    ]
+    assert all(f"python -m ltu_jax.cache {tmp_path / 'cache'} --purge original-" in line for line in caplog.messages)
+
+
+def test_without_a_salt_no_original_is_taken_for_ones_own(tmp_path, home):
+    found = made(home, tmp_path / "cache", made_for=None)
+    (home / "salt").unlink()
+    remove(home)
+    assert found.exists()
+
+
+def test_an_original_that_another_process_has_is_left_for_the_next_request(tmp_path, home, caplog):
+    own = made(home, tmp_path / "cache")
+    with locked(own.with_name(f"{own.name}.lock")):
+        remove(home)
+    assert own.exists() and "is in use by another process: it is left" in caplog.text
+    remove(home)
+    assert not own.exists() and not (home / "original").exists()
+
+
+def test_a_removal_that_was_killed_is_finished(tmp_path, home, monkeypatch):
+    own = made(home, tmp_path / "cache")
+    with monkeypatch.context() as patch, pytest.raises(InterruptedError):
+        patch.setattr(shutil, "rmtree", lambda *args: (_ for _ in ()).throw(InterruptedError))
+        remove(home)
+    assert not own.exists() and folders(tmp_path / "cache")
+    remove(home)
+    assert not list((tmp_path / "cache").iterdir())
+
+
+def test_files_that_are_called_alike_stay(tmp_path, home):
+    own = made(home, tmp_path / "cache")
+    for name in (f"{own.name}-mine", f"{own.name}.backup"):
+        (tmp_path / "cache" / name).mkdir()
+    remove(home)
+    assert {path.name for path in (tmp_path / "cache").iterdir()} == {f"{own.name}-mine", f"{own.name}.backup"}
+
+
 @pytest.mark.parametrize("line", ["../cache", "../cache/", "../cache/original-", "../cache/retrain-0123", ".."])
-def test_nothing_but_an_original_is_removed_whatever_the_note_says(tmp_path, line):
-    cache, home = tmp_path / "cache", tmp_path / "out"
-    for folder in (cache / "original-0123", cache / "retrain-0123", home / "request-1" / "work"):
+def test_nothing_but_an_original_is_removed_whatever_the_note_says(tmp_path, home, line):
+    cache = tmp_path / "cache"
+    for folder in (cache / "original-0123", cache / "retrain-0123"):
         folder.mkdir(parents=True)
     (home / "original").write_text(line)
-    removal._remove_models(home, 1, home / "request-1" / "work")
+    remove(home)
     assert (cache / "original-0123").exists() and (cache / "retrain-0123").exists() and home.exists()
+
+
+def test_a_folder_or_link_that_is_called_like_an_original_stays(tmp_path, home, caplog):
+    own, photos, name = made(home, tmp_path / "cache"), tmp_path / "x", f"original-{'0123' * 5}"
+    (photos / name).mkdir(parents=True)
+    (photos / name / "photo").touch()
+    link = tmp_path / "cache" / f"original-{'4567' * 5}"
+    link.symlink_to(photos / name)
+    moved = shutil.copytree(own, photos / f"original-{'89ab' * 5}")  # whole, under another name
+    (home / "original").write_text(
+        "\n".join(f"../x/../{path.relative_to(tmp_path)}" for path in (photos / name, link, moved))
+    )
+    remove(home)
+    assert (photos / name / "photo").exists() and link.is_symlink() and moved.exists() and own.exists()
+    assert len(caplog.messages) == 3
 
 
 @pytest.mark.slow

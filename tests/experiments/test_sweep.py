@@ -15,8 +15,10 @@ import time
 import pytest
 
 from experiments import grid, sweep
+from experiments.grid import Job
 from experiments.sweeping import pool
 from experiments.sweeping.pool import Pool
+from ltu_jax.files import locked
 from ltu_jax.setting import ConfigError
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -136,11 +138,28 @@ def test_no_more_jobs_run_than_workers_each_on_its_own_cores(here, monkeypatch):
     assert most == 2
 
 
-def test_every_core_has_a_worker_and_no_core_more_than_its_share(monkeypatch):
+def test_every_job_has_as_many_cores_and_none_of_anothers(monkeypatch):
+    """Their number changes the bits, so that no job may have more than another."""
     monkeypatch.setattr(pool, "usable_cores", lambda: [2, 3, 5, 7, 11])
-    shares = [pool._share(slot, 2) for slot in range(2)]
-    assert sorted(sum(shares, [])) == [2, 3, 5, 7, 11] and {len(share) for share in shares} == {2, 3}
+    assert [pool._share(slot, 2) for slot in range(2)] == [[2, 3], [5, 7]]
+    assert [pool._share(slot, 5) for slot in range(5)] == [[2], [3], [5], [7], [11]]
     assert [pool._share(slot, 7) for slot in range(7)] == [[2], [3], [5], [7], [11], [2], [3]]
+    assert pool._share(0, 1) == [2, 3, 5, 7, 11]
+
+
+@pytest.mark.parametrize(
+    ("workers", "cluster", "prefix"),
+    [(5, "local", "taskset -c 0 "), (2, "local", "taskset -c 0-1 "), (1, "local", "taskset -c 0-4 "), (2, "slurm", "")],
+)
+def test_a_command_that_is_shown_has_as_many_cores_as_the_job(monkeypatch, workers, cluster, prefix):
+    monkeypatch.setattr(pool, "usable_cores", lambda: [2, 3, 5, 7, 11])
+    assert pool.shown_command(Job("slug", ["python", "-m", "x"]), workers, cluster) == f"{prefix}python -m x"
+
+
+def test_a_second_sweep_into_one_folder_is_refused_and_runs_nothing(here):
+    with locked(here / "out" / "lock"), pytest.raises(ConfigError, match="--out: .* is in use by another process"):
+        run()
+    assert not (here / "out" / "sweep.json").exists() and not (here / "toy.log").exists()
 
 
 @pytest.mark.slow

@@ -17,7 +17,7 @@ import toy
 from experiments import grid, tune
 from experiments.grid import Row, Sweep, cells
 from experiments.sweeping.pool import Pool
-from ltu_jax.files import write_whole
+from ltu_jax.files import locked, write_whole
 from ltu_jax.setting import ConfigError
 from ltu_jax.training import steps
 
@@ -80,6 +80,17 @@ def test_every_row_with_a_space_has_the_same_number_of_trials_its_own_settings_f
     assert rows["FT"]["search"][0]["settings"] == {"method.learning_rate": 0.02}
     assert rows["GA"]["search"][0]["settings"] == {"method.epochs": 5.0, "method.batch_size": 256}  # the presets
     assert len(ended(here)) == len(set(ended(here))) == 3 * 5 * 2
+
+
+@pytest.mark.parametrize(
+    ("lock", "flag", "arguments"),
+    [("out/tuned.json.lock", "--out", ["--runs", "elsewhere"]), ("out/tuned.journal.lock", "--runs", [])],
+)
+def test_a_second_search_with_the_same_file_or_journal_is_refused(here, monkeypatch, lock, flag, arguments):
+    with locked(here / lock), pytest.raises(ConfigError, match=f"{flag}: .* is in use by another process"):
+        run(monkeypatch, arguments=arguments)
+    assert not (here / "toy.log").exists() and not (here / "out" / "tuned.json").exists()
+    assert run(monkeypatch, ROWS[0]) == 0 and not list(here.rglob("*.lock"))
 
 
 @pytest.mark.smoke

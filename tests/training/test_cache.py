@@ -1,12 +1,14 @@
 """An entry is made once, found by all that made it, and by nothing else."""
 
 import fcntl
+import os
 
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from ltu_jax import files
+from ltu_jax.devices import environment
 from ltu_jax.training import cache
 from ltu_jax.training.cache import CacheEntry, cached, cached_numbers, cached_together
 from ltu_jax.training.checkpoint import CheckpointError, load_tree
@@ -50,6 +52,86 @@ def test_another_key_kind_or_recipe_makes_anew(tmp_path, monkeypatch):
     assert make.calls == 5 == len(list(tmp_path.iterdir()))
 
 
+@pytest.mark.parametrize(
+    "change", [{"cores": 99}, {"versions": {"jax": "0.0.1"}}, {"xla_flags": ["--xla_cpu_use_fusion_emitters=true"]}]
+)
+@pytest.mark.parametrize("ask", [cached, cached_numbers])
+def test_what_computes_it_is_part_of_an_entry(tmp_path, monkeypatch, change, ask):
+    calls, here = [], environment()
+    make = lambda: calls.append(1) or ({"x": jnp.zeros(2)} if ask is cached else {"x": 0})  # noqa: E731
+    for found in (here, here | change, here, here | change):
+        monkeypatch.setattr(cache, "environment", lambda found=found: found)
+        ask(CacheEntry(tmp_path, "original", KEY), make)
+    assert len(calls) == 2
+
+
+@pytest.mark.parametrize("ask", [cached, cached_numbers])
+def test_entries_that_were_exchanged_are_refused_in_one_line(tmp_path, ask):
+    entries = [CacheEntry(tmp_path, "original", key) for key in "ab"]
+    for number, entry in enumerate(entries):
+        ask(entry, lambda number=number: {"x": jnp.full(2, number)} if ask is cached else {"x": number})
+    one, other = sorted(tmp_path.iterdir())
+    one.rename(tmp_path / "aside")
+    other.rename(one)
+    (tmp_path / "aside").rename(other)
+    for entry in entries:
+        with pytest.raises(
+            CheckpointError, match=r"^[^\n]*original-[^\n]* holds another value than its name says[^\n]*$"
+        ):
+            ask(entry, lambda: pytest.fail("made again"))
+
+
+@pytest.mark.parametrize("inside", [False, True])
+@pytest.mark.parametrize("ask", [cached, cached_numbers])
+def test_a_link_in_a_cache_is_refused(tmp_path, ask, inside):
+    entry = CacheEntry(tmp_path / "cache", "original", KEY)
+    make = lambda: {"x": jnp.zeros(2)} if ask is cached else {"x": 0}  # noqa: E731
+    ask(entry, make)
+    [path] = (tmp_path / "cache").iterdir()
+    if inside and ask is cached:
+        [path] = path.rglob("_CHECKPOINT_METADATA")
+    path.rename(tmp_path / "elsewhere")
+    path.symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(CheckpointError, match=f"{path.name} is a link, and a cache holds none"):
+        ask(entry, make)
+
+
+def test_a_cache_may_itself_be_a_link(tmp_path):
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "cache").symlink_to(tmp_path / "disk")
+    make = Maker()
+    for _ in range(2):
+        cached(CacheEntry(tmp_path / "cache", "original", KEY), make)
+    assert make.calls == 1
+
+
+def test_an_entry_says_for_whom_it_was_made_and_when_it_was_used(tmp_path):
+    entry = CacheEntry(tmp_path, "original", KEY)
+    cached(entry, Maker(), made_for="me")
+    [path] = tmp_path.iterdir()
+    os.utime(path, (1, 1))
+    cached(entry, Maker(), made_for="another")
+    assert cache.metadata_of(path)["made_for"] == "me" and path.stat().st_mtime > 1
+
+
+def test_what_goes_with_an_entry_is_its_own_and_no_other_file(tmp_path):
+    entry = CacheEntry(tmp_path, "original", KEY)
+    cached(entry, Maker())
+    [path] = tmp_path.iterdir()
+    own = [f"{path.name}{end}" for end in (".under_way", ".old", ".partial", ".0123abcd.partial", ".partial.orbax-1")]
+    others = [f"{path.name}-mine", f"{path.name}.backup", f"{path.name[:-1]}", f"{path.name}0"]
+    for name in own + others:
+        (tmp_path / name).mkdir()
+    assert cache.remove(path)
+    assert {one.name for one in tmp_path.iterdir()} == set(others)
+
+
+def test_what_another_process_makes_is_not_removed(tmp_path):
+    entry = CacheEntry(tmp_path, "original", KEY)
+    cached(entry, lambda: (cache.remove(entry.path) and pytest.fail("removed")) or {"x": jnp.zeros(2)})
+    assert entry.is_there()
+
+
 def test_without_a_directory_nothing_is_kept(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     make, entry = Maker(), CacheEntry(None, "original", KEY)
@@ -59,18 +141,18 @@ def test_without_a_directory_nothing_is_kept(tmp_path, monkeypatch):
     assert not entry.is_there() and entry.path is None and entry.saving(1.0) is None
 
 
-def test_of_several_entries_the_missing_ones_alone_are_made_and_each_is_kept(tmp_path):
-    entries, requested = [CacheEntry(tmp_path, "original", i) for i in range(3)], []
+def test_of_several_entries_all_are_made_where_one_is_missing_and_those_that_were_there_stay(tmp_path):
+    entries, calls = [CacheEntry(tmp_path, "original", i) for i in range(3)], []
 
-    def make(missing):
-        requested.append(list(missing))
-        return [{"x": jnp.full(2, 10.0 + i)} for i in missing]
+    def make():
+        calls.append([path.name for path in tmp_path.glob("*.lock")])
+        return [{"x": jnp.full(2, 10.0 + i)} for i in range(3)]
 
     cached(entries[1], lambda: {"x": jnp.full(2, 7.0)})
     for _ in range(2):
         values = cached_together(entries, make)
         np.testing.assert_array_equal([value["x"][0] for value in values], [10.0, 7.0, 12.0])
-    assert requested == [[0, 2]]
+    assert len(calls) == 1 and len(calls[0]) == 3  # another process that wants the one that is there trains it too
     assert float(cached(entries[2], lambda: pytest.fail("made again"))["x"][0]) == 12.0
 
 

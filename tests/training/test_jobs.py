@@ -55,11 +55,48 @@ def test_a_list_is_trained_once_and_goes_on_where_it_was_stopped(loaded, tmp_pat
 @pytest.mark.slow
 def test_models_of_one_program_are_those_made_one_by_one(loaded, tmp_path):
     labels, wanted = [], [*jobs(loaded), *jobs(loaded, 1, size=40)]
-    together = train_or_find([(trainer(loaded, tmp_path, labels), job) for job in wanted], at_once=2)
-    assert labels == ["audit 0", "2 models", "audit 2"]  # as many rows in one program
+    one = trainer(loaded, tmp_path, labels)
+    together = train_or_find([(one, job) for job in wanted], at_once=2)
+    assert labels == ["2 models", "audit 2", "audit 0"]  # as many rows in one program
     for one, job in zip(together, wanted, strict=True):
         alone = trainer(loaded).model(job)
         chex.assert_trees_all_close(one["params"], alone["params"], rtol=1e-4, atol=1e-5)
+
+
+def test_a_model_of_a_program_of_several_is_no_model_trained_alone_and_each_is_trained_once(loaded, tmp_path):
+    labels, wanted = [], jobs(loaded)
+    for _ in range(2):
+        first, second = trainer(loaded, tmp_path, labels), trainer(loaded, tmp_path, labels)
+        train_or_find([(first, job) for job in wanted], at_once=2)  # two together and one alone
+        train_or_find([(second, job) for job in wanted])
+    assert labels == ["2 models", "audit 2", "audit 0", "audit 1"]
+    assert [first.key(job)["in_program"] for job in wanted] == [2, 2, 1]
+    assert [second.key(job)["in_program"] for job in wanted] == [1, 1, 1]
+
+
+def test_programs_are_cut_from_the_whole_list_and_two_kinds_share_none(loaded, tmp_path):
+    labels, wanted = [], jobs(loaded)
+    others = [job._replace(label=f"other {job.index}", index=10 + job.index) for job in wanted[:1]]
+    train_or_find([(trainer(loaded, tmp_path, labels), job) for job in [*others, *wanted[:2]]], at_once=3)
+    assert labels == ["other 0", "2 models"]
+    twice = [(trainer(loaded, tmp_path, labels), wanted[0]) for _ in range(2)]  # two trainers that want the same model
+    train_or_find(twice, at_once=2)
+    assert labels[2:] == ["audit 0"] and [one.key(job)["in_program"] for one, job in twice] == [1, 1]
+
+
+@pytest.mark.slow
+def test_a_program_that_lacks_a_model_is_trained_again_to_the_same_bits(loaded, tmp_path):
+    labels, wanted = [], jobs(loaded, 2)
+    whole = train_or_find([(trainer(loaded, tmp_path, labels), job) for job in wanted], at_once=2)
+    first = trainer(loaded, tmp_path, labels)
+    train_or_find([(first, job) for job in wanted], at_once=2)
+    times = {path: path.stat().st_ctime_ns for path in first.entry(wanted[0]).path.rglob("*")}
+    cache.remove(first.entry(wanted[1]).path)
+    again = train_or_find([(trainer(loaded, tmp_path, labels), job) for job in wanted], at_once=2)
+    assert labels == ["2 models"] * 2
+    assert times == {path: path.stat().st_ctime_ns for path in first.entry(wanted[0]).path.rglob("*")}  # it stays
+    for one, other in zip(whole, again, strict=True):
+        chex.assert_trees_all_equal(one["params"], other["params"])
 
 
 @pytest.mark.slow
@@ -79,7 +116,7 @@ def test_a_kill_between_two_entries_of_one_program_changes_no_bit(loaded, tmp_pa
     counts, config = [], small_config()
     second = Trainer(config, loaded.source, loaded.spec, tmp_path / "killed", recording(counts))
     again = train_or_find([(second, job) for job in wanted], at_once=2)
-    assert counts == [num_train_steps(config.training, 60)]  # it had been saved at its end: alone it rounds otherwise
+    assert counts == [2 * num_train_steps(config.training, 60)]  # they had been saved at their end: no step is taken
     for one, other in zip(whole, again, strict=True):
         chex.assert_trees_all_equal(one["params"], other["params"])
     assert not list((tmp_path / "killed").glob("*.under_way"))

@@ -111,9 +111,13 @@ def _compile(
     mesh: jax.sharding.Mesh,
 ) -> Callable:
     del mesh  # the program depends on it
-    count = len(static)
-    jitted = jax.jit(fn, static_argnums=tuple(range(count)), donate_argnums=tuple(count + i for i in donate))
-    return jitted.lower(*static, *treedef.unflatten(leaves)).compile()
+
+    def once(*args: ArrayTree) -> Any:
+        # JAX keeps what it traced and compiled of a function, without a limit, for as long as the function lives.
+        return fn(*static, *args)
+
+    once.__name__ = fn.__name__
+    return jax.jit(once, donate_argnums=donate).lower(*treedef.unflatten(leaves)).compile()
 
 
 def _described(x: jax.Array) -> jax.ShapeDtypeStruct:

@@ -8,7 +8,6 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
@@ -70,7 +69,7 @@ def read_sharded(
       read: ``read(slice of that axis)`` returns that part.
     """
     if sharding is None:
-        return jnp.asarray(read(slice(None)))
+        return jax.device_put(read(slice(None)))
 
     def read_shard(index: Any) -> np.ndarray:
         return read(index[axis])

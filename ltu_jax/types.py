@@ -164,7 +164,7 @@ class Source:
         """Hash of the images, computed anew: a minute for 50 GB."""
         digest = hashlib.sha256(f"{self.images.dtype}{self.images.shape}".encode())
         for start in range(0, len(self.images), _HASHED_AT_ONCE):  # memory-mapped rows need not fit into memory
-            digest.update(np.ascontiguousarray(self.images[start : start + _HASHED_AT_ONCE]).tobytes())
+            digest.update(np.ascontiguousarray(self.images[start : start + _HASHED_AT_ONCE]).data)
         return digest.hexdigest()
 
 

@@ -56,11 +56,12 @@ def check(options: CheckOptions) -> int:
     for line in found:
         print(plain(line))
     if found or saved is None:
-        print(f"NOT verified: {len(found)} finding{'s' if len(found) > 1 else ''}")
+        print(plain(f"NOT verified: {len(found)} finding{'s' if len(found) > 1 else ''}"))
         return 1
     receipt = saved.receipt
     signed = "" if receipt["signature"] is None else f", signed by {receipt['signature']['public_key'][:16]}..."
-    print(f"verified: {what} of request {receipt['request']['number']}, {receipt['request']['count']} rows{signed}")
+    rows = f"request {receipt['request']['number']}, {receipt['request']['count']} rows"
+    print(plain(f"verified: {what} of {rows}{signed}"))
     if options.evidence:
         print(RATES)
     return 0
@@ -80,7 +81,7 @@ def _check_evidence(saved: SavedRequest, options: CheckOptions) -> tuple[str, li
             return "", [f"{config.weights}: it is not the file of the receipt"]
     if (count := receipt["request"]["count"]) < FEWEST:
         one = f"one row is {100 / count:.0f} points"
-        print(f"{count} rows are too few for figures to be compared: {one}", file=sys.stderr)
+        print(plain(f"{count} rows are too few for figures to be compared: {one}"), file=sys.stderr)
     if before is None:
         print("the model before is not there: what the receipt says of it was not computed anew", file=sys.stderr)
     evidence = "hashes and evidence" if before is not None else "hashes and evidence (after)"

@@ -18,7 +18,7 @@ from ltu_jax.files import LOCK, DiskFullError, disk_of, free_bytes, locked, writ
 from ltu_jax.interop.weights import save_weights
 from ltu_jax.reporting.page import render_report
 from ltu_jax.reporting.terminal import print_result
-from ltu_jax.setting import ConfigError, to_dict
+from ltu_jax.setting import ConfigError, plain, to_dict
 from ltu_jax.training.checkpoint import CheckpointError, save_tree
 from ltu_jax.training.saving import History, WrongRunError
 from ltu_jax.types import Progress, Source, UnlearnState
@@ -62,7 +62,7 @@ def read_source(config: Config) -> Source:
     source = load_source(config.data, processes.progress())
     if left_out := source.unreadable:
         first = ", ".join(left_out[:5]) + (", ..." if len(left_out) > 5 else "")
-        print(f"left out, {len(left_out)} images that cannot be decoded: {first}", file=sys.stderr)
+        print(plain(f"left out, {len(left_out)} images that cannot be decoded: {first}"), file=sys.stderr)
     return source
 
 
@@ -87,7 +87,7 @@ def _unlearn(jobs: Sequence[tuple[Config, Path]], options: Options, progress: Pr
             for start in range(0, len(alike), at_once):
                 done = _attempt(alike[start : start + at_once], at_once, options, progress) and done
     if done and options.prepare:
-        print(f"prepared; original, Retrain and attackers in {options.cache}")
+        print(plain(f"prepared; original, Retrain and attackers in {options.cache}"))
     return 0 if done else 1
 
 
@@ -134,7 +134,7 @@ def _attempt(runs: Sequence[Job], at_once: int, options: Options, progress: Prog
         if options.debug:
             raise
         which = runs[0].workdir if len(runs) == 1 else f"one of {', '.join(str(run.workdir) for run in runs)}"
-        print(f"error: {which}: {error}", file=sys.stderr)
+        print(plain(f"error: {which}: {error}"), file=sys.stderr)
         return len(runs) > 1 and all([_attempt([run], 1, options, progress) for run in runs])
     return True
 
@@ -180,4 +180,4 @@ def _write(
 def _show(outcome: dict[str, Any], workdir: Path, words: str) -> None:
     print_result(outcome)
     weights = ", weights/" if (workdir / "weights").exists() else ""
-    print(f"{words} {workdir}: result.json, report.html, metrics.jsonl, model/, checkpoints/{weights}")
+    print(plain(f"{words} {workdir}: result.json, report.html, metrics.jsonl, model/, checkpoints/{weights}"))

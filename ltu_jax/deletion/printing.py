@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from ltu_jax.reporting.table import number
 from ltu_jax.reporting.terminal import bare_table
+from ltu_jax.setting import plain
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -29,14 +30,19 @@ def print_request(receipt: Mapping[str, Any], folder: Path, is_new: bool, consol
     from rich.text import Text
 
     console, shown = console or Console(), bare_table(2)
+
+    def line(text: str, style: str = "") -> None:
+        console.print(Text(plain(text), style=style))
+
     request, evidence = receipt["request"], receipt["evidence"]
     done = f"{request['count']} rows forgotten by {receipt['method']}"
     repeated = f"; {request['repeated']} ids were forgotten by earlier requests" if request["repeated"] else ""
     was = "" if is_new else f": already done on {receipt['time']['finished']}"
-    console.print(Text(f"\nrequest {request['number']}{was}", style="bold"))
-    console.print(Text(f"{done}{repeated}"))
+    console.print()
+    line(f"request {request['number']}{was}", "bold")
+    line(f"{done}{repeated}")
     if receipt["calibration"]:
-        console.print(Text(receipt["calibration"]))
+        line(receipt["calibration"])
     for head in ("", "before", "after", f"{evidence['level']} % interval"):
         shown.add_column(head, justify="right" if head else "left")
     for name, words in FIGURES.items():
@@ -45,9 +51,9 @@ def print_request(receipt: Mapping[str, Any], folder: Path, is_new: bool, consol
             digits = 3 if name.endswith("auc") else 1
             cells = (before and before[0], value)
             ends = f"{number(low, digits)} to {number(high, digits)}"
-            shown.add_row(Text(words), *(number(cell, digits) for cell in cells), ends)
+            shown.add_row(Text(plain(words)), *(number(cell, digits) for cell in cells), ends)
     console.print(shown)
     for warning in receipt.get("warnings") or ():
-        console.print(Text(f"Warning: {warning}", style="yellow"))
+        line(f"Warning: {warning}", "yellow")
     names = ", ".join(sorted(dict.fromkeys(name.partition("/")[0] for name in receipt["files"])))
-    console.print(Text(f"receipt in {folder}: receipt.json, {names}"))
+    line(f"receipt in {folder}: receipt.json, {names}")

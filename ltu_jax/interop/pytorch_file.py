@@ -41,6 +41,7 @@ STATE_DICTS = ("state_dict", "model_state_dict", "model")
 
 _MOST_OPCODES = 1 << 20
 """Some 40 of them describe a tensor, and a million are read in seconds."""
+_DEEPEST = 64
 
 
 class Stored(NamedTuple):
@@ -225,8 +226,8 @@ def _described(pickled: bytes) -> Any:
 
     for number, (opcode, value, _) in enumerate(pickletools.genops(pickled)):
         name = opcode.name
-        if number == _MOST_OPCODES:
-            raise ValueError(f"more than {_MOST_OPCODES} opcodes")
+        if number == _MOST_OPCODES or len(marks) > _DEEPEST:
+            raise ValueError(f"more than {_MOST_OPCODES} opcodes, or {_DEEPEST} levels")
         if name in _LITERALS:
             stack.append(value)
         elif name in _CONSTANTS:

@@ -129,6 +129,7 @@ EVIL = {
     "a name of tuples that share 2**60": state_dict(name=shared(60)),
     "a name of tuples, deep": state_dict(name=nested(400_000)),
     "a name of tuples, deeper": state_dict(name=nested(1_000_000)),
+    "a name of tuples, deep, without marks": state_dict(name=b")" + b"\x85" * 900_000),
     "a value of tuples, deep": state_dict(nested(400_000)),
     "an entry of tuples that share 2**60": state_dict(tensor().replace(b"S'0'\n", shared(60))),
     "an entry of tuples, deep": state_dict(tensor().replace(b"S'0'\n", nested(400_000))),

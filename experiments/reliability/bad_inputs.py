@@ -137,6 +137,7 @@ def listed() -> list[tuple[str, ...]]:
     ]
 
 
+FEW = "--config.data.train_size=20"
 NO_IDS = ["none.txt", ".", "pipe", "/dev/zero", "empty.txt", "binary", "unknown.txt", "x" * 300]
 NO_TABLE = ["none.csv", "absolute.csv", "up.csv", "link.csv", "twice.csv", "latin.csv", "pipe.csv", "other.parquet"]
 NO_WEIGHTS = ["none.pth", "evil.pth", "damaged.safetensors", "damaged.msgpack", "other", "ids.txt", "pipe.pth"]
@@ -169,8 +170,6 @@ def _files(folder: Path) -> None:
         "blank/ a",
         "blank/b",
     ):
-        (folder / name).mkdir(parents=True)
-    for name in ("blank/ a", "blank/b"):
         (folder / name).mkdir(parents=True)
     picture, bomb = image_file("PNG"), bytearray(image_file("PNG"))
     bomb[16:24] = (50_000).to_bytes(4, "big") * 2

@@ -14,7 +14,6 @@ from typing import Any, TypeVar
 
 import jax
 import jax.extend
-import jax.numpy as jnp
 import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
@@ -146,7 +145,7 @@ def read_sharded(
       read: ``read(slice of that axis)`` returns that part.
     """
     if sharding is None:
-        return jnp.asarray(read(slice(None)))
+        return jax.device_put(read(slice(None)))
 
     def read_shard(index: Any) -> np.ndarray:
         return read(index[axis])

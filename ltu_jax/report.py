@@ -10,7 +10,7 @@ from ltu_jax.commands.command_line import fail
 from ltu_jax.files import DiskFullError, write_whole
 from ltu_jax.reporting.comparison import render_comparison
 from ltu_jax.reporting.runs import Run, read_run
-from ltu_jax.setting import ConfigError, allowed_names, check_path
+from ltu_jax.setting import ConfigError, allowed_names, check_path, plain
 
 USAGE = """
 Puts any number of runs side by side: their scores and gaps to Retrain, forgetting against remembering, gap against
@@ -31,7 +31,7 @@ def main(arguments: Sequence[str]) -> None:
     if out.resolve() in [run.report and run.report.resolve() for run in runs]:
         raise ConfigError(f"--out: {str(out)!r} is the report of one of the runs; allowed: another file")
     _write(runs, out)
-    print(f"{len(runs)} run{'' if len(runs) == 1 else 's'} compared in {out}")
+    print(plain(f"{len(runs)} run{'' if len(runs) == 1 else 's'} compared in {out}"))
 
 
 def _parse(arguments: Sequence[str]) -> tuple[list[Path], Path]:

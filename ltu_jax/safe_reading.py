@@ -1,4 +1,4 @@
-"""Safe reading of untrusted files: regular files of bounded size, and JSON of bounded depth."""
+"""Safe reading of untrusted files: regular files of bounded size, JSON of bounded depth, bounded claims."""
 
 import json
 import os
@@ -9,6 +9,10 @@ from typing import Any
 
 LARGEST = 1 << 28
 """Most bytes of a list of ids, a ledger, a receipt or a key. A million ids take a tenth of it."""
+TIMES = 200
+"""How many times larger than its file a table or an archive may be. Images that are compressed are some ten times."""
+OBJECT = 64
+"""Bytes of a short text or a number in Python, and of its place in a list."""
 DEEPEST = 64
 """Most levels of nested lists and dictionaries in JSON; a thousand would exceed Python's recursion limit."""
 
@@ -84,6 +88,21 @@ def _without_repetition(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         twice = next(name for name in value if names.count(name) > 1)
         raise ValueError(f"it has the key {twice!r} twice")
     return value
+
+
+def check_claim(claimed: int, path: Path | str) -> None:
+    """Refuses a file that would take far more memory than it takes on the disk, before anything is made of it.
+
+    Args:
+      claimed: bytes that all its parts together would take.
+      path: the file.
+
+    Raises:
+      ValueError: if that is more than the memory of this machine, or more than ``LARGEST`` and ``TIMES`` the file.
+    """
+    most = min(memory(), max(LARGEST, TIMES * os.path.getsize(path)))
+    if claimed > most:
+        raise ValueError(f"it claims {claimed} bytes, and {most} are the most for a file of {os.path.getsize(path)}")
 
 
 def memory() -> int:

@@ -144,7 +144,9 @@ class Source:
     def rows(self, index: np.ndarray) -> Rows:
         """The rows at ``index``: labels on the default device, and images too unless they are streamed."""
         images = self.stored(index)
-        return Rows(images if self.streamed else jnp.asarray(images[:]), jnp.asarray(self.labels[index], jnp.int32))
+        # Not jnp.asarray, which compiles a program for each number of rows, and JAX keeps it.
+        labels = jax.device_put(self.labels[index].astype(np.int32))
+        return Rows(images if self.streamed else jax.device_put(images[:]), labels)
 
     def sha256(self) -> str:
         """Hash of every pixel, label and id; computed once, for it is asked for several times a run."""
@@ -162,7 +164,7 @@ class Source:
         """Hash of the images, computed anew: a minute for 50 GB."""
         digest = hashlib.sha256(f"{self.images.dtype}{self.images.shape}".encode())
         for start in range(0, len(self.images), _HASHED_AT_ONCE):  # memory-mapped rows need not fit into memory
-            digest.update(np.ascontiguousarray(self.images[start : start + _HASHED_AT_ONCE]).tobytes())
+            digest.update(np.ascontiguousarray(self.images[start : start + _HASHED_AT_ONCE]).data)
         return digest.hexdigest()
 
 

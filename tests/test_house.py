@@ -139,6 +139,21 @@ def test_our_own_imports_stand_at_the_top_of_a_file():
     assert late <= LATE
 
 
+def test_what_is_printed_is_plain():
+    """Names of files, ids and classes come from outside: an escape in one would clear the screen, or write a line."""
+    wrong = []
+    for path in FILES:
+        for node in ast.walk(ast.parse(path.read_text())):
+            name = isinstance(node, ast.Call) and getattr(node.func, "id", None)
+            if name not in ("print", "Text") or not node.args:
+                continue
+            first = node.args[0]
+            is_safe = isinstance(first, ast.Constant) or isinstance(first, ast.Name) and first.id.isupper()
+            if not is_safe and ast.unparse(first).partition("(")[0] not in ("plain", "json.dumps", "_help"):
+                wrong.append(f"{path.relative_to(ROOT)}:{node.lineno} {ast.unparse(node)}")
+    assert not wrong
+
+
 TAG = re.compile(r"</?(?!frozen )[a-z][a-z0-9]*[ >/]")  # Python itself writes "<frozen importlib"
 
 

@@ -120,6 +120,12 @@ def listed() -> list[tuple[str, ...]]:
         data("name=arrays", "data_dir=pickled"),
         data("name=made_up", "data_dir=prepared"),
         data("forget_kind=ids", "forget_ids=pipe"),
+        data("name=folder", "data_dir=blank", "forget_kind=ids", "forget_ids=blank.txt", "train_size=20"),
+        table(
+            "--config.attackers.fitted_on=original",
+            "--config.data.remain_fraction=0.001",
+            "--config.data.train_size=20",
+        ),
         data("forget_class=99999", "forget_kind=class"),
         *(table(f"--config.data.table={name}") for name in NO_TABLE),
         *(weights(name) for name in NO_WEIGHTS),
@@ -131,6 +137,7 @@ def listed() -> list[tuple[str, ...]]:
     ]
 
 
+FEW = "--config.data.train_size=20"
 NO_IDS = ["none.txt", ".", "pipe", "/dev/zero", "empty.txt", "binary", "unknown.txt", "x" * 300]
 NO_TABLE = ["none.csv", "absolute.csv", "up.csv", "link.csv", "twice.csv", "latin.csv", "pipe.csv", "other.parquet"]
 NO_WEIGHTS = ["none.pth", "evil.pth", "damaged.safetensors", "damaged.msgpack", "other", "ids.txt", "pipe.pth"]
@@ -149,7 +156,20 @@ NO_RESULTS = ["", "5 half", "1 none.jsonl", "1 ids.txt", "1 half", "1 deep.jsonl
 
 def _files(folder: Path) -> None:
     """Writes the files that the bad inputs name; nothing ever writes to ``pipe``."""
-    for name in ("other", "damaged", "bombs/a", "links/a", "links/b", "script/a", "lying", "pickled", "half", "deep"):
+    for name in (
+        "other",
+        "damaged",
+        "bombs/a",
+        "links/a",
+        "links/b",
+        "script/a",
+        "lying",
+        "pickled",
+        "half",
+        "deep",
+        "blank/ a",
+        "blank/b",
+    ):
         (folder / name).mkdir(parents=True)
     picture, bomb = image_file("PNG"), bytearray(image_file("PNG"))
     bomb[16:24] = (50_000).to_bytes(4, "big") * 2
@@ -169,6 +189,8 @@ def _files(folder: Path) -> None:
         "list.json": "[]",
         "ids.txt": "id1\nid2\n",
         "empty.txt": "\n \n",
+        "blank.txt": " a/1.png\n",
+        **{f"blank/{label}/{i}.png": picture for label in (" a", "b") for i in range(40)},
         "binary": b"\xff\xfe\x00",
         "unknown.txt": "id1\nnobody\n",
         "absolute.csv": f"{head}/etc/hostname,1\na.png,0\n",

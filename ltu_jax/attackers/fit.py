@@ -1,7 +1,7 @@
 """Fits the attackers on predictions of known membership, and measures their AUC."""
 
-import functools
 import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import jax
@@ -14,9 +14,10 @@ from ltu_jax.attackers.bank import Bank, init_bank, membership
 from ltu_jax.attackers.networks import NETWORKS
 from ltu_jax.config import Attackers
 from ltu_jax.core.losses import nonmember_bce
-from ltu_jax.data.batches import augmented, gather
+from ltu_jax.data.batches import augmented
 from ltu_jax.devices import replicate
 from ltu_jax.training.dispatch import compiled
+from ltu_jax.training.predict import gathered
 from ltu_jax.types import ApplyFn, ArrayTree, Batch, Rows
 
 
@@ -26,6 +27,15 @@ class Outputs(NamedTuple):
     logits: jax.Array  # f32[M, C]
     labels: jax.Array  # i32[M]
     is_member: jax.Array  # f32[M], 1 or 0
+
+
+# These are programs of ``compiled``: of what JAX itself compiles for each number of rows it keeps thousands.
+def _order(num_rows: int, key: jax.Array) -> jax.Array:
+    return replicate(jax.random.permutation(key, num_rows))
+
+
+def _join(*parts: Outputs) -> Outputs:
+    return replicate(jax.tree.map(lambda *x: jnp.concatenate(x), *parts))
 
 
 def _training_logits(
@@ -69,19 +79,23 @@ def collect_outputs(
     num_rows = min(len(members.labels), len(others.labels))
     num_batches = math.ceil(num_rows / batch_size)
     size = num_rows // num_batches  # equal batches
-    logits, labels, is_member = [], [], []
+    parts = []
     for side, rows in ((1.0, members), (0.0, others)):
         for draw in range(draws):
             draw_key = jax.random.fold_in(jax.random.fold_in(key, draw), int(side))
             order_key, augment_key = jax.random.split(draw_key)
-            order = np.asarray(jax.random.permutation(order_key, len(rows.labels)))
+            order = np.asarray(compiled(_order, order_key, static=(len(rows.labels),))(order_key))
             for i in range(num_batches):
-                batch = gather(rows, jnp.asarray(order[i * size : (i + 1) * size]))
+                batch = gathered(rows, order[i * size : (i + 1) * size])
                 args = (params, model_state, jax.random.fold_in(augment_key, i), batch)
-                logits.append(compiled(_training_logits, *args, static=(apply_fn, augment))(*args))
-                labels.append(batch.labels)
-                is_member.append(jnp.full(size, side))
-    return Outputs(*(jnp.concatenate(x) for x in (logits, labels, is_member)))
+                logits = compiled(_training_logits, *args, static=(apply_fn, augment))(*args)
+                parts.append(Outputs(logits, batch.labels, jax.device_put(np.full(size, side, np.float32))))
+    return joined(parts)
+
+
+def joined(parts: Sequence[Outputs]) -> Outputs:
+    """All rows of several outputs."""
+    return compiled(_join, *parts)(*parts)
 
 
 def fit_bank(outputs: Outputs, settings: Attackers, num_classes: int, key: jax.Array) -> Bank:
@@ -101,14 +115,14 @@ def fit_bank(outputs: Outputs, settings: Attackers, num_classes: int, key: jax.A
     batch_size = min(settings.batch_size, len(outputs.labels))
     num_steps = max(1, settings.epochs * len(outputs.labels) // batch_size)
     keys = jax.random.split(fit_key, len(bank.names))
-    params = {
-        name: _fit(NETWORKS[name], batch_size, num_steps, settings.learning_rate, bank.params[name], outputs, k)
-        for name, k in zip(bank.names, keys, strict=True)
-    }
+    params = {}
+    for name, one_key in zip(bank.names, keys, strict=True):
+        args = (bank.params[name], outputs, one_key)
+        static = (NETWORKS[name], batch_size, num_steps, settings.learning_rate)
+        params[name] = compiled(_fit, *args, static=static)(*args)
     return Bank(params, bank.names)
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1, 2, 3))
 def _fit(
     network: nn.Module,
     batch_size: int,

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ltu_jax.attackers.fit import Outputs, attacker_auc, collect_outputs, fit_bank
+from ltu_jax.attackers.fit import Outputs, attacker_auc, collect_outputs, fit_bank, joined
 from ltu_jax.config import Config
 from ltu_jax.training.jobs import ASKING, FIT, SHADOWS, Trainer, TrainingJob
 from ltu_jax.types import ArrayTree, Source, UnlearnState
@@ -78,7 +78,7 @@ def fit_on_shadows(trainer: Trainer, reserve: np.ndarray) -> dict[str, ArrayTree
         draws, key = 1 if is_held_out else config.attackers.draws, jax.random.fold_in(asking, i)
         state = trainer.state_of(model)
         outputs.append(outputs_of(config, trainer.source, state, one.members, one.others, key, draws))
-    fitted_on = Outputs(*(jnp.concatenate(x) for x in zip(*outputs[:-1], strict=True)))
+    fitted_on = joined(outputs[:-1])
     return _fitted(trainer, fitted_on, outputs[-1], start, seconds)
 
 

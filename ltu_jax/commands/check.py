@@ -57,18 +57,18 @@ def check(options: CheckOptions) -> int:
     for line in found:
         print(plain(line))
     if found or saved is None:
-        print(f"NOT verified: {len(found)} finding{'s' if len(found) > 1 else ''}")
+        print(plain(f"NOT verified: {len(found)} finding{'s' if len(found) > 1 else ''}"))
         return 1
     receipt = saved.receipt
     what = f"{what} of request {receipt['request']['number']}, {receipt['request']['count']} rows"
     if options.evidence:
         print(RATES)
     if public is not None:
-        print(f"verified: {what}, signed by {public[:16]}...")
+        print(plain(f"verified: {what}, signed by {public[:16]}..."))
     elif options.unsigned:
-        print(f"consistent (nobody vouches for it): {what}")
+        print(plain(f"consistent (nobody vouches for it): {what}"))
     else:
-        print(f"{what}: {NOBODYS}: pass --public_key KEY.pem, or --unsigned if you made them yourself")
+        print(plain(f"{what}: {NOBODYS}: pass --public_key KEY.pem, or --unsigned if you made them yourself"))
     return 0 if public is not None or options.unsigned else 1
 
 
@@ -86,7 +86,7 @@ def _check_evidence(saved: SavedRequest, options: CheckOptions) -> tuple[str, li
             return "", [f"{config.weights}: it is not the file of the receipt"]
     if (count := receipt["request"]["count"]) < FEWEST:
         one = f"one row is {100 / count:.0f} points"
-        print(f"{count} rows are too few for figures to be compared: {one}", file=sys.stderr)
+        print(plain(f"{count} rows are too few for figures to be compared: {one}"), file=sys.stderr)
     if before is None:
         print("the model before is not there: what the receipt says of it was not computed anew", file=sys.stderr)
     evidence = "hashes and evidence" if before is not None else "hashes and evidence (after)"

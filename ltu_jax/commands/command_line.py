@@ -13,7 +13,7 @@ from absl import app, flags
 
 from ltu_jax import config, overrides, setting
 from ltu_jax.config import Config
-from ltu_jax.setting import ConfigError
+from ltu_jax.setting import ConfigError, plain
 
 
 def run(define: Callable[[], None], main: Callable[[Config], int], usage: str) -> NoReturn:
@@ -44,7 +44,7 @@ def run(define: Callable[[], None], main: Callable[[Config], int], usage: str) -
             fail(error)
 
     notes, handler = logging.getLogger("ltu_jax"), logging.StreamHandler()  # of damage, of waiting for another process
-    handler.setFormatter(logging.Formatter("note: %(message)s"))
+    handler.setFormatter(_Plain("note: %(message)s"))
     notes.addHandler(handler)
     notes.setLevel(logging.WARNING)  # absl's verbosity is that of the root
     notes.propagate = False
@@ -52,9 +52,16 @@ def run(define: Callable[[], None], main: Callable[[Config], int], usage: str) -
     raise SystemExit(0)  # app.run exits by itself; this line is for the type checker
 
 
+class _Plain(logging.Formatter):
+    """A line of a log, which may hold words from outside."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return plain(super().format(record))
+
+
 def fail(error: ConfigError) -> NoReturn:
     """Prints a mistake as one line on standard error and exits with status 2."""
-    print(f"error: {error}", file=sys.stderr)
+    print(plain(f"error: {error}"), file=sys.stderr)
     raise SystemExit(2)
 
 

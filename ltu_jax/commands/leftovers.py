@@ -7,6 +7,7 @@ from ltu_jax.data.sources import image_files, load_source
 from ltu_jax.data.splits import read_ids
 from ltu_jax.deletion.leftovers.search import report_lines, search_folder, search_targets
 from ltu_jax.reporting.terminal import progress_for
+from ltu_jax.setting import plain
 
 
 def find_leftovers(config: Config, folder: Path, forget: str) -> int:
@@ -19,5 +20,5 @@ def find_leftovers(config: Config, folder: Path, forget: str) -> int:
     wanted = search_targets(load_source(config.data, progress_for()), ids, image_files(config.data, ids))
     done = search_folder(folder, wanted)
     for line in report_lines(done, wanted):
-        print(line)
+        print(plain(line))
     return 1 if done.findings else 0

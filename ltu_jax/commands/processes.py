@@ -14,7 +14,7 @@ from ltu_jax.commands.options import Options
 from ltu_jax.config import Config
 from ltu_jax.devices import device_mesh, num_devices, writes_files
 from ltu_jax.reporting.terminal import progress_for
-from ltu_jax.setting import ConfigError, settings
+from ltu_jax.setting import ConfigError, plain, settings
 from ltu_jax.types import Progress, silent
 
 LOST = r"^(UNAVAILABLE|DEADLINE_EXCEEDED|ABORTED|CANCELLED)|Gloo|NCCL|[Bb]arrier|heartbeat"
@@ -59,10 +59,8 @@ def use_devices(config: Config, options: Options) -> None:
     for name, size, _ in settings(config):
         trains = name.startswith(("config.method.", "config.training.")) and name.endswith(("batch_size", "query_size"))
         if trains and size % num_devices():
-            print(
-                f"note: {name}={size} does not divide over {num_devices()} devices, so each computes all of it",
-                file=sys.stderr,
-            )
+            note = f"note: {name}={size} does not divide over {num_devices()} devices, so each computes all of it"
+            print(plain(note), file=sys.stderr)
 
 
 def keep_compiled(cache: Path) -> None:
@@ -103,15 +101,12 @@ def stop_if_one_is_lost(work: Callable[[], int]) -> int:
 def _say_why(error: Exception) -> int:
     """Says why this process ends; its exit status."""
     if isinstance(error, ConfigError):
-        print(f"error: {error}", file=sys.stderr)
+        print(plain(f"error: {error}"), file=sys.stderr)
         return 2
     reason = str(error).strip().partition("\n")[0][:200]
     if not re.search(LOST, reason):
         traceback.print_exception(error)
         return 1
-    print(
-        f"error: process {jax.process_index()} of {jax.process_count()} lost another one ({reason});"
-        " start all of them again to go on from the last checkpoint",
-        file=sys.stderr,
-    )
+    which = f"process {jax.process_index()} of {jax.process_count()} lost another one ({reason})"
+    print(plain(f"error: {which}; start all of them again to go on from the last checkpoint"), file=sys.stderr)
     return 1

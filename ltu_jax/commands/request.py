@@ -13,7 +13,7 @@ from ltu_jax.deletion.fulfil import fulfil
 from ltu_jax.deletion.ledger import LedgerError
 from ltu_jax.deletion.plan import Fulfilled, Request, load_given_model, plan, request_config
 from ltu_jax.deletion.printing import print_request
-from ltu_jax.setting import to_dict
+from ltu_jax.setting import plain, to_dict
 from ltu_jax.types import Progress
 from ltu_jax.unlearning.estimate import estimate
 from ltu_jax.unlearning.problem import Loaded
@@ -32,7 +32,7 @@ def carry_out(config: Config, forget: str, options: Options) -> int:
     except (*FAILURES, LedgerError) as error:
         if options.debug:
             raise
-        print(f"error: {options.workdir}: {error}", file=sys.stderr)
+        print(plain(f"error: {options.workdir}: {error}"), file=sys.stderr)
         return 1
 
 
@@ -51,14 +51,14 @@ def _carry_out(config: Config, forget: str, options: Options, progress: Progress
     if not isinstance(todo, Fulfilled):
         processes.keep_compiled(options.cache)
         splits = todo.splits
-        print(
+        line = (
             f"request {todo.number}: {len(splits.forget)} rows to forget, {len(splits.visible)} of"
             f" {len(splits.remain)} remaining rows used; held out: {len(splits.reserve)} for the attackers,"
-            f" {len(splits.validation)} to calibrate by, {len(splits.test)} for the evidence",
-            file=sys.stderr,
+            f" {len(splits.validation)} to calibrate by, {len(splits.test)} for the evidence"
         )
+        print(plain(line), file=sys.stderr)
     done = fulfil(request, source, spec, weights, todo=todo, cache=options.cache, progress=progress)
     print_request(done.receipt, done.folder, done.is_new)
     if (mapped := config.data.memory_map) is not None:
-        print(f"note: {mapped} (config.data.memory_map) holds the pixels of all images: delete it with the data")
+        print(plain(f"note: {mapped} (config.data.memory_map) holds the pixels of all images: delete it with the data"))
     return 0

@@ -20,7 +20,7 @@ from ltu_jax.interop.weights import save_weights
 from ltu_jax.reporting.page import render_report
 from ltu_jax.reporting.terminal import print_result
 from ltu_jax.safe_reading import read_json, reason
-from ltu_jax.setting import ConfigError, to_dict
+from ltu_jax.setting import ConfigError, plain, to_dict
 from ltu_jax.training.checkpoint import CheckpointError, save_tree
 from ltu_jax.training.saving import METRICS, History, WrongRunError, as_lines
 from ltu_jax.types import Progress, Source, UnlearnState
@@ -64,7 +64,7 @@ def read_source(config: Config) -> Source:
     source = load_source(config.data, processes.progress())
     if left_out := source.unreadable:
         first = ", ".join(left_out[:5]) + (", ..." if len(left_out) > 5 else "")
-        print(f"left out, {len(left_out)} images that cannot be decoded: {first}", file=sys.stderr)
+        print(plain(f"left out, {len(left_out)} images that cannot be decoded: {first}"), file=sys.stderr)
     return source
 
 
@@ -93,7 +93,7 @@ def _unlearn(jobs: Sequence[tuple[Config, Path]], options: Options, progress: Pr
                 group = alike[start : start + at_once]  # of all runs: those that are done changed the others' bits
                 done = _attempt([r for r in group if r.workdir in left], group, at_once, options, progress) and done
     if done and options.prepare:
-        print(f"prepared; original, Retrain and attackers in {options.cache}")
+        print(plain(f"prepared; original, Retrain and attackers in {options.cache}"))
     return 0 if done else 1
 
 
@@ -172,7 +172,7 @@ def _attempt(runs: Sequence[Job], group: Sequence[Job], at_once: int, options: O
             raise
         of = runs if problems else group
         which = of[0].workdir if len(of) == 1 else f"one of {', '.join(str(run.workdir) for run in of)}"
-        print(f"error: {which}: {error}", file=sys.stderr)
+        print(plain(f"error: {which}: {error}"), file=sys.stderr)
         if problems is None:  # a training failed: each trains its own
             return len(group) > 1 and all([_attempt([run], [run], at_once, options, progress) for run in runs])
         return len(runs) > 1 and all([_attempt([run], group, at_once, options, progress) for run in runs])
@@ -227,4 +227,4 @@ def _write(
 def _show(outcome: dict[str, Any], workdir: Path, words: str) -> None:
     print_result(outcome)
     weights = ", weights/" if (workdir / "weights").exists() else ""
-    print(f"{words} {workdir}: result.json, report.html, metrics.jsonl, model/, checkpoints/{weights}")
+    print(plain(f"{words} {workdir}: result.json, report.html, metrics.jsonl, model/, checkpoints/{weights}"))

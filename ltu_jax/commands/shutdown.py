@@ -14,6 +14,8 @@ import threading
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
+from ltu_jax.setting import plain
+
 if TYPE_CHECKING:  # types imports JAX, and experiments/sweep.py --help does not wait for that
     from ltu_jax.types import Progress
 
@@ -98,4 +100,4 @@ def catch_signals() -> Iterator[Stop]:
 
 
 def _say(stopped: StoppedError, what: str) -> None:
-    print(f"{stopped}; {what}: the same command again goes on from there", file=sys.stderr, flush=True)
+    print(plain(f"{stopped}; {what}: the same command again goes on from there"), file=sys.stderr, flush=True)

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ltu_jax.data.records import Example, Records, check_ids, count_classes
-from ltu_jax.safe_reading import memory
+from ltu_jax.safe_reading import OBJECT, check_claim
 from ltu_jax.setting import ConfigError
 
 _ALLOWED = (
@@ -89,19 +89,24 @@ def _read_part(path: Path) -> _Part:
 
 
 def _check_sizes(path: Path) -> None:
-    """Refuses arrays whose header claims more bytes than the file or the memory holds, before they are allocated.
+    """Refuses arrays whose headers claim more bytes than the file or the memory holds, before they are allocated.
 
     Raises:
-      ValueError: names the array and both sizes.
+      ValueError: names the array and both sizes; or all arrays together are more than ``check_claim`` allows.
     """
+    total = 0
     with zipfile.ZipFile(path) as archive:
         for entry in archive.infolist():
-            if entry.filename not in ("images.npy", "labels.npy", "ids.npy"):
+            name = entry.filename.removesuffix(".npy")  # NumPy reads them without it too
+            if name not in ("images", "labels", "ids"):
                 continue
             with archive.open(entry) as stream:
                 version = np.lib.format.read_magic(stream)
                 header = {1: np.lib.format.read_array_header_1_0, 2: np.lib.format.read_array_header_2_0}[version[0]]
                 shape, _, dtype = header(stream)
                 claimed, there = math.prod(shape) * dtype.itemsize, entry.file_size - stream.tell()
-            if min(shape, default=0) < 0 or claimed > min(there, memory()):
-                raise ValueError(f"{entry.filename} claims {claimed} bytes, and there are {min(there, memory())}")
+            if min(shape, default=0) < 0 or claimed > there:
+                raise ValueError(f"{entry.filename} claims {claimed} bytes, and there are {there}")
+            # A row of labels or ids becomes an object of Python, also where it has no bytes at all.
+            total += claimed + (0 if name == "images" else math.prod(shape[:1]) * OBJECT)
+    check_claim(total, path)

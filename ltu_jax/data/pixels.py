@@ -56,10 +56,11 @@ Columns = dict[str, np.ndarray]
 
 def memory_mapped(
     directory: Path, made_of: Any, make: Callable[[Pixels], tuple[np.ndarray, Columns]]
-) -> tuple[np.ndarray, Columns]:
+) -> tuple[np.memmap, Columns]:
     """Images memory-mapped from a file in ``directory``, which is written first if no file for ``made_of`` exists.
 
-    Of several processes the first one writes it.
+    Of several processes the first one writes it. Whether the images are still those that were written is for the caller
+    to find out, who knows their hash.
 
     Args:
       directory: a folder that all processes see; created if needed.
@@ -82,11 +83,15 @@ def memory_mapped(
             columns = dict(stored)
         images = np.memmap(folder / "images.u8", np.uint8, "r", shape=tuple(columns.pop("shape")))
     except Exception as error:  # NumPy, zipfile and zlib raise a dozen kinds for a file that is damaged
-        raise ConfigError(
-            f"config.data.memory_map: '{folder}' is damaged ({type(error).__name__}: {error});"
-            " allowed: delete it, and it is made anew"
-        ) from error
+        raise damaged(folder / "images.u8", f"{type(error).__name__}: {error}") from error
     return images, columns
+
+
+def damaged(images: Path, why: str) -> ConfigError:
+    """What is said of mapped images that cannot be used."""
+    return ConfigError(
+        f"config.data.memory_map: '{images.parent}' is damaged ({why}); allowed: delete it, and it is made anew"
+    )
 
 
 def files_fingerprint(path: Path, without: Path) -> list[Any]:

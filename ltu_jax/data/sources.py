@@ -10,7 +10,7 @@ import jax
 import numpy as np
 
 from ltu_jax.config import MOST_CLASSES, Data
-from ltu_jax.data.pixels import Pixels, files_fingerprint, memory_mapped
+from ltu_jax.data.pixels import Pixels, damaged, files_fingerprint, memory_mapped
 from ltu_jax.data.records import FORMATS, MAX_PIXELS, Records, UnfitImageError, decode, refuse, repeated
 from ltu_jax.devices import agreed, first_alone
 from ltu_jax.safe_reading import memory
@@ -93,7 +93,11 @@ def _mapped(data: Data, progress: Progress, fetch: bool) -> Source:
     images, columns = memory_mapped(directory, made_of, make)
     tuples: dict[str, Any] = {name: tuple(columns.pop(name).tolist()) for name in _TUPLES if name in columns}
     numbers: dict[str, Any] = {name: column.item() if column.ndim == 0 else column for name, column in columns.items()}
-    return Source(name=data.name, images=images, **numbers, **tuples)
+    source = Source(name=data.name, images=images, **numbers, **tuples)
+    # Without it, what a disk or a person altered would pass for what the hash in the columns says.
+    if agreed(lambda: source.pixels_sha256 not in (None, source.hashed_pixels())):
+        raise damaged(Path(str(images.filename)), "its pixels are not those that were written")
+    return source
 
 
 def _fingerprint(data: Data, records: Records, directory: Path) -> list[Any]:

@@ -151,6 +151,13 @@ def rows_of_ids(source: Source, train: np.ndarray, ids: Sequence[str], field: st
       ConfigError: if an id is not that of a training row: unlearning a row that the model never saw would
         report a meaningless success. Five of them are named.
     """
+    # Lines of a file are stripped: such an id would be unknown, or that of another row.
+    blank = {name.strip(): name for name in source.ids.tolist() if name != name.strip()}
+    if unclear := [blank[i] for i in dict.fromkeys(ids) if i in blank]:
+        raise ConfigError(
+            f"{field}: {unclear[0]!r} is an id that begins or ends with a blank, which no line of a file can say;"
+            f" allowed: ids without (rename what it is the id of), or a list of ids passed to ltu_jax.forget"
+        )
     row_of = dict(zip(source.ids[train].tolist(), train.tolist(), strict=True))
     foreign = [i for i in dict.fromkeys(ids) if i not in row_of]
     if foreign:

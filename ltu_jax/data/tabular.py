@@ -4,9 +4,14 @@ import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ltu_jax.data.records import Example, Records, check_ids, count_classes, first_five, places, refuse
+from ltu_jax.safe_reading import OBJECT, check_claim
 from ltu_jax.setting import ConfigError
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 COLUMNS = ("path", "label", "id", "part")
 
@@ -62,7 +67,7 @@ def read_table(
 def _columns(table: str | None) -> dict[str, list[str]]:
     """The columns of ``COLUMNS`` that the table has, as text; missing values are empty."""
     import pyarrow as pa
-    from pyarrow import csv, parquet
+    from pyarrow import csv
 
     if not table:
         raise ConfigError(f"config.data.table: {table!r}; {_ALLOWED}")
@@ -78,9 +83,7 @@ def _columns(table: str | None) -> dict[str, list[str]]:
             found = csv.read_csv(path, parse_options=lines, convert_options=as_text)
             names = found.column_names
         else:
-            with parquet.ParquetFile(path) as file:  # other columns may hold whole images
-                names = file.schema_arrow.names
-                found = file.read(columns=[name for name in COLUMNS if name in names])
+            names, found = _parquet(path)
         columns = {name: found.column(name).cast(pa.string()) for name in COLUMNS if names.count(name) == 1}
         values = {name: column.to_pylist() for name, column in columns.items()}
     except Exception as error:  # Arrow raises a dozen kinds, and UnicodeDecodeError
@@ -93,6 +96,50 @@ def _columns(table: str | None) -> dict[str, list[str]]:
             f" {_ALLOWED}"
         )
     return {name: ["" if value is None else value for value in column] for name, column in values.items()}
+
+
+def _parquet(path: Path) -> tuple[list[str], "pa.Table"]:
+    """The names of all columns, and those of ``COLUMNS`` that there are: others may hold whole images.
+
+    Ten bytes can say that a billion rows are the same, or that a long text comes a billion times. So texts stay in
+    their dictionary, where each is kept once, until it is known how much all rows are.
+
+    Raises:
+      ValueError: if the columns are more than ``check_claim`` allows, or of kinds whose size cannot be known before.
+    """
+    import pyarrow as pa
+    from pyarrow import compute, parquet
+
+    with parquet.ParquetFile(path) as file:
+        names, schema, rows = file.schema_arrow.names, file.schema_arrow, file.metadata.num_rows
+        wanted = [name for name in COLUMNS if name in names]
+        groups = [file.metadata.row_group(i) for i in range(file.num_row_groups)]
+        chunks = [group.column(i) for group in groups for i in range(group.num_columns)]
+    chunks = [chunk for chunk in chunks if chunk.path_in_schema.partition(".")[0] in wanted]
+    nested = [field.name for field in schema if field.name in wanted and pa.types.is_nested(field.type)]
+    nested += [chunk.path_in_schema for chunk in chunks if "DELTA_BYTE_ARRAY" in chunk.encodings]
+    if nested:
+        raise ValueError(f"column {nested[0]} is nested or DELTA_BYTE_ARRAY")
+    widths = [_width(field.type) for field in schema if field.name in wanted]
+    check_claim(sum(chunk.total_uncompressed_size for chunk in chunks) + rows * sum(widths), path)
+    with parquet.ParquetFile(path, read_dictionary=wanted) as file:
+        found = file.read(columns=wanted)
+    size = found.nbytes + rows * sum(widths)
+    for column in found.columns:
+        for chunk in column.chunks:
+            if pa.types.is_dictionary(chunk.type) and len(chunk.dictionary):
+                lengths = compute.call_function("binary_length", [chunk.dictionary]).cast(pa.int64())
+                size += compute.call_function("sum", [lengths.take(chunk.indices)]).as_py() or 0
+    check_claim(size, path)
+    return names, found
+
+
+def _width(kind: "pa.DataType") -> int:
+    """Bytes of a value in Python; of a text, those that it has whatever its length."""
+    try:
+        return OBJECT + kind.bit_width // 8
+    except ValueError:  # its values differ in length
+        return OBJECT
 
 
 def _labels(

@@ -79,9 +79,22 @@ def forget(
 
 
 def _spec(apply_fn: ApplyFn, original: ArrayTree) -> ModelSpec:
-    def init(key: jax.Array) -> tuple[ArrayTree, ArrayTree]:
-        """Zeros of the same shapes: a request trains no model from scratch."""
-        rest = jax.tree.map(jnp.zeros_like, dict(original))
-        return rest.pop("params"), rest
+    leaves, treedef = jax.tree.flatten(dict(original))
+    return ModelSpec(
+        _Zeros(treedef, tuple(jax.ShapeDtypeStruct(jnp.shape(x), jnp.result_type(x)) for x in leaves)), apply_fn
+    )
 
-    return ModelSpec(init, apply_fn)
+
+@dataclasses.dataclass(frozen=True)
+class _Zeros:
+    """``ModelSpec.init``: zeros, for a request trains no model from scratch.
+
+    Equal for equal shapes: it is a static part of compiled programs, so another one would compile them anew.
+    """
+
+    treedef: jax.tree_util.PyTreeDef
+    leaves: tuple[jax.ShapeDtypeStruct, ...]
+
+    def __call__(self, key: jax.Array) -> tuple[ArrayTree, ArrayTree]:
+        rest = self.treedef.unflatten([jnp.zeros(x.shape, x.dtype) for x in self.leaves])
+        return rest.pop("params"), rest

@@ -30,14 +30,19 @@ def print_request(receipt: Mapping[str, Any], folder: Path, is_new: bool, consol
     from rich.text import Text
 
     console, shown = console or Console(), bare_table(2)
+
+    def line(text: str, style: str = "") -> None:
+        console.print(Text(plain(text), style=style))
+
     request, evidence = receipt["request"], receipt["evidence"]
     done = f"{request['count']} rows forgotten by {receipt['method']}"
     repeated = f"; {request['repeated']} ids were forgotten by earlier requests" if request["repeated"] else ""
     was = "" if is_new else f": already done on {receipt['time']['finished']}"
-    console.print(Text(f"\nrequest {request['number']}{was}", style="bold"))
-    console.print(Text(plain(f"{done}{repeated}")))
+    console.print()
+    line(f"request {request['number']}{was}", "bold")
+    line(f"{done}{repeated}")
     if receipt["calibration"]:
-        console.print(Text(plain(receipt["calibration"])))
+        line(receipt["calibration"])
     for head in ("", "before", "after", f"{evidence['level']} % interval"):
         shown.add_column(head, justify="right" if head else "left")
     for name, words in FIGURES.items():
@@ -46,10 +51,10 @@ def print_request(receipt: Mapping[str, Any], folder: Path, is_new: bool, consol
             digits = 3 if name.endswith("auc") else 1
             cells = (before and before[0], value)
             ends = f"{number(low, digits)} to {number(high, digits)}"
-            shown.add_row(Text(words), *(number(cell, digits) for cell in cells), ends)
+            shown.add_row(Text(plain(words)), *(number(cell, digits) for cell in cells), ends)
     console.print(shown)
     for warning in receipt.get("warnings") or ():
-        console.print(Text(plain(f"Warning: {warning}"), style="yellow"))
+        line(f"Warning: {warning}", "yellow")
     files = receipt.get("files_salted_sha256") or receipt.get("files") or ()  # as receipts of schema 1 had it
     names = ", ".join(sorted({name.partition("/")[0] for name in files}))
-    console.print(Text(plain(f"receipt in {folder}: receipt.json, {names}")))
+    line(f"receipt in {folder}: receipt.json, {names}")

@@ -1,19 +1,17 @@
 """Reads and rewrites files of ``torch.save``, without PyTorch and without running code from the file.
 
-Such a file is a zip of one pickle, which describes the tensors, and the bytes of their storages. A pickle can call any
-function; this reader allows only those that build dictionaries and tensors, and replaces them by its own. A file is
-rewritten by replacing the bytes of storages: names, types, order and everything else stay the same.
+Such a file is a zip of one pickle, which describes the tensors, and the bytes of their storages. A pickle is a program
+that can call any function. It is not unpickled here, but read opcode by opcode, and only those are known that build
+dictionaries and tensors. A file is rewritten by replacing the bytes of storages: all else stays the same.
 """
 
 import contextlib
-import io
 import math
-import pickle
 import pickletools
 import zipfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import jax.numpy as jnp
 import numpy as np
@@ -33,10 +31,17 @@ _DTYPES = {
     "BoolStorage": np.bool_,
 }
 
+Kind = TypeVar("Kind")
+
 SUFFIXES = (".pth", ".pt", ".bin")
 
 STATE_DICTS = ("state_dict", "model_state_dict", "model")
 """Keys under which training code commonly nests the weights."""
+
+
+_MOST_OPCODES = 1 << 20
+"""Some 40 of them describe a tensor, and a million are read in seconds."""
+_DEEPEST = 64
 
 
 class Stored(NamedTuple):
@@ -125,12 +130,7 @@ def _state_dict(archive: zipfile.ZipFile, root: str, path: Path, field: str) -> 
     try:
         if f"{root}/byteorder" in archive.namelist() and archive.read(f"{root}/byteorder") != b"little":
             raise ValueError("its numbers are big-endian")
-        pickled = archive.read(f"{root}/data.pkl")
-        # The unpickler allocates its memo up to the largest index in the pickle.
-        indices = [index for code, index, _ in pickletools.genops(pickled) if "PUT" in code.name]
-        if any(index is not None and index > len(pickled) for index in indices):
-            raise ValueError("it remembers more objects than it has bytes")
-        top = _Reader(io.BytesIO(pickled)).load()
+        top = _described(archive.read(f"{root}/data.pkl"))
     except Exception as error:  # a malformed pickle may raise anything
         raise _refused(path, field, f"{type(error).__name__}: {error}") from error
     within = next((top[key] for key in STATE_DICTS if isinstance(top, dict) and isinstance(top.get(key), dict)), top)
@@ -171,51 +171,146 @@ def _refused(path: Path, field: str, why: str) -> ConfigError:
 
 
 class _Ordered(dict):
-    """An OrderedDict of the pickle. Its attributes are kept in ``state``, so that none can overwrite a method."""
+    """An OrderedDict of the pickle, and the attributes that it was given."""
 
     state: Any = None
 
-    def __setstate__(self, state: Any) -> None:
-        self.state = state
+
+class _Global(NamedTuple):
+    """A name that the pickle asks for; it stands for itself and is never imported."""
+
+    module: str
+    name: str
 
 
-class _Rebuilt:
-    """Builds a tensor. It has slots, so that the pickle cannot set attributes of it."""
+class _Storage(NamedTuple):
+    """Where the bytes of a tensor lie, and what they are."""
 
-    __slots__ = ()
-
-    def __call__(self, storage: tuple[str, Any], offset: int, size: Any, stride: Any, *_: Any) -> Stored:
-        return Stored(*storage, int(offset), tuple(map(int, size)), tuple(map(int, stride)))
+    entry: str
+    dtype: Any
 
 
-class _Parameter:
-    """Builds a parameter, which is just its tensor."""
+_CALLED = (
+    _Global("collections", "OrderedDict"),
+    _Global("torch._utils", "_rebuild_tensor_v2"),
+    _Global("torch._utils", "_rebuild_parameter"),
+    _Global("torch", "Size"),
+)
+_IGNORED = ("PROTO", "FRAME", "STOP")
+_CONSTANTS = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False}
+_LITERALS = {
+    *("INT", "BININT", "BININT1", "BININT2", "LONG", "LONG1", "LONG4", "FLOAT", "BINFLOAT"),
+    *("STRING", "BINSTRING", "SHORT_BINSTRING", "UNICODE", "BINUNICODE", "SHORT_BINUNICODE", "BINUNICODE8"),
+}
+_SIZES = {"EMPTY_TUPLE": 0, "TUPLE1": 1, "TUPLE2": 2, "TUPLE3": 3}
 
-    __slots__ = ()
 
-    def __call__(self, data: Any, *_: Any) -> Any:
-        return data
+def _described(pickled: bytes) -> Any:
+    """What a pickle describes, tensors as ``Stored``.
+
+    Python's own unpickler hashes any key of a dictionary and follows any nesting, with which a small file can hold it
+    for years or end the process. Here each opcode is a bounded piece of work.
+
+    Args:
+      pickled: what ``torch.save`` wrote.
+
+    Raises:
+      Exception: of any type, if it is anything else.
+    """
+    stack, marks, memo = [], [], {}
+
+    def above_mark() -> list[Any]:
+        at = marks.pop()
+        items, stack[at:] = stack[at:], []
+        return items
+
+    for number, (opcode, value, _) in enumerate(pickletools.genops(pickled)):
+        name = opcode.name
+        if number == _MOST_OPCODES or len(marks) > _DEEPEST:
+            raise ValueError(f"more than {_MOST_OPCODES} opcodes, or {_DEEPEST} levels")
+        if name in _LITERALS:
+            stack.append(value)
+        elif name in _CONSTANTS:
+            stack.append(_CONSTANTS[name])
+        elif name == "MARK":
+            marks.append(len(stack))
+        elif name in ("PUT", "BINPUT", "LONG_BINPUT", "MEMOIZE"):
+            memo[len(memo) if value is None else value] = stack[-1]
+        elif name in ("GET", "BINGET", "LONG_BINGET"):
+            stack.append(memo[value])
+        elif name == "POP":
+            stack.pop()
+        elif name in ("EMPTY_DICT", "EMPTY_LIST"):
+            stack.append({} if name == "EMPTY_DICT" else [])
+        elif name in _SIZES:
+            items = [stack.pop() for _ in range(_SIZES[name])]
+            stack.append(tuple(reversed(items)))
+        elif name in ("TUPLE", "LIST"):
+            stack.append(tuple(above_mark()) if name == "TUPLE" else above_mark())
+        elif name in ("APPEND", "APPENDS"):
+            items = above_mark() if name == "APPENDS" else [stack.pop()]
+            _of(list, stack[-1]).extend(items)
+        elif name in ("SETITEM", "SETITEMS"):
+            items = above_mark() if name == "SETITEMS" else [stack.pop(-2), stack.pop()]
+            _set_items(stack[-1], items)
+        elif name in ("GLOBAL", "STACK_GLOBAL"):
+            module, attribute = [stack.pop(-2), stack.pop()] if value is None else value.split(" ", 1)
+            stack.append(_named(_of(str, module), _of(str, attribute)))
+        elif name == "BINPERSID":
+            stack.append(_storage(_of(tuple, stack.pop())))
+        elif name == "REDUCE":
+            arguments = _of(tuple, stack.pop())
+            stack.append(_called(stack.pop(), arguments))
+        elif name == "BUILD":
+            state = stack.pop()
+            _of(_Ordered, stack[-1]).state = state
+        elif name not in _IGNORED:
+            raise ValueError(f"the opcode {name}, which torch.save does not write")
+    (top,) = stack
+    return top
 
 
-class _Reader(pickle.Unpickler):
-    """An unpickler that calls only the functions below."""
+def _of(kind: type[Kind], value: Any) -> Kind:
+    """The value, which must be of exactly this type: what it holds is not looked at."""
+    if type(value) is not kind:
+        raise ValueError(f"a {type(value).__name__} where a {kind.__name__} belongs")
+    return value
 
-    _ALLOWED = {
-        ("collections", "OrderedDict"): _Ordered,
-        ("torch._utils", "_rebuild_tensor_v2"): _Rebuilt(),
-        ("torch._utils", "_rebuild_parameter"): _Parameter(),
-        ("torch", "Size"): tuple,
-    }
 
-    def find_class(self, module_name: str, global_name: str, /) -> Any:
-        if module_name == "torch" and global_name in _DTYPES:
-            return global_name
-        if (module_name, global_name) not in self._ALLOWED:
-            raise pickle.UnpicklingError(f"it asks for {module_name}.{global_name}, which is not run")
-        return self._ALLOWED[module_name, global_name]
+def _set_items(target: Any, items: list[Any]) -> None:
+    if type(target) not in (dict, _Ordered):
+        raise ValueError(f"items of a {type(target).__name__}")
+    for key, value in zip(items[::2], items[1::2], strict=True):
+        if type(key) not in (str, int):  # an optimizer numbers its parameters
+            raise ValueError(f"a dictionary with a {type(key).__name__} for a key")
+        target[key] = value
 
-    def persistent_load(self, pid: Any, /) -> tuple[str, Any]:
-        kind, storage, key, *_ = pid
-        if kind != "storage":
-            raise pickle.UnpicklingError(f"a {kind}")
-        return str(key), _DTYPES[storage]
+
+def _named(module: str, name: str) -> _Global:
+    found = _Global(module, name)
+    if found not in _CALLED and not (module == "torch" and name in _DTYPES):
+        raise ValueError(f"it asks for {module}.{name}, which is not run")
+    return found
+
+
+def _storage(pid: tuple[Any, ...]) -> _Storage:
+    kind, of, key, *_ = pid
+    if _of(str, kind) != "storage":
+        raise ValueError(f"a {kind}")
+    return _Storage(_of(str, key), _DTYPES[_of(_Global, of).name])
+
+
+def _called(function: Any, arguments: tuple[Any, ...]) -> Any:
+    """What one of ``_CALLED`` returns."""
+    name = _of(_Global, function).name
+    if name == "OrderedDict" and not arguments:
+        return _Ordered()
+    if name == "Size":
+        return _of(tuple, *arguments)
+    if name == "_rebuild_parameter":
+        return arguments[0]
+    if name != "_rebuild_tensor_v2":
+        raise ValueError(f"a call of {name}")
+    storage, offset, *sizes = arguments[:4]
+    shape, strides = (tuple(_of(int, size) for size in _of(tuple, one)) for one in sizes)
+    return Stored(*_of(_Storage, storage), _of(int, offset), shape, strides)

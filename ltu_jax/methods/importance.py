@@ -3,12 +3,12 @@
 from collections.abc import Callable
 
 import jax
-import jax.numpy as jnp
+import numpy as np
 import optax
 from jax.core import Tracer
 
-from ltu_jax.data.batches import gather
 from ltu_jax.training.dispatch import compiled
+from ltu_jax.training.predict import gathered
 from ltu_jax.types import ApplyFn, ArrayTree, Batch, Rows, UnlearnState
 
 BatchFn = Callable[[ApplyFn, ArrayTree, ArrayTree, Batch, jax.Array], ArrayTree]
@@ -32,14 +32,10 @@ def sum_over_batches(fn: BatchFn, state: UnlearnState, rows: Rows, batch_size: i
     # Under a trace (eval_shape) only shapes are wanted: one batch has them.
     starts = (0,) if isinstance(rows.images, Tracer) else range(0, num_rows, batch_size)
     for start in starts:
-        place = jnp.arange(start, start + batch_size)
-        index = jnp.minimum(place, num_rows - 1)
-        batch = gather(rows, index)
-        args = (state.params, state.model_state, batch, (place < num_rows).astype(jnp.float32))
-        if isinstance(rows.images, Tracer):
-            part = fn(state.apply_fn, *args)
-        else:
-            part = compiled(fn, *args, static=(state.apply_fn,))(*args)
+        place = np.arange(start, start + batch_size)
+        batch = gathered(rows, np.minimum(place, num_rows - 1))
+        args = (state.params, state.model_state, batch, (place < num_rows).astype(np.float32))
+        part = compiled(fn, *args, static=(state.apply_fn,))(*args)
         total = part if total is None else optax.tree.add(total, part)
     return total
 

@@ -18,6 +18,7 @@ from ltu_jax.core.support import draw_pair, relabel
 from ltu_jax.data.batches import augmented, epoch_rows, gather
 from ltu_jax.methods.base import MethodCost, SettingsMethod
 from ltu_jax.training.cost import Cost
+from ltu_jax.training.dispatch import compiled
 from ltu_jax.training.optimizers import SGD, set_hyperparams
 from ltu_jax.training.predict import EvalForward, predict
 from ltu_jax.training.schedule import Schedule, learning_rate, make_schedule
@@ -138,22 +139,16 @@ class LTU(SettingsMethod):
         settings, parts, (order_key, label_key) = self.settings, self.parts, jax.random.split(key)
         forward = parts.features or EvalForward(parts.apply_fn)
         forget_features, remain_features = (
-            jnp.asarray(predict(forward, state.params, state.model_state, rows.images, batch_size=FEATURE_BATCH))
+            jax.device_put(predict(forward, state.params, state.model_state, rows.images, batch_size=FEATURE_BATCH))
             for rows in visible
         )
-        pool = _make_query_pool(
-            forget_features,
-            visible.forget.labels,
-            remain_features,
-            visible.remain.labels,
-            num_classes=parts.num_classes,
-            num_neighbours=settings.num_neighbours,
-            label_vectors=settings.label_vectors,
-        )
+        known = forget_features, visible.forget.labels, remain_features, visible.remain.labels
+        static = parts.num_classes, settings.num_neighbours, settings.label_vectors
+        asked = label_key, visible.forget.labels
         context = LTUContext(
-            pool=pool,
+            pool=compiled(_query_pool, *known, static=static)(*known),
             order_key=order_key,
-            labels_once=relabel(label_key, visible.forget.labels, parts.num_classes, allow_true=settings.allow_true),
+            labels_once=compiled(_relabel, *asked, static=(parts.num_classes, settings.allow_true))(*asked),
             schedule=make_schedule(settings.schedule, settings.learning_rate, self.num_steps(visible)),
         )
         # The steps donate the state: without a copy they would consume the caller's original.
@@ -177,7 +172,12 @@ class LTU(SettingsMethod):
         return MethodCost(features, Cost(passed, passed, settings.remember * queries, size))
 
 
-_make_query_pool = jax.jit(make_query_pool, static_argnames=("num_classes", "num_neighbours", "label_vectors"))
+def _query_pool(num_classes: int, num_neighbours: int, label_vectors: str, *known: jax.Array) -> QueryPool:
+    return make_query_pool(*known, num_classes=num_classes, num_neighbours=num_neighbours, label_vectors=label_vectors)
+
+
+def _relabel(num_classes: int, allow_true: bool, key: jax.Array, labels: jax.Array) -> jax.Array:
+    return relabel(key, labels, num_classes, allow_true=allow_true)
 
 
 def _forward(state: UnlearnState, params: ArrayTree, images: jax.Array) -> tuple[jax.Array, ArrayTree]:

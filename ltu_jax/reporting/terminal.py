@@ -7,6 +7,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any, TextIO
 
 from ltu_jax.reporting import table
+from ltu_jax.setting import plain
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -26,9 +27,10 @@ def print_result(result: Mapping[str, Any], console: "Console | None" = None) ->
     console = console or Console()
 
     def line(text: str, style: str = "") -> None:
-        console.print(Text(text, style=style))
+        console.print(Text(plain(text), style=style))
 
-    line(f"\n{result['method']} on {result['dataset']}", "bold")
+    console.print()
+    line(f"{result['method']} on {result['dataset']}", "bold")
     line(table.title(result))
     console.print()
     console.print(_scores(result, console.width))
@@ -85,7 +87,7 @@ def _scores(result: Mapping[str, Any], width: int) -> "Table":
         justify = "right" if number > len(table.MEASURES) else "left"
         shown.add_column(head, justify=justify, no_wrap=number > 0, overflow="fold")
     for (_, style), cells in zip(rows, list(zip(*columns, strict=True))[1:], strict=True):
-        shown.add_row(*(Text(cell, style=style) for cell in cells))
+        shown.add_row(*(Text(plain(cell), style=style) for cell in cells))
     return shown
 
 
@@ -106,7 +108,7 @@ def _attackers(attackers: list[Mapping[str, Any]]) -> "Table":
     for attacker in attackers:
         aucs = [table.number(attacker.get(f"auc_{on}"), 3) for on in ("shadow", "original", "unlearned")]
         note = "gives no guidance" if table.gives_no_guidance(attacker) else ""
-        shown.add_row(Text(str(attacker["name"])), *aucs, Text(note, style="yellow"))
+        shown.add_row(Text(plain(str(attacker["name"]))), *aucs, Text(plain(note), style="yellow"))
     return shown
 
 
@@ -114,7 +116,7 @@ def progress_for(stream: TextIO | None = None) -> "Progress":
     """A ``Progress`` that shows a bar on a terminal, and a few plain lines in a log; on standard error by default."""
     to = sys.stderr if stream is None else stream
     report = _bar if to.isatty() else _lines
-    return lambda label, total: report(label, total, to)
+    return lambda label, total: report(plain(label), total, to)
 
 
 @contextlib.contextmanager
@@ -147,11 +149,12 @@ def _lines(label: str, total: int, stream: TextIO) -> Iterator[Callable[[int], N
         if done < total and done - reported >= LINE_FRACTION * total and now - last >= LINE_SECONDS:
             reported, last = done, now
             left = table.duration((now - start) / done * (total - done))
-            print(f"{label}: {done}/{total} steps ({100 * done // total} %), {left} left", file=stream, flush=True)
+            line = f"{label}: {done}/{total} steps ({100 * done // total} %), {left} left"
+            print(plain(line), file=stream, flush=True)
 
     try:
         yield advance
     except BaseException:
-        print(f"{label}: stopped at {done}/{total} steps", file=stream, flush=True)
+        print(plain(f"{label}: stopped at {done}/{total} steps"), file=stream, flush=True)
         raise
-    print(f"{label}: {done} steps in {table.duration(monotonic() - start)}", file=stream, flush=True)
+    print(plain(f"{label}: {done} steps in {table.duration(monotonic() - start)}"), file=stream, flush=True)

@@ -1,5 +1,6 @@
 """The cost of every method in the same units: images passed forward and backward, and flops."""
 
+import functools
 from typing import NamedTuple
 
 import jax
@@ -51,23 +52,33 @@ def image_flops(
     Returns:
       ``ImageFlops``; backward is what a gradient costs beyond its forward pass.
     """
+    leaves, treedef = jax.tree.flatten((params, model_state))
+    shapes = tuple(jax.ShapeDtypeStruct(x.shape, x.dtype) for x in leaves)
+    return _image_flops(apply_fn, treedef, shapes, tuple(image_shape), batch_size)
+
+
+@functools.lru_cache(maxsize=64)
+def _image_flops(
+    apply_fn: ApplyFn,
+    treedef: jax.tree_util.PyTreeDef,
+    leaves: tuple[jax.ShapeDtypeStruct, ...],
+    image_shape: tuple[int, ...],
+    batch_size: int,
+) -> ImageFlops:
+    def loss(
+        params: ArrayTree, model_state: ArrayTree, images: jax.Array, labels: jax.Array
+    ) -> tuple[jax.Array, ArrayTree]:
+        logits, model_state = apply_fn(params, model_state, images, train=True)
+        return cross_entropy(logits, labels), model_state
+
     images = jax.ShapeDtypeStruct((batch_size, *image_shape), jnp.float32)
     labels = jax.ShapeDtypeStruct((batch_size,), jnp.int32)
+    # Functions of this call alone: JAX keeps what it traced for as long as a function lives.
     forward, gradient = (
-        _flops(fn.lower(apply_fn, params, model_state, images, labels)) for fn in (_jitted_loss, _jitted_gradient)
+        _flops(jax.jit(fn).lower(*treedef.unflatten(leaves), images, labels))
+        for fn in (loss, jax.value_and_grad(loss, has_aux=True))
     )
     return ImageFlops(forward / batch_size, (gradient - forward) / batch_size)
-
-
-def _loss(
-    apply_fn: ApplyFn, params: ArrayTree, model_state: ArrayTree, images: jax.Array, labels: jax.Array
-) -> tuple[jax.Array, ArrayTree]:
-    logits, model_state = apply_fn(params, model_state, images, train=True)
-    return cross_entropy(logits, labels), model_state
-
-
-_jitted_loss = jax.jit(_loss, static_argnums=0)
-_jitted_gradient = jax.jit(jax.value_and_grad(_loss, argnums=1, has_aux=True), static_argnums=0)
 
 
 def _flops(lowered: jax.stages.Lowered) -> float:

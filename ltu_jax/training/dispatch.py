@@ -15,6 +15,7 @@ from typing import Any, NamedTuple, Protocol, TypeVar
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 from jax.sharding import NamedSharding
 
 from ltu_jax.data.streaming import RowRequests, fetched, row_requests, separate, with_fetched
@@ -92,16 +93,20 @@ def compiled(fn: Callable, *args: ArrayTree, static: tuple[Any, ...] = (), donat
       donate: positions in ``args`` whose buffers the call may consume.
 
     Returns:
-      The executable (``jax.stages.Compiled``), called with ``args``; under ``jax_debug_nans``, ``jax.jit`` of it.
+      The executable (``jax.stages.Compiled``), called with ``args``; under ``jax_debug_nans``, ``jax.jit`` of it;
+      under a trace, the function itself.
     """
     if getattr(jax.config, "jax_debug_nans") and num_devices() == 1:  # noqa: B009, what type checkers do not know
         # Where a NaN comes out, JAX goes through it again operation by operation.
         return functools.partial(jax.jit(fn, static_argnums=tuple(range(len(static)))), *static)
     leaves, treedef = jax.tree.flatten(args)
+    if any(isinstance(leaf, Tracer) for leaf in leaves):
+        return functools.partial(fn, *static)
     return _compile(fn, static, donate, treedef, tuple(map(_described, leaves)), jax.sharding.get_mesh())
 
 
-@functools.lru_cache(maxsize=32)  # a large step is a thousand maps of memory on a CPU; Linux allows a process 65,530
+# A run has some thirty programs. A large step is a thousand maps of memory on a CPU; Linux allows a process 65,530.
+@functools.lru_cache(maxsize=64)
 def _compile(
     fn: Callable,
     static: tuple[Any, ...],
@@ -111,15 +116,20 @@ def _compile(
     mesh: jax.sharding.Mesh,
 ) -> Callable:
     del mesh  # the program depends on it
-    count = len(static)
-    jitted = jax.jit(fn, static_argnums=tuple(range(count)), donate_argnums=tuple(count + i for i in donate))
-    return jitted.lower(*static, *treedef.unflatten(leaves)).compile()
+
+    def once(*args: ArrayTree) -> Any:
+        # JAX keeps what it traced and compiled of a function, without a limit, for as long as the function lives.
+        return fn(*static, *args)
+
+    once.__name__ = fn.__name__
+    return jax.jit(once, donate_argnums=donate).lower(*treedef.unflatten(leaves)).compile()
 
 
-def _described(x: jax.Array) -> jax.ShapeDtypeStruct:
+def _described(x: jax.Array | np.ndarray) -> jax.ShapeDtypeStruct:
     """Shape and type; and where it lies, if that is more than one device."""
     sharding = getattr(x, "sharding", None)
-    return jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding if isinstance(sharding, NamedSharding) else None)
+    dtype = jax.dtypes.canonicalize_dtype(x.dtype) if isinstance(x, np.ndarray) else x.dtype
+    return jax.ShapeDtypeStruct(x.shape, dtype, sharding=sharding if isinstance(sharding, NamedSharding) else None)
 
 
 class CompileClock:

@@ -9,9 +9,10 @@ import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 
+from ltu_jax.data.batches import gather
 from ltu_jax.devices import batch_sharding, num_devices, read_sharded, replicate, shard
 from ltu_jax.training.dispatch import compiled
-from ltu_jax.types import ApplyFn, ArrayTree, StoredImages
+from ltu_jax.types import ApplyFn, ArrayTree, Batch, Rows, StoredImages
 
 ForwardFn = Callable[[ArrayTree, ArrayTree, jax.Array], jax.Array]
 """``forward(params, model_state, images f32[B,H,W,3]) -> f32[B, ...]``."""
@@ -30,6 +31,17 @@ class EvalForward:
 
 def _on_bytes(forward: ForwardFn, params: ArrayTree, model_state: ArrayTree, images: jax.Array) -> jax.Array:
     return replicate(forward(params, model_state, images.astype(jnp.float32) / 255))
+
+
+def _take(images: jax.Array, index: jax.Array) -> jax.Array:
+    return images[index]
+
+
+def gathered(rows: Rows, index: np.ndarray) -> Batch:
+    """``gather`` outside of a program; for rows on one device a program of its own, of which JAX keeps no more."""
+    if isinstance(rows.images, StoredImages) or num_devices() > 1:
+        return gather(rows, jnp.asarray(index))
+    return compiled(gather, rows, index)(rows, index)
 
 
 def predict(
@@ -63,7 +75,7 @@ def predict(
     for start in range(0, len(images), batch_size):
         index = np.minimum(np.arange(start, start + batch_size), len(images) - 1)
         if isinstance(images, jax.Array):
-            batch = shard(images[index], 0)
+            batch = shard(compiled(_take, images, index)(images, index), 0)
         else:
             shape = (batch_size, *images.shape[1:])
             batch = read_sharded(shape, 0, batch_sharding(shape, 0), lambda part: images[index[part]])  # noqa: B023

@@ -137,11 +137,18 @@ def load_model(config: Config, source: Source) -> tuple[ModelSpec, ArrayTree | N
 
 
 def check_scoring(config: Config, splits: Splits) -> None:
-    """Refuses to score during a run what there are no rows for.
+    """Refuses what there are no rows for: scoring during a run, attackers that are fitted on the original.
 
     Raises:
-      ConfigError: if ``eval_every`` is set and there are no validation rows, or a class is forgotten whole.
+      ConfigError: if ``eval_every`` is set and there are no validation rows, or a class is forgotten whole; if the
+        attackers get fewer than two of the remaining rows.
     """
+    if "bank" in needs(config.method) and config.attackers.fitted_on == "original" and len(splits.visible) < 2:
+        raise ConfigError(
+            f"config.data.remain_fraction: {config.data.remain_fraction} leaves {len(splits.visible)} of"
+            f" {len(splits.remain)} remaining rows; allowed: two or more, for the attackers are fitted on some of the"
+            " rows and measured on the others"
+        )
     if config.eval_every and (not len(splits.validation) or len(splits.test_forgotten)):
         raise ConfigError(
             f"config.eval_every: {config.eval_every} needs validation rows and a request of single rows;"

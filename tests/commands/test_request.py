@@ -45,6 +45,10 @@ BAD = {
         changed(forget="test.txt"),
         "--forget: 1 of 1 ids are not in the training set: 'id70' (held out)",
     ),
+    "rho that leaves one row": (
+        changed("--config.data.remain_fraction=0.001"),
+        "config.data.remain_fraction: 0.001 leaves 1 of",
+    ),
     "all ids": (changed(forget="all.txt"), "all training rows are to be forgotten"),
     "no key": (changed("--sign", "none.pem"), "--sign: 'none.pem' cannot be read"),
     "a key that is none": (changed("--sign", "ids.txt"), "--sign: 'ids.txt' cannot be read"),

@@ -8,8 +8,8 @@ import zipfile
 import numpy as np
 import pytest
 
+from ltu_jax import safe_reading
 from ltu_jax.config import Data
-from ltu_jax.data import arrays
 from ltu_jax.data.sources import load_source
 from ltu_jax.setting import ConfigError
 
@@ -165,10 +165,43 @@ def test_a_header_that_lies_is_refused_before_there_is_an_array(tmp_path, name, 
     assert str(caught.value).startswith("config.data.data_dir: ")
 
 
+BLACK = TRAIN | {"images": np.zeros((6, 100, 100, 3), np.uint8)}
+
+
 def test_compressed_arrays_larger_than_the_memory_are_refused(tmp_path, monkeypatch):
-    np.savez_compressed(tmp_path / "train.npz", **TRAIN | {"images": np.zeros((6, 100, 100, 3), np.uint8)})
-    assert (tmp_path / "train.npz").stat().st_size < 5000
+    np.savez_compressed(tmp_path / "train.npz", **BLACK)
+    size = (tmp_path / "train.npz").stat().st_size
+    assert size < 5000
     assert load_source(Data("arrays", data_dir=str(tmp_path))).images.nbytes == 180_000
-    monkeypatch.setattr(arrays, "memory", lambda: 100_000)
-    with pytest.raises(ConfigError, match="images.npy claims 180000 bytes, and there are 100000"):
+    monkeypatch.setattr(safe_reading, "memory", lambda: 100_000)
+    with pytest.raises(ConfigError, match=f"it claims 180432 bytes, and 100000 are the most for a file of {size}"):
+        load_source(Data("arrays", data_dir=str(tmp_path)))
+
+
+def test_compressed_arrays_far_larger_than_their_file_are_refused_by_their_sum(tmp_path, monkeypatch):
+    """34 KB made 1 GB, each array below the memory."""
+    monkeypatch.setattr(safe_reading, "LARGEST", 300_000)
+    monkeypatch.setattr(safe_reading, "TIMES", 10)
+    np.savez_compressed(tmp_path / "train.npz", **BLACK)
+    assert load_source(Data("arrays", data_dir=str(tmp_path))).images.nbytes == 180_000
+    np.savez_compressed(tmp_path / "train.npz", **BLACK | {"ids": np.arange(6).astype("<U5000")})
+    with pytest.raises(ConfigError, match="it claims 300816 bytes, and 300000 are the most"):
+        load_source(Data("arrays", data_dir=str(tmp_path)))
+
+
+@pytest.mark.parametrize(
+    "entry, content",
+    [
+        ("ids.npy", npy("<U0", (10**9,))),  # no bytes, and a billion texts
+        ("labels.npy", npy("|i1", (10**9, 0))),
+        ("images", npy("|u1", (2**20, 2**10, 2**10, 3))),  # NumPy reads it, with no .npy in its name
+    ],
+)
+def test_claims_without_bytes_are_refused_before_there_is_an_array(tmp_path, entry, content):
+    with zipfile.ZipFile(tmp_path / "train.npz", "w") as archive:
+        for name, array in (TRAIN | {"ids": np.arange(6)}).items():
+            if name != entry.partition(".")[0]:
+                archive.writestr(f"{name}.npy", npy(array.dtype.str, array.shape, array.tobytes()))
+        archive.writestr(entry, content)
+    with pytest.raises(ConfigError, match=" claims "):
         load_source(Data("arrays", data_dir=str(tmp_path)))

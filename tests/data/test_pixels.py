@@ -9,7 +9,6 @@ from ltu_jax.data import sources
 from ltu_jax.data.pixels import files_fingerprint
 from ltu_jax.data.sources import load_source
 from ltu_jax.setting import ConfigError
-from ltu_jax.types import Source
 
 
 @pytest.fixture
@@ -44,11 +43,23 @@ def test_mapped_images_are_those_in_memory(folder, tmp_path):
     np.testing.assert_array_equal(load_source(in_file).coarse, load_source(coarse).coarse)
 
 
-def test_a_second_start_decodes_and_hashes_nothing(folder, tmp_path, monkeypatch):
+def test_a_second_start_decodes_nothing(folder, tmp_path, monkeypatch):
     first = source_of(folder, tmp_path / "kept")
     monkeypatch.setattr(sources, "decode", None)
-    monkeypatch.setattr(Source, "hashed_pixels", None)
     assert_same_source(source_of(folder, tmp_path / "kept"), first)
+
+
+@pytest.mark.parametrize("place", [0, 100, -1])
+def test_a_pixel_that_was_altered_is_seen(folder, tmp_path, place):
+    source_of(folder, tmp_path / "kept")
+    [file] = (tmp_path / "kept").rglob("images.u8")
+    content = bytearray(file.read_bytes())
+    content[place] ^= 1
+    file.write_bytes(content)
+    with pytest.raises(ConfigError, match=r"^config.data.memory_map: .*images-.*' is damaged \(its pixels are not"):
+        source_of(folder, tmp_path / "kept")
+    file.parent.rename(tmp_path / "elsewhere")
+    assert_same_source(source_of(folder, tmp_path / "kept"), source_of(folder))  # made anew, as the message says
 
 
 def test_another_image_or_setting_is_another_file(folder, tmp_path):

@@ -189,6 +189,20 @@ def test_a_file_of_ids_is_read_line_by_line(tmp_path):
     assert read_ids(str(tmp_path / "ids")) == ["one", "two", "three four"]
 
 
+@pytest.mark.parametrize("name", [" image000", "image000\t", "\u2003image000"])
+def test_an_id_that_begins_or_ends_with_a_blank_is_told_and_never_taken_for_another(name):
+    """A line of a file is stripped, so it would have been the row of ``image000``."""
+    source = made_up()
+    ids = source.ids.astype("<U12")
+    ids[2] = name
+    source = dataclasses.replace(source, ids=ids)
+    with pytest.raises(ConfigError) as error:
+        rows_of_ids(source, np.array([0, 2, 4]), ["image000"])
+    assert "begins or ends with a blank" in one_line(error) and repr(name) in str(error.value).replace("\\\\", "\\")
+    assert rows_of_ids(source, np.array([0, 2, 4]), ["image004"]).tolist() == [4]
+    assert rows_of_ids(source, np.array([0, 2, 4]), [name]).tolist() == [2]  # a list of them can say it
+
+
 @pytest.mark.parametrize(
     "content, reason", [(None, "cannot be read"), (b"\n \n", "holds no id"), (b"\xff\xfe", "UTF-8")]
 )

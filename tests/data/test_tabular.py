@@ -7,6 +7,7 @@ import pyarrow as pa
 import pyarrow.parquet
 import pytest
 
+from ltu_jax import safe_reading
 from ltu_jax.config import Data
 from ltu_jax.data import sources
 from ltu_jax.data.sources import load_source
@@ -82,6 +83,40 @@ def test_parquet_of_several_types_is_the_same_table(tmp_path, load):
     pa.parquet.write_table(pa.table(numbers), path)
     with pytest.raises(ConfigError, match=r"1 of 4 labels are empty: 'c.png'; allowed: "):
         load_source(Data("table", table=str(path)))
+
+
+SAME = {"path": "a.png", "label": 0}
+MILLION = 1_000_000
+
+
+@pytest.mark.parametrize(
+    "columns",
+    [
+        {name: pa.array(np.full(MILLION, value)) for name, value in SAME.items()},  # a million rows of one value
+        {"path": pa.array(["x" * 50_000] * 10_000), "label": pa.array([1] * 10_000)},  # half a gigabyte of one text
+        {"path": pa.array(["a.png"]), "label": pa.array([["1"] * MILLION])},  # one row, and in it a million
+        {"path": pa.array(["a.png"] * MILLION, pa.binary(5)), "label": pa.array([1] * MILLION)},
+    ],
+)
+def test_a_small_parquet_file_cannot_make_large_columns(tmp_path, monkeypatch, columns):
+    path = tmp_path / "x.parquet"
+    pa.parquet.write_table(pa.table(columns), path, compression="zstd")
+    assert path.stat().st_size < 100_000
+    monkeypatch.setattr(safe_reading, "LARGEST", 40_000_000)
+    before = pa.total_allocated_bytes()
+    with pytest.raises(ConfigError, match=r"x.parquet' cannot be read \((it claims|column label is nested)"):
+        load_source(Data("table", table=str(path)))
+    assert pa.total_allocated_bytes() - before < 40_000_000
+
+
+def test_texts_that_share_their_beginnings_are_refused_in_one_line(tmp_path):
+    """A megabyte once, and three bytes a row: 300 MB of one."""
+    texts = pa.array([f"{'a' * 10_000}{row:03d}" for row in range(100)])
+    encoding = {"path": "DELTA_BYTE_ARRAY"}
+    table = pa.table({"path": texts, "label": pa.array([1] * 100)})
+    pa.parquet.write_table(table, tmp_path / "x.parquet", use_dictionary=["label"], column_encoding=encoding)
+    with pytest.raises(ConfigError, match="column path is nested or DELTA_BYTE_ARRAY"):
+        load_source(Data("table", table=str(tmp_path / "x.parquet")))
 
 
 def test_paths_are_relative_to_data_dir_where_it_is_given(tmp_path, load):

@@ -69,6 +69,30 @@ def test_a_bare_apply_function_will_do(tmp_path, source, spec, original, ids):
     assert found.is_new and found.receipt["request"]["count"] == 30
 
 
+@pytest.fixture
+def compiling():
+    """The names of the programs that are compiled."""
+    names = []
+
+    def listen(event, start_time, end_time, **more):
+        if event.endswith("backend_compile_duration"):
+            names.append(more.get("fun_name"))
+
+    jax.monitoring.register_event_time_span_listener(listen)
+    yield names
+    jax.monitoring.unregister_event_time_span_listener(listen)
+
+
+def test_the_same_function_again_compiles_nothing_anew(tmp_path, source, spec, original, ids, compiling):
+    """Each call took 720 maps of memory: its model was another one for the compiler."""
+    compiled = []
+    for name in "abc":
+        config = request_settings(trials=0)
+        ltu_jax.forget(spec.apply_fn, original["params"], source, ids[:8], workdir=tmp_path / name, config=config)
+        compiled.append(len(compiling))
+    assert 0 < compiled[0] and compiled[1] == compiled[2], compiling[compiled[0] :]
+
+
 def test_its_receipt_is_checked_with_the_same_model_and_data(forgotten, source, spec, original):
     path = forgotten.folder / "receipt.json"
     assert ltu_jax.check_receipt(path, source, spec, original, claim=False, unsigned=True) == []

@@ -101,6 +101,16 @@ def listed(depth):
     return b"(" + tensor() + b"lq\x010" + b"(h\x01h\x01lq\x010" * depth + b"h\x01"
 
 
+def shared(depth):
+    """A tuple that holds a tuple twice that holds a tuple twice ...: 2**depth steps for whoever follows it."""
+    return b"(tq\x01" + b"0h\x01h\x01\x86q\x01" * depth
+
+
+def nested(depth):
+    """A tuple in a tuple in a tuple ...."""
+    return b"(" * depth + b"t" * depth
+
+
 BIG = b"L" + b"9" * 30 + b"L\n"
 EVIL = {
     "REDUCE": state_dict(call(b"os\nsystem", b"(S'touch made'\nt")),
@@ -116,6 +126,17 @@ EVIL = {
     "a storage that is none": state_dict(tensor().replace(b"FloatStorage", b"device")),
     "a name that is a number": state_dict(name=b"I3\n"),
     "a name that is a list": state_dict(name=b"]"),
+    "a name of tuples that share 2**60": state_dict(name=shared(60)),
+    "a name of tuples, deep": state_dict(name=nested(400_000)),
+    "a name of tuples, deeper": state_dict(name=nested(1_000_000)),
+    "a name of tuples, deep, without marks": state_dict(name=b")" + b"\x85" * 900_000),
+    "a value of tuples, deep": state_dict(nested(400_000)),
+    "an entry of tuples that share 2**60": state_dict(tensor().replace(b"S'0'\n", shared(60))),
+    "an entry of tuples, deep": state_dict(tensor().replace(b"S'0'\n", nested(400_000))),
+    "a shape of tuples, deep": state_dict(tensor(nested(400_000))),
+    "a storage that the pickle made": state_dict(call(REBUILD, b"((S'0'\nS'O'\ntI0\n(I4\nt(I1\ntt")),
+    "a set": b"\x80\x04\x8f(" + shared(60) + b"\x90.",
+    "an ordered dictionary of pairs": call(b"collections\nOrderedDict", b"(((" + shared(60) + b"I1\ntlt") + b".",
     "a shape beyond the storage": state_dict(tensor(b"(L1000000000000L\nt", b"(I0\nt")),
     "a shape beyond all numbers": state_dict(tensor(b"(" + BIG + b"I0\nt", b"(I0\nI0\nt")),
     "a shape of text": state_dict(tensor(b"(S'a'\nt")),

@@ -1,6 +1,9 @@
 """Compiled steps: as many programs as shapes, and the same numbers however many go to the device at a time."""
 
+import functools
+import gc
 import time
+import weakref
 from collections.abc import Callable
 
 import chex
@@ -12,6 +15,7 @@ import optax
 import pytest
 
 from ltu_jax.devices import device_mesh
+from ltu_jax.training import dispatch
 from ltu_jax.training.dispatch import CompileClock, compile_clock, compile_steps, compiled
 from ltu_jax.types import make_state, static
 
@@ -75,6 +79,33 @@ def test_equal_shapes_of_the_same_function_compile_once():
     compiled(fn, {"a": jnp.ones(4)}, jnp.ones(4))
     compiled(fn, {"a": jnp.ones(4, jnp.int32)}, jnp.ones(4, jnp.int32))
     assert traces == [(3,), (4,), (4,)]
+
+
+def test_a_program_that_is_let_go_of_leaves_nothing_behind(monkeypatch):
+    """JAX's own caches kept every program of a function, some 700 maps of memory each, as long as the function."""
+
+    class Model:
+        """Known by its identity, as a function of the user's."""
+
+    def fn(model, x):
+        return x * (1 if model is None else 2)
+
+    monkeypatch.setattr(dispatch, "_compile", functools.lru_cache(maxsize=1)(dispatch._compile.__wrapped__))
+    model, x = Model(), jnp.arange(3.0)
+    held = weakref.ref(model)
+    np.testing.assert_array_equal(compiled(fn, x, static=(model,))(x), [0, 2, 4])
+    del model
+    np.testing.assert_array_equal(compiled(fn, x, static=(None,))(x), [0, 1, 2])
+    gc.collect()
+    assert held() is None
+
+
+def test_under_a_trace_it_is_the_function_itself():
+    def double(times, x):
+        return times * x
+
+    shape = jax.eval_shape(lambda x: compiled(double, x, static=(2,))(x), jnp.ones(3))
+    assert shape.shape == (3,)
 
 
 def test_a_program_belongs_to_the_mesh_that_it_was_compiled_under():

@@ -1,6 +1,7 @@
 """The models of a problem: several in one program are those made one by one, and lie where prepare finds them."""
 
 import dataclasses
+import types
 
 import chex
 import numpy as np
@@ -9,6 +10,7 @@ from progress_recorder import recording
 from small import small_config
 
 from ltu_jax import config
+from ltu_jax.attackers import shadows
 from ltu_jax.attackers.shadows import shadow
 from ltu_jax.training import jobs
 from ltu_jax.training.jobs import Trainer
@@ -61,8 +63,30 @@ def test_attackers_cost_what_their_shadows_took_also_when_these_were_found(toget
     source, splits, spec, _ = load_problem(small_config())
     trainer = Trainer(small_config(), source, spec, folder, silent)
     models = [trainer.model(shadow(small_config(), splits.reserve, i).job) for i in range(2)]
-    shadows = sum(float(model["seconds"]) for model in models)
-    assert first.seconds["attackers_s"] > shadows > 0
+    steps = sum(float(model["seconds"]) for model in models)
+    assert first.seconds["attackers_s"] > steps > 0
+
+
+def test_attackers_cost_the_steps_of_their_shadows_and_what_follows_but_not_the_finding_of_them(problem, monkeypatch):
+    """Of two shadows of 100 s each, found in 7 s: 200 s, 3 s for the outputs of each, 5 s for the fit."""
+    clock = types.SimpleNamespace(now=0.0)
+
+    def takes(seconds, fn):
+        def timed(*args):
+            clock.now += seconds
+            return fn(*args)
+
+        return timed
+
+    trainer = Trainer(small_config(), problem.source, problem.spec, None, silent)
+    found = {"params": problem.original.params, "model_state": {}, "seconds": np.float32(100)}
+    object.__setattr__(trainer, "model", takes(7, lambda job: found))
+    monkeypatch.setattr(shadows, "time", types.SimpleNamespace(perf_counter=lambda: clock.now))
+    monkeypatch.setattr(shadows, "outputs_of", takes(3, shadows.outputs_of))
+    monkeypatch.setattr(shadows, "fit_bank", takes(5, lambda *args: problem.bank))
+    assert shadows.fit_on_shadows(trainer, problem.splits.reserve)["seconds"] == 2 * 100 + 2 * 3 + 5
+    known, held_out = problem.splits.visible, problem.splits.reserve
+    assert shadows.fit_on_original(trainer, problem.original, known, held_out)["seconds"] == 2 * 3 + 5
 
 
 def test_what_a_problem_needs_is_told_by_its_method():

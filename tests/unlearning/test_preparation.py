@@ -89,10 +89,22 @@ def test_attackers_cost_the_steps_of_their_shadows_and_what_follows_but_not_the_
     assert shadows.fit_on_original(trainer, problem.original, known, held_out)["seconds"] == 2 * 3 + 5
 
 
+def test_of_a_few_rows_one_of_each_side_is_kept_to_measure_the_attackers(problem, monkeypatch):
+    seen = []
+    monkeypatch.setattr(shadows, "outputs_of", lambda *args: seen.append([len(rows) for rows in args[3:5]]))
+    monkeypatch.setattr(shadows, "_fitted", lambda *args: None)
+    trainer = Trainer(small_config(), problem.source, problem.spec, None, silent)
+    for few in (4, 11):
+        shadows.fit_on_original(trainer, problem.original, np.arange(few), np.arange(few))
+    assert seen == [[1, 1], [3, 3], [2, 2], [9, 9]]
+
+
 def test_what_a_problem_needs_is_told_by_its_method():
     source, splits, spec, _ = load_problem(small_config())
     kinds = lambda method: [job.kind for job in jobs_of(small_config(method=method), splits, is_given=False)]  # noqa: E731
     assert kinds(config.LTU()) == ["original", "retrain", "retrain", "shadow", "shadow"]
+    labels = [job.label for job in jobs_of(small_config(), splits, is_given=False)]
+    assert labels == ["original", "retrain 0", "retrain 1", "shadow 1/2", "shadow 2/2"]
     assert kinds(config.Retrain()) == ["original", "retrain", "retrain"]
     assert kinds(config.Amnesiac("amnesiac", recorded_epochs=1.0)) == ["retrain", "retrain"]
     retrain = small_config(method=config.Retrain())

@@ -15,11 +15,14 @@ from ltu_jax import config
 from ltu_jax.evaluation.scores import accuracy
 from ltu_jax.methods import build_method
 from ltu_jax.setting import ConfigError
+from ltu_jax.training.jobs import Trainer
 from ltu_jax.training.predict import EvalForward, predict
+from ltu_jax.types import silent
 from ltu_jax.unlearning import preparation
 from ltu_jax.unlearning import problem as module
 from ltu_jax.unlearning.loop import run_unlearning
-from ltu_jax.unlearning.problem import load_problem, prepare
+from ltu_jax.unlearning.preparation import original_job, retrain_jobs
+from ltu_jax.unlearning.problem import Loaded, load_problem, prepare
 
 
 class Labels:
@@ -177,3 +180,81 @@ def test_more_images_than_32_bits_count_are_refused(name, monkeypatch):
     message = f"^config.{name}.epochs: 6 over 80 rows are too many images; allowed: <= 5$"
     with pytest.raises(ConfigError, match=message):
         load_problem(small_config(**{name: group}))
+
+
+def test_what_a_problem_cost_is_what_its_models_cost(problem, cache):
+    trainer = Trainer(small_config(), problem.source, problem.spec, cache, silent)
+    jobs = [original_job(problem.splits), *retrain_jobs(small_config(), problem.splits)]
+    original, *retrains = (float(trainer.model(job)["seconds"]) for job in jobs)
+    assert problem.seconds["original_s"] == original > 0
+    assert np.isclose(problem.seconds["retrain_s"], np.mean(retrains), rtol=1e-6) and retrains[0] != retrains[1]
+    assert problem.seconds["attackers_s"] > 0
+    evaluation = config.Evaluation(num_retrain=0)
+    alone = prepare(small_config(method=config.Retrain(), evaluation=evaluation), cache=cache)
+    assert alone.seconds == {"original_s": original, "retrain_s": 0.0, "attackers_s": 0.0}
+
+
+def test_the_hash_of_a_request_follows_settings_splits_and_data_and_the_identity_the_models_too(problem):
+    loaded = Loaded(problem.source, problem.splits, problem.spec)
+    sha256 = lambda settings=problem.config, **changes: module.request_sha256(settings, loaded._replace(**changes))  # noqa: E731
+    labels = problem.source.labels.copy()
+    labels[0] += 1
+    others = [
+        sha256(dataclasses.replace(problem.config, log_every=7)),
+        sha256(splits=dataclasses.replace(problem.splits, forget=problem.splits.forget[1:])),
+        sha256(source=dataclasses.replace(problem.source, labels=labels)),
+    ]
+    assert problem.request_sha256 == sha256() and len({sha256(), *others}) == 4
+    assert sha256(dataclasses.replace(problem.config, at_once=3)) == sha256()  # says how, not what
+    params = {name: value + 1 for name, value in problem.original.params.items()}
+    changed = [
+        dataclasses.replace(problem, **change).identity
+        for change in (
+            {"original": problem.original.replace(params=params)},
+            {"original": problem.original.replace(model_state={"mean": np.ones(1)})},
+            {"bank": problem.bank.replace(params=params)},
+            {"bank": None},
+            {"updates": params},
+            {"splits": dataclasses.replace(problem.splits, forget=problem.splits.forget[1:])},
+        )
+    ]
+    assert len({problem.identity, *changed}) == 7
+    assert dataclasses.replace(problem, seconds={}).identity == problem.identity
+
+
+def test_given_weights_count_as_they_are_and_statistics_with_them(problem):
+    """A problem hashes its original where it was given, and nothing of it where it was trained."""
+    settings = dataclasses.replace(problem.config, weights="w.msgpack")
+    state = problem.original.replace(model_state={"batch_stats": {"mean": np.ones(2)}})
+    given = dataclasses.replace(problem, config=settings, original=state)
+    weights = {"params": state.params, **state.model_state}
+    assert given.request_sha256 == module.request_sha256(settings, Loaded(*problem_parts(problem), weights))
+    trained = dataclasses.replace(given, config=problem.config)
+    assert trained.request_sha256 == problem.request_sha256
+
+
+def problem_parts(problem):
+    return problem.source, problem.splits, problem.spec
+
+
+@pytest.mark.parametrize("at_once", [1, 2])
+def test_models_of_several_seeds_are_trained_first_where_several_go_into_one_program(problem, monkeypatch, at_once):
+    configs = [small_config(seed=0), small_config(seed=1, weights="given")]
+    loaded = [Loaded(*problem_parts(problem), weights) for weights in (None, {})]
+    trained, prepared = [], []
+    monkeypatch.setattr(module, "train_missing", lambda *args: trained.append(args))
+    monkeypatch.setattr(module, "prepare", lambda *args, **kwargs: prepared.append((args, kwargs)) or len(prepared))
+    how = {} if at_once == 1 else {"at_once": at_once}
+    assert module.prepare_together(configs, loaded, cache="cache", progress=Labels, **how) == [1, 2]
+    same = {"cache": "cache", "progress": Labels}
+    assert prepared == [((c,), {"loaded": one} | same) for c, one in zip(configs, loaded, strict=True)]
+    if at_once == 1:
+        assert trained == []
+        return
+    ((jobs, together),) = trained
+    assert together == 2
+    labels = ["original", "retrain 0", "retrain 1", "shadow 1/2", "shadow 2/2", "retrain 0", "retrain 1"]
+    assert [job.label for _, job in jobs] == labels  # weights that are given are not trained, nor shadows for them
+    assert [trainer.config for trainer, _ in jobs] == [configs[0]] * 5 + [configs[1]] * 2
+    assert all(t.source is problem.source and t.spec is problem.spec for t, _ in jobs)
+    assert {(t.cache, t.progress) for t, _ in jobs} == {("cache", Labels)}

@@ -1,6 +1,8 @@
 """Compiled steps: as many programs as shapes, and the same numbers however many go to the device at a time."""
 
+import itertools
 import time
+import types
 from collections.abc import Callable
 
 import chex
@@ -12,7 +14,15 @@ import optax
 import pytest
 
 from ltu_jax.devices import device_mesh
-from ltu_jax.training.dispatch import CompileClock, compile_clock, compile_steps, compiled
+from ltu_jax.training import dispatch
+from ltu_jax.training.dispatch import (
+    CompileClock,
+    compile_clock,
+    compile_steps,
+    compiled,
+    steps_per_call,
+    timed_steps,
+)
 from ltu_jax.types import make_state, static
 
 pytestmark = pytest.mark.smoke
@@ -160,10 +170,10 @@ def test_the_same_steps_are_compiled_once(backend):
 
 def test_the_compile_clock_counts_overlapping_spans_once():
     clock = CompileClock()
-    for start, end in [(5.0, 6.0), (1.0, 4.0), (2.0, 3.0), (3.5, 4.5), (5.25, 5.5)]:
+    for start, end in [(0.25, 0.75), (5.0, 6.0), (1.0, 4.0), (2.0, 3.0), (3.5, 4.5), (5.25, 5.5)]:
         clock("/jax/core/compile/any", start, end, fun_name="f")
     clock("/jax/something/else", 0.0, 100.0)
-    assert clock.seconds == 3.5 + 1.0
+    assert clock.seconds == 0.5 + 3.5 + 1.0
 
 
 def test_the_compile_clock_counts_tracing_and_not_running():
@@ -186,3 +196,34 @@ def test_the_compile_clock_counts_tracing_and_not_running():
     with compile_clock() as again:
         fn(jnp.ones(()))
     assert again.seconds == 0
+
+
+@pytest.mark.parametrize(
+    "seconds, count", [(None, 1), (1e-6, 25), (0.04, 25), (0.041, 5), (0.2, 5), (0.201, 1), (1.0, 1), (9.0, 1)]
+)
+def test_a_call_takes_as_many_steps_as_fit_into_a_second_and_on_an_accelerator_always_25(seconds, count, monkeypatch):
+    assert steps_per_call(seconds) == count
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    assert steps_per_call(seconds) == 25
+
+
+def test_steps_are_timed_apart_from_their_compilation(monkeypatch):
+    clock = itertools.count(100, 10)  # each look ten seconds after the one before
+    monkeypatch.setattr(dispatch, "time", types.SimpleNamespace(perf_counter=lambda: next(clock)))
+    state, context, data = problem()
+    taken = timed_steps(Toy(sample, step), state, context, data, 3)
+    assert (taken.compile_s, taken.seconds, taken.not_finite) == (10, 10, [])
+    assert taken.metrics["number"].tolist() == [0, 1, 2] and int(taken.state.step) == 3
+
+
+def test_what_is_not_finite_is_named_metrics_first():
+    def broken(what):
+        def broken_step(state, context, draw):
+            after, metrics = step(state, context, draw)
+            if what == "parameters":
+                return after.replace(params={"w": after.params["w"].at[1].set(jnp.inf)}), metrics
+            return after, metrics | {name: metrics["loss"] * jnp.nan for name in what}
+
+        return timed_steps(Toy(sample, broken_step), *problem(), 1).not_finite
+
+    assert broken([]) == [] and broken(["b", "a"]) == ["a", "b"] and broken("parameters") == ["parameters"]

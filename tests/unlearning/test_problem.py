@@ -258,3 +258,9 @@ def test_models_of_several_seeds_are_trained_first_where_several_go_into_one_pro
     assert [trainer.config for trainer, _ in jobs] == [configs[0]] * 5 + [configs[1]] * 2
     assert all(t.source is problem.source and t.spec is problem.spec for t, _ in jobs)
     assert {(t.cache, t.progress) for t, _ in jobs} == {("cache", Labels)}
+
+
+def test_a_method_of_ones_own_that_is_not_there_is_told_before_anything_is_trained():
+    method = dataclasses.replace(config.LTU(), name="nowhere:build")
+    with pytest.raises(ConfigError, match="^config.method.name: 'nowhere:build'"):
+        load_problem(small_config(method=method))

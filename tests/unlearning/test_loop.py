@@ -341,3 +341,10 @@ def test_a_run_on_a_problem_goes_as_its_configuration_says(problem, tmp_path, mo
     for start in (first, second):
         assert (start.state, start.splits, start.source) == (own.original, own.splits, own.source)
     assert loop.start_from_problem(own, folder=tmp_path).saving.identity == own.identity
+
+
+def test_of_two_states_as_good_as_each_other_the_first_is_kept_and_a_run_at_its_end_was_not_given_up():
+    judge = Counting([3.0, 1.0, 1.0])
+    state, history = run_unlearning(noisy_ascent(6), original(), SPLITS, SOURCE, eval_every=2, judge=judge)
+    assert (history.best_step, int(state.step), len(judge.calls)) == (4, 4, 3)
+    assert (history.steps, history.stopped_early) == (6, False)  # hopeless at the third look, which is the last

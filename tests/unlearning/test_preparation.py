@@ -129,6 +129,72 @@ def test_the_key_of_a_model_is_what_it_is_a_function_of():
     assert jobs.AUDIT == 6  # a stream of keys of its own for each purpose: none may move
 
 
+@pytest.fixture
+def asked_of_the_cache(monkeypatch):
+    """The entries that were asked for, and what would make each; nothing is made."""
+    asked = []
+    bank = {"params": {"sorted": 1}, "auc": dict.fromkeys(("sorted", "metrics", "labelled"), 0.5), "seconds": 3.0}
+    scores = dict.fromkeys(("ua", "ra", "ta", "mi"), 1.0)
+    monkeypatch.setattr(preparation, "cached", lambda *args: asked.append(args) or bank)
+    monkeypatch.setattr(preparation, "cached_numbers", lambda *args: asked.append(args) or scores)
+    return asked
+
+
+def other_params(state):
+    return state.replace(params={name: value + 1 for name, value in state.params.items()})
+
+
+@pytest.mark.parametrize("fitted_on", ["shadows", "original"])
+def test_attackers_are_found_by_everything_that_they_are_a_function_of(problem, asked_of_the_cache, fitted_on):
+    names = ("sorted", "metrics")
+
+    def ask(splits=problem.splits, original=problem.original, seed=0, **settings):
+        fields = {"names": names, "num_shadows": 2, "fitted_on": fitted_on} | settings
+        trainer = Trainer(
+            small_config(seed=seed, attackers=config.Attackers(**fields)), problem.source, problem.spec, "cache", silent
+        )
+        bank, auc, seconds = preparation.attackers(trainer, splits, original)
+        assert bank.names == tuple(auc) == fields["names"] and bank.params == {"sorted": 1} and seconds == 3.0
+        entry, make = asked_of_the_cache[-1]
+        assert (entry.directory, entry.kind) == ("cache", "attackers")
+        if fitted_on == "shadows":
+            assert make.func is shadows.fit_on_shadows and make.args == (trainer, splits.reserve)
+        else:
+            assert make.func is shadows.fit_on_original
+            assert make.args == (trainer, original, splits.visible, splits.reserve)
+        return str(entry.key)
+
+    fewer = lambda name: dataclasses.replace(problem.splits, **{name: getattr(problem.splits, name)[1:]})  # noqa: E731
+    same = [ask(), ask(splits=fewer("validation")), ask(splits=fewer("forget"))]
+    others = [ask(seed=1), ask(epochs=7), ask(names=(*names, "labelled")), ask(splits=fewer("reserve"))]
+    of_the_original = [ask(splits=fewer("seen")), ask(original=other_params(problem.original))]
+    of_the_original += [ask(original=problem.original.replace(model_state={"mean": np.ones(1)}))]
+    assert len(set(same)) == 1 and len({same[0], *others}) == 5
+    assert len({same[0], *of_the_original}) == (1 if fitted_on == "shadows" else 4)
+
+
+def test_scores_are_found_by_the_model_the_data_the_splits_and_the_batch_size(problem, asked_of_the_cache):
+    def ask(state=problem.original, source=problem.source, splits=problem.splits, batch_size=500):
+        evaluation = config.Evaluation(batch_size=batch_size)
+        trainer = Trainer(small_config(evaluation=evaluation), source, problem.spec, "cache", silent)
+        assert preparation.cached_scores(trainer, state, splits).ua == 1.0
+        entry, make = asked_of_the_cache[-1]
+        assert (entry.directory, entry.kind) == ("cache", "scores")
+        return str(entry.key), make
+
+    (key, make), (again, _) = ask(), ask()
+    labels = problem.source.labels[::-1].copy()
+    others = [
+        ask(state=other_params(problem.original)),
+        ask(state=problem.original.replace(model_state={"mean": np.ones(1)})),
+        ask(source=dataclasses.replace(problem.source, labels=labels)),
+        ask(splits=dataclasses.replace(problem.splits, test=problem.splits.test[1:])),
+        ask(batch_size=7),
+    ]
+    assert key == again and len({key, *(other for other, _ in others)}) == 6
+    assert make() == dataclasses.asdict(problem.score(problem.original))
+
+
 def test_without_shadows_the_attackers_learn_from_the_original_itself(tmp_path):
     """The rho subset against the reserve, a fifth of each kept: no other rows are read, and no shadow is trained."""
     labels = []

@@ -12,7 +12,7 @@ import pytest
 from progress_recorder import Killed, recording
 
 from ltu_jax.training import steps
-from ltu_jax.training.saving import Run, Saving, WrongRunError, read_metrics
+from ltu_jax.training.saving import History, Run, Saving, WrongRunError, read_metrics
 from ltu_jax.training.steps import run_steps
 from ltu_jax.types import make_state
 
@@ -189,3 +189,16 @@ def test_what_is_not_logged_leaves_no_file_and_what_is_scored_has_one_without_ro
             assert [row["step"] for row in read_metrics(file)] == list(range(1, 11))
         else:
             assert not file.exists()
+
+
+def test_the_time_of_compiling_adds_up_over_a_stop(tmp_path, monkeypatch):
+    """8 s at each call of four steps, and 5 s that the init of the second process took."""
+    real = steps.timed_steps
+    monkeypatch.setattr(steps, "timed_steps", lambda *a, **k: real(*a, **k)._replace(compile_s=8.0))
+    monkeypatch.setattr(steps, "steps_per_call", lambda seconds: 4)
+    kept = Saving(tmp_path, "a", 4)
+    with pytest.raises(Killed):
+        go([run(saving=kept)], progress=recording([], until=4))
+    again = run(saving=kept, history=History(compile_s=5.0))
+    go([again])
+    assert again.history.compile_s == 8.0 + 5.0 + 2 * 8.0

@@ -13,6 +13,7 @@ import numpy as np
 import optax
 import pytest
 
+from ltu_jax.data.batches import gather
 from ltu_jax.devices import device_mesh
 from ltu_jax.training import dispatch
 from ltu_jax.training.dispatch import (
@@ -23,7 +24,7 @@ from ltu_jax.training.dispatch import (
     steps_per_call,
     timed_steps,
 )
-from ltu_jax.types import make_state, static
+from ltu_jax.types import Rows, StoredImages, make_state, static
 
 pytestmark = pytest.mark.smoke
 
@@ -227,3 +228,47 @@ def test_what_is_not_finite_is_named_metrics_first():
         return timed_steps(Toy(sample, broken_step), *problem(), 1).not_finite
 
     assert broken([]) == [] and broken(["b", "a"]) == ["a", "b"] and broken("parameters") == ["parameters"]
+
+
+class Counted(StoredImages):
+    """Notes the rows that are read."""
+
+    def __getitem__(self, index):
+        READ.append(np.asarray(index).tolist())
+        return super().__getitem__(index)
+
+
+READ: list = []
+PIXELS = np.random.default_rng(0).integers(0, 256, (12, 2, 2, 3), np.uint8)
+
+
+def pixel_sample(key, step, context, data):
+    batch = gather(data, jax.random.randint(key, (3,), 0, len(data.labels)))
+    return batch.images.mean(axis=(1, 2, 3)) * context["scale"], step
+
+
+def test_images_on_the_host_give_the_same_steps_and_only_what_is_drawn_is_read():
+    rows, labels = np.arange(11, 3, -1), jnp.arange(8)
+    data = {"device": Rows(jnp.asarray(PIXELS[rows]), labels), "host": Rows(Counted(PIXELS, rows), labels)}
+    ends = {}
+    for where, images in data.items():
+        state, context, _ = problem()
+        losses = []
+        for count in (2, 2, 1):  # a call goes on where the one before ended
+            taken = timed_steps(Toy(pixel_sample, step), state, context, images, count)
+            state = taken.state
+            losses += taken.metrics["loss"].tolist()
+        ends[where] = numbers(state), losses
+    chex.assert_trees_all_close(ends["host"], ends["device"], rtol=1e-6)
+    key = problem()[0].rng
+    drawn = [jax.random.randint(jax.random.fold_in(key, t), (3,), 0, 8).tolist() for t in range(5)]
+    assert sorted(READ) == sorted(drawn) and len(set(map(tuple, drawn))) == 5
+
+
+def test_several_models_need_their_images_on_the_device():
+    state, context, _ = problem()
+    with pytest.raises(
+        ValueError, match="stacked models need their images on the device; allowed: one model at a time"
+    ):
+        rows = Rows(Counted(PIXELS, np.arange(8)), jnp.arange(8))
+        compile_steps(Toy(pixel_sample, step), state, context, rows, 2, stacked=True)

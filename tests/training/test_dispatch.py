@@ -99,6 +99,20 @@ def test_a_program_belongs_to_the_mesh_that_it_was_compiled_under():
     assert compiled(double, x) is alone
 
 
+def test_where_nans_are_looked_for_the_function_is_left_to_jax():
+    def root(scale, x, y):
+        return scale * jnp.sqrt(x) + y
+
+    args = jnp.array([4.0, 9.0]), jnp.ones(2)
+    wanted = compiled(root, *args, static=(2.0,))(*args)
+    with jax.debug_nans(True):
+        found = compiled(root, *args, static=(2.0,))
+        np.testing.assert_array_equal(found(*args), wanted)
+        with pytest.raises(FloatingPointError, match="sqrt"):  # the operation, which a compiled program cannot name
+            found(-args[0], args[1])
+    np.testing.assert_array_equal(wanted, [5, 7])
+
+
 def test_only_what_is_donated_is_consumed():
     first, second = jnp.ones(5), jnp.ones(5)
     compiled(lambda x, y: x + y, first, second, donate=(1,))(first, second)

@@ -22,7 +22,7 @@ from ltu_jax.unlearning import preparation
 from ltu_jax.unlearning import problem as module
 from ltu_jax.unlearning.loop import run_unlearning
 from ltu_jax.unlearning.preparation import original_job, retrain_jobs
-from ltu_jax.unlearning.problem import Loaded, load_problem, prepare
+from ltu_jax.unlearning.problem import Loaded, load_problem, prepare, prepare_together
 
 
 class Labels:
@@ -228,36 +228,40 @@ def test_given_weights_count_as_they_are_and_statistics_with_them(problem):
     state = problem.original.replace(model_state={"batch_stats": {"mean": np.ones(2)}})
     given = dataclasses.replace(problem, config=settings, original=state)
     weights = {"params": state.params, **state.model_state}
-    assert given.request_sha256 == module.request_sha256(settings, Loaded(*problem_parts(problem), weights))
+    assert given.request_sha256 == module.request_sha256(
+        settings, Loaded(problem.source, problem.splits, problem.spec, weights)
+    )
     trained = dataclasses.replace(given, config=problem.config)
     assert trained.request_sha256 == problem.request_sha256
 
 
-def problem_parts(problem):
-    return problem.source, problem.splits, problem.spec
+def together(cache, weights=None, **how):
+    """What was trained for two seeds, without attackers; the weights of the second may be given."""
+    fields = {
+        "data": config.Data(train_size=40, forget_fraction=0.2),
+        "training": config.Training(epochs=1, batch_size=20),
+    }
+    fields |= {"method": config.Retrain(), "evaluation": config.Evaluation(num_retrain=1)}
+    configs = [small_config(seed=seed, **fields) for seed in (0, 1)]
+    loaded = [load_problem(one) for one in configs]
+    loaded[1] = loaded[1]._replace(weights=weights)
+    labels = Labels()
+    found = prepare_together(configs, loaded, cache=cache, progress=labels, **how)
+    assert [(one.config, one.source) for one in found] == [
+        (c, one.source) for c, one in zip(configs, loaded, strict=True)
+    ]
+    return found, labels.seen
 
 
-@pytest.mark.parametrize("at_once", [1, 2])
-def test_models_of_several_seeds_are_trained_first_where_several_go_into_one_program(problem, monkeypatch, at_once):
-    configs = [small_config(seed=0), small_config(seed=1, weights="given")]
-    loaded = [Loaded(*problem_parts(problem), weights) for weights in (None, {})]
-    trained, prepared = [], []
-    monkeypatch.setattr(module, "train_missing", lambda *args: trained.append(args))
-    monkeypatch.setattr(module, "prepare", lambda *args, **kwargs: prepared.append((args, kwargs)) or len(prepared))
-    how = {} if at_once == 1 else {"at_once": at_once}
-    assert module.prepare_together(configs, loaded, cache="cache", progress=Labels, **how) == [1, 2]
-    same = {"cache": "cache", "progress": Labels}
-    assert prepared == [((c,), {"loaded": one} | same) for c, one in zip(configs, loaded, strict=True)]
-    if at_once == 1:
-        assert trained == []
-        return
-    ((jobs, together),) = trained
-    assert together == 2
-    labels = ["original", "retrain 0", "retrain 1", "shadow 1/2", "shadow 2/2", "retrain 0", "retrain 1"]
-    assert [job.label for _, job in jobs] == labels  # weights that are given are not trained, nor shadows for them
-    assert [trainer.config for trainer, _ in jobs] == [configs[0]] * 5 + [configs[1]] * 2
-    assert all(t.source is problem.source and t.spec is problem.spec for t, _ in jobs)
-    assert {(t.cache, t.progress) for t, _ in jobs} == {("cache", Labels)}
+def test_the_models_of_several_seeds_are_trained_in_one_program_where_that_is_asked_for(problem, tmp_path):
+    assert together(tmp_path / "one")[1] == ["original", "retrain 0"] * 2
+    (first, second), labels = together(tmp_path / "two", at_once=2)
+    assert labels == ["2 models"] * 2
+    assert not np.array_equal(first.original.params["w1"], second.original.params["w1"])
+    given = {"params": problem.original.params}
+    found, labels = together(tmp_path / "given", given, at_once=2)
+    assert sorted(labels) == ["2 models", "original"]
+    chex.assert_trees_all_equal(found[1].original.params, given["params"])
 
 
 def test_a_method_of_ones_own_that_is_not_there_is_told_before_anything_is_trained():

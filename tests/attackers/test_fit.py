@@ -169,3 +169,31 @@ def test_outputs_are_augmented_as_asked_and_anew_each_draw():
 def test_outputs_are_a_function_of_the_key():
     np.testing.assert_array_equal(outputs_of(12, 12).logits, outputs_of(12, 12).logits)
     assert not np.array_equal(outputs_of(12, 12).labels, outputs_of(12, 12, seed=1).labels)
+
+
+def test_without_a_number_of_draws_each_row_is_asked_about_once():
+    rows_of = rows(8, 1), rows(8, 0)
+    outputs = collect_outputs(recorder, jnp.float32(0), {}, *rows_of, jax.random.key(0), batch_size=4, augment="none")
+    np.testing.assert_array_equal(np.sort(np.asarray(outputs.labels).reshape(2, 8)), [range(8)] * 2)
+
+
+@pytest.mark.parametrize("num_rows, epochs, size, steps", [(100, 5, 16, 31), (10, 3, 10, 3), (10, 1, 10, 1)])
+def test_epochs_are_steps_of_whole_batches(num_rows, epochs, size, steps, monkeypatch):
+    asked = []
+    monkeypatch.setattr("ltu_jax.attackers.fit._fit", lambda *args: asked.append(args[1:4]) or args[4])
+    settings = Attackers(names=("sorted", "metrics"), epochs=epochs, batch_size=16, learning_rate=0.02)
+    fit_bank(synthetic(num_rows, 0)[0], settings, NUM_CLASSES, jax.random.key(0))
+    assert asked == [(size, steps, 0.02)] * 2
+
+
+def test_the_first_output_is_drawn_like_any_other():
+    """Of two outputs, a member and a non-member, a bootstrap sample holds one or both."""
+    logits = 8 * jnp.eye(NUM_CLASSES)[:2] * jnp.array([[1.0], [0.1]])
+    outputs = Outputs(logits, jnp.arange(2), jnp.array([1.0, 0.0]))
+    settings = Attackers(names=("sorted",), epochs=40, batch_size=2, learning_rate=0.05)
+    seen = set()
+    for seed in range(12):
+        bank = fit_bank(outputs, settings, NUM_CLASSES, jax.random.key(seed))
+        seen.add(tuple((np.asarray(membership(bank, jnp.int32(0), logits, jnp.arange(2))) > 0).tolist()))
+    # Each alone makes all answers alike; both, in a quarter to a half of the samples, are told apart.
+    assert seen == {(True, False), (True, True), (False, False)}

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from ltu_jax.attackers.networks import NETWORKS
+from ltu_jax.attackers.signals import metrics
 from ltu_jax.config import Attackers
 
 LOGITS = 3 * jax.random.normal(jax.random.key(0), (9, 6))
@@ -16,12 +17,16 @@ RELABELLED = jnp.asarray(np.argsort(PERMUTATION))[LABELS]  # where each label we
 
 @pytest.fixture(scope="module", params=list(NETWORKS))
 def attacker(request):
-    """An untrained network with every parameter nonzero, so that no path is switched off, and its name."""
-    network = NETWORKS[request.param]
-    rng = np.random.default_rng(1)
-    shapes = jax.eval_shape(network.init, jax.random.key(1), LOGITS, LABELS)
-    params = jax.tree.map(lambda x: jnp.float32(rng.normal(0.3 if x.ndim == 1 else 0, 0.4, x.shape)), shapes)
+    """An untrained network of ``some_params``, and its name."""
+    network, params = NETWORKS[request.param], some_params(request.param)
     return request.param, jax.jit(lambda logits, labels: network.apply(params, logits, labels))
+
+
+def some_params(name):
+    """Parameters of a network that are all nonzero, so that no path is switched off."""
+    rng = np.random.default_rng(1)
+    shapes = jax.eval_shape(NETWORKS[name].init, jax.random.key(1), LOGITS, LABELS)
+    return jax.tree.map(lambda x: jnp.float32(rng.normal(0.3 if x.ndim == 1 else 0, 0.4, x.shape)), shapes)
 
 
 def same(a, b):
@@ -69,3 +74,68 @@ def test_gradients_are_finite_at_a_sure_prediction_and_alive_where_log_probabili
     assert np.isfinite(gradient).all()
     if gap == 20:
         assert np.abs(gradient).max() > 1e-3  # 5 e^-20 = 1e-8 through probabilities
+
+
+LOG_P = np.float64(LOGITS) - np.log(np.exp(np.float64(LOGITS)).sum(axis=1, keepdims=True))
+ONE_HOT = np.eye(6)[LABELS]
+
+
+def dense(params, x):
+    return x @ params["kernel"] + params["bias"]
+
+
+def gelu(x):
+    return x / 2 * (1 + np.tanh(np.sqrt(2 / np.pi) * (x + 0.044715 * x**3)))
+
+
+def normalized(params, x):
+    centred = x - x.mean(-1, keepdims=True)
+    return centred / np.sqrt((centred**2).mean(-1, keepdims=True) + 1e-6) * params["scale"] + params["bias"]
+
+
+def attention(params, x):
+    """Two heads of 16: softmax(q k / 4) v of the tokens x [samples, tokens, 32]."""
+    q, k, v = (
+        np.einsum("bti,ihd->bthd", x, params[n]["kernel"]) + params[n]["bias"] for n in ("query", "key", "value")
+    )
+    weights = np.exp(np.einsum("bqhd,bkhd->bhqk", q, k) / 4)
+    mixed = np.einsum("bhqk,bkhd->bqhd", weights / weights.sum(-1, keepdims=True), v)
+    return np.einsum("bthd,hdi->bti", mixed, params["out"]["kernel"]) + params["out"]["bias"]
+
+
+def by_hand(name, p):
+    """The answers to LOGITS and LABELS in NumPy: a fifth of the log-probabilities goes in."""
+    if name == "sorted":  # one hidden layer
+        return dense(p["Dense_1"], np.maximum(dense(p["Dense_0"], -np.sort(-0.2 * LOG_P)), 0))
+    if name == "labelled":  # two hidden layers
+        hidden = np.tanh(dense(p["Dense_0"], np.concatenate([0.2 * LOG_P, ONE_HOT], axis=1)))
+        return dense(p["Dense_2"], np.tanh(dense(p["Dense_1"], hidden)))
+    if name == "metrics":  # a residual block, and a linear way around it
+        signal = 0.2 * np.float64(metrics(LOGITS, LABELS))
+        hidden = gelu(dense(p["Dense_0"], signal))
+        return dense(p["Dense_2"], hidden + gelu(dense(p["Dense_1"], hidden))) + dense(p["Dense_3"], signal)
+    # A pre-norm transformer block over the classes, and the mean of what comes out.
+    hidden = dense(p["Dense_0"], np.stack([0.2 * LOG_P, ONE_HOT], axis=-1))
+    hidden = hidden + attention(p["MultiHeadDotProductAttention_0"], normalized(p["LayerNorm_0"], hidden))
+    hidden = hidden + dense(p["Dense_1"], gelu(dense(p["Dense_2"], normalized(p["LayerNorm_1"], hidden))))
+    return dense(p["Dense_3"], hidden.mean(axis=1))
+
+
+def test_each_is_the_network_that_its_docstring_names(attacker):
+    name, says = attacker
+    params = jax.tree.map(np.float64, some_params(name)["params"])
+    np.testing.assert_allclose(says(LOGITS, LABELS)[:, None], by_hand(name, params), rtol=2e-4, atol=2e-4)
+
+
+WIDTHS = {  # what a cached bank holds: of 6 classes, inputs and outputs of each dense layer
+    "sorted": [(6, 64), (64, 1)],
+    "labelled": [(12, 128), (128, 32), (32, 1)],
+    "metrics": [(4, 32), (32, 32), (32, 1), (4, 1)],
+    "classwise": [(2, 32), (64, 32), (32, 64), (32, 1)],
+}
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_the_widths_of_the_layers_stay_those_of_the_banks_in_caches(name):
+    params = some_params(name)["params"]
+    assert [params[f"Dense_{i}"]["kernel"].shape for i in range(len(WIDTHS[name]))] == WIDTHS[name]

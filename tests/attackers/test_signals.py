@@ -38,6 +38,10 @@ def test_sorted_are_the_largest_first(num, kept):
     np.testing.assert_allclose(sorted_log_probabilities(jnp.float32(LOGITS), num), expected, rtol=1e-5, atol=1e-6)
 
 
+def test_ten_are_kept_as_in_ml_leaks():
+    assert sorted_log_probabilities(jnp.float32(LOGITS)).shape == (20, 10)
+
+
 def test_metrics_are_loss_margin_entropy_and_song_and_mittals_modified_entropy():
     p, rows = in_float64(LOGITS), np.arange(20)
     p_true = p[rows, LABELS]

@@ -34,6 +34,13 @@ def test_costs_add_up():
     once, step = Cost(1, 2, 3, 4), Cost(forward=10, remain=0.5)
     assert once.plus(step, 3) == (31, 2, 4.5, 4) and once.plus(step) == (11, 2, 3.5, 4)
     assert ImageFlops(2.0, 5.0).of(once) == 2 * 1 + 5 * 2
+    assert Cost() == (0, 0, 0, 0)
+
+
+def test_what_xla_does_not_count_is_not_a_number(monkeypatch):
+    monkeypatch.setattr(jax.stages.Lowered, "cost_analysis", lambda lowered: None)
+    dense = lambda params, model_state, images, train: (images.reshape(len(images), -1) @ params, model_state)  # noqa: E731
+    assert np.isnan(image_flops(dense, jnp.zeros((12, 3)), {}, (2, 2, 3), 4)).all()
 
 
 def test_an_image_of_a_dense_model_costs_its_multiply_adds():

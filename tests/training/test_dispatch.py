@@ -2,7 +2,9 @@
 
 import functools
 import gc
+import itertools
 import time
+import types
 import weakref
 from collections.abc import Callable
 
@@ -14,10 +16,18 @@ import numpy as np
 import optax
 import pytest
 
+from ltu_jax.data.batches import gather
 from ltu_jax.devices import device_mesh
 from ltu_jax.training import dispatch
-from ltu_jax.training.dispatch import CompileClock, compile_clock, compile_steps, compiled
-from ltu_jax.types import make_state, static
+from ltu_jax.training.dispatch import (
+    CompileClock,
+    compile_clock,
+    compile_steps,
+    compiled,
+    steps_per_call,
+    timed_steps,
+)
+from ltu_jax.types import Rows, StoredImages, make_state, static
 
 pytestmark = pytest.mark.smoke
 
@@ -119,6 +129,20 @@ def test_a_program_belongs_to_the_mesh_that_it_was_compiled_under():
     assert compiled(double, x) is alone
 
 
+def test_where_nans_are_looked_for_the_function_is_left_to_jax():
+    def root(scale, x, y):
+        return scale * jnp.sqrt(x) + y
+
+    args = jnp.array([4.0, 9.0]), jnp.ones(2)
+    wanted = compiled(root, *args, static=(2.0,))(*args)
+    with jax.debug_nans(True):
+        found = compiled(root, *args, static=(2.0,))
+        np.testing.assert_array_equal(found(*args), wanted)
+        with pytest.raises(FloatingPointError, match="sqrt"):  # the operation, which a compiled program cannot name
+            found(-args[0], args[1])
+    np.testing.assert_array_equal(wanted, [5, 7])
+
+
 def test_only_what_is_donated_is_consumed():
     first, second = jnp.ones(5), jnp.ones(5)
     compiled(lambda x, y: x + y, first, second, donate=(1,))(first, second)
@@ -191,10 +215,10 @@ def test_the_same_steps_are_compiled_once(backend):
 
 def test_the_compile_clock_counts_overlapping_spans_once():
     clock = CompileClock()
-    for start, end in [(5.0, 6.0), (1.0, 4.0), (2.0, 3.0), (3.5, 4.5), (5.25, 5.5)]:
+    for start, end in [(0.25, 0.75), (5.0, 6.0), (1.0, 4.0), (2.0, 3.0), (3.5, 4.5), (5.25, 5.5)]:
         clock("/jax/core/compile/any", start, end, fun_name="f")
     clock("/jax/something/else", 0.0, 100.0)
-    assert clock.seconds == 3.5 + 1.0
+    assert clock.seconds == 0.5 + 3.5 + 1.0
 
 
 def test_the_compile_clock_counts_tracing_and_not_running():
@@ -217,3 +241,78 @@ def test_the_compile_clock_counts_tracing_and_not_running():
     with compile_clock() as again:
         fn(jnp.ones(()))
     assert again.seconds == 0
+
+
+@pytest.mark.parametrize(
+    "seconds, count", [(None, 1), (1e-6, 25), (0.04, 25), (0.041, 5), (0.2, 5), (0.201, 1), (1.0, 1), (9.0, 1)]
+)
+def test_a_call_takes_as_many_steps_as_fit_into_a_second_and_on_an_accelerator_always_25(seconds, count, monkeypatch):
+    assert steps_per_call(seconds) == count
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    assert steps_per_call(seconds) == 25
+
+
+def test_steps_are_timed_apart_from_their_compilation(monkeypatch):
+    clock = itertools.count(100, 10)  # each look ten seconds after the one before
+    monkeypatch.setattr(dispatch, "time", types.SimpleNamespace(perf_counter=lambda: next(clock)))
+    state, context, data = problem()
+    taken = timed_steps(Toy(sample, step), state, context, data, 3)
+    assert (taken.compile_s, taken.seconds, taken.not_finite) == (10, 10, [])
+    assert taken.metrics["number"].tolist() == [0, 1, 2] and int(taken.state.step) == 3
+
+
+def test_what_is_not_finite_is_named_metrics_first():
+    def broken(what):
+        def broken_step(state, context, draw):
+            after, metrics = step(state, context, draw)
+            if what == "parameters":
+                return after.replace(params={"w": after.params["w"].at[1].set(jnp.inf)}), metrics
+            return after, metrics | {name: metrics["loss"] * jnp.nan for name in what}
+
+        return timed_steps(Toy(sample, broken_step), *problem(), 1).not_finite
+
+    assert broken([]) == [] and broken(["b", "a"]) == ["a", "b"] and broken("parameters") == ["parameters"]
+
+
+class Counted(StoredImages):
+    """Notes the rows that are read."""
+
+    def __getitem__(self, index):
+        READ.append(np.asarray(index).tolist())
+        return super().__getitem__(index)
+
+
+READ: list = []
+PIXELS = np.random.default_rng(0).integers(0, 256, (12, 2, 2, 3), np.uint8)
+
+
+def pixel_sample(key, step, context, data):
+    batch = gather(data, jax.random.randint(key, (3,), 0, len(data.labels)))
+    return batch.images.mean(axis=(1, 2, 3)) * context["scale"], step
+
+
+def test_images_on_the_host_give_the_same_steps_and_only_what_is_drawn_is_read():
+    rows, labels = np.arange(11, 3, -1), jnp.arange(8)
+    data = {"device": Rows(jnp.asarray(PIXELS[rows]), labels), "host": Rows(Counted(PIXELS, rows), labels)}
+    ends = {}
+    for where, images in data.items():
+        state, context, _ = problem()
+        losses = []
+        for count in (2, 2, 1):  # a call goes on where the one before ended
+            taken = timed_steps(Toy(pixel_sample, step), state, context, images, count)
+            state = taken.state
+            losses += taken.metrics["loss"].tolist()
+        ends[where] = numbers(state), losses
+    chex.assert_trees_all_close(ends["host"], ends["device"], rtol=1e-6)
+    key = problem()[0].rng
+    drawn = [jax.random.randint(jax.random.fold_in(key, t), (3,), 0, 8).tolist() for t in range(5)]
+    assert sorted(READ) == sorted(drawn) and len(set(map(tuple, drawn))) == 5
+
+
+def test_several_models_need_their_images_on_the_device():
+    state, context, _ = problem()
+    with pytest.raises(
+        ValueError, match="stacked models need their images on the device; allowed: one model at a time"
+    ):
+        rows = Rows(Counted(PIXELS, np.arange(8)), jnp.arange(8))
+        compile_steps(Toy(pixel_sample, step), state, context, rows, 2, stacked=True)

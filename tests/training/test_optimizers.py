@@ -99,6 +99,12 @@ def test_masked_moves_what_the_mask_allows_as_before_and_nothing_else_by_a_bit(n
     chex.assert_trees_all_equal(held, jax.tree.map(jnp.where, mask, free, float32(START)))
 
 
+def test_numbers_that_nobody_set_move_nothing():
+    for tx, momentum in ((SGD, 0.0), (ADAM, 0.9)):
+        numbers = {name: float(x) for name, x in tx.init(float32(START)).hyperparams.items()}
+        assert numbers == pytest.approx({"learning_rate": 0.0, "momentum": momentum, "weight_decay": 0.0})
+
+
 def test_setting_one_number_keeps_the_others_and_changes_no_type():
     state = make_state(never_asked, {"w": jnp.ones(3)}, {}, SGD, jax.random.key(0))
     first = set_hyperparams(state, momentum=0.9, weight_decay=0.01, learning_rate=0.1)

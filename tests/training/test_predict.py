@@ -6,6 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from ltu_jax.training import predict as module
 from ltu_jax.training.predict import EvalForward, predict
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (10, 2, 2, 3), np.uint8)
@@ -51,3 +52,15 @@ def test_shapes_come_from_a_trace_too():
         lambda images: predict(forward, PARAMS, {"bias": jnp.float32(0)}, images, batch_size=4), jnp.asarray(IMAGES)
     )
     assert (traced.shape, traced.dtype) == ((10, 4), jnp.float32)
+
+
+def test_stored_images_are_read_batch_by_batch_each_part_along_the_first_axis(monkeypatch):
+    """What several devices and processes ask for; one takes all of it."""
+    asked = []
+    monkeypatch.setattr(module, "batch_sharding", lambda shape, axis: ("sharding", shape, axis))
+    monkeypatch.setattr(
+        module, "read_sharded", lambda *args: asked.append(args[:3]) or jnp.asarray(args[3](slice(0, None)))
+    )
+    predict(EvalForward(apply_fn), PARAMS, {"bias": jnp.float32(0)}, IMAGES, batch_size=4)
+    shape = (4, 2, 2, 3)
+    assert asked == [(shape, 0, ("sharding", shape, 0))] * 3

@@ -80,3 +80,12 @@ def test_rows_after_the_checkpoint_are_no_damage_but_are_taken_anew(tmp_path, ca
     with open_savers([run]) as (saver,):
         saver.resume(logs=True)
     assert run.history.rows == ROWS and file.read_text() == before and not caplog.records
+
+
+def test_a_run_begins_with_an_empty_history_and_is_saved_each_minute_and_at_its_end(tmp_path):
+    empty = History(
+        rows=[], steps=0, init_s=0.0, steps_s=0.0, compile_s=0.0, saved_step=None, best_step=None,
+        best_distance=None, stopped_early=False, warnings=[], rho=None, cost=None,
+    )  # fmt: skip
+    assert History() == empty and History().ut_minutes == 0
+    assert Saving(tmp_path, "a") == Saving(tmp_path, "a", every=0, every_s=60.0, at_end=True)

@@ -28,6 +28,10 @@ def test_cosine_goes_from_the_peak_to_zero_and_stays_there():
     np.testing.assert_allclose(rates(make_schedule("cosine", 0.2, 20), 25), optax_says, atol=1e-7)
 
 
+def test_a_cosine_of_one_step_takes_it_at_the_peak_and_no_other():
+    np.testing.assert_allclose(rates(make_schedule("cosine", 0.2, 1), 3), [0.2, 0, 0], atol=1e-7)
+
+
 def test_multistep_divides_by_ten_from_each_milestone_on():
     # torch.optim.lr_scheduler.MultiStepLR(milestones=[4, 7]): lr is 1, 1, 1, 1, 0.1, 0.1, 0.1, 0.01, ...
     schedule = make_schedule("multistep", 1.0, 10, milestones=(4, 7))

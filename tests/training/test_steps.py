@@ -12,7 +12,7 @@ import pytest
 from progress_recorder import Killed, recording
 
 from ltu_jax.training import steps
-from ltu_jax.training.saving import Run, Saving, WrongRunError
+from ltu_jax.training.saving import History, Run, Saving, WrongRunError, read_metrics
 from ltu_jax.training.steps import run_steps
 from ltu_jax.types import make_state
 
@@ -155,3 +155,50 @@ def test_what_is_not_finite_is_named_with_its_steps_and_what_to_change(monkeypat
         match=r"^counting: x not finite in steps 1\.\.4; no checkpoint was saved; try a smaller rate$",
     ):
         go([run(np.nan)])
+
+
+def test_each_run_has_its_share_of_the_seconds_of_every_call(monkeypatch):
+    """Two runs, calls of 4 and 3 steps: 12 s of steps each, and 8 s of compiling."""
+    real, seen = steps.timed_steps, []
+    monkeypatch.setattr(steps, "timed_steps", lambda *a, **k: real(*a, **k)._replace(seconds=12.0, compile_s=8.0))
+    monkeypatch.setattr(steps, "steps_per_call", lambda seconds: seen.append(seconds) or 4)
+    runs = [run(1.0, 7), run(2.0, 7)]
+    go(runs)
+    assert seen == [None, 12.0 / 4]
+    for one in runs:
+        assert (one.history.steps_s, one.history.compile_s) == (2 * 12.0 / 2, 2 * 8.0 / 2)
+
+
+def test_a_score_at_every_step():
+    one = run(num_steps=3, score=lambda one: {"eval/x": float(one.step)})
+    go([one], score_every=1)
+    assert one.history.rows == [{"step": n, "x": after(1.0, n), "eval/x": n} for n in (1, 2, 3)]
+
+
+def test_what_is_not_logged_leaves_no_file_and_what_is_scored_has_one_without_rows_of_the_future(tmp_path, monkeypatch):
+    monkeypatch.setattr(steps, "steps_per_call", lambda seconds: 1)
+    for name, more in (("plain", {}), ("scored", {"score_every": 1})):
+        scored = {"score": lambda one: {"eval/x": 1.0}} if more else {}
+        kept = Saving(tmp_path / name, name, 4)
+        with pytest.raises(Killed):
+            go([run(saving=kept, **scored)], progress=recording([], until=6), **more)
+        shutil.rmtree(tmp_path / name / "checkpoints" / "6")  # as if it had been killed at once: of step 4 on
+        assert go([run(saving=kept, **scored)], **more) == [after(1.0, 10)]
+        file = tmp_path / name / "metrics.jsonl"
+        if more:
+            assert [row["step"] for row in read_metrics(file)] == list(range(1, 11))
+        else:
+            assert not file.exists()
+
+
+def test_the_time_of_compiling_adds_up_over_a_stop(tmp_path, monkeypatch):
+    """8 s at each call of four steps, and 5 s that the init of the second process took."""
+    real = steps.timed_steps
+    monkeypatch.setattr(steps, "timed_steps", lambda *a, **k: real(*a, **k)._replace(compile_s=8.0))
+    monkeypatch.setattr(steps, "steps_per_call", lambda seconds: 4)
+    kept = Saving(tmp_path, "a", 4)
+    with pytest.raises(Killed):
+        go([run(saving=kept)], progress=recording([], until=4))
+    again = run(saving=kept, history=History(compile_s=5.0))
+    go([again])
+    assert again.history.compile_s == 8.0 + 5.0 + 2 * 8.0

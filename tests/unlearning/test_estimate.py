@@ -4,12 +4,13 @@ import dataclasses
 import importlib.util
 import pathlib
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from ltu_jax import config
 from ltu_jax.data.splits import make_splits
-from ltu_jax.models.build import build_model
+from ltu_jax.models.build import ModelSpec, build_model
 from ltu_jax.training.cost import ImageFlops
 from ltu_jax.types import Source
 from ltu_jax.unlearning import estimate as module
@@ -89,3 +90,82 @@ def test_steps_and_rows_follow_from_the_settings():
     assert estimate(given, loaded(source, given))["steps"] == found["steps"] | {"original": 0}
     assert found["parameters"] == 8 * 8 * 3 * 16 + 16 * 10
     assert found["shapes"]["draw"][".queries.images"] == [3, 50, 8, 8, 3]
+
+
+def finetuning(streamed=False, **changes):
+    """What fine-tuning of 100 rows would cost: 10 to forget, 45 of 90 visible; and the rows' source."""
+    fields = {
+        "data": config.Data(train_size=100, forget_fraction=0.1, remain_fraction=0.5, reserve_size=80),
+        "model": config.Model("mlp:build"),
+        "training": config.Training(epochs=3, batch_size=20),
+        "attackers": config.Attackers(num_shadows=4),
+        "method": dataclasses.replace(config.METHOD_CONFIGS["finetune"](), epochs=2, batch_size=15),
+        "evaluation": config.Evaluation(num_retrain=2),
+    }
+    settings = config.resolve(config.Config(**{**fields, **changes}))
+    source = dataclasses.replace(blank(settings.data), streamed=streamed)
+    return settings, loaded(source, settings)
+
+
+def test_flops_are_those_of_an_image_times_the_images(monkeypatch):
+    asked = []
+    monkeypatch.setattr(module, "image_flops", lambda *args: asked.append(args) or ImageFlops(2.0, 3.0))
+    settings, problem = finetuning()
+    found = estimate(settings, problem)
+    # An image costs 5 there and back. Batches of 20, 20 and 15 of the 45 rows that fine-tuning sees, two epochs.
+    steps = {"original": 15, "retrain": 2 * 14, "shadows": 0, "unlearning": 6}
+    assert found["steps"] == steps
+    assert found["flops"] == {
+        "original": 15 * 20 * 5, "retrain": 28 * 20 * 5, "shadows": 0, "unlearning": 6 * 15 * 5, "train_step": 20 * 5,
+    }  # fmt: skip
+    ((_, params, model_state, *rest),) = asked
+    assert {name: x.shape for name, x in params.items()} == {"w1": (192, 16), "w2": (16, 10)}
+    assert model_state == {} and rest == [(8, 8, 3), 20]
+    # A batch is never larger than the training set.
+    settings, problem = finetuning(training=config.Training(epochs=3, batch_size=500))
+    assert estimate(settings, problem)["flops"]["train_step"] == 100 * 5 and asked[1][4] == 100
+
+
+def test_the_method_is_built_of_what_a_run_would_build_it_of(monkeypatch):
+    built, build = [], module.build_method
+    monkeypatch.setattr(module, "build_method", lambda *args: built.append(args) or build(*args))
+    settings, problem = finetuning(method=config.LTU())
+    estimate(settings, problem)
+    ((method, parts),) = built
+    spec = problem.spec
+    assert method is settings.method and parts.num_classes == 10 and parts.training is settings.training
+    assert (parts.apply_fn, parts.init_params, parts.features) == (spec.apply_fn, spec.init, spec.features)
+    assert parts.augment == settings.data.augment and parts.bank.names == settings.attackers.names
+
+
+def test_shadows_are_counted_where_attackers_are_fitted_on_them_and_all_rows_where_retraining_sees_them():
+    counts = lambda **changes: estimate(*finetuning(**changes))  # noqa: E731
+    assert counts(method=config.LTU())["steps"]["shadows"] == 4 * 6  # 40 rows each
+    original = config.Attackers(num_shadows=4, fitted_on="original")
+    assert counts(method=config.LTU(), attackers=original)["steps"]["shadows"] == 0
+    assert counts()["rows"]["visible_remain"] == 45
+    assert counts(method=config.Retrain())["rows"]["visible_remain"] == 90
+    assert counts(method=config.METHOD_CONFIGS["fisher"]())["shapes"]["draw"] == {}  # it takes no step
+
+
+def test_what_the_device_holds_is_counted_in_bytes():
+    found = estimate(*finetuning())
+    assert found["shapes"]["images"][1:] == [8, 8, 3] and found["shapes"]["logits"] == [20, 10]
+    assert found["shapes"]["draw"] == {".images": [15, 8, 8, 3], ".labels": [15]}
+    held, params = found["held_bytes"], 4 * (192 * 16 + 16 * 10)
+    assert held["visible"] == (10 + 45) * (192 + 4)
+    assert held["draw"] == 15 * (192 * 4 + 4)
+    assert 2 * params < held["state"] < 2 * params + 100  # momentum, and a few numbers
+    assert held["context"] == 3 * 4  # the schedule's peak, steps and warm-up; keys are left out
+    assert estimate(*finetuning(streamed=True))["held_bytes"] == held | {"visible": (10 + 45) * 4}
+
+
+@pytest.mark.parametrize("eval_every, states", [(0, 3), (3, 6)])
+def test_a_run_writes_two_checkpoints_and_the_next_its_report_and_a_model_for_each_training(eval_every, states):
+    settings, _ = finetuning(eval_every=eval_every)
+    init = lambda key: ({"w": jnp.zeros((3, 2))}, {"batch_stats": {"mean": jnp.zeros(5)}})  # noqa: E731
+    model, state = 4 * (6 + 5), 4 * (6 + 6 + 5)  # parameters, their momentum, statistics
+    assert module.disk_bytes(settings, ModelSpec(init, None, None)) == {
+        "workdir": states * state + 2 * model,
+        "cache": (1 + 2 + 4) * model + 3 * state,
+    }

@@ -25,3 +25,15 @@ def test_the_evidence_is_of_the_forget_rows_and_the_largest_change_comes_first(p
     assert np.isclose(sizes[0], np.abs(confidence["after"] - confidence["before"]).max())
     forgotten = set(problem.source.ids[problem.splits.forget])
     assert all(name in forgotten and image.shape == (8, 8, 3) for name, image, *_ in changed)
+
+
+def test_an_image_comes_with_its_id_its_label_and_its_confidence_before_and_after(problem):
+    rows = problem.splits.forget
+    before, after = np.linspace(0.2, 0.8, 16), np.full(16, 0.5)
+    before[[3, 9, 14]], after[[3, 9, 14]] = [0.1, 0.9, 0.9], [0.9, 0.1, 0.0]
+    shown = changed_most(problem, {"before": before, "after": after})
+    assert len(shown) == 12
+    for place, (name, image, label, *pair) in zip((14, 3, 9), shown, strict=False):  # ties stay in order
+        assert (name, label) == (problem.source.ids[rows[place]], problem.source.labels[rows[place]])
+        assert pair == [before[place], after[place]]
+        np.testing.assert_array_equal(image, problem.source.images[rows[place]])

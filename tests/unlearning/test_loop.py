@@ -13,11 +13,13 @@ from numbered import watched
 from progress_recorder import Killed, recording
 
 from ltu_jax.data.splits import see
-from ltu_jax.methods.base import Method
+from ltu_jax.methods.base import Method, MethodCost
 from ltu_jax.training import steps
+from ltu_jax.training.cost import Cost
 from ltu_jax.training.optimizers import SGD
 from ltu_jax.training.saving import Saving, WrongRunError, read_metrics
-from ltu_jax.types import Splits, make_state
+from ltu_jax.types import Splits, make_state, silent
+from ltu_jax.unlearning import loop
 from ltu_jax.unlearning.loop import RunOptions, Start, run_problem, run_together, run_unlearning
 
 SPEC = mlp.build(None, 4, (4, 4, 3))
@@ -326,3 +328,56 @@ def test_of_two_runs_one_may_stop_and_the_other_goes_on():
     (_, first), (state, second) = run_together(starts, RunOptions(eval_every=2))
     assert (first.steps, first.stopped_early) == (6, True)
     assert (second.steps, second.stopped_early) == (7, False)
+
+
+def test_without_more_arguments_a_run_sees_all_that_remains_logs_every_step_and_scores_none():
+    state, history = run_unlearning(noisy_ascent(), original(), SPLITS, SOURCE)
+    given = {"remain_fraction": 1.0, "split_seed": 0, "log_every": 1, "eval_every": 0, "num_steps": 7}
+    same, again = run_unlearning(noisy_ascent(), original(), SPLITS, SOURCE, **given)
+    chex.assert_trees_all_equal(state.params, same.params)
+    assert history.rows == again.rows and len(history.rows) == 7 and "eval/distance" not in history.rows[-1]
+    (_, together) = run_together([Start(noisy_ascent(), original(), see(SPLITS, 1.0, 0), SOURCE)])[0]
+    assert together.rows == history.rows and together.rho == history.rho == 1.0
+    seen = [[], []]
+    for rows, kwargs in zip(seen, ({}, {"split_seed": 0}), strict=True):
+        run_unlearning(noisy_ascent(seen=rows), original(), SPLITS, SOURCE, remain_fraction=0.5, **kwargs)
+    np.testing.assert_array_equal(seen[0][-1][1], seen[1][-1][1])
+
+
+def test_what_diverges_is_named_with_the_settings_to_turn():
+    message = "^unlearning: noise not finite in .* config.method.learning_rate or config.method.inner_learning_rate$"
+    with pytest.raises(FloatingPointError, match=message):
+        run_unlearning(noisy_ascent(explode_at=4), original(), SPLITS, SOURCE)
+
+
+def test_the_account_of_a_run_is_of_its_init_and_of_the_steps_that_it_took():
+    cost = lambda visible: MethodCost(Cost(5, 0, 1), Cost(2, 3, len(visible.remain.labels), len(visible.forget.labels)))  # noqa: E731
+    _, history = run_unlearning(noisy_ascent().replace(cost=cost), original(), SPLITS, SOURCE, num_steps=4)
+    assert history.cost == {"forward": 5 + 4 * 2, "backward": 4 * 3, "remain": 1 + 4 * 60, "forget": 4 * 20}
+    assert run_unlearning(noisy_ascent(), original(), SPLITS, SOURCE)[1].cost is None
+
+
+def test_a_run_on_a_problem_goes_as_its_configuration_says(problem, tmp_path, monkeypatch):
+    evaluation = dataclasses.replace(problem.config.evaluation, batch_size=33)
+    numbers = {"log_every": 3, "eval_every": 5, "save_every": 7, "save_seconds": 11.0}
+    own = dataclasses.replace(problem, config=dataclasses.replace(problem.config, evaluation=evaluation, **numbers))
+    asked = []
+    monkeypatch.setattr(loop, "run_together", lambda *args: asked.append(args) or [("state", "history")])
+    assert loop.run_problem(own) == ("state", "history")
+    method, judge, progress = noisy_ascent(), Counting([]), recording([])
+    loop.run_problem(own, method, folder=tmp_path, identity="i", eval_every=0, judge=judge, progress=progress)
+    ([first], plain), ([second], options) = asked
+    assert plain == RunOptions(None, 3, 5, 33, silent)
+    assert options == RunOptions(None, 3, 0, 33, progress)
+    assert first.saving is None and first.judge is None and first.method.settings == own.config.method
+    assert second.saving == Saving(tmp_path, "i", 7, 11.0) and second.judge is judge and second.method is method
+    for start in (first, second):
+        assert (start.state, start.splits, start.source) == (own.original, own.splits, own.source)
+    assert loop.start_from_problem(own, folder=tmp_path).saving.identity == own.identity
+
+
+def test_of_two_states_as_good_as_each_other_the_first_is_kept_and_a_run_at_its_end_was_not_given_up():
+    judge = Counting([3.0, 1.0, 1.0])
+    state, history = run_unlearning(noisy_ascent(6), original(), SPLITS, SOURCE, eval_every=2, judge=judge)
+    assert (history.best_step, int(state.step), len(judge.calls)) == (4, 4, 3)
+    assert (history.steps, history.stopped_early) == (6, False)  # hopeless at the third look, which is the last

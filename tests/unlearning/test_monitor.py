@@ -29,6 +29,26 @@ def test_too_little_too_much_and_collateral_damage_are_told_with_the_field_to_tu
     assert lost.startswith("remembers too little: held-out accuracy fell from 80.0 to 60.0 %")
 
 
+def test_the_noise_is_two_standard_errors_of_the_pooled_error_which_is_never_taken_for_nothing_or_all():
+    def noise(forget, validation, *sizes):
+        now = {"forget": 100 - forget, "validation": 100 - validation}  # from errors
+        return verdict(now, now, *sizes)[0].partition("(noise ")[2].partition(")")[0]
+
+    # 200 sqrt(p (1 - p) (1 / m + 1 / n))
+    assert noise(0, 30, 100, 400) == "9.5"  # p = 24 %
+    assert noise(30, 0, 100, 400) == "5.3"  # p = 6 %
+    assert noise(0, 100, 4, 4) == "70.7"  # p = 50 %
+    assert noise(0, 0.9, 10_000, 10_000) == noise(100, 99.1, 10_000, 10_000) == "0.3"  # p = 1 % and 99 %, for 0.45
+
+
+def test_a_difference_as_large_as_the_noise_is_not_told():
+    at = lambda forget, validation: {"forget": forget, "validation": validation}  # noqa: E731
+    # 200 sqrt(1/4 (1 / 8 + 1 / 8)) = 50 points, exactly
+    assert verdict(at(75.0, 25.0), at(75.0, 25.0), 8, 8) == []
+    assert verdict(at(25.0, 75.0), at(25.0, 75.0), 8, 8) == []
+    assert verdict(at(50.0, 50.0), at(50.0, 100.0), 8, 8) == []
+
+
 def test_a_difference_counts_when_it_exceeds_two_standard_errors():
     # pooled error 15 %: two standard errors of 100 and 100 rows are 10.1 points, of 400 and 400 5.05
     now = {"forget": 89.5, "remain": 100.0, "validation": 80.5}

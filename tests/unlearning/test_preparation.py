@@ -1,6 +1,7 @@
 """The models of a problem: several in one program are those made one by one, and lie where prepare finds them."""
 
 import dataclasses
+import types
 
 import chex
 import numpy as np
@@ -10,6 +11,7 @@ from progress_recorder import recording
 from small import small_config
 
 from ltu_jax import config
+from ltu_jax.attackers import shadows
 from ltu_jax.attackers.shadows import shadow
 from ltu_jax.training import jobs
 from ltu_jax.training.jobs import Trainer
@@ -62,14 +64,48 @@ def test_attackers_cost_what_their_shadows_took_also_when_these_were_found(toget
     source, splits, spec, _ = load_problem(small_config())
     trainer = Trainer(small_config(), source, spec, folder, silent)
     models = [trainer.model(shadow(small_config(), splits.reserve, i).job) for i in range(2)]
-    shadows = sum(float(model["seconds"]) for model in models)
-    assert first.seconds["attackers_s"] > shadows > 0
+    steps = sum(float(model["seconds"]) for model in models)
+    assert first.seconds["attackers_s"] > steps > 0
+
+
+def test_attackers_cost_the_steps_of_their_shadows_and_what_follows_but_not_the_finding_of_them(problem, monkeypatch):
+    """Of two shadows of 100 s each, found in 7 s: 200 s, 3 s for the outputs of each, 5 s for the fit."""
+    clock = types.SimpleNamespace(now=0.0)
+
+    def takes(seconds, fn):
+        def timed(*args):
+            clock.now += seconds
+            return fn(*args)
+
+        return timed
+
+    trainer = Trainer(small_config(), problem.source, problem.spec, None, silent)
+    found = {"params": problem.original.params, "model_state": {}, "seconds": np.float32(100)}
+    object.__setattr__(trainer, "model", takes(7, lambda job: found))
+    monkeypatch.setattr(shadows, "time", types.SimpleNamespace(perf_counter=lambda: clock.now))
+    monkeypatch.setattr(shadows, "outputs_of", takes(3, shadows.outputs_of))
+    monkeypatch.setattr(shadows, "fit_bank", takes(5, lambda *args: problem.bank))
+    assert shadows.fit_on_shadows(trainer, problem.splits.reserve)["seconds"] == 2 * 100 + 2 * 3 + 5
+    known, held_out = problem.splits.visible, problem.splits.reserve
+    assert shadows.fit_on_original(trainer, problem.original, known, held_out)["seconds"] == 2 * 3 + 5
+
+
+def test_of_a_few_rows_one_of_each_side_is_kept_to_measure_the_attackers(problem, monkeypatch):
+    seen = []
+    monkeypatch.setattr(shadows, "outputs_of", lambda *args: seen.append([len(rows) for rows in args[3:5]]))
+    monkeypatch.setattr(shadows, "_fitted", lambda *args: None)
+    trainer = Trainer(small_config(), problem.source, problem.spec, None, silent)
+    for few in (4, 11):
+        shadows.fit_on_original(trainer, problem.original, np.arange(few), np.arange(few))
+    assert seen == [[1, 1], [3, 3], [2, 2], [9, 9]]
 
 
 def test_what_a_problem_needs_is_told_by_its_method():
     source, splits, spec, _ = load_problem(small_config())
     kinds = lambda method: [job.kind for job in jobs_of(small_config(method=method), splits, is_given=False)]  # noqa: E731
     assert kinds(config.LTU()) == ["original", "retrain", "retrain", "shadow", "shadow"]
+    labels = [job.label for job in jobs_of(small_config(), splits, is_given=False)]
+    assert labels == ["original", "retrain 0", "retrain 1", "shadow 1/2", "shadow 2/2"]
     assert kinds(config.Retrain()) == ["original", "retrain", "retrain"]
     assert kinds(config.Amnesiac("amnesiac", recorded_epochs=1.0)) == ["retrain", "retrain"]
     retrain = small_config(method=config.Retrain())
@@ -112,6 +148,72 @@ def test_the_key_of_a_model_is_what_it_is_a_function_of():
     assert set(keys(seed=1)).isdisjoint(base)
     assert set(keys(training=config.Training(epochs=6, batch_size=20))).isdisjoint(base)
     assert jobs.AUDIT == 6  # a stream of keys of its own for each purpose: none may move
+
+
+@pytest.fixture
+def asked_of_the_cache(monkeypatch):
+    """The entries that were asked for, and what would make each; nothing is made."""
+    asked = []
+    bank = {"params": {"sorted": 1}, "auc": dict.fromkeys(("sorted", "metrics", "labelled"), 0.5), "seconds": 3.0}
+    scores = dict.fromkeys(("ua", "ra", "ta", "mi"), 1.0)
+    monkeypatch.setattr(preparation, "cached", lambda *args: asked.append(args) or bank)
+    monkeypatch.setattr(preparation, "cached_numbers", lambda *args: asked.append(args) or scores)
+    return asked
+
+
+def other_params(state):
+    return state.replace(params={name: value + 1 for name, value in state.params.items()})
+
+
+@pytest.mark.parametrize("fitted_on", ["shadows", "original"])
+def test_attackers_are_found_by_everything_that_they_are_a_function_of(problem, asked_of_the_cache, fitted_on):
+    names = ("sorted", "metrics")
+
+    def ask(splits=problem.splits, original=problem.original, seed=0, **settings):
+        fields = {"names": names, "num_shadows": 2, "fitted_on": fitted_on} | settings
+        trainer = Trainer(
+            small_config(seed=seed, attackers=config.Attackers(**fields)), problem.source, problem.spec, "cache", silent
+        )
+        bank, auc, seconds = preparation.attackers(trainer, splits, original)
+        assert bank.names == tuple(auc) == fields["names"] and bank.params == {"sorted": 1} and seconds == 3.0
+        entry, make = asked_of_the_cache[-1]
+        assert (entry.directory, entry.kind) == ("cache", "attackers")
+        if fitted_on == "shadows":
+            assert make.func is shadows.fit_on_shadows and make.args == (trainer, splits.reserve)
+        else:
+            assert make.func is shadows.fit_on_original
+            assert make.args == (trainer, original, splits.visible, splits.reserve)
+        return str(entry.key)
+
+    fewer = lambda name: dataclasses.replace(problem.splits, **{name: getattr(problem.splits, name)[1:]})  # noqa: E731
+    same = [ask(), ask(splits=fewer("validation")), ask(splits=fewer("forget"))]
+    others = [ask(seed=1), ask(epochs=7), ask(names=(*names, "labelled")), ask(splits=fewer("reserve"))]
+    of_the_original = [ask(splits=fewer("seen")), ask(original=other_params(problem.original))]
+    of_the_original += [ask(original=problem.original.replace(model_state={"mean": np.ones(1)}))]
+    assert len(set(same)) == 1 and len({same[0], *others}) == 5
+    assert len({same[0], *of_the_original}) == (1 if fitted_on == "shadows" else 4)
+
+
+def test_scores_are_found_by_the_model_the_data_the_splits_and_the_batch_size(problem, asked_of_the_cache):
+    def ask(state=problem.original, source=problem.source, splits=problem.splits, batch_size=500):
+        evaluation = config.Evaluation(batch_size=batch_size)
+        trainer = Trainer(small_config(evaluation=evaluation), source, problem.spec, "cache", silent)
+        assert preparation.cached_scores(trainer, state, splits).ua == 1.0
+        entry, make = asked_of_the_cache[-1]
+        assert (entry.directory, entry.kind) == ("cache", "scores")
+        return str(entry.key), make
+
+    (key, make), (again, _) = ask(), ask()
+    labels = problem.source.labels[::-1].copy()
+    others = [
+        ask(state=other_params(problem.original)),
+        ask(state=problem.original.replace(model_state={"mean": np.ones(1)})),
+        ask(source=dataclasses.replace(problem.source, labels=labels)),
+        ask(splits=dataclasses.replace(problem.splits, test=problem.splits.test[1:])),
+        ask(batch_size=7),
+    ]
+    assert key == again and len({key, *(other for other, _ in others)}) == 6
+    assert make() == dataclasses.asdict(problem.score(problem.original))
 
 
 def test_without_shadows_the_attackers_learn_from_the_original_itself(tmp_path):

@@ -16,11 +16,14 @@ from ltu_jax import config
 from ltu_jax.evaluation.scores import accuracy
 from ltu_jax.methods import build_method
 from ltu_jax.setting import ConfigError
+from ltu_jax.training.jobs import Trainer
 from ltu_jax.training.predict import EvalForward, predict
+from ltu_jax.types import silent
 from ltu_jax.unlearning import preparation
 from ltu_jax.unlearning import problem as module
 from ltu_jax.unlearning.loop import run_unlearning
-from ltu_jax.unlearning.problem import load_problem, prepare
+from ltu_jax.unlearning.preparation import original_job, retrain_jobs
+from ltu_jax.unlearning.problem import Loaded, load_problem, prepare, prepare_together
 
 
 class Labels:
@@ -192,3 +195,91 @@ def test_more_images_than_32_bits_count_are_refused(name, monkeypatch):
     message = f"^config.{name}.epochs: 6 over 80 rows are too many images; allowed: <= 5$"
     with pytest.raises(ConfigError, match=message):
         load_problem(small_config(**{name: group}))
+
+
+def test_what_a_problem_cost_is_what_its_models_cost(problem, cache):
+    trainer = Trainer(small_config(), problem.source, problem.spec, cache, silent)
+    jobs = [original_job(problem.splits), *retrain_jobs(small_config(), problem.splits)]
+    original, *retrains = (float(trainer.model(job)["seconds"]) for job in jobs)
+    assert problem.seconds["original_s"] == original > 0
+    assert np.isclose(problem.seconds["retrain_s"], np.mean(retrains), rtol=1e-6) and retrains[0] != retrains[1]
+    assert problem.seconds["attackers_s"] > 0
+    evaluation = config.Evaluation(num_retrain=0)
+    alone = prepare(small_config(method=config.Retrain(), evaluation=evaluation), cache=cache)
+    assert alone.seconds == {"original_s": original, "retrain_s": 0.0, "attackers_s": 0.0}
+
+
+def test_the_hash_of_a_request_follows_settings_splits_and_data_and_the_identity_the_models_too(problem):
+    loaded = Loaded(problem.source, problem.splits, problem.spec)
+    sha256 = lambda settings=problem.config, **changes: module.request_sha256(settings, loaded._replace(**changes))  # noqa: E731
+    labels = problem.source.labels.copy()
+    labels[0] += 1
+    others = [
+        sha256(dataclasses.replace(problem.config, log_every=7)),
+        sha256(splits=dataclasses.replace(problem.splits, forget=problem.splits.forget[1:])),
+        sha256(source=dataclasses.replace(problem.source, labels=labels)),
+    ]
+    assert problem.request_sha256 == sha256() and len({sha256(), *others}) == 4
+    assert sha256(dataclasses.replace(problem.config, at_once=3)) == sha256()  # says how, not what
+    params = {name: value + 1 for name, value in problem.original.params.items()}
+    changed = [
+        dataclasses.replace(problem, **change).identity
+        for change in (
+            {"original": problem.original.replace(params=params)},
+            {"original": problem.original.replace(model_state={"mean": np.ones(1)})},
+            {"bank": problem.bank.replace(params=params)},
+            {"bank": None},
+            {"updates": params},
+            {"splits": dataclasses.replace(problem.splits, forget=problem.splits.forget[1:])},
+        )
+    ]
+    assert len({problem.identity, *changed}) == 7
+    assert dataclasses.replace(problem, seconds={}).identity == problem.identity
+
+
+def test_given_weights_count_as_they_are_and_statistics_with_them(problem):
+    """A problem hashes its original where it was given, and nothing of it where it was trained."""
+    settings = dataclasses.replace(problem.config, weights="w.msgpack")
+    state = problem.original.replace(model_state={"batch_stats": {"mean": np.ones(2)}})
+    given = dataclasses.replace(problem, config=settings, original=state)
+    weights = {"params": state.params, **state.model_state}
+    assert given.request_sha256 == module.request_sha256(
+        settings, Loaded(problem.source, problem.splits, problem.spec, weights)
+    )
+    trained = dataclasses.replace(given, config=problem.config)
+    assert trained.request_sha256 == problem.request_sha256
+
+
+def together(cache, weights=None, **how):
+    """What was trained for two seeds, without attackers; the weights of the second may be given."""
+    fields = {
+        "data": config.Data(train_size=40, forget_fraction=0.2),
+        "training": config.Training(epochs=1, batch_size=20),
+    }
+    fields |= {"method": config.Retrain(), "evaluation": config.Evaluation(num_retrain=1)}
+    configs = [small_config(seed=seed, **fields) for seed in (0, 1)]
+    loaded = [load_problem(one) for one in configs]
+    loaded[1] = loaded[1]._replace(weights=weights)
+    labels = Labels()
+    found = prepare_together(configs, loaded, cache=cache, progress=labels, **how)
+    assert [(one.config, one.source) for one in found] == [
+        (c, one.source) for c, one in zip(configs, loaded, strict=True)
+    ]
+    return found, labels.seen
+
+
+def test_the_models_of_several_seeds_are_trained_in_one_program_where_that_is_asked_for(problem, tmp_path):
+    assert together(tmp_path / "one")[1] == ["original", "retrain 0"] * 2
+    (first, second), labels = together(tmp_path / "two", at_once=2)
+    assert labels == ["2 models"] * 2
+    assert not np.array_equal(first.original.params["w1"], second.original.params["w1"])
+    given = {"params": problem.original.params}
+    found, labels = together(tmp_path / "given", given, at_once=2)
+    assert sorted(labels) == ["2 models", "original"]
+    chex.assert_trees_all_equal(found[1].original.params, given["params"])
+
+
+def test_a_method_of_ones_own_that_is_not_there_is_told_before_anything_is_trained():
+    method = dataclasses.replace(config.LTU(), name="nowhere:build")
+    with pytest.raises(ConfigError, match="^config.method.name: 'nowhere:build'"):
+        load_problem(small_config(method=method))

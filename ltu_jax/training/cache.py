@@ -1,9 +1,9 @@
 """Originals, Retrain models and attacker banks kept between runs, by the hash of everything that made them.
 
 Two models are the same if all of this is: the data and the rows; model, recipe and seeds; the code of a model of the
-user's own; how many were trained in one program (``jobs``); what computed them (``devices.environment``: versions,
-device, cores, flags); and ``RECIPE_VERSION``, for the code of this package. Each changes bits. An entry holds all of
-it, its name is the hash of it, and it is compared when the entry is read.
+user's own; how many were trained in one program, and the place among them (``jobs``); what computed them (versions,
+device, cores, flags: ``devices.environment``); and ``RECIPE_VERSION``, for the code of this package. Each changes bits.
+An entry holds all of it, its name is the hash of it, and it is compared when the entry is read.
 """
 
 import contextlib

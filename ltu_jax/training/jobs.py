@@ -2,8 +2,8 @@
 
 Originals, Retrain and shadows are such lists; so are the models that an audit wants on rows of its own.
 
-A model of a program of several rounds otherwise than alone, so its key holds how many they were; beside which others,
-and in which place, changes no bit. The programs are cut from the whole list, whatever the cache has: a program that
+A model of a program of several rounds otherwise than alone, and its place among them matters, so its key holds both;
+beside which others changes no bit. The programs are cut from the whole list, whatever the cache has: a program that
 lacks one of its models is trained again, and those that are there stay. So what was there before changes no bit.
 """
 
@@ -56,8 +56,8 @@ class Trainer:
     spec: ModelSpec
     cache: Path | None  # None keeps nothing
     progress: Progress
-    sizes: dict[str, int] = dataclasses.field(default_factory=dict)
-    """How many models are in the program of a job that is not trained alone: ``train_together`` writes it."""
+    places: dict[str, list[int]] = dataclasses.field(default_factory=dict)
+    """See ``in_program``, of jobs that are not trained alone: ``train_together`` writes it."""
 
     @functools.cached_property
     def model_code(self) -> str | None:
@@ -84,9 +84,9 @@ class Trainer:
             "in_program": self.in_program(job),
         }
 
-    def in_program(self, job: TrainingJob) -> int:
-        """How many models are trained in the program of a job."""
-        return self.sizes.get(_name(job), 1)
+    def in_program(self, job: TrainingJob) -> list[int]:
+        """The place of a job in its program, from 0, and how many models are trained in it."""
+        return self.places.get(_name(job), [0, 1])
 
     def initial(self, job: TrainingJob) -> tuple[tuple[ArrayTree, ArrayTree], jax.Array]:
         """Initial parameters and statistics of a model, and the key of its training."""
@@ -171,7 +171,7 @@ def train_together(jobs: Sequence[tuple[Trainer, TrainingJob]], at_once: int) ->
     """Trains a list of jobs in programs of several; its trainers find the models then. See ``train_or_find``."""
     wanted: dict[str, list[tuple[Trainer, TrainingJob]]] = {}
     for trainer, job in jobs:
-        trainer.sizes.pop(_name(job), None)
+        trainer.places.pop(_name(job), None)
         wanted.setdefault(digest(job.kind, trainer.key(job)), []).append((trainer, job))  # two may want the same
     alike: dict[tuple[str, int], list[list[tuple[Trainer, TrainingJob]]]] = {}
     for same in wanted.values():
@@ -179,8 +179,8 @@ def train_together(jobs: Sequence[tuple[Trainer, TrainingJob]], at_once: int) ->
     for models in alike.values():
         for start in range(0, len(models), at_once):
             program = models[start : start + at_once]
-            for trainer, job in (one for same in program for one in same):
-                trainer.sizes[_name(job)] = len(program)
+            for place, (trainer, job) in ((i, one) for i, same in enumerate(program) for one in same):
+                trainer.places[_name(job)] = [place, len(program)]
             _train_or_load([same[0] for same in program])
 
 

@@ -44,7 +44,7 @@ def list_cache(directory: Path) -> int:
         days = (time.time() - one.used) / 86400
         line = f"{one.path.name:36} {_size(one.size):>9}  used {days:.1f} days ago  {took:>7}  {one.where}  {one.state}"
         print(plain(line.rstrip()))
-    print(f"{len(entries)} entries, {_size(sum(one.size for one in entries))}")
+    print(plain(f"{len(entries)} entries, {_size(sum(one.size for one in entries))}"))
     return 0
 
 
@@ -69,7 +69,7 @@ def purge(directory: Path, words: Sequence[str], limit: float | None) -> int:
     removed = [one for one in chosen if _remove(one.path)]
     for one in chosen:
         print(plain(f"{'removed' if one in removed else 'in use, left:'} {one.path.name}, {_size(one.size)}"))
-    print(f"{len(removed)} of {len(entries)} entries removed, {_size(sum(one.size for one in removed))}")
+    print(plain(f"{len(removed)} of {len(entries)} entries removed, {_size(sum(one.size for one in removed))}"))
     return 0 if len(removed) == len(chosen) else 1
 
 

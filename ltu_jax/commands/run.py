@@ -105,7 +105,7 @@ def _is_done(run: Job) -> bool:
     try:
         outcome = read_json(file)
     except (OSError, ValueError) as error:
-        print(f"note: {file} cannot be read ({reason(error)}) and is made anew", file=sys.stderr)
+        print(plain(f"note: {file} cannot be read ({reason(error)}) and is made anew"), file=sys.stderr)
         return False
     if outcome.get("request_sha256") != request_sha256(run.config, run.loaded):
         where = str(run.workdir)

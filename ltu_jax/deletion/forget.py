@@ -73,8 +73,8 @@ def forget(
     key = None if sign is None else Path(sign)
     request = Request(config, list(ids), Path(workdir), key, keep_original=keep_original)
     done = fulfil(request, source, spec, original, progress=progress)
-    # The last request may be a later one than that which forgot these ids.
-    rest = dict(last_model(request.home, read_ledger(request.home)))
+    # Where nothing was new the last request may be a later one than that which forgot these ids.
+    rest = dict(done.weights or last_model(request.home, read_ledger(request.home)))
     return Forgotten(rest.pop("params"), rest, done.receipt, done.folder, done.is_new)
 
 

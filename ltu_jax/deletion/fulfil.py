@@ -105,10 +105,10 @@ def fulfil(
         receipt, outcome = _write_request(request, todo, problem, state, history, calibrated, folder, started)
         sync_tree(folder)
         assert todo.salt is not None  # _begin
-        _check_written(folder, receipt, todo.salt)
+        weights = _read_back(folder, receipt, todo.salt)
         ledger.append(home, entry_of(receipt, todo.salted))
         removal.finish(home, keep_original=keep)
-        return Fulfilled(todo.number, folder, receipt, outcome, todo.repeated, True)
+        return Fulfilled(todo.number, folder, receipt, outcome, todo.repeated, True, weights=weights)
 
 
 def _begin(request: Request, todo: Plan, folder: Path) -> Plan:
@@ -191,8 +191,11 @@ def _write_request(
     return receipt, outcome
 
 
-def _check_written(folder: Path, receipt: dict[str, Any], salt: bytes) -> None:
+def _read_back(folder: Path, receipt: dict[str, Any], salt: bytes) -> ArrayTree:
     """Reads back what a request has written: its line in the ledger and the removal of the original wait for that.
+
+    Returns:
+      The weights of its model.
 
     Raises:
       CheckpointError: if it is not what was meant.
@@ -200,15 +203,19 @@ def _check_written(folder: Path, receipt: dict[str, Any], salt: bytes) -> None:
     wrong = file_problems(receipt, folder, salt)
     if (folder / RECEIPT).read_text() != receipt_text(receipt):
         wrong.append(f"{RECEIPT}: it was altered")
-    if not wrong:
-        weights = weights_of(load_tree(folder / "model")[0])
-        files = sorted((folder / "weights").iterdir()) if (folder / "weights").is_dir() else []
-        models = {"model": weights} | {f"weights/{file.name}": load_weights(file, weights) for file in files}
-        after = receipt["model"]["after"]["salted_sha256"]
-        found = {name: ledger.salted_sha256(salt, weights_sha256(one)) for name, one in models.items()}
-        wrong = [f"{name}: it is another model" for name, sha256 in found.items() if sha256 != after]
     if wrong:
-        raise CheckpointError(f"read back, {wrong[0]} ({folder}): the request is not done, and nothing was deleted")
+        raise _unlike(wrong[0], folder)
+    weights = weights_of(load_tree(folder / "model")[0])
+    files = sorted((folder / "weights").iterdir()) if (folder / "weights").is_dir() else []
+    models = {"model": weights} | {f"weights/{file.name}": load_weights(file, weights) for file in files}
+    for name, one in models.items():
+        if ledger.salted_sha256(salt, weights_sha256(one)) != receipt["model"]["after"]["salted_sha256"]:
+            raise _unlike(f"{name}: it is another model", folder)
+    return weights
+
+
+def _unlike(what: str, folder: Path) -> CheckpointError:
+    return CheckpointError(f"read back, {what} ({folder}): the request is not done, and nothing was deleted")
 
 
 def _write_weights(todo: Plan, state: UnlearnState, folder: Path) -> UnlearnState:

@@ -44,6 +44,7 @@ class Fulfilled(NamedTuple):
     repeated: int  # number of ids that earlier requests had forgotten
     is_new: bool  # False if those were all, so nothing was done
     lost: ledger.Entry | None = None  # its line, if the ledger lost it
+    weights: ArrayTree | None = None  # of a new one: ``{"params": ..., **model_state}``, as read back from its folder
 
 
 class Plan(NamedTuple):

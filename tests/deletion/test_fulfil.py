@@ -129,7 +129,7 @@ def test_a_request_that_was_stopped_goes_on_to_the_same_model(tmp_path, source, 
 def test_whatever_was_written_otherwise_than_it_was_meant_is_found_when_it_is_read_back(home, tmp_path):
     folder = shutil.copytree(home / "request-2", tmp_path / "request-2")
     receipt, salt = json.loads((folder / "receipt.json").read_text()), ledger.read_salt(home)
-    module._check_written(folder, receipt, salt)
+    module._read_back(folder, receipt, salt)
     files = [path for path in folder.rglob("*") if path.is_file()]
     assert len(files) > 15
     for path in files:
@@ -137,7 +137,7 @@ def test_whatever_was_written_otherwise_than_it_was_meant_is_found_when_it_is_re
         path.write_bytes(sound[:-1] + b"x")
         name = path.relative_to(folder).as_posix()
         with pytest.raises(CheckpointError, match=f"^read back, {name}: it was altered .* and nothing was deleted$"):
-            module._check_written(folder, receipt, salt)
+            module._read_back(folder, receipt, salt)
         path.write_bytes(sound)
     # whole in itself, but another model, which the receipt lists
     tree, about = load_tree(folder / "model")
@@ -145,7 +145,7 @@ def test_whatever_was_written_otherwise_than_it_was_meant_is_found_when_it_is_re
     receipt["files_salted_sha256"] = files_salted_sha256(folder, salt)
     (folder / "receipt.json").write_text(receipt_text(receipt))
     with pytest.raises(CheckpointError, match="^read back, model: it is another model"):
-        module._check_written(folder, receipt, salt)
+        module._read_back(folder, receipt, salt)
 
 
 def test_nothing_is_deleted_before_what_was_written_has_been_read_back(tmp_path, source, spec, ids, monkeypatch):

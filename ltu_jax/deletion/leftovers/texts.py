@@ -1,0 +1,157 @@
+"""Reads what text encodes: base64, base85, base32, hex, dumps, escapes, numbers. What is found is joined together."""
+
+import base64
+import html
+import re
+from collections.abc import Callable, Iterator
+
+import numpy as np
+
+GAP = bytes(16)
+"""Between two things that were read."""
+_PRINTABLE = np.zeros(256, bool)
+_PRINTABLE[[9, 10, 13, *range(32, 127)]] = True
+_WORDS = 16
+
+_BASE64 = re.compile(rb"[A-Za-z0-9+/_-]{24,}+(?:\r?\n[ \t]*+[A-Za-z0-9+/_-]++)*+")
+_BASE32 = re.compile(rb"[A-Z2-7]{40,}+(?:\r?\n[A-Z2-7]++)*+")
+_BASE85 = re.compile(rb"[0-9A-Za-z!#$%&()*+;<=>?@^_`{|}~-]{40,}+(?:\r?\n[0-9A-Za-z!#$%&()*+;<=>?@^_`{|}~-]++)*+")
+_ASCII85 = re.compile(rb"[!-uz~]{40,}+(?:\r?\n[!-uz~]++)*+")
+_HEX = re.compile(rb"(?:[0-9A-Fa-f]{2}[\s:,-]?+){12,}+")
+_DUMP = re.compile(rb"(?m)^[ \t]*+[0-9A-Fa-f]{4,16}:?+[ \t]++((?:[0-9A-Fa-f]{2,8}[ \t-]{1,2}){2,}+)[^\n]*$")
+_BREAKS = rb"[\s,;:|\[\](){}\"']"
+_NUMBER = rb"[-+]?+(?:0[xX][0-9A-Fa-f]++|(?:\d++(?:\.\d*+)?+|\.\d++)(?:[eE][-+]?+\d++)?+)"
+_NUMBERS = re.compile(rb"(?:" + _NUMBER + rb"(?:" + _BREAKS + rb"++|\Z)){48,}+")
+_ESCAPE = re.compile(
+    rb"%([0-9A-Fa-f]{2})|\\x([0-9A-Fa-f]{2})|\\u00([0-9A-Fa-f]{2})|\\u([0-9A-Fa-f]{4})|\\([0-7]{3})|\\(.)"
+    rb"|=([0-9A-F]{2})|=\r?\n|&#?\w{1,8};",
+    re.DOTALL,
+)
+_STANDARD = bytes.maketrans(b"-_", b"+/")
+_SINGLE = {b"n": b"\n", b"r": b"\r", b"t": b"\t", b"0": b"\0", b"b": b"\b", b"f": b"\f", b"a": b"\a", b"v": b"\v"}
+
+
+def printable_runs(data: np.ndarray) -> list[tuple[int, int]]:
+    """Runs of text in bytes, u8[n], first and last: all of it where nearly all is text, else those of 32 bytes or more."""
+    runs: list[tuple[int, int]] = []
+    size, printable = 1 << 20, 0
+    for start in range(0, len(data), size):
+        is_text = _PRINTABLE[data[start : start + size]]
+        printable += int(is_text.sum())
+        whole = is_text[: len(is_text) // _WORDS * _WORDS].view(np.uint64) == 0x0101010101010101
+        edges = np.flatnonzero(np.diff(np.r_[False, whole[::2] & whole[1::2], False]))
+        for first, last in (edges.reshape(-1, 2) * _WORDS + start).tolist():
+            if runs and runs[-1][1] == first:
+                runs[-1] = (runs[-1][0], last)
+            else:
+                runs.append((first, last))
+    if printable >= 0.9 * len(data):
+        return [(0, len(data))] if len(data) else []
+    return [(_grown(data, first, -1), _grown(data, last, 1)) for first, last in runs]
+
+
+def _grown(data: np.ndarray, at: int, step: int) -> int:
+    """The end of a run, which is within a few bytes."""
+    for _ in range(_WORDS):
+        beside = at if step > 0 else at - 1
+        if not 0 <= beside < len(data) or not _PRINTABLE[data[beside]]:
+            break
+        at += step
+    return at
+
+
+def unescaped(text: bytes) -> bytes | None:
+    """The text without its escapes (JSON, C, percent, HTML, quoted-printable), None if it has none."""
+    plain, count = _ESCAPE.subn(_plain, text)
+    return plain if count else None
+
+
+def _plain(match: re.Match[bytes]) -> bytes:
+    percent, byte, low, unicode, octal, single, quoted = match.groups()
+    if code := percent or byte or low or quoted:
+        return bytes([int(code, 16)])
+    if unicode:
+        return chr(int(unicode, 16)).encode("utf-8", "surrogatepass")
+    if octal:
+        return bytes([int(octal, 8) & 255])
+    if single:
+        return _SINGLE.get(single, single)
+    return html.unescape(match[0].decode()).encode("utf-8", "surrogatepass") if match[0][:1] == b"&" else b""
+
+
+def decoded(text: bytes) -> tuple[list[bytes], bytes]:
+    """What is encoded in the text, of each encoding joined together, and what is left of the text without it."""
+    out, is_left = [], np.ones(len(text), bool)
+    for pattern, read, gap in _READERS:
+        some = []
+        for match in pattern.finditer(text):
+            if got := read(match):
+                some.append(got)
+                is_left[match.start() : match.end()] = False
+        if some:
+            out.append(gap.join(some))
+    return out, np.frombuffer(text, np.uint8)[is_left].tobytes()
+
+
+def _base64(match: re.Match[bytes]) -> bytes:
+    lines = match[0].translate(_STANDARD, b" \t\r").split(b"\n")
+    size = len(lines[0])
+    if size % 4 == 0 and {len(line) for line in lines[:-1]} <= {size} and len(lines[-1]) <= size:  # one, in lines
+        lines = [b"".join(lines)]
+    return GAP.join(base64.b64decode(_padded(line)) for line in lines)
+
+
+def _padded(line: bytes) -> bytes:
+    rest = len(line) % 4
+    return line[: len(line) - 1] if rest == 1 else line + b"=" * (-rest % 4)
+
+
+def _base32(match: re.Match[bytes]) -> bytes:
+    text = match[0].translate(None, b"\r\n")
+    return base64.b32decode(text[: len(text) // 8 * 8])
+
+
+def _base85(match: re.Match[bytes]) -> bytes:
+    return b"" if _BASE64.fullmatch(match[0]) else _tried(base64.b85decode, match[0].translate(None, b"\r\n"))
+
+
+def _ascii85(match: re.Match[bytes]) -> bytes:
+    text = match[0].removeprefix(b"<~").partition(b"~")[0].strip(b"\"',")
+    return b"" if _BASE64.fullmatch(text) else _tried(base64.a85decode, text)
+
+
+def _tried(read: Callable[[bytes], bytes], text: bytes) -> bytes:
+    try:
+        return read(text)
+    except ValueError:
+        return b""
+
+
+def _hex(match: re.Match[bytes]) -> bytes:
+    return bytes.fromhex(re.sub(rb"[^0-9A-Fa-f]", b"", match[0]).decode())
+
+
+def _dump(match: re.Match[bytes]) -> bytes:
+    digits = re.sub(rb"[^0-9A-Fa-f]", b"", match[1])
+    return bytes.fromhex(digits[: len(digits) // 2 * 2].decode())
+
+
+_READERS = (
+    (_BASE64, _base64, GAP),
+    (_BASE32, _base32, GAP),
+    (_BASE85, _base85, GAP),
+    (_ASCII85, _ascii85, GAP),
+    (_HEX, _hex, GAP),
+    (_DUMP, _dump, b""),
+)
+
+
+def numbers(text: bytes) -> Iterator[np.ndarray]:
+    """The rows of numbers in a text, f64[n] each: decimal or hexadecimal."""
+    for match in _NUMBERS.finditer(text):
+        if re.search(rb"0[xX]", match[0]):
+            tokens = re.findall(rb"0[xX]([0-9A-Fa-f]++)|(\d++)", match[0])
+            yield np.array([int(a, 16) if a else int(b) for a, b in tokens if len(a or b) < 16], np.float64)
+        else:
+            spaced = re.sub(_BREAKS, b" ", match[0])
+            yield np.array(spaced.split(), np.float64)

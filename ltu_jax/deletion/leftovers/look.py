@@ -10,6 +10,7 @@ import io
 import itertools
 import json
 import mmap
+import operator
 import re
 import tarfile
 import unicodedata
@@ -38,10 +39,10 @@ _STREAMED = 64 << 20  # bytes of a stream that are looked through at a time
 _EDGE = 1 << 20  # overlap of these, bytes
 _SMALL = 1 << 15  # what is smaller is looked through together
 _DEEPEST = 5
+_LONG = 256  # bytes of a text that is no coincidence
 _HEADER = 1 << 10  # bytes before the compressed ones of a JPEG that are usual
 _ATTEMPT = 256  # bytes that an attempt to unpack counts for
 _SHORT = re.compile(rb"(?:(?<=[\"'\n])|\A)[^\"'\r\n]{3,7}(?=[\"'\r\n]|\Z)")
-_SURE = 1 << 10  # bytes unpacked that are no coincidence
 _MAGICS = (*unpacking.IMAGES, *unpacking.STREAMS, unpacking.ZIP, unpacking.NUMPY)
 
 Span = tuple[int, int]
@@ -170,7 +171,7 @@ class Look:
                     file = io.BufferedReader(BytesFile(data[at:], budget))
                     self._look_at_array(unpacking.npy(data[at:], file), label)
                 elif depth >= _DEEPEST:
-                    if magic not in unpacking.DEFLATED:
+                    if magic == unpacking.ZIP or magic not in unpacking.DEFLATED and unpacking.opened(data, at, magic):
                         self.not_searched(label, f"packed more than {_DEEPEST} times")
                 elif magic == unpacking.ZIP:
                     span = self._open_member(data, at, label, depth, budget)
@@ -303,7 +304,7 @@ class Look:
             else:
                 self._look(np.frombuffer(last + block, np.uint8), label, depth + 1, budget)
             last = block[-_EDGE:]
-        if stream.problem and (is_sure or size > _SURE):
+        if stream.problem and is_sure:
             self.not_searched(label, stream.problem)
         return not stream.problem
 
@@ -321,17 +322,16 @@ class Look:
 
     def _read(self, data: np.ndarray, label: str, depth: int, budget: Budget) -> None:
         """Reads what texts in bytes encode."""
+        least = _LONG if depth else 0  # what seems to be encoded seems to hold more that is
+        runs = texts.printable_runs(data, least)
         for wide in narrowed(data, 1):  # UTF-16
-            for first, last in texts.printable_runs(wide) if depth < _DEEPEST else ():
+            for first, last in texts.printable_runs(wide, least) if depth < _DEEPEST else ():
                 self._look(wide[first:last], label, depth + 1, budget)
-        for first, last in texts.printable_runs(data):
-            for start in range(first, last, _STREAMED):
-                text = data[start : min(last, start + _STREAMED + _EDGE)].tobytes()
-                budget.spend(len(text))
-                if depth < _DEEPEST:
-                    text = self._look_at_text(text, label, depth, budget)
-                if size := opaque_text(text):
-                    self.not_searched(label, f"{size} characters look encoded, and nothing decoded them")
+        for text in texts.joined(data, runs, _STREAMED, _EDGE):
+            budget.spend(len(text))
+            left = self._look_at_text(text, label, depth, budget) if depth < _DEEPEST else text
+            if size := opaque_text(left):
+                self.not_searched(label, f"{size} characters look encoded, and nothing decoded them")
 
     def _look_at_text(self, text: bytes, label: str, depth: int, budget: Budget) -> bytes:
         """Looks at what a text encodes; what of it is left then."""
@@ -339,11 +339,13 @@ class Look:
         for content in [plain, *encoded] if plain else encoded:
             budget.spend(len(content))
             self._look(np.frombuffer(content, np.uint8), label, depth + 1, budget)
-        for numbers in texts.numbers(text):
-            if (numbers == numbers.astype(np.uint8)).all():
-                self._look(numbers.astype(np.uint8), label, depth + 1, budget)
-            else:
-                self._find_pixels(numbers, label, of_numbers(numbers))
+        rows = list(texts.numbers(text))
+        is_byte = [bool((row == row.astype(np.uint8)).all()) for row in rows]
+        as_bytes = [row.astype(np.uint8).tobytes() for row, fits in zip(rows, is_byte, strict=True) if fits]
+        if as_bytes:
+            self._look(np.frombuffer(texts.GAP.join(as_bytes), np.uint8), label, depth + 1, budget)
+        for row in itertools.compress(rows, map(operator.not_, is_byte)):
+            self._find_pixels(row, label, of_numbers(row))
         return left
 
     def _add(self, label: str, found: set[tuple[str, int]]) -> None:

@@ -8,7 +8,9 @@ BLOCK = 4096
 LEAST = 512
 """Fewer bytes tell nothing."""
 _MISSING = 0.15
-"""Bits of entropy that a byte may lack: float64 weights lack 0.3, float32 0.6, compressed data and JPEG less than 0.1."""
+"""Bits of entropy that a byte may lack: float64 weights lack 0.3, float32 ones 0.6; what is compressed, 0.1."""
+_ALIKE = 0.2
+"""Correlation with the byte before, or with the one three before, from which on they are pixels."""
 _CODED = 5.7
 """Bits of entropy of a character: base64 has 6, prose and programs 4 to 5.3."""
 
@@ -17,14 +19,18 @@ def opaque_blocks(data: np.ndarray) -> Iterator[tuple[int, int]]:
     """First and last of the blocks of bytes, u8[n], that look compressed or encrypted."""
     for start in range(0, len(data), BLOCK):
         block = data[start : start + BLOCK]
-        if len(block) >= LEAST and _is_random(block[:LEAST]) and _is_random(block):
+        if len(block) >= LEAST and _is_random(block[:LEAST]) and _is_random(block) and not _is_smooth(block):
             yield start, start + len(block)
 
 
 def opaque_text(text: bytes) -> int:
     """How many bytes of a text look encoded."""
     blocks = (np.frombuffer(text[start : start + BLOCK], np.uint8) for start in range(0, len(text), BLOCK))
-    return sum(len(block) for block in blocks if len(block) >= BLOCK // 2 and _entropy(block) >= _CODED)
+    return sum(
+        len(block)
+        for block in blocks
+        if len(block) >= BLOCK // 2 and _entropy(block) >= _CODED and not _is_smooth(block)
+    )
 
 
 def _is_random(block: np.ndarray) -> bool:
@@ -39,3 +45,9 @@ def _entropy(block: np.ndarray) -> float:
     share = np.bincount(block, minlength=256) / len(block)
     share = share[share > 0]
     return float(-(share * np.log2(share)).sum())
+
+
+def _is_smooth(block: np.ndarray) -> bool:
+    values = block - block.mean()
+    limit = _ALIKE * float(values @ values)
+    return any(float(values[step:] @ values[:-step]) > limit for step in (1, 3))

@@ -5,7 +5,7 @@ To be compared, all are resized to one small size.
 
 import warnings
 from collections.abc import Iterable, Iterator
-from typing import Any, NamedTuple
+from typing import IO, Any, NamedTuple, cast
 
 import numpy as np
 
@@ -69,7 +69,9 @@ class Picture:
             warnings.simplefilter("ignore")  # of large and of damaged pictures
             try:
                 Image.init()
-                with Image.open(self._file, formats=[name for name in _READ if name in Image.OPEN]) as picture:
+                with Image.open(
+                    cast(IO[bytes], self._file), formats=[name for name in _READ if name in Image.OPEN]
+                ) as picture:
                     self.is_one, self.is_jpeg = True, picture.format in _LOSSY
                     for frame in ImageSequence.Iterator(picture):
                         yield self._frame(frame)

@@ -9,6 +9,7 @@ import numpy as np
 
 GAP = bytes(16)
 """Between two things that were read."""
+_APART = b"\n\n"
 _PRINTABLE = np.zeros(256, bool)
 _PRINTABLE[[9, 10, 13, *range(32, 127)]] = True
 _WORDS = 16
@@ -31,8 +32,9 @@ _STANDARD = bytes.maketrans(b"-_", b"+/")
 _SINGLE = {b"n": b"\n", b"r": b"\r", b"t": b"\t", b"0": b"\0", b"b": b"\b", b"f": b"\f", b"a": b"\a", b"v": b"\v"}
 
 
-def printable_runs(data: np.ndarray) -> list[tuple[int, int]]:
-    """Runs of text in bytes, u8[n], first and last: all of it where nearly all is text, else those of 32 bytes or more."""
+def printable_runs(data: np.ndarray, least: int = 0) -> list[tuple[int, int]]:
+    """Runs of text in bytes, u8[n], first and last: all if nearly all is text, else those of ``least``
+    bytes, and of 32 or more."""
     runs: list[tuple[int, int]] = []
     size, printable = 1 << 20, 0
     for start in range(0, len(data), size):
@@ -47,7 +49,22 @@ def printable_runs(data: np.ndarray) -> list[tuple[int, int]]:
                 runs.append((first, last))
     if printable >= 0.9 * len(data):
         return [(0, len(data))] if len(data) else []
-    return [(_grown(data, first, -1), _grown(data, last, 1)) for first, last in runs]
+    return [(_grown(data, first, -1), _grown(data, last, 1)) for first, last in runs if last - first >= least]
+
+
+def joined(data: np.ndarray, runs: list[tuple[int, int]], size: int, overlap: int) -> Iterator[bytes]:
+    """The texts of runs, several together, a long one in parts of ``size`` bytes that overlap."""
+    some: list[bytes] = []
+    count = 0
+    for first, last in runs:
+        for start in range(first, last, size):
+            some.append(data[start : min(last, start + size + overlap)].tobytes())
+            count += len(some[-1])
+            if count >= size:
+                yield _APART.join(some)
+                some, count = [], 0
+    if some:
+        yield _APART.join(some)
 
 
 def _grown(data: np.ndarray, at: int, step: int) -> int:

@@ -12,7 +12,8 @@ import numpy as np
 
 DEFLATED = (b"\x78\x01", b"\x78\x5e", b"\x78\x9c", b"\x78\xda")  # two bytes that may be a coincidence
 ZIP, NUMPY, ZSTD, LZ4 = b"PK\x03\x04", b"\x93NUMPY", b"\x28\xb5\x2f\xfd", b"\x04\x22\x4d\x18"
-STREAMS = (b"\x1f\x8b\x08", b"BZh", b"\xfd7zXZ\x00", b"\x5d\x00\x00", ZSTD, LZ4, *DEFLATED)
+GZIP = b"\x1f\x8b\x08"
+STREAMS = (GZIP, b"BZh", b"\xfd7zXZ\x00", b"\x5d\x00\x00", ZSTD, LZ4, *DEFLATED)
 PNG, JPEG = b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff"
 IMAGES = (PNG, JPEG, b"GIF87a", b"GIF89a", b"RIFF", b"II*\0", b"MM\0*", b"BM")
 CLOSED = {
@@ -21,7 +22,6 @@ CLOSED = {
     b"\x89HDF\r\n\x1a\n": "HDF5, whose chunks may be compressed",
     b"MSCF": "a cabinet",
     b"LZIP": "lzip",
-    b"\x1f\x9d": "compress",
     b"\xff\x06\x00\x00sNaPpY": "Snappy",
     b"PARE": "encrypted Parquet",
     b"Salted__": "encrypted by OpenSSL",
@@ -34,7 +34,6 @@ CLOSED = {
     b"FLV\x01": "video (Flash)",
     b"\x00\x00\x01\xba": "video (MPEG)",
     b"\x00\x00\x01\xb3": "video (MPEG)",
-    b"\xff\x0a": "JPEG XL",
     b"\x00\x00\x00\x0cJXL ": "JPEG XL",
     b"\x37\x7f\x06\x82": "a log of SQLite, of single pages",
     b"\x37\x7f\x06\x83": "a log of SQLite, of single pages",
@@ -153,8 +152,10 @@ def opened(data: np.ndarray, at: int, magic: bytes) -> Stream | Frame | None:
         return Frame("zstd" if magic == ZSTD else "lz4", data, at, end) if end else None
     if magic in DEFLATED:
         return Stream(zlib.decompressobj(), data, at)
-    if magic == b"\x1f\x8b\x08":
-        return Stream(zlib.decompressobj(31), data, at)
+    if magic == GZIP:
+        flags, hints, system = data[at + 3 : at + 10][[0, 5, 6]].tolist() if at + 10 <= len(data) else (255, 0, 0)
+        is_head = flags < 32 and hints in (0, 2, 4) and (system < 14 or system == 255)
+        return Stream(zlib.decompressobj(31), data, at) if is_head else None
     if magic == b"BZh":
         return Stream(bz2.BZ2Decompressor(), data, at) if data[at + 4 : at + 10].tobytes() == b"1AY&SY" else None
     if magic == b"\x5d\x00\x00":  # .lzma, which has no other mark: at the head alone

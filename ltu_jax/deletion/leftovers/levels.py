@@ -7,8 +7,8 @@ import numpy as np
 _SCALES = ((255.0, 0.0), (1.0, 0.0), (127.5, 127.5))  # factor and offset: images in [0,1], in [0,255], in [-1,1]
 _ROUNDING = {"f2": 2.0**-11, "bf": 2.0**-8, "f4": 2.0**-20, "f8": 2.0**-20}  # relative, of the number stored
 _SLACK = 2e-3
-_SAMPLED = 17  # every 17th number is looked at
-_RUN, _LEVELS, _VARIED = 8, 7, 3  # of so many in a row so many are levels and differ, where there may be an image
+_SAMPLED = 23  # every 23rd number is looked at
+_RUN, _LEVELS, _VARIED = 6, 6, 3  # of so many in a row so many are levels and differ, where there may be an image
 _PIECE = 1 << 20  # numbers
 _MARGIN = 1 << 12  # numbers around those that are likely
 

@@ -39,7 +39,7 @@ _STREAMED = 64 << 20  # bytes of a stream that are looked through at a time
 _EDGE = 1 << 20  # overlap of these, bytes
 _SMALL = 1 << 15  # what is smaller is looked through together
 _DEEPEST = 5
-_LONG = 256  # bytes of a text that is no coincidence
+_LONG = (64, 256)  # bytes of a text that is no coincidence: in a file, in what was unpacked or decoded
 _HEADER = 1 << 10  # bytes before the compressed ones of a JPEG that are usual
 _ATTEMPT = 256  # bytes that an attempt to unpack counts for
 _SHORT = re.compile(rb"(?:(?<=[\"'\n])|\A)[^\"'\r\n]{3,7}(?=[\"'\r\n]|\Z)")
@@ -131,15 +131,16 @@ class Look:
             tokens = {match[0] for match in _SHORT.finditer(data)}  # pyrefly: ignore
             self._add(label, {(ID, self._short[text]) for text in tokens if text in self._short})
         spans: list[Span] = []
+        is_table = False
         try:
-            self._open(data, label, depth, budget, spans)
+            is_table = self._open(data, label, depth, budget, spans)
             self._read(data, label, depth, budget)
         except TooMuchError as error:
             self.not_searched(label, f"{error}: the rest of these was not unpacked")
         for first, last in _between(spans, len(data)):
             self._find_pixels(data[first:last], label)
             size = sum(end - begin for begin, end in opaque_blocks(data[first:last]))
-            if size:
+            if size and not is_table:
                 self._opaque[label] = self._opaque.get(label, 0) + size
 
     def _find_pixels(self, data: np.ndarray, label: str, readings: Iterable[np.ndarray] | None = None) -> None:
@@ -149,11 +150,12 @@ class Look:
             self._add(label, {(PIXELS, owner) for owner in found})
             known |= found
 
-    def _open(self, data: np.ndarray, label: str, depth: int, budget: Budget, spans: list[Span]) -> None:
-        """Opens all that is packed or drawn in bytes, and adds what that explains to ``spans``."""
+    def _open(self, data: np.ndarray, label: str, depth: int, budget: Budget, spans: list[Span]) -> bool:
+        """Opens all that is packed or drawn in bytes, adds what that explains to ``spans``; whether it is a table."""
         few: list[bytes] = []
         ends: np.ndarray | None = None
-        self._open_whole(data, label, depth, budget, spans)
+        is_read = self._open_whole(data, label, depth, budget, spans)
+        noted = dict(self._unsearched)
         for at, magic in unpacking.places(data, _MAGICS):
             if any(first <= at < last for first, last in spans[-8:]):
                 continue
@@ -185,23 +187,27 @@ class Look:
                 self.not_searched(label, error)
             if span:
                 spans.append(span)
+        if is_read:  # that its pages alone cannot be read says nothing
+            self._unsearched = noted
         if few:
             self._look(np.frombuffer(texts.GAP.join(few), np.uint8), label, depth + 1, budget)
+        return is_read
 
-    def _open_whole(self, data: np.ndarray, label: str, depth: int, budget: Budget, spans: list[Span]) -> None:
-        """Opens what is told by the head of a file alone: tables, tar, some pictures."""
-        head = data[:512].tobytes()
+    def _open_whole(self, data: np.ndarray, label: str, depth: int, budget: Budget, spans: list[Span]) -> bool:
+        """Opens what is told by the head of a file alone, tables, tar, some pictures; whether it is a table, read."""
+        head, is_read = data[:512].tobytes(), False
         if what := unpacking.closed(head):
             self.not_searched(label, f"{what}: it is not opened")
         try:
             if head.startswith(tables.SQLITE):
                 for values in tables.sqlite_values(data, budget):
                     self._look(np.frombuffer(values, np.uint8), label, depth + 1, budget)
+                is_read = True
             for magic, kind in tables.ARROW.items():
                 if head.startswith(magic):
                     for column in tables.arrow_values(data, kind, budget):
                         self._look(column, label, depth + 1, budget)
-                    spans.append((0, len(data)))
+                    is_read = True
             if head[257:262] == b"ustar" and depth < _DEEPEST:
                 with tarfile.open(fileobj=io.BufferedReader(BytesFile(data, budget)), mode="r:") as archive:
                     for member in archive:
@@ -214,6 +220,7 @@ class Look:
             self.not_searched(label, error)
         if not head.startswith(tuple(_MAGICS)) and self._open_picture(data, label, budget):
             spans.append((0, len(data)))
+        return is_read
 
     def _open_image(self, data: np.ndarray, at: int, magic: bytes, label: str, budget: Budget) -> Span | None:
         """Looks at a picture that begins as one of ``unpacking.IMAGES``; what it explains."""
@@ -322,7 +329,7 @@ class Look:
 
     def _read(self, data: np.ndarray, label: str, depth: int, budget: Budget) -> None:
         """Reads what texts in bytes encode."""
-        least = _LONG if depth else 0  # what seems to be encoded seems to hold more that is
+        least = _LONG[bool(depth)]  # what seems to be encoded seems to hold more that is
         runs = texts.printable_runs(data, least)
         for wide in narrowed(data, 1):  # UTF-16
             for first, last in texts.printable_runs(wide, least) if depth < _DEEPEST else ():

@@ -14,7 +14,7 @@ LONGEST = 4096
 """Most bytes of a pattern that are compared."""
 _PIECE = 1 << 20
 _ALIKE = 16  # most indexed places of the same word: more would take a time that grows with their number
-_MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)
+_MULTIPLIERS = (np.uint64(0x9E3779B97F4A7C15), np.uint64(0xD6E8FEB86659FD93))
 
 
 class WordIndex:
@@ -30,7 +30,8 @@ class WordIndex:
         bits = min(25, max(12, int(len(self._words) * 16).bit_length()))  # larger tables leave the caches
         self._shift = np.uint64(64 - bits)
         self._table = np.zeros(1 << bits, bool)
-        self._table[self._slots(self._words)] = True
+        for multiplier in _MULTIPLIERS:  # two slots for each word, for nearly all others miss one of them
+            self._table[self._slots(self._words, multiplier)] = True
 
     def hits(self, data: np.ndarray, step: int = ANCHOR) -> tuple[np.ndarray, np.ndarray]:
         """Where words of the data, every ``step`` bytes, are indexed: places in the data and in the text, i64[k]."""
@@ -38,7 +39,9 @@ class WordIndex:
         for offset in range(0, min(ANCHOR, len(data) - ANCHOR + 1) if len(self._words) else 0, step):
             count = (len(data) - offset) // ANCHOR
             words = np.frombuffer(data[offset : offset + count * ANCHOR].tobytes(), np.uint64)
-            maybe = np.flatnonzero(self._table.take(self._slots(words), mode="clip"))
+            maybe = np.arange(count)
+            for multiplier in _MULTIPLIERS:
+                maybe = maybe[self._table.take(self._slots(words[maybe], multiplier), mode="clip")]
             first = np.searchsorted(self._words, words[maybe], "left")
             number = np.searchsorted(self._words, words[maybe], "right") - first
             within = np.arange(number.sum()) - np.repeat(np.cumsum(number) - number, number)
@@ -46,8 +49,8 @@ class WordIndex:
             place.append(self._places[np.repeat(first, number) + within])
         return np.concatenate(at), np.concatenate(place)
 
-    def _slots(self, words: np.ndarray) -> np.ndarray:
-        return ((words * _MULTIPLIER) >> self._shift).view(np.int64)  # NumPy needs signed indices
+    def _slots(self, words: np.ndarray, multiplier: np.uint64) -> np.ndarray:
+        return ((words * multiplier) >> self._shift).view(np.int64)  # NumPy needs signed indices
 
 
 class Pattern(NamedTuple):

@@ -32,9 +32,8 @@ _STANDARD = bytes.maketrans(b"-_", b"+/")
 _SINGLE = {b"n": b"\n", b"r": b"\r", b"t": b"\t", b"0": b"\0", b"b": b"\b", b"f": b"\f", b"a": b"\a", b"v": b"\v"}
 
 
-def printable_runs(data: np.ndarray, least: int = 0) -> list[tuple[int, int]]:
-    """Runs of text in bytes, u8[n], first and last: all if nearly all is text, else those of ``least``
-    bytes, and of 32 or more."""
+def printable_runs(data: np.ndarray, least: int) -> list[tuple[int, int]]:
+    """Runs of text in bytes, u8[n], first and last: all if nearly all is text, else those of ``least`` bytes."""
     runs: list[tuple[int, int]] = []
     size, printable = 1 << 20, 0
     for start in range(0, len(data), size):

@@ -27,24 +27,26 @@ def levels(data: np.ndarray) -> Iterator[np.ndarray]:
 
 
 def of_numbers(numbers: np.ndarray) -> Iterator[np.ndarray]:
-    """Numbers, f64[n], as levels at each scale at which half of them are."""
+    """Numbers, f64[n], as levels at each scale at which most of them are."""
     for scale in _SCALES:
         level, is_level = _scaled(numbers, scale, _ROUNDING["f4"])
-        if is_level.mean() >= 0.5:
+        if is_level.mean() >= 0.75:
             yield level
 
 
-def narrowed(data: np.ndarray, times: int = 3) -> Iterator[np.ndarray]:
+def narrowed(data: np.ndarray, widths: tuple[int, ...] = (2, 4, 8)) -> Iterator[np.ndarray]:
     """Sections of integers wider than a byte, which are below 256 or a byte twice, as these bytes, u8."""
-    even = len(data) // 2 * 2
-    for phase in range(2):
-        low, high = data[phase:even:2], data[1 - phase : even : 2]
-        samples, other = low[::_SAMPLED], high[::_SAMPLED]
-        for first, last in _likely(samples, (samples != 0) & ((other == 0) | (other == samples))):
-            section = np.ascontiguousarray(low[first:last])
-            yield section
-            if times > 1:
-                yield from narrowed(section, times - 1)
+    for width in widths:
+        count = len(data) // width
+        for phase in range(width):
+            samples = data[phase :: width * _SAMPLED][: -(-count // _SAMPLED)]
+            rest = np.zeros_like(samples)
+            for other in range(width):
+                if other != phase:
+                    beside = data[other :: width * _SAMPLED][: len(samples)]
+                    rest |= beside if width > 2 else np.where(beside == samples, 0, beside)
+            for first, last in _likely(samples, (samples != 0) & (rest == 0)):
+                yield np.ascontiguousarray(data[phase::width][first:last])
 
 
 def _of_floats(piece: np.ndarray, kind: str, order: str, width: int, rounding: float) -> Iterator[np.ndarray]:
@@ -76,6 +78,8 @@ def _scaled(numbers: np.ndarray, scale: tuple[float, float], rounding: float) ->
         scaled += offset
         level = np.rint(scaled)
         is_level = (np.abs(scaled - level) <= slack) & (level >= 0) & (level <= 255)
+        if not offset:  # what is all but nothing is no level
+            is_level &= (level > 0) | (numbers == 0)
         return np.where(is_level, level, 0).astype(np.uint8), is_level
 
 

@@ -331,7 +331,7 @@ class Look:
         """Reads what texts in bytes encode."""
         least = _LONG[bool(depth)]  # what seems to be encoded seems to hold more that is
         runs = texts.printable_runs(data, least)
-        for wide in narrowed(data, 1):  # UTF-16
+        for wide in narrowed(data, (2,)):  # UTF-16
             for first, last in texts.printable_runs(wide, least) if depth < _DEEPEST else ():
                 self._look(wide[first:last], label, depth + 1, budget)
         for text in texts.joined(data, runs, _STREAMED, _EDGE):
@@ -342,8 +342,8 @@ class Look:
 
     def _look_at_text(self, text: bytes, label: str, depth: int, budget: Budget) -> bytes:
         """Looks at what a text encodes; what of it is left then."""
-        plain, (encoded, left) = texts.unescaped(text), texts.decoded(text)
-        for content in [plain, *encoded] if plain else encoded:
+        encoded, left = texts.decoded(text)
+        for content in (*texts.unescaped(text), *encoded):
             budget.spend(len(content))
             self._look(np.frombuffer(content, np.uint8), label, depth + 1, budget)
         rows = list(texts.numbers(text))

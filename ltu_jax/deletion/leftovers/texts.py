@@ -18,14 +18,14 @@ _BASE64 = re.compile(rb"[A-Za-z0-9+/_-]{24,}+(?:\r?\n[ \t]*+[A-Za-z0-9+/_-]++)*+
 _BASE32 = re.compile(rb"[A-Z2-7]{40,}+(?:\r?\n[A-Z2-7]++)*+")
 _BASE85 = re.compile(rb"[0-9A-Za-z!#$%&()*+;<=>?@^_`{|}~-]{40,}+(?:\r?\n[0-9A-Za-z!#$%&()*+;<=>?@^_`{|}~-]++)*+")
 _ASCII85 = re.compile(rb"[!-uz~]{40,}+(?:\r?\n[!-uz~]++)*+")
-_HEX = re.compile(rb"(?:[0-9A-Fa-f]{2}[\s:,-]?+){12,}+")
+_HEX = re.compile(rb"(?:[0-9A-Fa-f]{2}[\s:,-]{0,2}+){12,}+")
 _DUMP = re.compile(rb"(?m)^[ \t]*+[0-9A-Fa-f]{4,16}:?+[ \t]++((?:[0-9A-Fa-f]{2,8}[ \t-]{1,2}){2,}+)[^\n]*$")
 _BREAKS = rb"[\s,;:|\[\](){}\"']"
 _NUMBER = rb"[-+]?+(?:0[xX][0-9A-Fa-f]++|(?:\d++(?:\.\d*+)?+|\.\d++)(?:[eE][-+]?+\d++)?+)"
 _NUMBERS = re.compile(rb"(?:" + _NUMBER + rb"(?:" + _BREAKS + rb"++|\Z)){48,}+")
 _ESCAPE = re.compile(
-    rb"%([0-9A-Fa-f]{2})|\\x([0-9A-Fa-f]{2})|\\u00([0-9A-Fa-f]{2})|\\u([0-9A-Fa-f]{4})|\\([0-7]{3})|\\(.)"
-    rb"|=([0-9A-F]{2})|=\r?\n|&#?\w{1,8};",
+    rb"%([0-9A-Fa-f]{2})|\\x([0-9A-Fa-f]{2})|=([0-9A-F]{2})|\\u00([0-9A-Fa-f]{2})|\\u([0-9A-Fa-f]{4})|\\([0-7]{3})|\\(.)"
+    rb"|=\r?\n|&#?\w{1,8};",
     re.DOTALL,
 )
 _STANDARD = bytes.maketrans(b"-_", b"+/")
@@ -76,18 +76,23 @@ def _grown(data: np.ndarray, at: int, step: int) -> int:
     return at
 
 
-def unescaped(text: bytes) -> bytes | None:
-    """The text without its escapes (JSON, C, percent, HTML, quoted-printable), None if it has none."""
+def unescaped(text: bytes) -> list[bytes]:
+    """The text without its escapes (JSON, C, percent, HTML, quoted-printable): none if it has none.
+
+    Where JSON escapes characters of one byte these are once letters, in UTF-8, and once bytes.
+    """
     plain, count = _ESCAPE.subn(_plain, text)
-    return plain if count else None
+    if b"\\u00" not in text:
+        return [plain] if count else []
+    return [plain, _ESCAPE.sub(lambda match: bytes([int(match[4], 16)]) if match[4] else _plain(match), text)]
 
 
 def _plain(match: re.Match[bytes]) -> bytes:
-    percent, byte, low, unicode, octal, single, quoted = match.groups()
-    if code := percent or byte or low or quoted:
+    percent, byte, quoted, low, unicode, octal, single = match.groups()
+    if code := percent or byte or quoted:
         return bytes([int(code, 16)])
-    if unicode:
-        return chr(int(unicode, 16)).encode("utf-8", "surrogatepass")
+    if code := low or unicode:
+        return chr(int(code, 16)).encode("utf-8", "surrogatepass")
     if octal:
         return bytes([int(octal, 8) & 255])
     if single:
@@ -132,7 +137,7 @@ def _base85(match: re.Match[bytes]) -> bytes:
 
 
 def _ascii85(match: re.Match[bytes]) -> bytes:
-    text = match[0].removeprefix(b"<~").partition(b"~")[0].strip(b"\"',")
+    text = match[0].strip(b"\"',").removeprefix(b"<~").partition(b"~")[0]
     return b"" if _BASE64.fullmatch(text) else _tried(base64.a85decode, text)
 
 

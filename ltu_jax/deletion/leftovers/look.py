@@ -23,7 +23,7 @@ from urllib.parse import quote, unquote_to_bytes
 import numpy as np
 
 from ltu_jax.deletion.leftovers import tables, texts, unpacking
-from ltu_jax.deletion.leftovers.levels import as_u8, levels, narrowed, of_numbers, pictures_of
+from ltu_jax.deletion.leftovers.levels import as_u8, levels, of_numbers, pictures_of
 from ltu_jax.deletion.leftovers.opaque import opaque_blocks, opaque_text
 from ltu_jax.deletion.leftovers.patterns import ANCHOR, Pattern, Patterns
 from ltu_jax.deletion.leftovers.pictures import Album, Picture, jpeg_extent, small
@@ -122,7 +122,6 @@ class Look:
             return
         for name, array in arrays.items():
             self._look_at_array(array, f"{label}!{name}")
-            self._find_pixels(np.frombuffer(np.ascontiguousarray(array), np.uint8), f"{label}!{name}")
 
     def _look(self, data: np.ndarray, label: str, depth: int, budget: Budget) -> None:
         """Looks through bytes, u8[n]."""
@@ -291,7 +290,7 @@ class Look:
         is_sure: bool,
         few: list[bytes] | None = None,
     ) -> bool:
-        """Looks through what is unpacked; whether all of it was.
+        """Looks through what is unpacked; whether it was more than a coincidence.
 
         Args:
           stream: what is unpacked.
@@ -313,7 +312,7 @@ class Look:
             last = block[-_EDGE:]
         if stream.problem and is_sure:
             self.not_searched(label, stream.problem)
-        return not stream.problem
+        return is_sure or not stream.problem
 
     def _look_at_array(self, array: np.ndarray, label: str) -> None:
         """Looks at an array as images of any size, or as text; its bytes are looked through elsewhere."""
@@ -331,7 +330,7 @@ class Look:
         """Reads what texts in bytes encode."""
         least = _LONG[bool(depth)]  # what seems to be encoded seems to hold more that is
         runs = texts.printable_runs(data, least)
-        for wide in narrowed(data, (2,)):  # UTF-16
+        for wide in texts.wide_texts(data):
             for first, last in texts.printable_runs(wide, least) if depth < _DEEPEST else ():
                 self._look(wide[first:last], label, depth + 1, budget)
         for text in texts.joined(data, runs, _STREAMED, _EDGE):
@@ -343,7 +342,7 @@ class Look:
     def _look_at_text(self, text: bytes, label: str, depth: int, budget: Budget) -> bytes:
         """Looks at what a text encodes; what of it is left then."""
         encoded, left = texts.decoded(text)
-        for content in (*texts.unescaped(text), *encoded):
+        for content in (*(texts.unescaped(text) if texts.has_escapes(left) else ()), *encoded):
             budget.spend(len(content))
             self._look(np.frombuffer(content, np.uint8), label, depth + 1, budget)
         rows = list(texts.numbers(text))

@@ -15,7 +15,7 @@ _MISSING = 0.5
 """Bits of entropy that a byte may lack: what was compressed well lacks none, a dull text after zlib up to 0.5."""
 _PLACES = 105 + 8 * 14.5
 """Chi square, of 105 degrees of freedom, up to which the place in a number of eight bytes tells nothing."""
-_ALIKE = 0.2
+_ALIKE = 0.15
 """Correlation with the byte before, or with the one three before, from which on they are pixels."""
 _CODED = 5.7
 """Bits of entropy of a character: base64 has 6, prose and programs 4 to 5.3."""

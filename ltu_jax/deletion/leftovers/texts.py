@@ -23,10 +23,11 @@ _DUMP = re.compile(rb"(?m)^[ \t]*+[0-9A-Fa-f]{4,16}:?+[ \t]++((?:[0-9A-Fa-f]{2,8
 _BREAKS = rb"[\s,;:|\[\](){}\"']"
 _NUMBER = rb"[-+]?+(?:0[xX][0-9A-Fa-f]++|(?:\d++(?:\.\d*+)?+|\.\d++)(?:[eE][-+]?+\d++)?+)"
 _NUMBERS = re.compile(rb"(?:" + _NUMBER + rb"(?:" + _BREAKS + rb"++|\Z)){48,}+")
-_ESCAPE = re.compile(
-    rb"%([0-9A-Fa-f]{2})|\\x([0-9A-Fa-f]{2})|=([0-9A-F]{2})|\\u00([0-9A-Fa-f]{2})|\\u([0-9A-Fa-f]{4})|\\([0-7]{3})|\\(.)"
-    rb"|=\r?\n|&#?\w{1,8};",
-    re.DOTALL,
+_ESCAPES = (
+    re.compile(rb"\\(?:x([0-9A-Fa-f]{2})|u([0-9A-Fa-f]{4})|([0-7]{3})|(.))", re.DOTALL),
+    re.compile(rb"%([0-9A-Fa-f]{2})"),
+    re.compile(rb"&#?\w{1,8};"),
+    re.compile(rb"=(?:([0-9A-F]{2})|\r?\n)"),
 )
 _STANDARD = bytes.maketrans(b"-_", b"+/")
 _SINGLE = {b"n": b"\n", b"r": b"\r", b"t": b"\t", b"0": b"\0", b"b": b"\b", b"f": b"\f", b"a": b"\a", b"v": b"\v"}
@@ -77,31 +78,50 @@ def _grown(data: np.ndarray, at: int, step: int) -> int:
 
 
 def unescaped(text: bytes) -> list[bytes]:
-    """The text without its escapes (JSON, C, percent, HTML, quoted-printable): none if it has none.
+    """The text without the escapes of C and JSON, percent, HTML, or quoted-printable: a text for each that it has.
 
     Where JSON escapes characters of one byte these are once letters, in UTF-8, and once bytes.
     """
-    plain, count = _ESCAPE.subn(_plain, text)
-    if b"\\u00" not in text:
-        return [plain] if count else []
-    return [plain, _ESCAPE.sub(lambda match: bytes([int(match[4], 16)]) if match[4] else _plain(match), text)]
+    backslash, percent, entity, quoted = _ESCAPES
+    passes = [
+        (backslash, lambda match: _character(match, "utf-8")),
+        (percent, lambda match: bytes([int(match[1], 16)])),
+        (entity, lambda match: html.unescape(match[0].decode()).encode("utf-8", "surrogatepass")),
+        (quoted, lambda match: bytes([int(match[1], 16)]) if match[1] else b""),
+    ]
+    if b"\\u00" in text:
+        passes.append((backslash, lambda match: _character(match, "latin-1")))
+    out = [pattern.subn(plain, text) for pattern, plain in passes]
+    return [plain for plain, count in out if count]
 
 
-def _plain(match: re.Match[bytes]) -> bytes:
-    percent, byte, quoted, low, unicode, octal, single = match.groups()
-    if code := percent or byte or quoted:
-        return bytes([int(code, 16)])
-    if code := low or unicode:
-        return chr(int(code, 16)).encode("utf-8", "surrogatepass")
-    if octal:
-        return bytes([int(octal, 8) & 255])
-    if single:
-        return _SINGLE.get(single, single)
-    return html.unescape(match[0].decode()).encode("utf-8", "surrogatepass") if match[0][:1] == b"&" else b""
+def _character(match: re.Match[bytes], code: str) -> bytes:
+    byte, unicode, octal, single = match.groups()
+    if byte:
+        return bytes([int(byte, 16)])
+    if unicode:
+        one = chr(int(unicode, 16))
+        return one.encode(code if one < "\u0100" else "utf-8", "surrogatepass")
+    return bytes([int(octal, 8) & 255]) if octal else _SINGLE.get(single, single)
+
+
+def has_escapes(text: bytes) -> bool:
+    """Whether there is anything to be unescaped."""
+    return any(pattern.search(text) for pattern in _ESCAPES)
+
+
+def wide_texts(data: np.ndarray) -> Iterator[np.ndarray]:
+    """Bytes, u8[n], as texts of two bytes a character, where they may be that: other characters as zeros."""
+    for phase in range(2):
+        low, high = (data[start : len(data) // 2 * 2 : 2] for start in (phase, 1 - phase))
+        seen = np.cumsum((high[::_WORDS] == 0) & _PRINTABLE[low[::_WORDS]])
+        if len(seen) > 4 and (seen[4:] - seen[:-4]).max() == 4 or 0 < len(seen) <= 4 and seen[-1] == len(seen):
+            yield np.where(high == 0, low, 0)
 
 
 def decoded(text: bytes) -> tuple[list[bytes], bytes]:
     """What is encoded in the text, of each encoding joined together, and what is left of the text without it."""
+    text = text.replace(b"\\/", b"/").replace(b"\\r", b"").replace(b"\\n", b"\n")  # which JSON puts within base64
     out, is_left = [], np.ones(len(text), bool)
     for pattern, read, gap in _READERS:
         some = []
@@ -142,6 +162,8 @@ def _ascii85(match: re.Match[bytes]) -> bytes:
 
 
 def _tried(read: Callable[[bytes], bytes], text: bytes) -> bytes:
+    if max(sum(map(len, (match[0] for match in escape.finditer(text)))) for escape in _ESCAPES) > len(text) / 2:
+        return b""
     try:
         return read(text)
     except ValueError:

@@ -8,7 +8,15 @@ from urllib.parse import quote
 import numpy as np
 import pytest
 
-from ltu_jax.deletion.leftovers.texts import decoded, joined, numbers, printable_runs, unescaped
+from ltu_jax.deletion.leftovers.texts import (
+    decoded,
+    has_escapes,
+    joined,
+    numbers,
+    printable_runs,
+    unescaped,
+    wide_texts,
+)
 
 NOISE = np.random.default_rng(0).bytes(300)
 
@@ -73,6 +81,8 @@ def test_escapes_are_undone(text):
     assert unescaped(b"&quot;" + html.escape(text).encode()) == [b'"' + raw]
     every = "".join(f"\\u{ord(c):04x}" for c in "plain").encode()
     assert unescaped(every) == [b"plain"] * 2
+    assert unescaped(b"caf=C3=A9 =\nau") == ["café au".encode()]
+    assert has_escapes(every) and has_escapes(b"a%20b") and not has_escapes(b"50 % of it")
 
 
 def test_bytes_as_python_writes_them_are_undone():
@@ -116,3 +126,13 @@ def test_runs_of_text_are_found_within_other_bytes():
     assert printable_runs(whole[:0], 0) == []
     parts = list(joined(np.frombuffer(text, np.uint8), [(0, 300)], 100, 10))
     assert parts == [text[:110], text[100:210], text[200:]]
+
+
+@pytest.mark.parametrize("code", ["utf-16-le", "utf-16-be", "utf-16"])
+@pytest.mark.parametrize("before", [0, 1, 40])
+def test_text_of_two_bytes_a_character_is_read(code, before):
+    text = "AAAAAAAAAA" * 2000 + "größe, and so on"
+    raw = bytes([200]) * before + text.encode(code)
+    found = [wide.tobytes() for wide in wide_texts(np.frombuffer(raw, np.uint8))]
+    assert any(text.replace("ö", "\xf6").encode("latin-1") in one for one in found)
+    assert list(wide_texts(np.frombuffer(NOISE * 30, np.uint8))) == list(wide_texts(np.frombuffer(b"", np.uint8))) == []

@@ -39,6 +39,7 @@ _STREAMED = 64 << 20  # bytes of a stream that are looked through at a time
 _EDGE = 1 << 20  # overlap of these, bytes
 _SMALL = 1 << 15  # what is smaller is looked through together
 _DEEPEST = 5
+_TOLD = 1 << 11  # bytes that were decoded and are no coincidence
 _LONG = (64, 256)  # bytes of a text that is no coincidence: in a file, in what was unpacked or decoded
 _HEADER = 1 << 10  # bytes before the compressed ones of a JPEG that are usual
 _ATTEMPT = 256  # bytes that an attempt to unpack counts for
@@ -123,8 +124,8 @@ class Look:
         for name, array in arrays.items():
             self._look_at_array(array, f"{label}!{name}")
 
-    def _look(self, data: np.ndarray, label: str, depth: int, budget: Budget) -> None:
-        """Looks through bytes, u8[n]."""
+    def _look(self, data: np.ndarray, label: str, depth: int, budget: Budget, is_sure: bool = True) -> None:
+        """Looks through bytes, u8[n]; if it is ``is_sure`` that there is something, names what looks encrypted."""
         self._add(label, self._patterns.found_in(data, self.found.get(label, set())))
         if self._short:
             tokens = {match[0] for match in _SHORT.finditer(data)}  # pyrefly: ignore
@@ -139,7 +140,7 @@ class Look:
         for first, last in _between(spans, len(data)):
             self._find_pixels(data[first:last], label)
             size = sum(end - begin for begin, end in opaque_blocks(data[first:last]))
-            if size and not is_table:
+            if size and is_sure and not is_table:
                 self._opaque[label] = self._opaque.get(label, 0) + size
 
     def _find_pixels(self, data: np.ndarray, label: str, readings: Iterable[np.ndarray] | None = None) -> None:
@@ -333,18 +334,22 @@ class Look:
         for wide in texts.wide_texts(data):
             for first, last in texts.printable_runs(wide, least) if depth < _DEEPEST else ():
                 self._look(wide[first:last], label, depth + 1, budget)
+        is_all = runs == [(0, len(data))]
         for text in texts.joined(data, runs, _STREAMED, _EDGE):
             budget.spend(len(text))
-            left = self._look_at_text(text, label, depth, budget) if depth < _DEEPEST else text
+            left = self._look_at_text(text, label, depth, budget, is_all) if depth < _DEEPEST else text
             if size := opaque_text(left):
                 self.not_searched(label, f"{size} characters look encoded, and nothing decoded them")
 
-    def _look_at_text(self, text: bytes, label: str, depth: int, budget: Budget) -> bytes:
-        """Looks at what a text encodes; what of it is left then."""
+    def _look_at_text(self, text: bytes, label: str, depth: int, budget: Budget, is_all: bool) -> bytes:
+        """Looks at what a text encodes; what of it is left then. Dark pixels are characters too, if not ``is_all``."""
         encoded, left = texts.decoded(text)
-        for content in (*(texts.unescaped(text) if texts.has_escapes(left) else ()), *encoded):
+        plain = texts.unescaped(text) if texts.has_escapes(left) else []
+        for content, deeper in [*((one, 2) for one in plain), *((one, 1) for one in encoded)]:
             budget.spend(len(content))
-            self._look(np.frombuffer(content, np.uint8), label, depth + 1, budget)
+            if budget.is_new(label, content):
+                is_sure = is_all or max(map(len, content.split(texts.GAP))) >= _TOLD
+                self._look(np.frombuffer(content, np.uint8), label, depth + deeper, budget, is_sure)
         rows = list(texts.numbers(text))
         is_byte = [bool((row == row.astype(np.uint8)).all()) for row in rows]
         as_bytes = [row.astype(np.uint8).tobytes() for row, fits in zip(rows, is_byte, strict=True) if fits]

@@ -16,8 +16,8 @@ _WORDS = 16
 
 _BASE64 = re.compile(rb"[A-Za-z0-9+/_-]{24,}+(?:\r?\n[ \t]*+[A-Za-z0-9+/_-]++)*+")
 _BASE32 = re.compile(rb"[A-Z2-7]{40,}+(?:\r?\n[A-Z2-7]++)*+")
-_BASE85 = re.compile(rb"[0-9A-Za-z!#$%&()*+;<=>?@^_`{|}~-]{40,}+(?:\r?\n[0-9A-Za-z!#$%&()*+;<=>?@^_`{|}~-]++)*+")
-_ASCII85 = re.compile(rb"[!-uz~]{40,}+(?:\r?\n[!-uz~]++)*+")
+_BASE85 = re.compile(rb"[0-9A-Za-z!#$%&()*+;<=>?@^_`{|}~-]{200,}+(?:\r?\n[0-9A-Za-z!#$%&()*+;<=>?@^_`{|}~-]++)*+")
+_ASCII85 = re.compile(rb"[!-uz~]{60,}+(?:\r?\n[!-uz~]++)*+")
 _HEX = re.compile(rb"(?:[0-9A-Fa-f]{2}[\s:,-]{0,2}+){12,}+")
 _DUMP = re.compile(rb"(?m)^[ \t]*+[0-9A-Fa-f]{4,16}:?+[ \t]++((?:[0-9A-Fa-f]{2,8}[ \t-]{1,2}){2,}+)[^\n]*$")
 _BREAKS = rb"[\s,;:|\[\](){}\"']"
@@ -158,7 +158,8 @@ def _base85(match: re.Match[bytes]) -> bytes:
 
 def _ascii85(match: re.Match[bytes]) -> bytes:
     text = match[0].strip(b"\"',").removeprefix(b"<~").partition(b"~")[0]
-    return b"" if _BASE64.fullmatch(text) else _tried(base64.a85decode, text)
+    is_told = len(text) >= 200 or match[0].endswith(b"~>")  # for dark pixels are such characters too
+    return _tried(base64.a85decode, text) if is_told and not _BASE64.fullmatch(text) else b""
 
 
 def _tried(read: Callable[[bytes], bytes], text: bytes) -> bytes:

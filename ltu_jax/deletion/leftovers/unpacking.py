@@ -52,6 +52,14 @@ class Budget:
     def __init__(self, size: int) -> None:
         """For a file of ``size`` bytes."""
         self.left = self.whole = (256 << 20) + 20 * size
+        self._seen: set[tuple[str, int]] = set()
+
+    def is_new(self, label: str, content: bytes) -> bool:
+        """Whether the same was not read before."""
+        key = (label, hash(content))
+        is_new = key not in self._seen
+        self._seen.add(key)
+        return is_new
 
     def spend(self, count: int) -> None:
         """Takes off ``count`` bytes.

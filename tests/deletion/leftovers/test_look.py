@@ -181,7 +181,13 @@ def test_what_is_packed_too_deep_is_named(tmp_path):
 
 def test_the_budget_ends_what_is_unpacked_and_says_so(tmp_path, monkeypatch):
     monkeypatch.setattr(looking, "_STREAMED", 1 << 20)
-    monkeypatch.setattr(Budget, "__init__", lambda self, size: self.__dict__.update(left=20 * size, whole=20 * size))
+    given = Budget.__init__
+
+    def small(budget, size):
+        given(budget, size)
+        budget.left = budget.whole = 20 * size
+
+    monkeypatch.setattr(Budget, "__init__", small)
     raw = gzip.compress(bytes(50 << 20) + PIXELS)
     kinds, unsearched = seen(tmp_path / "a", raw)
     assert not kinds and any("the rest of these was not unpacked" in line for line in unsearched)

@@ -53,7 +53,7 @@ CODED = {
 
 
 @pytest.mark.parametrize("form", CODED)
-@pytest.mark.parametrize("size", [100, 255, 300])
+@pytest.mark.parametrize("size", [200, 255, 300])
 def test_what_is_encoded_is_read(form, size):
     out, _ = decoded(b'see: "' + CODED[form](NOISE[:size]) + b'", and so on')
     wanted = NOISE[: size // 5 * 5] if form == "base32" else NOISE[:size]
@@ -131,8 +131,8 @@ def test_runs_of_text_are_found_within_other_bytes():
 @pytest.mark.parametrize("code", ["utf-16-le", "utf-16-be", "utf-16"])
 @pytest.mark.parametrize("before", [0, 1, 40])
 def test_text_of_two_bytes_a_character_is_read(code, before):
-    text = "AAAAAAAAAA" * 2000 + "größe, and so on"
+    text = "AAAAAAAAAA" * 2000 + "größe, and so on."
     raw = bytes([200]) * before + text.encode(code)
     found = [wide.tobytes() for wide in wide_texts(np.frombuffer(raw, np.uint8))]
-    assert any(text.replace("ö", "\xf6").encode("latin-1") in one for one in found)
+    assert any(text[1:-1].encode("latin-1") in one for one in found)  # half a character may be cut off
     assert list(wide_texts(np.frombuffer(NOISE * 30, np.uint8))) == list(wide_texts(np.frombuffer(b"", np.uint8))) == []

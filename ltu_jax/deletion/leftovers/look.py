@@ -134,7 +134,7 @@ class Look:
         is_table = False
         try:
             is_table = self._open(data, label, depth, budget, spans)
-            self._read(data, label, depth, budget)
+            self._read(data, label, depth, budget, is_sure)
         except TooMuchError as error:
             self.not_searched(label, f"{error}: the rest of these was not unpacked")
         for first, last in _between(spans, len(data)):
@@ -327,14 +327,14 @@ class Look:
                     if some is not None:
                         self._match(small(some), label)
 
-    def _read(self, data: np.ndarray, label: str, depth: int, budget: Budget) -> None:
+    def _read(self, data: np.ndarray, label: str, depth: int, budget: Budget, is_sure: bool) -> None:
         """Reads what texts in bytes encode."""
         least = _LONG[bool(depth)]  # what seems to be encoded seems to hold more that is
         runs = texts.printable_runs(data, least)
         for wide in texts.wide_texts(data):
             for first, last in texts.printable_runs(wide, least) if depth < _DEEPEST else ():
                 self._look(wide[first:last], label, depth + 1, budget)
-        is_all = runs == [(0, len(data))]
+        is_all = is_sure and runs == [(0, len(data))]
         for text in texts.joined(data, runs, _STREAMED, _EDGE):
             budget.spend(len(text))
             left = self._look_at_text(text, label, depth, budget, is_all) if depth < _DEEPEST else text
@@ -348,7 +348,7 @@ class Look:
         for content, deeper in [*((one, 2) for one in plain), *((one, 1) for one in encoded)]:
             budget.spend(len(content))
             if budget.is_new(label, content):
-                is_sure = is_all or max(map(len, content.split(texts.GAP))) >= _TOLD
+                is_sure = is_all or deeper == 1 and max(map(len, content.split(texts.GAP))) >= _TOLD
                 self._look(np.frombuffer(content, np.uint8), label, depth + deeper, budget, is_sure)
         rows = list(texts.numbers(text))
         is_byte = [bool((row == row.astype(np.uint8)).all()) for row in rows]

@@ -212,3 +212,11 @@ def test_weights_are_neither_found_nor_named(tmp_path):
         raw = RNG.normal(0, 0.05, 200_000).astype(dtype).tobytes()
         assert seen(tmp_path / "a", raw) == (set(), [])
         assert seen(tmp_path / "a", pa.Codec("zstd").compress(raw, asbytes=True)) == (set(), [])
+
+
+def test_dark_pixels_are_not_taken_for_text_that_hides_something(tmp_path):
+    """Levels of 48 to 122 are digits and letters; nothing is encoded in them."""
+    steps = RNG.integers(-2, 3, (400, 300))
+    dark = (85 + np.clip(np.cumsum(steps, 1), -37, 37)).astype(np.uint8)
+    bright = RNG.integers(130, 255, (400, 300), np.uint8) // 2 * 2
+    assert seen(tmp_path / "a", np.concatenate([dark, bright], 1).tobytes()) == (set(), [])

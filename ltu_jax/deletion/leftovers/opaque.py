@@ -1,7 +1,7 @@
 """Tells bytes that look compressed or encrypted.
 
-All values are about as frequent there, wherever in a number of eight bytes they are, and whatever is beside them. In
-weights of any type one byte of a number differs from another, pixels are like their neighbours, text has few values.
+All values are about as frequent there, whatever is beside them. In weights of any type some bytes are frequent, those
+of signs and exponents; pixels are like their neighbours, text has few values.
 """
 
 from collections.abc import Iterator
@@ -13,8 +13,6 @@ LEAST = 512
 """Fewer bytes tell nothing."""
 _MISSING = 0.5
 """Bits of entropy that a byte may lack: what was compressed well lacks none, a dull text after zlib up to 0.5."""
-_PLACES = 105 + 8 * 14.5
-"""Chi square, of 105 degrees of freedom, up to which the place in a number of eight bytes tells nothing."""
 _ALIKE = 0.15
 """Correlation with the byte before, or with the one three before, from which on they are pixels."""
 _CODED = 5.7
@@ -62,10 +60,3 @@ def _is_smooth(block: np.ndarray) -> bool:
     values = block - block.mean()
     limit = _ALIKE * float(values @ values)
     return any(float(values[step:] @ values[:-step]) > limit for step in (1, 3))
-
-
-def _has_places(block: np.ndarray) -> bool:
-    place = np.arange(len(block)) % 8
-    counts = np.bincount(place * 16 + (block >> 4), minlength=128).reshape(8, 16)
-    expected = counts.sum(0) * counts.sum(1)[:, None] / len(block)
-    return float(((counts - expected) ** 2 / np.maximum(expected, 0.5)).sum()) > _PLACES

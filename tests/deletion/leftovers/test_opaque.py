@@ -38,6 +38,12 @@ def test_weights_are_not(dtype, scale):
     assert share(raw) == share(raw[: LEAST + 100]) == 0
 
 
+def test_squares_of_gradients_are_not():
+    """Sums of Adam: float64 above zero, of many sizes."""
+    raw = np.exp(np.random.default_rng(0).normal(-12, 4, 50_000)).tobytes()
+    assert share(raw) == share(raw[:LEAST]) == 0
+
+
 def test_text_and_pixels_are_not():
     rng = np.random.default_rng(0)
     photo = np.cumsum(rng.integers(-20, 21, (30_000, 3)), 0).astype(np.uint8)  # every value as often, neighbours near

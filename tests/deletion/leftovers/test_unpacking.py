@@ -76,6 +76,18 @@ def test_a_frames_end_is_where_its_own_lengths_say(checksum):
     assert unpacking._zstd_end(array(frame[:-1]), 0) is None
 
 
+@pytest.mark.parametrize("sizes", [0, 8])
+@pytest.mark.parametrize("sums", [0, 4, 16, 20])
+def test_an_lz4_frame_ends_where_its_own_lengths_say(sizes, sums):
+    """Written by hand: 0x40 version, 8 content size, 4 checksum of the content, 16 of each block; stored blocks."""
+    frame = b"\x04\x22\x4d\x18" + bytes([0x40 | sizes | sums, 0x40]) + bytes(sizes) + b"h"
+    for block in (b"abc", b"defgh"):
+        frame += (len(block) | 1 << 31).to_bytes(4, "little") + block + bytes(4 if sums & 16 else 0)
+    frame += bytes(4) + bytes(4 if sums & 4 else 0)
+    assert unpacking._lz4_end(array(b"xy" + frame + b"more"), 2) == 2 + len(frame)
+    assert unpacking._lz4_end(array(frame[:18]), 0) is None
+
+
 @pytest.mark.parametrize("magic", unpacking.STREAMS)
 def test_bytes_that_only_begin_as_a_stream_are_none(magic):
     for rest in (b"", b"\0", bytes(range(100)), NOISE):

@@ -23,12 +23,7 @@ def opaque_blocks(data: np.ndarray) -> Iterator[tuple[int, int]]:
     """First and last of the blocks of bytes, u8[n], that look compressed or encrypted."""
     for start in range(0, len(data), BLOCK):
         block = data[start : start + BLOCK]
-        if (
-            len(block) >= LEAST
-            and _is_random(block[:LEAST])
-            and _is_random(block)
-            and not (_is_smooth(block) or _has_places(block))
-        ):
+        if len(block) >= LEAST and _is_random(block[:LEAST]) and _is_random(block) and not _is_smooth(block):
             yield start, start + len(block)
 
 

@@ -98,22 +98,18 @@ def _likely(level: np.ndarray, is_level: np.ndarray) -> Iterator[tuple[int, int]
         yield max(0, int(first) - _MARGIN), int(last) + _RUN * _SAMPLED + _MARGIN
 
 
-def pictures_of(array: np.ndarray) -> Iterator[np.ndarray]:
-    """Readings of an array as images, [N,H,W,3] or [N,H,W]: colours last or first, with transparency or without."""
+def pictures_of(array: np.ndarray) -> np.ndarray | None:
+    """An array as images, [N,H,W,3] or [N,H,W], colours last or first, transparency dropped; None if it is none."""
     shape = array.shape[:-1] if array.ndim >= 4 and array.shape[-1] == 1 else array.shape
     if array.dtype.kind not in "uif" or len(shape) < 2 or not array.size:
-        return
+        return None
     if len(shape) >= 3 and shape[-1] in (3, 4):
-        colours = array.reshape(-1, *shape[-3:])[..., :3]
-        yield from (some for some in (colours, colours[..., ::-1]) if min(shape[-3:-1]) >= 4)
-        return
+        return array.reshape(-1, *shape[-3:])[..., :3] if min(shape[-3:-1]) >= 4 else None
     if min(shape[-2:]) < 4:
-        return
+        return None
     if len(shape) >= 3 and shape[-3] in (3, 4):
-        colours = np.moveaxis(array.reshape(-1, *shape[-3:])[:, :3], 1, -1)
-        yield from (colours, colours[..., ::-1])
-    else:
-        yield array.reshape(-1, *shape[-2:])
+        return np.moveaxis(array.reshape(-1, *shape[-3:])[:, :3], 1, -1)
+    return array.reshape(-1, *shape[-2:])
 
 
 def as_u8(images: np.ndarray) -> np.ndarray | None:

@@ -39,7 +39,7 @@ _STREAMED = 64 << 20  # bytes of a stream that are looked through at a time
 _EDGE = 1 << 20  # overlap of these, bytes
 _SMALL = 1 << 15  # what is smaller is looked through together
 _DEEPEST = 5
-_TOLD = 1 << 11  # bytes that were decoded and are no coincidence
+_TOLD = 1 << 12  # bytes that were decoded and are no coincidence
 _LONG = (64, 256)  # bytes of a text that is no coincidence: in a file, in what was unpacked or decoded
 _HEADER = 1 << 10  # bytes before the compressed ones of a JPEG that are usual
 _ATTEMPT = 256  # bytes that an attempt to unpack counts for
@@ -320,12 +320,12 @@ class Look:
         if array.dtype.kind == "U":
             text = "\n".join(array.ravel().tolist()).encode("utf-8", "surrogatepass")
             self._add(label, self._patterns.found_in(np.frombuffer(text, np.uint8)))
-        elif self._album:
-            for images in pictures_of(array):
-                for start in range(0, len(images), 256):
-                    some = as_u8(np.ascontiguousarray(images[start : start + 256]))
-                    if some is not None:
-                        self._match(small(some), label)
+        elif self._album and (images := pictures_of(array)) is not None:
+            for start in range(0, len(images), 256):
+                some = as_u8(np.ascontiguousarray(images[start : start + 256]))
+                if some is not None:
+                    shown = small(some)
+                    self._match(np.concatenate([shown, shown[..., ::-1]]), label)  # BGR too
 
     def _read(self, data: np.ndarray, label: str, depth: int, budget: Budget, is_sure: bool) -> None:
         """Reads what texts in bytes encode."""
@@ -345,11 +345,16 @@ class Look:
         """Looks at what a text encodes; what of it is left then. Dark pixels are characters too, if not ``is_all``."""
         encoded, left = texts.decoded(text)
         plain = texts.unescaped(text) if texts.has_escapes(left) else []
-        for content, deeper in [*((one, 2) for one in plain), *((one, 1) for one in encoded)]:
+        found = [(content, depth + 2, is_all) for content in plain]
+        for content in encoded:
+            parts = content.split(texts.GAP)
+            told = [part for part in parts if is_all or len(part) >= _TOLD]
+            rest = [part for part in parts if not is_all and len(part) < _TOLD]
+            found += [(texts.GAP.join(some), depth + 1, some is told) for some in (told, rest) if some]
+        for content, deeper, is_sure in found:
             budget.spend(len(content))
             if budget.is_new(label, content):
-                is_sure = is_all or deeper == 1 and max(map(len, content.split(texts.GAP))) >= _TOLD
-                self._look(np.frombuffer(content, np.uint8), label, depth + deeper, budget, is_sure)
+                self._look(np.frombuffer(content, np.uint8), label, deeper, budget, is_sure)
         rows = list(texts.numbers(text))
         is_byte = [bool((row == row.astype(np.uint8)).all()) for row in rows]
         as_bytes = [row.astype(np.uint8).tobytes() for row, fits in zip(rows, is_byte, strict=True) if fits]

@@ -153,13 +153,15 @@ def _base32(match: re.Match[bytes]) -> bytes:
 
 
 def _base85(match: re.Match[bytes]) -> bytes:
-    return b"" if _BASE64.fullmatch(match[0]) else _tried(base64.b85decode, match[0].translate(None, b"\r\n"))
+    return (
+        b"" if _BASE64.fullmatch(match[0].rstrip(b"=")) else _tried(base64.b85decode, match[0].translate(None, b"\r\n"))
+    )
 
 
 def _ascii85(match: re.Match[bytes]) -> bytes:
     text = match[0].strip(b"\"',").removeprefix(b"<~").partition(b"~")[0]
     is_told = len(text) >= 200 or match[0].endswith(b"~>")  # for dark pixels are such characters too
-    return _tried(base64.a85decode, text) if is_told and not _BASE64.fullmatch(text) else b""
+    return _tried(base64.a85decode, text) if is_told and not _BASE64.fullmatch(text.rstrip(b"=")) else b""
 
 
 def _tried(read: Callable[[bytes], bytes], text: bytes) -> bytes:

@@ -67,28 +67,27 @@ def test_numbers_of_a_text_are_levels_at_the_scale_that_fits_them():
 @pytest.mark.parametrize(
     "shape, wanted",
     [
-        ((5, 8, 9, 3), [(5, 8, 9, 3)] * 2),
-        ((8, 9, 3), [(1, 8, 9, 3)] * 2),
-        ((8, 9, 4), [(1, 8, 9, 3)] * 2),
-        ((2, 3, 8, 9), [(2, 8, 9, 3)] * 2),
-        ((5, 8, 9, 1), [(5, 8, 9)]),
-        ((2, 5, 8, 9), [(10, 8, 9)]),
-        ((8, 9), [(1, 8, 9)]),
-        ((40, 3), []),
-        ((9,), []),
-        ((0, 8, 9, 3), []),
+        ((5, 8, 9, 3), (5, 8, 9, 3)),
+        ((8, 9, 3), (1, 8, 9, 3)),
+        ((8, 9, 4), (1, 8, 9, 3)),
+        ((2, 3, 8, 9), (2, 8, 9, 3)),
+        ((5, 8, 9, 1), (5, 8, 9)),
+        ((2, 5, 8, 9), (10, 8, 9)),
+        ((8, 9), (1, 8, 9)),
+        ((40, 3), None),
+        ((9,), None),
+        ((0, 8, 9, 3), None),
     ],
 )
 def test_shapes_that_images_have(shape, wanted):
-    assert [images.shape for images in pictures_of(np.zeros(shape, np.uint8))] == wanted
+    images = pictures_of(np.zeros(shape, np.uint8))
+    assert images.shape == wanted if wanted else images is None
 
 
-def test_colours_are_read_in_both_orders_and_first_or_last():
+def test_colours_are_read_first_or_last():
     image = np.arange(4 * 5 * 3, dtype=np.uint8).reshape(4, 5, 3)
     for array in (image, np.moveaxis(image, -1, 0)):
-        there, back = pictures_of(array)
-        np.testing.assert_array_equal(there[0], image)
-        np.testing.assert_array_equal(back[0], image[..., ::-1])
+        np.testing.assert_array_equal(pictures_of(array)[0], image)
 
 
 def test_what_is_no_image_has_no_levels():

@@ -220,3 +220,13 @@ def test_dark_pixels_are_not_taken_for_text_that_hides_something(tmp_path):
     dark, bright = RNG.choice(letters, (100, 1000)), RNG.integers(130, 255, (100, 1000), np.uint8) // 9 * 9
     assert seen(tmp_path / "a", np.concatenate([dark, bright], 1).tobytes()) == (set(), [])
     assert seen(tmp_path / "a", b"\n".join(row.tobytes() for row in dark))[1]  # a text of the same is named
+    one = np.concatenate([RNG.choice(letters, 9000), bright.ravel()])
+    assert "look compressed or encrypted" in seen(tmp_path / "a", one.tobytes())[1][0]  # and so is a long one
+
+
+def test_an_array_of_small_pictures_is_looked_at_in_both_orders_of_colours(tmp_path):
+    tiny = np.asarray(Image.fromarray(IMAGES[0]).resize((14, 14), Image.Resampling.BICUBIC))
+    for array in (tiny[None], tiny[..., ::-1], np.moveaxis(tiny / 255, -1, 0)):
+        file = io.BytesIO()
+        np.save(file, array)
+        assert seen(tmp_path / "a.npy", file.getvalue()) == ({"picture"}, [])

@@ -29,6 +29,7 @@ _ESCAPES = (
     re.compile(rb"&#?\w{1,8};"),
     re.compile(rb"=(?:([0-9A-F]{2})|\r?\n)"),
 )
+_ALPHANUMERIC = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 _STANDARD = bytes.maketrans(b"-_", b"+/")
 _SINGLE = {b"n": b"\n", b"r": b"\r", b"t": b"\t", b"0": b"\0", b"b": b"\b", b"f": b"\f", b"a": b"\a", b"v": b"\v"}
 
@@ -161,11 +162,13 @@ def _base85(match: re.Match[bytes]) -> bytes:
 def _ascii85(match: re.Match[bytes]) -> bytes:
     text = match[0].strip(b"\"',").removeprefix(b"<~").partition(b"~")[0]
     is_told = len(text) >= 200 or match[0].endswith(b"~>")  # for dark pixels are such characters too
-    return _tried(base64.a85decode, text) if is_told and not _BASE64.fullmatch(text.rstrip(b"=")) else b""
+    return _tried(base64.a85decode, text) if is_told else b""
 
 
 def _tried(read: Callable[[bytes], bytes], text: bytes) -> bytes:
-    if max(sum(map(len, (match[0] for match in escape.finditer(text)))) for escape in _ESCAPES) > len(text) / 2:
+    """Base85 of a text, unless that has too few marks and is hex or base64, or is full of escapes."""
+    escapes = max(sum(map(len, (match[0] for match in escape.finditer(text)))) for escape in _ESCAPES)
+    if len(text.translate(None, _ALPHANUMERIC)) < len(text) / 10 or escapes > len(text) / 2:
         return b""
     try:
         return read(text)

@@ -29,7 +29,7 @@ _ESCAPES = (
     re.compile(rb"&#?\w{1,8};"),
     re.compile(rb"=(?:([0-9A-F]{2})|\r?\n)"),
 )
-_ALPHANUMERIC = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
+_MARKS = b"!#$%&()*;<>?@^`{|}~"  # that base85 has, and base64 and numbers have not
 _STANDARD = bytes.maketrans(b"-_", b"+/")
 _SINGLE = {b"n": b"\n", b"r": b"\r", b"t": b"\t", b"0": b"\0", b"b": b"\b", b"f": b"\f", b"a": b"\a", b"v": b"\v"}
 
@@ -154,9 +154,7 @@ def _base32(match: re.Match[bytes]) -> bytes:
 
 
 def _base85(match: re.Match[bytes]) -> bytes:
-    return (
-        b"" if _BASE64.fullmatch(match[0].rstrip(b"=")) else _tried(base64.b85decode, match[0].translate(None, b"\r\n"))
-    )
+    return _tried(base64.b85decode, match[0].translate(None, b"\r\n"))
 
 
 def _ascii85(match: re.Match[bytes]) -> bytes:
@@ -168,7 +166,7 @@ def _ascii85(match: re.Match[bytes]) -> bytes:
 def _tried(read: Callable[[bytes], bytes], text: bytes) -> bytes:
     """Base85 of a text, unless that has too few marks and is hex or base64, or is full of escapes."""
     escapes = max(sum(map(len, (match[0] for match in escape.finditer(text)))) for escape in _ESCAPES)
-    if len(text.translate(None, _ALPHANUMERIC)) < len(text) / 10 or escapes > len(text) / 2:
+    if len(set(text).intersection(_MARKS)) < 4 or escapes > len(text) / 2:
         return b""
     try:
         return read(text)

@@ -22,9 +22,10 @@ With --leftovers it searches a folder for what was forgotten instead: python -m 
 SEARCH = """
 python -m ltu_jax.verify --leftovers DIR --forget IDS.txt --config FILE.py [--config.FIELD=VALUE ...]
 
-Searches every file under DIR for the images with these ids, as the data of the configuration hold them: their pixels,
-their files, pictures of them at another size, hashes of them, and the ids. Nothing is written. Status 0: none is
-found; 1: some are; 2: what was asked cannot be searched for.
+Searches every file under DIR, and what links in it lead to, for the images with these ids, as the data of the
+configuration hold them: their pixels, their files, pictures of them at another size, hashes of them, and the ids. What
+cannot be searched is named, with the reason. Nothing is written. Status 0: none is found, and all was searched; 1: some
+are; 2: what was asked cannot be searched for; 3: none is found, and some was not searched.
 """
 
 

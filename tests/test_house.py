@@ -122,7 +122,7 @@ LATE = {
     "verify.py",
     "commands/shutdown.py",
     "data/sources.py",
-    "deletion/leftovers/search.py",
+    "deletion/leftovers/look.py",
     "models/build.py",
 }
 """Import rooms of ours within a function: what answers without JAX, and readers and models that few commands need."""

@@ -114,9 +114,11 @@ def show(what: str, done: Any, num_ids: int) -> None:
     """Prints how many images a search found, where, and how fast it was."""
     found = {name for finding in done.findings for name in finding.ids}
     print(f"{what}: {len(found)} of {num_ids} ({done.num_files} files, {done.num_bytes / 1e6:.0f} MB, ", end="")
-    print(f"{done.num_bytes / 1e6 / done.seconds:.0f} MB/s; {len(done.unsearched)} could not be searched)")
+    print(f"{done.num_bytes / 1e6 / done.seconds:.0f} MB/s; {len(done.unsearched)} not searched)")
     for finding in done.findings[:10]:
         print(f"  {finding.path}: {finding.kind}, {len(finding.ids)}")
+    for line in done.unsearched[:10]:
+        print(f"  not searched: {line}")
 
 
 def make_folder(out: Path, cifar: Any, files: dict[str, bytes]) -> None:

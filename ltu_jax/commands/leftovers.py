@@ -11,7 +11,10 @@ from ltu_jax.setting import plain
 
 
 def find_leftovers(config: Config, folder: Path, forget: str) -> int:
-    """Searches a folder for images of the data whose ids a file holds; the exit status, 0 none is found, 1 some are.
+    """Searches a folder for images of the data whose ids a file holds.
+
+    Returns:
+      The exit status: 0 if none is found, 1 if some are, 3 if none is found and something was not searched.
 
     Raises:
       ConfigError: if the ids or the data cannot be read.
@@ -21,4 +24,4 @@ def find_leftovers(config: Config, folder: Path, forget: str) -> int:
     done = search_folder(folder, wanted)
     for line in report_lines(done, wanted):
         print(plain(line))
-    return 1 if done.findings else 0
+    return 1 if done.findings else 3 if done.unsearched else 0

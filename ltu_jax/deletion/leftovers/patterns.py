@@ -1,143 +1,117 @@
 """Searches bytes for many byte strings at once.
 
-Every 8 bytes of the data are looked up in a table of anchors: 8 bytes of each string, several of a long one. Where an
-anchor matches, the bytes around it are compared.
+The data are read in words of 8 bytes, not at every byte: of each string as many words are indexed, each a byte further,
+as make one of them meet a word that is read, wherever the string lies. Where they meet, the bytes around are compared.
 """
 
 from collections.abc import Collection, Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 ANCHOR = 8
-STRETCH = 96
-"""Least length of a match of a part of a pattern, bytes: 32 pixels."""
-VARIED = 0.25
-"""Least share of the bytes of a stretch that differ from the pixel before: a plain sky identifies no image."""
 LONGEST = 4096
-"""Most bytes of a whole pattern that are compared."""
-OVERLAP = 2 * LONGEST
-"""Overlap of the pieces of a file, bytes, so that no match is cut in two."""
+"""Most bytes of a pattern that are compared."""
 _PIECE = 1 << 20
-_MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)
+_ALIKE = 16  # most indexed places of the same word: more would take a time that grows with their number
+_MULTIPLIERS = (np.uint64(0x9E3779B97F4A7C15), np.uint64(0xD6E8FEB86659FD93))
+
+
+class WordIndex:
+    """Words of a text, to be met in data."""
+
+    def __init__(self, text: np.ndarray, places: np.ndarray) -> None:
+        """Indexes the words of ``text``, u8[n], at ``places``, i64[m]."""
+        words = np.ascontiguousarray(text[places[:, None] + np.arange(ANCHOR)]).view(np.uint64).ravel()
+        order = np.argsort(words, kind="stable")
+        words, places = words[order], places[order]
+        rank = np.arange(len(words)) - np.searchsorted(words, words, "left")
+        self._words, self._places = words[rank < _ALIKE], places[rank < _ALIKE]
+        bits = min(25, max(12, int(len(self._words) * 16).bit_length()))  # larger tables leave the caches
+        self._shift = np.uint64(64 - bits)
+        self._table = np.zeros(1 << bits, bool)
+        for multiplier in _MULTIPLIERS:  # two slots for each word, for nearly all others miss one of them
+            self._table[self._slots(self._words, multiplier)] = True
+
+    def hits(self, data: np.ndarray, step: int = ANCHOR) -> tuple[np.ndarray, np.ndarray]:
+        """Where words of the data, every ``step`` bytes, are indexed: places in the data and in the text, i64[k]."""
+        at, place = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)]
+        for offset in range(0, min(ANCHOR, len(data) - ANCHOR + 1) if len(self._words) else 0, step):
+            count = (len(data) - offset) // ANCHOR
+            words = np.frombuffer(data[offset : offset + count * ANCHOR].tobytes(), np.uint64)
+            maybe = np.arange(count)
+            for multiplier in _MULTIPLIERS:
+                maybe = maybe[self._table.take(self._slots(words[maybe], multiplier), mode="clip")]
+            first = np.searchsorted(self._words, words[maybe], "left")
+            number = np.searchsorted(self._words, words[maybe], "right") - first
+            within = np.arange(number.sum()) - np.repeat(np.cumsum(number) - number, number)
+            at.append(np.repeat(offset + maybe * ANCHOR, number))
+            place.append(self._places[np.repeat(first, number) + within])
+        return np.concatenate(at), np.concatenate(place)
+
+    def _slots(self, words: np.ndarray, multiplier: np.uint64) -> np.ndarray:
+        return ((words * multiplier) >> self._shift).view(np.int64)  # NumPy needs signed indices
 
 
 class Pattern(NamedTuple):
-    """A byte string to search for, as a whole or any stretch of it."""
+    """A byte string to search for."""
 
     text: bytes
     kind: str  # of the finding
     owner: int  # index of the id that it belongs to
-    stretch: int = 0  # 0: only as a whole; else the bytes from one pixel to the next of the same channel
     is_token: bool = False  # whether no letter, digit, hyphen or underscore may be next to it
 
 
 class Patterns:
-    """Patterns, indexed for searching."""
+    """Patterns of 8 bytes or more, indexed for searching; of those longer than ``LONGEST`` a part is compared."""
 
-    def __init__(self, patterns: Sequence[Pattern], row_bytes: int = 0) -> None:
-        """Indexes the patterns.
-
-        Args:
-          patterns: whole ones need 8 bytes or more; of those longer than ``LONGEST`` only a part is searched.
-          row_bytes: bytes of a row of an image: any two successive rows of a stretch are found.
-        """
-        self.patterns = [p if p.stretch else p._replace(text=_distinctive(p.text)) for p in patterns]
-        self._arrays = [np.frombuffer(p.text, np.uint8) for p in self.patterns]
-        places = [_anchors(p, max(row_bytes - ANCHOR, STRETCH // 2 - ANCHOR)) for p in self.patterns]
-        self._owner = np.repeat(np.arange(len(places)), [len(of) for of in places])
-        self._place = np.array([place for of in places for place in of], np.int64)
-        words = [self.patterns[i].text[at : at + ANCHOR] for i, at in zip(self._owner, self._place, strict=True)]
-        values = np.frombuffer(b"".join(words), np.uint64)
-        order = np.argsort(values, kind="stable")
-        self._owner, self._place, self._values = self._owner[order], self._place[order], values[order]
-        bits = min(
-            21, max(12, int(len(values) * 64).bit_length())
-        )  # a larger table would not fit in the cache of a core
-        self._shift = np.uint64(64 - bits)
-        self._table = np.zeros(1 << bits, bool)
-        self._table[self._slots(self._values)] = True
-
-    @property
-    def unsearchable(self) -> list[Pattern]:
-        """Patterns that cannot be found: stretches of uniform images."""
-        return [self.patterns[i] for i in np.setdiff1d(np.arange(len(self.patterns)), self._owner)]
+    def __init__(self, patterns: Sequence[Pattern]) -> None:
+        """Indexes the patterns."""
+        for pattern in patterns:
+            if len(pattern.text) < ANCHOR:
+                raise ValueError(f"{pattern.text!r} is shorter than {ANCHOR} bytes")
+        grouped: dict[tuple[bytes, bool], list[tuple[str, int]]] = {}
+        for one in patterns:
+            grouped.setdefault((_distinctive(one.text), one.is_token), []).append((one.kind, one.owner))
+        self._patterns, self._keys = list(grouped), list(grouped.values())
+        texts = [text for text, _ in self._patterns]
+        self._starts = np.cumsum([0, *map(len, texts)])
+        most = max(0, min(map(len, texts), default=0) - ANCHOR)
+        self._step = min(ANCHOR, 1 << (most + 1).bit_length() - 1)  # a shortest one allows so many words
+        places = [
+            start + len(text) - ANCHOR - (0 if is_token else (len(text) - ANCHOR - self._step + 1) // 4) - k
+            for start, (text, is_token) in zip(self._starts, self._patterns, strict=False)
+            for k in range(self._step)  # ids differ at their ends, files in the middle
+        ]
+        self._index = WordIndex(np.frombuffer(b"".join(texts), np.uint8), np.array(places, np.int64))
 
     def found_in(self, data: np.ndarray, known: Collection[tuple[str, int]] = ()) -> set[tuple[str, int]]:
-        """Kind and owner of the patterns in the data.
-
-        Args:
-          data: u8[n].
-          known: kinds and owners that need not be found again.
-        """
+        """Kind and owner of the patterns in the data, u8[n]; those that are ``known`` need not be found again."""
         found: set[tuple[str, int]] = set()
+        done = set(known)
         for start in range(0, len(data), _PIECE):
-            for at, value in self._anchor_matches(data[start : start + _PIECE + ANCHOR - 1]):
-                first = int(np.searchsorted(self._values, value, "left"))
-                last = int(np.searchsorted(self._values, value, "right"))
-                for i in range(first, last):
-                    pattern = self.patterns[self._owner[i]]
-                    key = (pattern.kind, pattern.owner)
-                    if key not in found and key not in known and self._is_there(data, start + at, i):
-                        found.add(key)
+            at, place = self._index.hits(data[start : start + _PIECE + ANCHOR - 1], self._step)
+            which = np.searchsorted(self._starts, place, "right") - 1
+            for first, i in zip(start + at - (place - self._starts[which]), which, strict=True):
+                if not done.issuperset(self._keys[i]) and self._is_there(data, int(first), *self._patterns[i]):
+                    found.update(self._keys[i])
+                    done.update(self._keys[i])
         return found
 
-    def _slots(self, words: np.ndarray) -> np.ndarray:
-        return ((words * _MULTIPLIER) >> self._shift).view(np.int64)  # NumPy needs signed indices
+    def _is_there(self, data: np.ndarray, first: int, text: bytes, is_token: bool) -> bool:
+        last = first + len(text)
+        return first >= 0 and data[first:last].tobytes() == text and not (is_token and _is_part(data, first, last))
 
-    def _anchor_matches(self, piece: np.ndarray) -> Iterator[tuple[int, Any]]:
-        """Position and value of each match of an anchor."""
-        if not len(self._values):
-            return
-        for offset in range(min(ANCHOR, len(piece) - ANCHOR + 1)):
-            count = (len(piece) - offset) // ANCHOR
-            words = np.frombuffer(piece[offset : offset + count * ANCHOR].tobytes(), np.uint64)
-            maybe = np.flatnonzero(self._table.take(self._slots(words), mode="clip"))
-            nearest = np.minimum(np.searchsorted(self._values, words[maybe]), len(self._values) - 1)
-            for i in maybe[self._values[nearest] == words[maybe]]:
-                yield offset + int(i) * ANCHOR, words[i]
 
-    def _is_there(self, data: np.ndarray, at: int, i: int) -> bool:
-        pattern, text, place = self.patterns[self._owner[i]], self._arrays[self._owner[i]], int(self._place[i])
-        if not pattern.stretch:
-            first, last = at - place, at - place + len(text)
-            return (
-                first >= 0
-                and np.array_equal(data[first:last], text)
-                and not (pattern.is_token and _is_part(data, first, last))
-            )
-        back, ahead = min(at, place, 4 * STRETCH), min(len(data) - at, len(text) - place, 4 * STRETCH)
-        same = data[at - back : at + ahead] == text[place - back : place + ahead]
-        differ = np.flatnonzero(~same)
-        first = int(differ[differ < back].max(initial=-1)) + 1
-        last = int(differ[differ >= back].min(initial=len(same)))
-        if last - first < min(STRETCH, len(text)):
-            return False
-        match = text[place - back + first : place - back + last]
-        return bool((match[pattern.stretch :] != match[: -pattern.stretch]).mean() >= VARIED)
+def pieces(data: np.ndarray, overlap: int) -> Iterator[np.ndarray]:
+    """The data in pieces that a core's cache holds, each with some of the next."""
+    for start in range(0, len(data), _PIECE):
+        yield data[start : start + _PIECE + overlap]
 
 
 def _distinctive(text: bytes) -> bytes:
     """A part near the end of a long file: its head and its last bytes may be the same in other files."""
     return text if len(text) <= LONGEST else text[-LONGEST - 64 : -64]
-
-
-def _anchors(pattern: Pattern, distance: int) -> list[int]:
-    """Positions of the anchors of a pattern."""
-    text = pattern.text
-    if not pattern.stretch:
-        if len(text) < ANCHOR:
-            raise ValueError(f"{text!r} is shorter than {ANCHOR} bytes")
-        last = len(text) - ANCHOR
-        return [last if pattern.is_token else 3 * last // 4]  # ids differ at their ends, files in the middle
-    raw = np.frombuffer(text, np.uint8)
-    if len(raw) < ANCHOR + pattern.stretch:
-        return []
-    changes = np.r_[np.zeros(pattern.stretch, bool), raw[pattern.stretch :] != raw[: -pattern.stretch]]
-    num_changes = np.convolve(changes, np.ones(ANCHOR, int), "valid")  # within the 8 bytes from each position
-    starts = range(0, len(num_changes), distance) if len(num_changes) > distance else (0,)
-    best = [start + int(num_changes[start : start + distance].argmax()) for start in starts]
-    return [at for at in best if num_changes[at] >= ANCHOR // 2]
 
 
 def _is_part(data: np.ndarray, first: int, last: int) -> bool:

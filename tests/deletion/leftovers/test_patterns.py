@@ -1,9 +1,9 @@
-"""Every stretch is found wherever it lies, and nothing that only looks like it: compared with ``bytes.find``."""
+"""Every pattern is found wherever it lies, and nothing that only looks like it: compared with ``bytes.find``."""
 
 import numpy as np
 import pytest
 
-from ltu_jax.deletion.leftovers.patterns import LONGEST, STRETCH, Pattern, Patterns
+from ltu_jax.deletion.leftovers.patterns import LONGEST, Pattern, Patterns, WordIndex, pieces
 
 
 def noise(size, seed=0):
@@ -14,8 +14,9 @@ def seen(patterns, raw):
     return patterns.found_in(np.frombuffer(bytes(raw), np.uint8))
 
 
-def test_what_bytes_find_finds_is_found_at_every_place():
-    texts = [noise(size, size).tobytes() for size in (8, 9, 20, 33, 500)]
+@pytest.mark.parametrize("shortest", [8, 9, 12, 15, 40])
+def test_what_bytes_find_finds_is_found_at_every_place(shortest):
+    texts = [noise(size, size).tobytes() for size in (8, 9, 20, 33, 500) if size >= shortest]
     patterns = Patterns([Pattern(text, "whole", i) for i, text in enumerate(texts)])
     for place in range(0, 70):
         for i, text in enumerate(texts):
@@ -30,31 +31,15 @@ def test_across_the_pieces_that_are_looked_at_together(monkeypatch):
     patterns = Patterns([Pattern(text, "whole", 0)])
     for place in range(130):
         assert seen(patterns, bytes(place) + text) == {("whole", 0)}
+    assert [piece.tolist() for piece in pieces(np.arange(100), 2)] == [list(range(66)), list(range(64, 100))]
 
 
-def test_any_two_rows_of_an_image_are_found_and_less_than_a_stretch_is_not():
-    image, row = noise(32 * 96, 2).tobytes(), 96
-    patterns = Patterns([Pattern(image, "pixels", 7, stretch=3)], row)
-    for place in range(len(image) - 2 * row + 1):
-        assert seen(patterns, b"xyz" + image[place : place + 2 * row] + b"xyz") == {("pixels", 7)}, place
-    for place in range(0, len(image) - STRETCH, 5):
-        assert seen(patterns, b"xyz" + image[place : place + STRETCH - 2] + b"xyz") == set()
-
-
-def test_an_image_smaller_than_a_stretch_is_found_whole():
-    image = noise(48, 3).tobytes()
-    patterns = Patterns([Pattern(image, "pixels", 0, stretch=3)], 12)
-    assert seen(patterns, b"abc" + image) == {("pixels", 0)} and seen(patterns, image[:-1]) == set()
-
-
-def test_plain_stretches_are_nobodys():
-    sky = np.full((32, 32, 3), (30, 90, 200), np.uint8)
-    half = sky.copy()
-    half[16:] = noise((16, 32, 3), 4)
-    patterns = Patterns([Pattern(sky.tobytes(), "pixels", 0, 3), Pattern(half.tobytes(), "pixels", 1, 3)], 96)
-    assert [p.owner for p in patterns.unsearchable] == [0]
-    assert seen(patterns, sky.tobytes()) == set()
-    assert seen(patterns, half.tobytes()) == seen(patterns, half[15:].tobytes()) == {("pixels", 1)}
+def test_words_are_met_where_they_are_and_not_where_their_slots_are():
+    text = noise(3000, 2)
+    index = WordIndex(text, np.arange(0, 2992, 7))
+    data = np.concatenate([noise(5000, 3), text, noise(64, 4)])
+    at, place = index.hits(data, 1)
+    assert sorted(zip(at.tolist(), place.tolist(), strict=True)) == [(5000 + k, k) for k in range(0, 2992, 7)]
 
 
 def test_two_with_the_same_anchor_are_told_apart():
@@ -67,6 +52,11 @@ def test_two_with_the_same_anchor_are_told_apart():
     assert seen(patterns, b"x.two-" + end) == {("id", 1)}
     for around in (b"a%s", b"%s9", b"_%s", b"-%s", b"Z%s"):
         assert seen(patterns, around % (b"one-" + end)) == set()
+
+
+def test_the_same_text_of_two_is_found_for_both():
+    patterns = Patterns([Pattern(b"the same text", "id", owner) for owner in range(40)])
+    assert seen(patterns, b"in the same text!") == {("id", owner) for owner in range(40)}
 
 
 def test_of_a_long_one_the_end_is_compared():

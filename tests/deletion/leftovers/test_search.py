@@ -7,6 +7,7 @@ import hashlib
 import io
 import json
 import lzma
+import os
 import zipfile
 import zlib
 
@@ -16,7 +17,7 @@ import orbax.checkpoint as ocp
 import pytest
 from PIL import Image
 
-from ltu_jax.deletion.leftovers import search as searching
+from ltu_jax.deletion.leftovers import look as looking
 from ltu_jax.deletion.leftovers.search import report_lines, search_folder, search_targets
 from ltu_jax.types import Source
 
@@ -206,8 +207,12 @@ def test_what_cannot_be_opened_is_named_and_the_rest_is_searched(tmp_path, sourc
     (tmp_path / "z").write_bytes(source.images[1].tobytes())
     done = search_folder(tmp_path, wanted)
     assert [one.path for one in done.findings if one.kind == "pixels"][-1:] == ["z"]
-    assert [line.partition(":")[0] for line in done.unsearched] == ["a.zip", "b.rar", "c.npy", "d.gz"]
-    assert "note: 4 files or parts of them could not be searched: a.zip" in "\n".join(report_lines(done, wanted))
+    assert [line.partition(":")[0] for line in done.unsearched] == ["b.rar", "c.npy", "d.gz", "e", "g.png"]
+    lines = report_lines(done, wanted)
+    assert [line for line in lines if line.startswith("not searched: ")] == [
+        f"not searched: {one}" for one in done.unsearched
+    ]
+    assert lines[-1].endswith("; NOT SEARCHED: 5, see above")
 
 
 def test_images_that_are_gone_from_the_data_are_searched_for_by_id(tmp_path, source, wanted):
@@ -221,11 +226,11 @@ def test_images_that_are_gone_from_the_data_are_searched_for_by_id(tmp_path, sou
 
 
 def test_what_lies_across_the_edge_of_what_is_read_at_once_is_found(tmp_path, source, wanted, monkeypatch):
-    monkeypatch.setattr(searching, "_STREAMED", 30_000)
-    monkeypatch.setattr(searching, "_EDGE", 9_000)
+    monkeypatch.setattr(looking, "_STREAMED", 30_000)
+    monkeypatch.setattr(looking, "_EDGE", 9_000)
     junk = np.random.default_rng(3).integers(0, 256, 29_000, np.uint8).tobytes()
     (tmp_path / "x.gz").write_bytes(gzip.compress(junk + source.images[0].tobytes() + encoded(source.images[1])))
-    assert found(tmp_path, wanted)["x.gz"] == {"pixels": [0], "image file": [1], "picture": [1]}
+    assert found(tmp_path, wanted)["x.gz"] == {"pixels": [0, 1], "image file": [1], "picture": [1]}
 
 
 def test_a_plain_image_is_said_and_not_found_everywhere(tmp_path):
@@ -237,3 +242,29 @@ def test_a_plain_image_is_said_and_not_found_everywhere(tmp_path):
     done = search_folder(tmp_path, wanted)
     assert not done.findings and done.plain == ["white_one"]
     assert "note: 1 images are too plain to be told by their pixels" in report_lines(done, wanted)[0]
+
+
+def test_links_are_followed_once_and_out_of_the_folder(tmp_path, source, wanted):
+    inside, outside = tmp_path / "in", tmp_path / "out"
+    for folder in (inside / "own", outside / "deep"):
+        folder.mkdir(parents=True)
+    (outside / "deep" / "a").write_bytes(source.images[0].tobytes())
+    (outside / "b").write_bytes(source.images[1].tobytes())
+    (inside / "own" / "c").write_bytes(source.images[2].tobytes())
+    (inside / "folder").symlink_to(outside / "deep")
+    (inside / "again").symlink_to(outside / "deep")
+    (inside / "file").symlink_to(outside / "b")
+    (inside / "its own").symlink_to(inside / "own" / "c")
+    (inside / "own" / "loop").symlink_to(inside)
+    (outside / "deep" / "back").symlink_to(inside)
+    done = search_folder(inside, wanted)
+    pixels = {one.path: list(wanted.ids).index(one.ids[0]) for one in done.findings if one.kind == "pixels"}
+    assert pixels == {"again/a": 0, "file": 1, "own/c": 2} and done.num_files == 3 and not done.unsearched
+
+
+def test_what_is_no_regular_file_or_cannot_be_read_is_named(tmp_path, wanted):
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "nowhere").symlink_to("gone")
+    (tmp_path / "round").symlink_to("round")
+    names = [line.partition(":")[0] for line in search_folder(tmp_path, wanted).unsearched]
+    assert names == ["nowhere", "pipe", "round"]

@@ -49,7 +49,7 @@ def main() -> int:
     """Parses the arguments, plants, searches, prints the tables; the exit status."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True, help="a new folder")
-    parser.add_argument("--forms", choices=("45", "new", "all"), default="45")
+    parser.add_argument("--forms", choices=("45", "new", "all"), default="all")
     parser.add_argument("--together", action="store_true", help="search all forms by one command; status is of all")
     given = parser.parse_args()
     out = given.out.absolute()

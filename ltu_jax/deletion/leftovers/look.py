@@ -344,7 +344,8 @@ class Look:
     def _look_at_text(self, text: bytes, label: str, depth: int, budget: Budget, is_all: bool) -> bytes:
         """Looks at what a text encodes; what of it is left then. Dark pixels are characters too, if not ``is_all``."""
         encoded, left = texts.decoded(text)
-        plain = texts.unescaped(text) if texts.has_escapes(left) else []
+        has_escapes = texts.has_escapes(left) or b"\\/" in text  # ``decoded`` has put these right already
+        plain = texts.unescaped(text) if has_escapes else []
         found = [(content, depth + 2, is_all) for content in plain]
         for content in encoded:
             parts = content.split(texts.GAP)

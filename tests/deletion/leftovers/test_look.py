@@ -135,6 +135,13 @@ def test_ids_are_found_however_they_are_written(tmp_path, write):
         assert kinds == {"id"}
 
 
+def test_a_slash_that_json_escaped_is_enough_to_unescape_a_text(tmp_path):
+    look = Look(SearchTargets(["train/cat/0001.png"], {}, {}, np.stack(IMAGES[2:])))
+    (tmp_path / "a").write_bytes(rb'{"deleted": ["train\/cat\/0001.png"]}')  # as PHP writes it
+    look.search_file(tmp_path / "a", "a")
+    assert look.found == {"a": {("id", 0)}}
+
+
 def test_a_sheet_of_pictures_is_looked_through(tmp_path):
     sheet = np.zeros((100, 140, 3), np.uint8)
     sheet[10:42, 50:82] = IMAGES[0]

@@ -7,6 +7,7 @@ GREEN, a blind spot. The unchanged copy must pass. A change whose old text is no
 the code has moved, and the change must follow it.
 """
 
+import argparse
 import os
 import shutil
 import subprocess
@@ -51,7 +52,7 @@ CHANGES = (
     ),
     Change(
         "the held-out shadow is fitted on too",
-        ((SHADOWS, "zip(*outputs[:-1], strict=True)", "zip(*outputs, strict=True)"),),
+        ((SHADOWS, "joined(outputs[:-1])", "joined(outputs)"),),
         "attackers/test_shadows.py::test_attackers_learn_of_every_shadow_but_the_last_what_it_was_trained_on",
     ),
     Change(
@@ -132,7 +133,7 @@ CHANGES = (
     ),
     Change(
         "all attackers have one bootstrap sample",
-        ((FIT, "bank.params[name], outputs, k)", "bank.params[name], outputs, fit_key)"),),
+        ((FIT, "bank.params[name], outputs, one_key)", "bank.params[name], outputs, fit_key)"),),
         "attackers/test_fit.py::test_every_attacker_is_fitted_on_a_sample_of_its_own",
     ),
     Change(
@@ -191,6 +192,7 @@ CHANGES = (
 
 def main() -> int:
     """Runs the program; returns 1 if a change goes unseen."""
+    argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
     with tempfile.TemporaryDirectory() as folder:
         unchanged = copy_with((), Path(folder))
         tests = sorted({change.test for change in CHANGES})

@@ -7,6 +7,7 @@ kind, and the line that it was refused with. Exit status 1 if one was accepted, 
 half a gigabyte, or ended its process.
 """
 
+import argparse
 import io
 import json
 import multiprocessing
@@ -38,6 +39,7 @@ WANTED = {"params": {"w": np.zeros(4, np.float32)}}
 
 def main() -> int:
     """Makes each file, reads it, and prints the table."""
+    argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
     wrong = 0
     print(f"{'file':44}{'bytes':>10}{'seconds':>9}{'MB':>7}  line")
     with tempfile.TemporaryDirectory() as scratch:

@@ -1,1 +1,1 @@
-"""A package, so that its test_cache is another module than the one above."""
+"""A package, so that its test_pixels and test_tables are other modules than those of data and experiments."""

@@ -82,11 +82,11 @@ def parse_json(
 
 def _without_repetition(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     """An object of JSON; with a key twice one reader would see the first value and another the last."""
-    value = dict(pairs)
-    if len(value) < len(pairs):
-        names = [name for name, _ in pairs]
-        twice = next(name for name in value if names.count(name) > 1)
-        raise ValueError(f"it has the key {twice!r} twice")
+    value: dict[str, Any] = {}
+    for name, one in pairs:
+        if name in value:
+            raise ValueError(f"it has the key {name!r} twice")
+        value[name] = one
     return value
 
 

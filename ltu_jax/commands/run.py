@@ -173,7 +173,9 @@ def _attempt(runs: Sequence[Job], group: Sequence[Job], at_once: int, options: O
         of = runs if problems else group
         which = of[0].workdir if len(of) == 1 else f"one of {', '.join(str(run.workdir) for run in of)}"
         print(plain(f"error: {which}: {error}"), file=sys.stderr)
-        if problems is None:  # a training failed: each trains its own
+        if not isinstance(error, FloatingPointError):  # alone they would be other models than together
+            return False
+        if problems is None:  # a training diverged: each trains its own
             return len(group) > 1 and all([_attempt([run], [run], at_once, options, progress) for run in runs])
         return len(runs) > 1 and all([_attempt([run], group, at_once, options, progress) for run in runs])
     return True

@@ -9,6 +9,7 @@ before are removed (``removal``).
 import contextlib
 import hashlib
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -130,6 +131,8 @@ def _begin(request: Request, todo: Plan, folder: Path) -> Plan:
         )
     make_folder(ids_file.parent)
     remove_partials(folder)
+    for path in [path for path in folder.iterdir() if path.suffix == ".partial"]:  # an older version's
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
     write_whole(ids_file, ids)
     write_whole(config_file, _text(settings))
     return todo

@@ -21,8 +21,8 @@ from ltu_jax.safe_reading import parse_json, read_bytes, read_text, reason
 from ltu_jax.setting import digest, plain
 
 LEDGER, SALT, ORIGINAL = "ledger.jsonl", "salt", "original"
-FILES = (LOCK, LEDGER, SALT, ORIGINAL)
-"""The files that a folder of requests may hold beside the requests."""
+FILES = (LOCK, *(f"{name}{end}" for name in (LEDGER, SALT, ORIGINAL) for end in ("", ".partial")))
+"""The files that a folder of requests may hold beside the requests; partial ones are of older versions."""
 SALT_BYTES = 32
 START = "0" * 64
 """The seal before the first line."""

@@ -112,6 +112,8 @@ def plan(request: Request, source: Source, given: ArrayTree | None = None) -> Pl
       LedgerError: if the ledger or the salt was altered.
     """
     home, config = request.home, request.config
+    if not request.ids:
+        raise ConfigError("ids: none given; allowed: at least one")
     entries, salt = ledger.read_ledger(home), ledger.read_salt(home)
     number = len(entries) + 1
     folder = home / f"request-{number}"

@@ -6,6 +6,8 @@ stays for whoever made it, and is named. The removal follows the line in the led
 still exists, the request was interrupted and the next command finishes the removal.
 """
 
+import contextlib
+import json
 import logging
 import os
 import re
@@ -16,6 +18,7 @@ from pathlib import Path
 from ltu_jax.deletion.ledger import ORIGINAL, read_ledger, read_salt, salted
 from ltu_jax.deletion.receipt import WORK
 from ltu_jax.files import write_whole
+from ltu_jax.safe_reading import read_text
 from ltu_jax.training import cache
 from ltu_jax.training.checkpoint import CheckpointError
 
@@ -33,8 +36,9 @@ def note_original(home: Path, entry: Path | None) -> str | None:
     """
     if entry is None:
         return None
-    if (name := os.path.relpath(entry, home)) not in (noted := _noted(home)):
-        write_whole(home / ORIGINAL, "\n".join([*noted, name]))  # other data need another original
+    # Resolved: from a folder that is a link, ".." leads elsewhere than its name says.
+    if (name := os.path.relpath(entry.resolve(), home.resolve())) not in (noted := _noted(home)):
+        _note(home, [*noted, name])  # other data need another original
     return _made_here(home, entry)
 
 
@@ -66,9 +70,9 @@ def _remove_models(home: Path, number: int, work: Path) -> None:
             path = home / f"request-{earlier}" / name
             if path.exists():  # atomic: half a model would look damaged
                 path.rename(work / f"{name}-{earlier}")
-    left = [name for name in _noted(home) if not _remove_original(home, home / name)]
+    left = [name for name in _noted(home) if not _remove_original(home, home.resolve() / name)]
     if left:
-        write_whole(home / ORIGINAL, "\n".join(left))  # for the next request
+        _note(home, left)  # for the next request
     else:
         (home / ORIGINAL).unlink(missing_ok=True)
 
@@ -78,12 +82,17 @@ def _remove_original(home: Path, entry: Path) -> bool:
     entry = entry.parent.resolve() / entry.name
     there = cache.part_left(entry)
     if there is None and not entry.with_name(f"{entry.name}.under_way").exists():
+        if not entry.parent.exists():  # else it was removed, and a kill came between
+            logging.getLogger(__name__).warning("%s is not there: where its cache lies now it may be left", entry)
         return True
     why, own = "is half trained", _made_here(home, entry)
     try:
         if there is not None:
-            is_own = own is not None and cache.metadata_of(there).get(cache.MADE_FOR) == own
+            metadata = cache.metadata_of(there)
+            is_own = own is not None and metadata.get(cache.MADE_FOR) == own
             why = "" if is_own else "was not trained by a request of this folder"
+            if cache.MADE_FOR not in metadata:
+                why = "is of an older version, which did not write down who trained it"
     except CheckpointError:
         why = "is no original that can be read"
     is_free = bool(why) or cache.remove(entry)
@@ -100,10 +109,19 @@ def _made_here(home: Path, entry: Path) -> str | None:
     return None if salt is None else salted(salt, [entry.name])[0]
 
 
+def _note(home: Path, names: list[str]) -> None:
+    write_whole(home / ORIGINAL, "\n".join(map(json.dumps, names)))  # a name may have a line break
+
+
 def _noted(home: Path) -> list[str]:
-    """The recorded paths of originals."""
-    lines = (home / ORIGINAL).read_text().splitlines() if (home / ORIGINAL).exists() else []
-    return [line for line in lines if re.fullmatch(r"original-[0-9a-f]{20}", Path(line).name)]
+    """The recorded paths of originals; older versions wrote them as they are."""
+    names = []
+    for line in read_text(home / ORIGINAL).split("\n") if (home / ORIGINAL).exists() else ():
+        with contextlib.suppress(ValueError):
+            line = json.loads(line)
+        if isinstance(line, str) and re.fullmatch(r"original-[0-9a-f]{20}", Path(line).name):
+            names.append(line)
+    return names
 
 
 def _work(home: Path, number: int) -> Path:

@@ -7,6 +7,7 @@ An entry holds all of it, its name is the hash of it, and it is compared when th
 """
 
 import contextlib
+import functools
 import json
 import logging
 import os
@@ -58,7 +59,7 @@ class CacheEntry(NamedTuple):
     def saving(self, every_s: float, *, at_end: bool = False) -> Saving | None:
         """How the training that makes it is saved until it is there; ``cached`` deletes that folder then."""
         # Without locks another process may be in the same folder.
-        if self.path is None or not has_locks(self.path.parent):
+        if self.path is None or not agreed(functools.partial(has_locks, self.path.parent)):
             return None
         return Saving(_unfinished(self.path), digest(self.identity), every_s=every_s, at_end=at_end)
 

@@ -7,7 +7,9 @@ import types
 import pytest
 
 from ltu_jax.commands import run
+from ltu_jax.files import DiskFullError
 from ltu_jax.setting import ConfigError
+from ltu_jax.training.checkpoint import CheckpointError
 
 
 @pytest.fixture
@@ -49,6 +51,21 @@ def test_where_a_training_diverges_each_trains_its_own(failing, capsys):
     assert not run._attempt(RUNS, RUNS, 3, OPTIONS, None)
     assert prepared == ["abc", "a", "b", "c"] and done == ["a", "c"]
     assert "error: b: training not finite" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("where", ["_prepare", "_run"])
+@pytest.mark.parametrize("error", [DiskFullError("full"), CheckpointError("damaged")])
+def test_where_anything_else_fails_nothing_is_trained_or_run_alone(monkeypatch, capsys, where, error):
+    called = []
+
+    def fail(*args):
+        called.append(args)
+        raise error
+
+    monkeypatch.setattr(run, "_prepare", lambda runs, *rest: [object()] * len(runs))
+    monkeypatch.setattr(run, where, fail)
+    assert not run._attempt(RUNS, RUNS, 3, OPTIONS, None)
+    assert len(called) == 1 and f"error: one of a, b, c: {error}" in capsys.readouterr().err
 
 
 def test_a_run_that_is_left_of_several_is_prepared_with_those_that_are_done(failing):

@@ -111,6 +111,8 @@ def test_a_request_that_was_stopped_goes_on_to_the_same_model(tmp_path, source, 
                 fulfil(request, source, spec, original)
         assert not (request.home / "ledger.jsonl").exists()
         partial_of(request.home / "request-1" / "receipt.json").write_text("{")  # stopped while it was written
+        (request.home / "request-1" / "receipt.json.partial").write_text("{")  # an older version, likewise
+        (request.home / "request-1" / "model.partial").mkdir()
     with pytest.raises(ConfigError, match="holds a request under way with other ids or settings"):
         fulfil(request._replace(ids=ids[:29]), source, spec, original)
     done = fulfil(request, source, spec, original)

@@ -40,6 +40,7 @@ def test_what_is_wrong_is_found_before_anything_is_written(tmp_path, source, spe
     home, settings = tmp_path / "out", request_settings()
     (tmp_path / "bad.pem").write_text("no key")
     for request, message in (
+        (Request(settings, [], home), "ids: none given; allowed: at least one"),
         (Request(settings, [ids[0], "nobody"], home), "--forget: 1 of 2 ids are not in the training set: 'nobody'"),
         (Request(settings, [ids[0], ids[165]], home), "'toy_0165' (held out)"),
         (Request(settings, ids[:160], home), "all training rows are to be forgotten"),

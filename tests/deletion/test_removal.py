@@ -12,6 +12,7 @@ from ltu_jax.deletion.plan import Request
 from ltu_jax.deletion.verification import check_hashes, open_request
 from ltu_jax.files import locked
 from ltu_jax.training.cache import CacheEntry, cached
+from ltu_jax.training.checkpoint import save_tree
 
 SETTINGS = request_settings(trials=0)
 
@@ -53,6 +54,34 @@ def test_it_is_kept_where_that_is_asked_and_goes_with_the_next_request(tmp_path,
     fulfil(Request(SETTINGS, ids[40:50], home), source, spec, cache=cache)
     assert not folders(cache) and [path.name for path in home.glob("*/model")] == ["model"]
     assert (home / "request-3" / "model").is_dir() and not (home / "original").exists()
+
+
+@pytest.mark.parametrize("where", ["a link", "a line break"])
+def test_an_original_is_found_again_by_its_note(tmp_path, where):
+    home, directory = tmp_path / "out", tmp_path / "cache"
+    if where == "a link":  # from where it leads to, ".." is another folder than from the link
+        (tmp_path / "far" / "away").mkdir(parents=True)
+        home.symlink_to(tmp_path / "far" / "away")
+    else:
+        home.mkdir()
+        directory = tmp_path / "a\nb\u2028c" / "cache"
+    ledger.make_salt(home)
+    entry = CacheEntry(directory, "original", 1)
+    for _ in range(2):  # as a command that is killed and started again does
+        made_for = removal.note_original(home, entry.path)
+    cached(entry, lambda: {"w": jnp.ones(2)}, made_for)
+    (home / "request-1" / "work").mkdir(parents=True)
+    removal._remove_models(home, 1, home / "request-1" / "work")
+    assert not entry.path.exists() and not (home / "original").exists()
+
+
+def test_what_an_older_version_wrote_down_is_read_and_its_original_is_left_with_the_reason(tmp_path, caplog):
+    entry = tmp_path / "cache" / f"original-{'0' * 20}"
+    save_tree(entry, {"w": jnp.ones(2)}, {"key": [1]})
+    (tmp_path / "original").write_text(f"cache/original-{'0' * 20}")
+    ledger.make_salt(tmp_path)
+    removal._remove_models(tmp_path, 1, tmp_path / "request-1" / "work")
+    assert entry.exists() and "is of an older version, which did not write down who trained it" in caplog.text
 
 
 @pytest.mark.slow

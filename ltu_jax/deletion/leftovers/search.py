@@ -113,21 +113,23 @@ def report_lines(done: SearchResult, wanted: SearchTargets) -> list[str]:
     """The findings, what was not searched, and a summary, one line each."""
     lines = [f"{one.path}: {_WORDS[one.kind].format(len(one.ids))}: {_first_five(one.ids)}" for one in done.findings]
     lines += [f"not searched: {what}" for what in done.unsearched]
-    gone = [name for name in wanted.ids if name not in wanted.images and name not in wanted.files]
-    for names, what in (
-        (gone, "ids are no longer in the data: only the ids and hashes of them were searched for"),
-        (done.plain, "images are too plain to be told by their pixels: those were not searched for"),
-        (
-            unsearched_ids(wanted.ids),
-            "ids are short numbers or letters, which anything holds: not searched for in clear",
-        ),
-    ):
-        if names:
-            lines.append(f"note: {len(names)} {what}: {_first_five(names)}")
+    lines += [f"not searched for: {what}" for what in not_searched_for(done, wanted)]
     found = len({name for one in done.findings for name in one.ids})
     size = f"{done.num_files} files, {done.num_bytes / 1e6:.1f} MB, {done.num_bytes / 1e6 / done.seconds:.0f} MB/s"
     summary = f"{f'FOUND: {found}' if found else 'found: none'} of {len(wanted.ids)} ({size})"
-    return [*lines, summary + (f"; NOT SEARCHED: {len(done.unsearched)}, see above" if done.unsearched else "")]
+    left = len(done.unsearched) + len(not_searched_for(done, wanted))
+    return [*lines, summary + (f"; NOT SEARCHED: {left}, see above" if left else "")]
+
+
+def not_searched_for(done: SearchResult, wanted: SearchTargets) -> list[str]:
+    """What was searched for in part only, one line for each reason."""
+    gone = [name for name in wanted.ids if name not in wanted.images and name not in wanted.files]
+    partly = (
+        (gone, "ids are no longer in the data: only the ids and hashes of them were searched for"),
+        (done.plain, "images are too plain to be told by their pixels"),
+        (unsearched_ids(wanted.ids), "ids are short numbers or letters, which anything holds"),
+    )
+    return [f"{len(names)} {what}: {_first_five(names)}" for names, what in partly if names]
 
 
 def _first_five(names: Sequence[str]) -> str:

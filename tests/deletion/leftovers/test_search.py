@@ -221,7 +221,7 @@ def test_images_that_are_gone_from_the_data_are_searched_for_by_id(tmp_path, sou
     done = search_folder(tmp_path, gone)
     assert {(one.kind, one.ids) for one in done.findings} == {(k, ("train/cat/gone 1.png",)) for k in ("id", "hash")}
     lines = report_lines(done, gone)
-    assert "note: 1 ids are no longer in the data: only the ids and hashes of them were searched for" in lines[2]
+    assert lines[2].startswith("not searched for: 1 ids are no longer in the data: only the ids and hashes of them")
     assert lines[-1].startswith("FOUND: 1 of 2 (1 files, ")
 
 
@@ -241,7 +241,7 @@ def test_a_plain_image_is_said_and_not_found_everywhere(tmp_path):
     (tmp_path / "x").write_bytes(bytes([255]) * 5000)
     done = search_folder(tmp_path, wanted)
     assert not done.findings and done.plain == ["white_one"]
-    assert "note: 1 images are too plain to be told by their pixels" in report_lines(done, wanted)[0]
+    assert "not searched for: 1 images are too plain to be told by their pixels" in report_lines(done, wanted)[0]
 
 
 def test_links_are_followed_once_and_out_of_the_folder(tmp_path, source, wanted):

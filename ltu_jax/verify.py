@@ -54,6 +54,7 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--unsigned", action="store_true", help="accept any signature and none: you made it yourself")
     parser.add_argument("--data_dir", type=Path, metavar="DIR", help="where the data lie now; unset: where they lay")
     parser.add_argument("--table", type=Path, metavar="FILE", help="where the table of data.name table lies now")
+    parser.add_argument("--memory_map", type=Path, metavar="DIR", help="folder for the pixels of data beyond memory")
     parser.add_argument("--weights", type=Path, metavar="FILE", help="where the weights from before request 1 lie now")
     parser.add_argument(
         "--code",

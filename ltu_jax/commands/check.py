@@ -29,6 +29,7 @@ class CheckOptions:
     unsigned: bool
     data_dir: Path | None
     table: Path | None
+    memory_map: Path | None
     weights: Path | None
     code: list[str]
     cache: Path | None
@@ -110,7 +111,8 @@ def _config(saved: SavedRequest, options: CheckOptions) -> Config:
     weights = weights if weights is not None and Path(weights).exists() else None
     data_dir = _place("data_dir", config.data.data_dir, options.data_dir)
     table = _place("table", config.data.table, options.table)
-    data = dataclasses.replace(config.data, data_dir=data_dir, table=table, memory_map=None)  # it would be written
+    mapped = None if options.memory_map is None else str(options.memory_map)  # it is written
+    data = dataclasses.replace(config.data, data_dir=data_dir, table=table, memory_map=mapped)
     return dataclasses.replace(config, weights=weights, data=data)
 
 

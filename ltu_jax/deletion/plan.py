@@ -164,17 +164,17 @@ def entry_of(receipt: dict[str, Any], salted_ids: Sequence[str]) -> ledger.Entry
 def _lost_line(home: Path, entries: list[ledger.Entry], salted_ids: Sequence[str]) -> ledger.Entry:
     """The line that the ledger lost of the request after ``entries``, made anew of its receipt and its ids."""
     number, seal = len(entries) + 1, entries[-1].seal if entries else ledger.START
+    again = "put back a whole copy, or give the ids of that request again, of which its line is made anew"
     try:
         receipt = read_receipt(home / f"request-{number}" / RECEIPT)
-    except ConfigError:
-        receipt = None
+    except ConfigError as error:
+        receipt, again = None, f"put back a whole copy; its line cannot be made anew ({error})"
     if receipt is not None and not seal_problems(receipt):
         line, ids = entry_of(receipt, salted_ids), ledger.ids_sha256(salted_ids)
         if (line.number, line.previous, receipt["request"]["ids_sha256"]) == (number, seal, ids):
             return line
     raise ledger.LedgerError(
-        f"{home / ledger.LEDGER} has no whole line of request {number}, which is done: it lost its end; put back a"
-        " whole copy, or give the ids of that request again, of which its line is made anew"
+        f"{home / ledger.LEDGER} has no whole line of request {number}, which is done: it lost its end; {again}"
     )
 
 

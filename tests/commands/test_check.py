@@ -397,6 +397,11 @@ def test_where_a_receipt_has_pixels_mapped_nothing_is_written(sent):
     assert not (sent / "mapped").exists() and files_of(sent) == before
 
 
+def test_where_the_caller_says_so_pixels_are_mapped(sent, tmp_path):
+    assert verify.main([RECEIPT, *OURS, "--memory_map", str(tmp_path / "here")]) == 0
+    assert list((tmp_path / "here").rglob("images.u8"))
+
+
 @pytest.mark.parametrize("name", ["cifar10", "cifar100", "tiny_imagenet"])
 def test_data_that_a_receipt_names_are_not_fetched(sent, tmp_path, name):
     sealed_anew(sent, lambda settings: settings["data"].update(name=name, data_dir=None))

@@ -44,7 +44,8 @@ def main(argv: list[str]) -> int:
     sweep = tuning(load_sweep(args.file), args.rows)
     searches = [Search(sweep, row, runs / "trials", cache, journal) for row in sweep.rows]
     out, own = folder("--out", args.out.parent) / args.out.name, folder("--runs", runs)
-    with locked(out.with_name(f"{out.name}.{LOCK}"), "--out"), locked(own / f"{journal.name}.{LOCK}", "--runs"):
+    own_lock = own / f"{journal.stem}.search.{LOCK}"  # Optuna waits for one that is called like the journal
+    with locked(out.with_name(f"{out.name}.{LOCK}"), "--out"), locked(own_lock, "--runs"):
         pool = Pool(own, args.workers, args.cluster, args.slurm)
         blocked = prepare(pool, cells(sweep, runs / "trials", cache), cache)
         failures = sorted({pool.failure(job.slug, job) for job in blocked.values()})

@@ -84,7 +84,7 @@ def test_every_row_with_a_space_has_the_same_number_of_trials_its_own_settings_f
 
 @pytest.mark.parametrize(
     ("lock", "flag", "arguments"),
-    [("out/tuned.json.lock", "--out", ["--runs", "elsewhere"]), ("out/tuned.journal.lock", "--runs", [])],
+    [("out/tuned.json.lock", "--out", ["--runs", "elsewhere"]), ("out/tuned.search.lock", "--runs", [])],
 )
 def test_a_second_search_with_the_same_file_or_journal_is_refused(here, monkeypatch, lock, flag, arguments):
     with locked(here / lock), pytest.raises(ConfigError, match=f"{flag}: .* is in use by another process"):

@@ -6,8 +6,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from ltu_jax.commands.command_line import fail
-from ltu_jax.setting import ConfigError, allowed_names, check_path
+from ltu_jax.commands import command_line
+from ltu_jax.setting import ConfigError, check_path
 
 USAGE = """
 Lists a cache (--cache of python -m ltu_jax.unlearn): originals, Retrain models, shadows, attackers, scores, compiled
@@ -42,13 +42,7 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument(
         "--limit", metavar="SIZE", help="remove what was not used for longest until 20GB, 500MB are left"
     )
-    try:
-        given, rest = parser.parse_known_args(arguments)
-    except argparse.ArgumentError as error:
-        raise ConfigError(f"{error.argument_name}: {error.message}; allowed: see --help") from None
-    if rest:
-        flag = rest[0].partition("=")[0].lstrip("-")
-        raise ConfigError(f"--{flag}: no such flag; {allowed_names(flag, ['help', 'purge', 'limit'])}")
+    given = command_line.parse(parser, arguments)
     if given.directory is None:
         raise ConfigError("DIR: none given; allowed: the folder of a cache")
     check_path("DIR", str(given.directory))
@@ -69,4 +63,4 @@ if __name__ == "__main__":
     try:
         sys.exit(main(sys.argv[1:]))
     except ConfigError as mistake:
-        fail(mistake)
+        command_line.fail(mistake)

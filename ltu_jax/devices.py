@@ -46,7 +46,7 @@ def environment() -> dict[str, Any]:
     backend = jax.default_backend()
     options = {name: getattr(jax.config, name, None) for name in ROUNDING}
     found: dict[str, Any] = {
-        "versions": {name: importlib.metadata.version(name) for name in PACKAGES},
+        "versions": dict(_versions()),
         "backend": backend,
         "runtime": jax.extend.backend.get_backend().platform_version,
         "device": jax.devices()[0].device_kind,
@@ -59,6 +59,11 @@ def environment() -> dict[str, Any]:
     if backend == "cpu" and jax.process_count() == 1:
         found |= {"cores": num_cores(), "threads": _num_threads(), "processor": _processor()}
     return found
+
+
+@functools.cache  # each reads files, and every look into a cache asks
+def _versions() -> tuple[tuple[str, str], ...]:
+    return tuple((name, importlib.metadata.version(name)) for name in PACKAGES)
 
 
 def num_cores() -> int:

@@ -9,7 +9,7 @@ from absl import flags
 
 from ltu_jax.commands import command_line
 from ltu_jax.config import Config
-from ltu_jax.setting import ConfigError, allowed_names, check_path
+from ltu_jax.setting import ConfigError, check_path
 
 USAGE = """
 Recomputes every hash that a receipt tells of, and its evidence, and says "verified" (status 0) or what differs (status
@@ -66,14 +66,7 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--cache", type=Path, metavar="DIR", help="where an original that was trained here lies")
     parser.add_argument("--evidence", action="store_true", help="also test the claim itself")
     parser.add_argument("--hashes", action="store_true", help="check hashes alone: no data are needed")
-    try:
-        given, rest = parser.parse_known_intermixed_args(arguments)
-    except argparse.ArgumentError as error:
-        raise ConfigError(f"{error.argument_name}: {error.message}; allowed: see --help") from None
-    if rest:
-        flag = rest[0].partition("=")[0].lstrip("-")
-        known = ["help", *vars(given)]
-        raise ConfigError(f"--{flag}: no such flag; {allowed_names(flag, known)}")
+    given = command_line.parse(parser, arguments)
     if given.receipt is None:
         raise ConfigError("receipt: none given; allowed: the receipt.json of a request")
     for name, value in vars(given).items():

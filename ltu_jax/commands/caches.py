@@ -1,6 +1,5 @@
 """What ``python -m ltu_jax.cache`` does: lists the entries of a cache, and removes some."""
 
-import os
 import re
 import shutil
 import time
@@ -8,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from ltu_jax.files import LOCK
 from ltu_jax.setting import ConfigError, allowed_names, plain
 from ltu_jax.training import cache
 from ltu_jax.training.checkpoint import CheckpointError
@@ -75,8 +75,11 @@ def purge(directory: Path, words: Sequence[str], limit: float | None) -> int:
 
 def read_cache(directory: Path) -> list[Entry]:
     """The entries of a cache, by name; whatever else lies in its folder is not of it."""
-    names = sorted({found[1] for path in directory.iterdir() if (found := NAME.fullmatch(path.name))})
-    entries = [_entry(directory / name) for name in names]
+    parts: dict[str, list[Path]] = {}  # of each entry, what was left of making it among them, but for its lock
+    for path in directory.iterdir():
+        if found := NAME.fullmatch(path.name):
+            parts.setdefault(found[1], []).extend([path] if found[4] != LOCK else [])
+    entries = [_entry(directory / name, parts[name]) for name in sorted(parts)]
     if (programs := directory / COMPILED).is_dir() and not programs.is_symlink():
         files = [path.stat() for path in _of_jax(programs)]
         size, used = sum(file.st_size for file in files), max((file.st_mtime for file in files), default=0.0)
@@ -84,8 +87,7 @@ def read_cache(directory: Path) -> list[Entry]:
     return entries
 
 
-def _entry(path: Path) -> Entry:
-    parts = [one for one in (path, *cache.leftovers(path)) if os.path.lexists(one)]
+def _entry(path: Path, parts: Sequence[Path]) -> Entry:
     files = [file for part in parts for file in (part, *part.rglob("*")) if file.is_symlink() or file.is_file()]
     used = max((part.lstat().st_mtime for part in parts), default=0.0)  # 0: a lock alone
     metadata, state = _read(path)

@@ -3,6 +3,7 @@
 A mistake names the field, the value and what is allowed, on standard error, with exit status 2.
 """
 
+import argparse
 import logging
 import sys
 import textwrap
@@ -13,7 +14,7 @@ from absl import app, flags
 
 from ltu_jax import config, overrides, setting
 from ltu_jax.config import Config
-from ltu_jax.setting import ConfigError, plain
+from ltu_jax.setting import ConfigError, allowed_names, plain
 
 
 def run(define: Callable[[], None], main: Callable[[Config], int], usage: str) -> NoReturn:
@@ -57,6 +58,22 @@ class _Plain(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         return plain(super().format(record))
+
+
+def parse(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> argparse.Namespace:
+    """What a command line without a configuration says; the parser must have ``exit_on_error=False``.
+
+    Raises:
+      ConfigError: if a flag is unknown or lacks its value.
+    """
+    try:
+        given, rest = parser.parse_known_intermixed_args(arguments)
+    except argparse.ArgumentError as error:
+        raise ConfigError(f"{error.argument_name}: {error.message}; allowed: see --help") from None
+    if rest:
+        flag = rest[0].partition("=")[0].lstrip("-")
+        raise ConfigError(f"--{flag}: no such flag; {allowed_names(flag, ['help', *vars(given)])}")
+    return given
 
 
 def fail(error: ConfigError) -> NoReturn:

@@ -9,7 +9,6 @@ from typing import Any, NamedTuple
 
 import jax
 
-from ltu_jax import safe_reading
 from ltu_jax.commands import processes, shutdown
 from ltu_jax.commands.options import Options
 from ltu_jax.config import Config
@@ -142,7 +141,7 @@ def _check_begun(todo: Sequence[Job], at_once: int) -> None:
     for run in todo:
         begun = None
         with contextlib.suppress(OSError, ValueError):  # not begun
-            begun = safe_reading.read_json(run.workdir / "config.json").get("at_once")
+            begun = read_json(run.workdir / "config.json").get("at_once")
         if begun not in (None, at_once):
             raise ConfigError(
                 f"--workdir: {str(run.workdir)!r} was begun with {begun} models in one program, now it is {at_once};"

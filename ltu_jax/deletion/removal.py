@@ -37,7 +37,7 @@ def note_original(home: Path, entry: Path | None) -> str | None:
     if entry is None:
         return None
     # Resolved: from a folder that is a link, ".." leads elsewhere than its name says.
-    if (name := os.path.relpath(entry.resolve(), home.resolve())) not in (noted := _noted(home)):
+    if (name := os.path.relpath(entry.resolve(), home.resolve())) not in (noted := noted_originals(home)):
         _note(home, [*noted, name])  # other data need another original
     return _made_here(home, entry)
 
@@ -70,7 +70,7 @@ def _remove_models(home: Path, number: int, work: Path) -> None:
             path = home / f"request-{earlier}" / name
             if path.exists():  # atomic: half a model would look damaged
                 path.rename(work / f"{name}-{earlier}")
-    left = [name for name in _noted(home) if not _remove_original(home, home.resolve() / name)]
+    left = [name for name in noted_originals(home) if not _remove_original(home, home.resolve() / name)]
     if left:
         _note(home, left)  # for the next request
     else:
@@ -113,8 +113,8 @@ def _note(home: Path, names: list[str]) -> None:
     write_whole(home / ORIGINAL, "\n".join(map(json.dumps, names)))  # a name may have a line break
 
 
-def _noted(home: Path) -> list[str]:
-    """The recorded paths of originals; older versions wrote them as they are."""
+def noted_originals(home: Path) -> list[str]:
+    """The recorded paths of originals, from the folder of requests; older versions wrote them as they are."""
     names = []
     for line in read_text(home / ORIGINAL).split("\n") if (home / ORIGINAL).exists() else ():
         with contextlib.suppress(ValueError):

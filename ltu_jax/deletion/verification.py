@@ -277,7 +277,8 @@ def before_weights(saved: SavedRequest, given: ArrayTree | None, cache: Path) ->
         later = (entry.model_sha256 for entry in saved.entries)
         return None if salt and any(ledger.is_hash_of(one, sha256, salt) for one in later) else given
     # By its hash and not by its key, which depends on the machine; an entry is read, and none is made.
-    for path in sorted(cache.glob("original-*")):
+    noted = {Path(name).name for name in removal.noted_originals(saved.folder.parent)}  # first, for each is read whole
+    for path in sorted(cache.glob("original-*"), key=lambda path: path.name not in noted):
         if re.fullmatch(r"original-[0-9a-f]+", path.name) and path.is_dir() and not path.is_symlink():
             try:
                 found = weights_of(load_tree(path)[0])

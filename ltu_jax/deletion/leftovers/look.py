@@ -4,36 +4,36 @@ Whatever can be read gives further bytes, which are looked through alike, as dee
 allows. What could not be read is noted, and so are bytes that look compressed or encrypted and were not explained.
 """
 
-import hashlib
-import html
 import io
 import itertools
-import json
 import mmap
 import operator
 import re
 import tarfile
-import unicodedata
-from base64 import b64encode, urlsafe_b64encode
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import NamedTuple
-from urllib.parse import quote, unquote_to_bytes
+from urllib.parse import unquote_to_bytes
 
 import numpy as np
 
 from ltu_jax.deletion.leftovers import tables, texts, unpacking
 from ltu_jax.deletion.leftovers.levels import as_u8, levels, of_numbers, pictures_of
 from ltu_jax.deletion.leftovers.opaque import opaque_blocks, opaque_text
-from ltu_jax.deletion.leftovers.patterns import ANCHOR, Pattern, Patterns
+from ltu_jax.deletion.leftovers.patterns import ANCHOR, Patterns
 from ltu_jax.deletion.leftovers.pictures import Album, Picture, jpeg_extent, small
 from ltu_jax.deletion.leftovers.pixels import Pixels
+from ltu_jax.deletion.leftovers.targets import (
+    HASH,
+    ID,
+    PICTURE,
+    PIXELS,
+    SearchTargets,
+    raw_name,
+    target_patterns,
+    unsearched_ids,
+)
 from ltu_jax.deletion.leftovers.unpacking import JPEG, Budget, BytesFile, TooMuchError
 from ltu_jax.setting import ConfigError
-
-PIXELS, FILE, PICTURE, HASH, ID = "pixels", "image file", "picture", "hash", "id"
-SHORTEST = 3
-"""Length of the shortest ids searched for; those under 8 only in quotes or alone on a line, and no numbers."""
 
 _STREAMED = 64 << 20  # bytes of a stream that are looked through at a time
 _EDGE = 1 << 20  # overlap of these, bytes
@@ -50,32 +50,18 @@ Span = tuple[int, int]
 """First and last of bytes that are explained: compressed data that were read."""
 
 
-class SearchTargets(NamedTuple):
-    """What to search for."""
-
-    ids: Sequence[str]
-    images: Mapping[str, np.ndarray]  # u8[H,W,3] by id, if still in the data
-    files: Mapping[str, bytes]  # encoded images by id, if the data have any
-    others: np.ndarray  # u8[N,H,W,3], other images of the same data
-
-
-def unsearched_ids(ids: Iterable[str]) -> list[str]:
-    """Ids that are not searched for in clear, because any file may hold them: short numbers and one or two letters."""
-    return [name for name in ids if len(_utf8(name)) < ANCHOR and (name.isdigit() or len(name) < SHORTEST)]
-
-
 class Look:
     """The state of a search."""
 
     def __init__(self, wanted: SearchTargets) -> None:
         """Prepares what is searched for."""
         owner_of = {name: owner for owner, name in enumerate(wanted.ids)}
-        self._patterns = Patterns(list(_patterns(wanted, owner_of)))
+        self._patterns = Patterns(list(target_patterns(wanted, owner_of)))
         self._pixels = Pixels({owner_of[name]: image for name, image in wanted.images.items()})
         self._album = Album(wanted.images.values(), wanted.others) if wanted.images else None
         self._in_album = [owner_of[name] for name in wanted.images]
         skipped = set(unsearched_ids(wanted.ids))
-        self._short = {_utf8(name): owner_of[name] for name in wanted.ids if len(_utf8(name)) < ANCHOR}
+        self._short = {raw_name(name): owner_of[name] for name in wanted.ids if len(raw_name(name)) < ANCHOR}
         self._short = {text: owner for text, owner in self._short.items() if wanted.ids[owner] not in skipped}
         self.plain = [wanted.ids[owner] for owner in self._pixels.plain]
         self.found: dict[str, set[tuple[str, int]]] = {}  # kind and owner, by path
@@ -93,7 +79,7 @@ class Look:
 
     def search_name(self, label: str) -> None:
         """Searches a file name."""
-        raw = _utf8(label)
+        raw = raw_name(label)
         for name in {raw, unquote_to_bytes(raw)}:
             found = self._patterns.found_in(np.frombuffer(name, np.uint8))
             self._add(label, {key for key in found if key[0] in (ID, HASH)})
@@ -155,7 +141,7 @@ class Look:
         few: list[bytes] = []
         ends: np.ndarray | None = None
         is_read = self._open_whole(data, label, depth, budget, spans)
-        noted = dict(self._unsearched)
+        noted = dict(self._unsearched) if is_read else {}
         for at, magic in unpacking.places(data, _MAGICS):
             if any(first <= at < last for first, last in spans[-8:]):
                 continue
@@ -384,36 +370,3 @@ def _between(spans: Iterable[Span], size: int) -> Iterator[Span]:
         at = max(at, last)
     if at < size:
         yield at, size
-
-
-def _patterns(wanted: SearchTargets, owner_of: Mapping[str, int]) -> Iterator[Pattern]:
-    for name, owner in owner_of.items():
-        hashed = [_utf8(name)]
-        if (image := wanted.images.get(name)) is not None:
-            hashed.append(np.ascontiguousarray(image).tobytes())
-        if (file := wanted.files.get(name)) is not None and len(file) >= ANCHOR:
-            hashed.append(file)
-            yield Pattern(file, FILE, owner)
-        for text in hashed:
-            for algorithm in ("md5", "sha1", "sha256"):
-                digest = hashlib.new(algorithm, text, usedforsecurity=False).digest()
-                coded = {encode(digest).rstrip(b"=") for encode in (b64encode, urlsafe_b64encode)}
-                for form in (digest, digest.hex().encode(), digest.hex().upper().encode(), *coded):
-                    yield Pattern(form, HASH, owner)
-        for form in _written(name):
-            if len(form) >= ANCHOR:
-                yield Pattern(form, ID, owner, is_token=True)
-
-
-def _written(name: str) -> set[bytes]:
-    """An id as it may be written."""
-    forms = {_utf8(name)}
-    for text in {name, unicodedata.normalize("NFC", name), unicodedata.normalize("NFD", name)}:
-        for form in (text, text.replace("/", "\\"), json.dumps(text)[1:-1], html.escape(text), quote(text, "")):
-            forms |= {form.encode(code, "surrogatepass") for code in ("utf-8", "utf-16-le", "utf-16-be")}
-        forms.add(text.encode("cp1252", "ignore"))
-    return forms
-
-
-def _utf8(name: str) -> bytes:
-    return name.encode("utf-8", "surrogateescape")

@@ -13,8 +13,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ltu_jax.deletion.leftovers.look import FILE, HASH, ID, PICTURE, PIXELS, Look, SearchTargets, unsearched_ids
+from ltu_jax.deletion.leftovers.look import Look
 from ltu_jax.deletion.leftovers.pictures import OTHERS
+from ltu_jax.deletion.leftovers.targets import FILE, HASH, ID, PICTURE, PIXELS, SearchTargets, unsearched_ids
 from ltu_jax.setting import ConfigError
 from ltu_jax.types import Source
 

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ltu_jax.files import LOCK
 from ltu_jax.setting import ConfigError, allowed_names, plain
 from ltu_jax.training import cache
 from ltu_jax.training.checkpoint import CheckpointError
@@ -75,10 +74,10 @@ def purge(directory: Path, words: Sequence[str], limit: float | None) -> int:
 
 def read_cache(directory: Path) -> list[Entry]:
     """The entries of a cache, by name; whatever else lies in its folder is not of it."""
-    parts: dict[str, list[Path]] = {}  # of each entry, what was left of making it among them, but for its lock
+    parts: dict[str, list[Path]] = {}  # of each entry, what was left of making it among them
     for path in directory.iterdir():
         if found := NAME.fullmatch(path.name):
-            parts.setdefault(found[1], []).extend([path] if found[4] != LOCK else [])
+            parts.setdefault(found[1], []).append(path)
     entries = [_entry(directory / name, parts[name]) for name in sorted(parts)]
     if (programs := directory / COMPILED).is_dir() and not programs.is_symlink():
         files = [path.stat() for path in _of_jax(programs)]
@@ -89,10 +88,9 @@ def read_cache(directory: Path) -> list[Entry]:
 
 def _entry(path: Path, parts: Sequence[Path]) -> Entry:
     files = [file for part in parts for file in (part, *part.rglob("*")) if file.is_symlink() or file.is_file()]
-    used = max((part.lstat().st_mtime for part in parts), default=0.0)  # 0: a lock alone
+    size, used = sum(file.lstat().st_size for file in files), max(part.lstat().st_mtime for part in parts)
     metadata, state = _read(path)
-    state = "in use" if cache.is_in_use(path) else state
-    size = sum(file.lstat().st_size for file in files)
+    state = "in use" if cache.is_in_use(path) else state  # a lock that is nobody's is gone then
     return Entry(path, size, used, metadata.get("seconds"), state, _where(metadata))
 
 

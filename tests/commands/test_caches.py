@@ -50,6 +50,14 @@ def full(tmp_path, monkeypatch):
     return tmp_path, paths
 
 
+def test_a_lock_that_a_killed_process_left_is_an_unfinished_entry_once(tmp_path):
+    name = f"attackers-{'0' * 20}"
+    (tmp_path / f"{name}.lock").touch()
+    (one,) = read_cache(tmp_path)
+    assert (one.path, one.size, one.state) == (tmp_path / name, 0, "unfinished")
+    assert read_cache(tmp_path) == []
+
+
 def test_a_cache_is_listed_with_what_each_entry_is(full, capsys):
     directory, paths = full
     state = {entry.path: entry.state.partition(":")[0] for entry in read_cache(directory)}

@@ -3,6 +3,20 @@
 import pytest
 from test_check import CONFIG, REQUEST, run, trained_ids
 
+from ltu_jax import config
+from ltu_jax.commands.leftovers import find_leftovers
+
+
+def test_what_is_not_searched_for_is_not_said_to_be_absent(tmp_path, capsys):
+    """Ids that are gone from the data: their images cannot be looked for."""
+    ids, folder = tmp_path / "ids.txt", tmp_path / "left"
+    folder.mkdir()
+    (folder / "notes.txt").write_text("nothing")
+    for name, status in (("digits_0001", 0), ("digits_that_is_gone", 3)):
+        ids.write_text(name)
+        assert find_leftovers(config.resolve(config.Config()), folder, str(ids)) == status
+    assert "NOT SEARCHED: 1, see above" in capsys.readouterr().out.splitlines()[-1]
+
 
 @pytest.mark.slow
 def test_a_request_leaves_nothing_and_what_is_planted_is_found(tmp_path):

@@ -248,7 +248,7 @@ def test_the_configuration_is_read_once(home):
         config_of(open_request(home / "request-1" / "receipt.json"))
 
 
-def test_the_original_is_found_in_a_cache_by_its_weights_whatever_its_name(home, original, tmp_path):
+def test_the_original_is_found_in_a_cache_by_its_weights_whatever_its_name(home, original, tmp_path, caplog):
     opened, cache = open_request(home / "request-1" / "receipt.json"), tmp_path / "cache"
     assert before_weights(opened, None, cache) is None
     model, other = ({"params": x, "model_state": {}, "seconds": np.float32(3)} for x in _two(original["params"]))
@@ -259,6 +259,14 @@ def test_the_original_is_found_in_a_cache_by_its_weights_whatever_its_name(home,
     found = before_weights(opened, None, cache)
     assert found is not None
     jax.tree.map(np.testing.assert_array_equal, dict(found["params"]), dict(original["params"]))
+    # the one that the folder of requests has noted is read first, and no other
+    (cache / f"original-{'0' * 20}").mkdir()
+    noted = f"original-{'4e' * 10}"
+    save_tree(cache / noted, jax.tree.map(jax.numpy.asarray, model), {})
+    (home / "original").write_text(f"../cache/{noted}")
+    caplog.clear()
+    assert before_weights(opened, None, cache) is not None and not caplog.records
+    shutil.rmtree(cache / noted)
     [array] = [path for path in (cache / "original-3d").rglob("d/*")][:1]
     array.write_bytes(b"")
     files = {path: path.read_bytes() for path in cache.rglob("*") if path.is_file()}

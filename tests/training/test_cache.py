@@ -244,3 +244,10 @@ def test_without_locks_each_makes_its_own_in_no_shared_folder_and_the_first_that
     np.testing.assert_array_equal(cached(entry, meanwhile)["params"]["w"], np.full(3, 2.0))
     np.testing.assert_array_equal(load_tree(entry.path)[0]["params"]["w"], np.ones(3))
     assert [path.name for path in tmp_path.iterdir()] == [entry.path.name]
+
+
+def test_whether_a_training_is_saved_under_way_is_what_the_first_process_says(tmp_path, monkeypatch):
+    entry = CacheEntry(tmp_path, "original", 1)
+    assert entry.saving(60.0) is not None
+    monkeypatch.setattr(cache, "agreed", lambda ask: 0)  # it alone knows that there are no locks
+    assert entry.saving(60.0) is None

@@ -6,14 +6,14 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 
-from ltu_jax.config import Config, resolve
+from ltu_jax.config import Config, needs, resolve
 from ltu_jax.deletion.fulfil import fulfil
 from ltu_jax.deletion.ledger import read_ledger
 from ltu_jax.deletion.models import last_model
 from ltu_jax.deletion.plan import Request, request_config
 from ltu_jax.models.build import ModelSpec
+from ltu_jax.setting import ConfigError
 from ltu_jax.types import ApplyFn, ArrayTree, Progress, Source, silent
 
 
@@ -44,7 +44,8 @@ def forget(
 
     Args:
       model: ``apply_fn(params, model_state, images f32[B,H,W,3] in [0,1], train) -> (logits, model_state)``, or a
-        ``ModelSpec``, which also has the features for finding similar rows (else the logits are used).
+        ``ModelSpec``, which also has the features for finding similar rows (else the logits are used) and makes the
+        untrained model that Retrain and BadT begin with.
       params: its trained parameters, nested dicts of arrays; they are not modified. A later request starts from the
         last model in ``workdir``; pass either that model or the first one.
       source: training part: the rows to forget and a sample of the remaining rows. Test part: six or more rows that
@@ -69,7 +70,12 @@ def forget(
     attackers = dataclasses.replace(config.attackers, fitted_on="original")
     config = request_config(resolve(dataclasses.replace(config, data=data, attackers=attackers, weights=None)))
     original = {"params": params, **(model_state or {})}
-    spec = model if isinstance(model, ModelSpec) else _spec(model, original)
+    spec = model if isinstance(model, ModelSpec) else ModelSpec(_no_init, model)
+    if spec.init is _no_init and "init_params" in needs(config.method):
+        raise ConfigError(
+            f"model: {config.method.name} begins with an untrained model, which a function alone cannot make;"
+            " allowed: a ModelSpec, whose init makes one"
+        )
     key = None if sign is None else Path(sign)
     request = Request(config, list(ids), Path(workdir), key, keep_original=keep_original)
     done = fulfil(request, source, spec, original, progress=progress)
@@ -78,23 +84,6 @@ def forget(
     return Forgotten(rest.pop("params"), rest, done.receipt, done.folder, done.is_new)
 
 
-def _spec(apply_fn: ApplyFn, original: ArrayTree) -> ModelSpec:
-    leaves, treedef = jax.tree.flatten(dict(original))
-    return ModelSpec(
-        _Zeros(treedef, tuple(jax.ShapeDtypeStruct(jnp.shape(x), jnp.result_type(x)) for x in leaves)), apply_fn
-    )
-
-
-@dataclasses.dataclass(frozen=True)
-class _Zeros:
-    """``ModelSpec.init``: zeros, for a request trains no model from scratch.
-
-    Equal for equal shapes: it is a static part of compiled programs, so another one would compile them anew.
-    """
-
-    treedef: jax.tree_util.PyTreeDef
-    leaves: tuple[jax.ShapeDtypeStruct, ...]
-
-    def __call__(self, key: jax.Array) -> tuple[ArrayTree, ArrayTree]:
-        rest = self.treedef.unflatten([jnp.zeros(x.shape, x.dtype) for x in self.leaves])
-        return rest.pop("params"), rest
+def _no_init(key: jax.Array) -> tuple[ArrayTree, ArrayTree]:
+    """``ModelSpec.init`` of a function alone: always this one, so that the model is the same for the compiler."""
+    raise ConfigError("model: a function alone makes no untrained model; allowed: a ModelSpec, whose init makes one")

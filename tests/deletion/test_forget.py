@@ -1,11 +1,14 @@
 """``ltu_jax.forget`` does what the command does."""
 
+import dataclasses
+
 import jax
 import numpy as np
 import pytest
 from small_request import request_settings
 
 import ltu_jax
+from ltu_jax.config import METHOD_CONFIGS
 from ltu_jax.deletion.fulfil import fulfil
 from ltu_jax.deletion.plan import Request
 from ltu_jax.setting import ConfigError
@@ -98,6 +101,16 @@ def test_its_receipt_is_checked_with_the_same_model_and_data(forgotten, source, 
     assert ltu_jax.check_receipt(path, source, spec, original, claim=False, unsigned=True) == []
 
 
+@pytest.mark.parametrize("method", ["retrain", "partial_retrain", "bad_teacher"])
+def test_a_method_that_begins_with_an_untrained_model_needs_more_than_a_function(
+    tmp_path, source, spec, original, ids, method
+):
+    settings = dataclasses.replace(request_settings(trials=0), method=METHOD_CONFIGS[method]())
+    with pytest.raises(ConfigError, match=f"model: {method} begins with an untrained model.*; allowed: a ModelSpec"):
+        ltu_jax.forget(spec.apply_fn, original["params"], source, ids, workdir=tmp_path / "out", config=settings)
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_stranger_is_refused(tmp_path, source, spec, original):
     with pytest.raises(ConfigError, match="1 of 1 ids are not in the training set: 'nobody'"):
         ltu_jax.forget(spec, original["params"], source, ["nobody"], workdir=tmp_path / "out")
@@ -105,8 +118,6 @@ def test_a_stranger_is_refused(tmp_path, source, spec, original):
 
 
 def test_without_rows_that_the_model_never_saw_nothing_is_done(tmp_path, source, spec, original, ids):
-    import dataclasses
-
     rows = np.arange(source.num_train)
     trained = dataclasses.replace(source, images=source.images[rows], labels=source.labels[rows], ids=source.ids[rows])
     with pytest.raises(ConfigError, match="has 0 rows in its test part"):

@@ -44,6 +44,14 @@ def test_a_figure_is_told_no_finer_than_one_row_counts(after):
     assert found["attack_auc"][0] in (0.0, 1.0)
 
 
+def test_what_chance_makes_of_the_attacker_is_told_to_a_tenth(after):
+    """Smirnov's critical value: 1.36 times the root of 1/50 + 1/200, in percent."""
+    fifty = {**after, "forget": after["forget"].at(np.arange(50))}
+    assert evidence(None, fifty)["chance_ks"] == pytest.approx(136 * np.sqrt(1 / 50 + 1 / 200), abs=0.051)
+    few = {name: one.at(np.arange(3)) for name, one in after.items()}
+    assert evidence(None, few)["chance_ks"] == 100.0
+
+
 def test_few_rows_of_a_class_are_not_counted_and_those_without_a_stranger_are(after):
     few = after["forget"].at(np.flatnonzero(after["forget"].labels != 2)[:20])
     few = few._replace(labels=np.where(np.arange(20) < 3, 2, few.labels))

@@ -102,6 +102,17 @@ def test_bars_are_shares_of_the_images():
     np.testing.assert_allclose(high / low, 3, rtol=1e-3)
 
 
+def test_groups_of_any_size_have_bars_of_one_scale():
+    """Half of two and half of two hundred stand equally high."""
+    svg = plots.sureness_histograms({"before": np.repeat([0.01, 0.99], 100), "after": np.array([0.01, 0.99])})
+    for colour in (GREY, BLUE):
+        assert paths(svg, f"fill: {colour}"), colour
+    heights = [np.ptp(corners[:, 1]) for colour in (GREY, BLUE) for corners in paths(svg, f"fill: {colour}")]
+    high = [height for height in heights if height > 0]
+    assert len(high) == 4
+    np.testing.assert_allclose(high, high[0], rtol=1e-3)
+
+
 @pytest.mark.parametrize("values", [[], [float("nan")]])
 def test_a_group_without_a_number_has_no_panel(values):
     assert plots.sureness_histograms({"after": np.array(values)}) is None

@@ -31,6 +31,7 @@ def test_the_figures_of_the_receipt_stand_beside_each_other():
 
 
 def test_a_request_that_was_done_before_says_when():
-    receipt = made_receipt() | {"files": {}}  # of schema 1
+    receipt = made_receipt() | {"files": {"model/a": "", "report.html": ""}}  # of schema 1
     assert f"already done on {receipt['time']['finished']}" in printed(receipt, is_new=False)
     assert "already done" not in printed(receipt)
+    assert printed(receipt).rstrip().endswith(": receipt.json, model, report.html")

@@ -43,6 +43,9 @@ def test_of_very_many_remaining_rows_some_are_measured():
     assert len(np.unique(found)) == 10_000 and not np.isin(found, splits.visible).any()
     assert np.isin(found, splits.remain).all()
     assert abs(found.mean() - splits.remain.mean()) < 300  # from everywhere
+    again, other = (rows.rows_to_measure(splits, np.zeros(0, np.int64), seed)["remain"] for seed in (0, 1))
+    np.testing.assert_array_equal(found, again)
+    assert not np.array_equal(found, other)
 
 
 def recorded_of(splits, source, last=None):

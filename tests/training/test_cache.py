@@ -156,6 +156,14 @@ def test_of_several_entries_all_are_made_where_one_is_missing_and_those_that_wer
     assert float(cached(entries[2], lambda: pytest.fail("made again"))["x"][0]) == 12.0
 
 
+def test_entries_with_and_without_a_cache_are_made_together(tmp_path):
+    entries, calls = [CacheEntry(folder, "original", i) for i, folder in enumerate((None, tmp_path))], []
+    for _ in range(2):
+        values = cached_together(entries, lambda: calls.append(0) or [{"x": jnp.full(2, 10.0 + i)} for i in range(2)])
+        np.testing.assert_array_equal([value["x"][0] for value in values], [10.0, 11.0])
+    assert len(calls) == 2 and entries[1].is_there()
+
+
 def test_a_maker_that_fails_leaves_nothing_to_be_found(tmp_path):
     def fails():
         raise FloatingPointError("diverged")

@@ -52,6 +52,12 @@ def test_a_list_is_trained_once_and_goes_on_where_it_was_stopped(loaded, tmp_pat
     assert len(labels) == 3
 
 
+def test_without_a_cache_each_is_trained_once_too(loaded):
+    labels = []
+    train_or_find([(trainer(loaded, None, labels), job) for job in jobs(loaded, 2)])
+    assert labels == ["audit 0", "audit 1"]
+
+
 @pytest.mark.slow
 def test_models_of_one_program_are_those_made_one_by_one(loaded, tmp_path):
     labels, wanted = [], [*jobs(loaded), *jobs(loaded, 1, size=40)]

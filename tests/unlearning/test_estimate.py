@@ -10,9 +10,11 @@ import pytest
 
 from ltu_jax import config
 from ltu_jax.data.splits import make_splits
+from ltu_jax.methods import build_method
+from ltu_jax.methods.base import Method
 from ltu_jax.models.build import ModelSpec, build_model
 from ltu_jax.training.cost import ImageFlops
-from ltu_jax.types import Source
+from ltu_jax.types import Parts, Source
 from ltu_jax.unlearning import estimate as module
 from ltu_jax.unlearning.estimate import estimate
 from ltu_jax.unlearning.problem import Loaded
@@ -124,6 +126,27 @@ def test_flops_are_those_of_an_image_times_the_images(monkeypatch):
     # A batch is never larger than the training set.
     settings, problem = finetuning(training=config.Training(epochs=3, batch_size=500))
     assert estimate(settings, problem)["flops"]["train_step"] == 100 * 5 and asked[1][4] == 100
+
+
+def own_method():
+    """Fine-tuning, of which nobody says what it costs."""
+    settings, problem = finetuning()
+    parts = Parts(problem.spec.apply_fn, 10, training=settings.training)
+    made = build_method(settings.method, parts)
+    return Method(init=made.init, sample=made.sample, step=made.step, num_steps=made.num_steps)
+
+
+def test_flops_of_a_method_that_does_not_state_its_cost_are_unknown(monkeypatch):
+    monkeypatch.setattr(module, "build_method", lambda *args: own_method())
+    found = estimate(*finetuning())
+    assert found["steps"]["unlearning"] == 6 and found["flops"]["unlearning"] is None
+    assert found["flops"]["original"] > 0
+
+
+def test_a_model_with_batch_statistics_is_counted():
+    """ResNet-8 of width 4: its statistics are needed to trace it."""
+    found = estimate(*finetuning(model=config.Model("resnet8", width=4)))
+    assert found["shapes"]["logits"] == [20, 10] and found["flops"]["train_step"] > 0
 
 
 def test_the_method_is_built_of_what_a_run_would_build_it_of(monkeypatch):

@@ -15,8 +15,13 @@ import pytest
 from small import small_config
 
 from ltu_jax import config
+from ltu_jax.attackers.fit import auc_noise
+from ltu_jax.models.build import build_model
 from ltu_jax.setting import digest, to_dict
+from ltu_jax.training.cost import Cost
+from ltu_jax.training.optimizers import SGD
 from ltu_jax.training.saving import History
+from ltu_jax.types import make_state
 from ltu_jax.unlearning import result as module
 from ltu_jax.unlearning.loop import run_problem
 from ltu_jax.unlearning.problem import load_problem, prepare
@@ -63,6 +68,18 @@ def test_the_original_and_the_unlearned_model_are_told_apart(problem):
     assert {row["name"]: row["auc_unlearned"] for row in result["attackers"]} == after
 
 
+def test_a_model_with_batch_statistics_has_its_flops_counted(problem):
+    spec = build_model(config.Model("resnet8", width=4), 10, (8, 8, 3))
+    original = make_state(spec.apply_fn, *spec.init(jax.random.key(0)), SGD, jax.random.key(1))
+    other = dataclasses.replace(problem, spec=spec, original=original)
+    once, twice = (module._cost(other, History(cost=Cost(forward=n)._asdict()))["flops"] for n in (50.0, 100.0))
+    # Six convolutions of 3x3 and two of 1x1 at 8, 4 and 2 pixels with 4, 8 and 16 channels; a multiply and an add each.
+    stages = ((64, 4), (16, 8), (4, 16))
+    weights = 64 * 9 * 3 * 4 + sum(p * 9 * (2 if c == 4 else 1.5) * c * c for p, c in stages)
+    weights += sum(p * c * c / 2 for p, c in stages[1:]) + 16 * 10
+    assert np.isclose(twice, 2 * once) and np.isclose(twice, 100 * 2 * weights, rtol=0.25)
+
+
 def warnings_at(problem, auc, forget=100, validation=150):
     """The warnings where attackers a and b have these AUCs on the original."""
     rows = tuple(
@@ -86,6 +103,9 @@ def test_attackers_that_do_not_tell_members_of_the_original_are_warned_of(proble
     assert nothing.startswith("attackers no better than chance: a 0.43, b 0.57 (AUC on the original")
     assert nothing.endswith("; they may have learned nothing")
     assert len(warnings_at(problem, (0.3, 0.5))) == 2
+    low = 0.5 - auc_noise(100, 100)  # on the edge of what chance makes: of one kind, not of both
+    (edge,) = warnings_at(problem, (low, 0.99))
+    assert edge.startswith("attackers no better than chance")
     assert warnings_at(problem, (0.0, 0.5), forget=3) == []  # of three rows chance can make any AUC
     assert warnings_at(problem, (None, None)) == []
 

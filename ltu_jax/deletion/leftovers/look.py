@@ -124,14 +124,15 @@ class Look:
         except TooMuchError as error:
             self.not_searched(label, f"{error}: the rest of these was not unpacked")
         for first, last in _between(spans, len(data)):
-            self._find_pixels(data[first:last], label)
+            self._find_pixels(itertools.chain([data[first:last]], levels(data[first:last])), label)
             size = sum(end - begin for begin, end in opaque_blocks(data[first:last]))
             if size and is_sure and not is_table:
                 self._opaque[label] = self._opaque.get(label, 0) + size
 
-    def _find_pixels(self, data: np.ndarray, label: str, readings: Iterable[np.ndarray] | None = None) -> None:
+    def _find_pixels(self, readings: Iterable[np.ndarray], label: str) -> None:
+        """Looks for pixels in each of the readings, u8[n], of the same bytes."""
         known = {owner for kind, owner in self.found.get(label, ()) if kind == PIXELS}
-        for reading in itertools.chain([data], levels(data)) if readings is None else readings:
+        for reading in readings:
             found = self._pixels.found_in(reading, known)
             self._add(label, {(PIXELS, owner) for owner in found})
             known |= found
@@ -233,7 +234,7 @@ class Look:
         for frame in picture.frames():
             self._match(frame.small, label)
             if frame.pixels is not None:
-                self._find_pixels(frame.pixels.ravel(), label, [frame.pixels.ravel()])
+                self._find_pixels([frame.pixels.ravel()], label)
         if picture.is_one and picture.problem:
             self.not_searched(label, picture.problem)
         return 0 if picture.problem else picture.end
@@ -348,7 +349,7 @@ class Look:
         if as_bytes:
             self._look(np.frombuffer(texts.GAP.join(as_bytes), np.uint8), label, depth + 1, budget)
         for row in itertools.compress(rows, map(operator.not_, is_byte)):
-            self._find_pixels(row, label, of_numbers(row))
+            self._find_pixels(of_numbers(row), label)
         return left
 
     def _add(self, label: str, found: set[tuple[str, int]]) -> None:

@@ -49,6 +49,15 @@ def test_an_image_with_a_near_neighbour_must_be_met_closely():
     assert album.found_in(small([image])) == {0} and album.found_in(small([near])) == set()
 
 
+def test_each_image_has_a_limit_of_its_own():
+    """One with a near neighbour among the others does not narrow what is found of the next."""
+    first, second = blobs(2)
+    near = np.clip(first.astype(int) + 4, 0, 255).astype(np.uint8)
+    album = Album([first, second], [near])
+    brighter = [np.clip(image.astype(int) - 4, 0, 255).astype(np.uint8) for image in (first, second)]
+    assert album.found_in(small(brighter)) == {1}
+
+
 def encoded(frames, kind, **more):
     file = io.BytesIO()
     first, *rest = (Image.fromarray(frame) for frame in frames)

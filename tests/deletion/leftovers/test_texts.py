@@ -128,6 +128,13 @@ def test_runs_of_text_are_found_within_other_bytes():
     assert parts == [text[:110], text[100:210], text[200:]]
 
 
+def test_a_run_goes_on_beyond_the_piece_in_which_it_begins():
+    """Bytes are looked at a mebibyte at a time."""
+    text, zeros = b"0123456789" * 70_000, bytes(600_000)
+    data = np.frombuffer(zeros + text + zeros + text + zeros, np.uint8)
+    assert printable_runs(data, 64) == [(600_000, 1_300_000), (1_900_000, 2_600_000)]
+
+
 @pytest.mark.parametrize("code", ["utf-16-le", "utf-16-be", "utf-16"])
 @pytest.mark.parametrize("before", [0, 1, 40])
 def test_text_of_two_bytes_a_character_is_read(code, before):

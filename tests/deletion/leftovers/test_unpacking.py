@@ -61,6 +61,15 @@ def test_one_that_was_cut_short_is_told(packer):
         assert NOISE.startswith(stream.read(5000)) and "early" in stream.problem
 
 
+def test_one_that_is_damaged_ends_before_what_could_not_be_read():
+    """What is fed at once is 1,024 bytes, then twice as many."""
+    packed = bytearray(lzma.compress(NOISE))
+    packed[2000] ^= 1
+    stream = opened(array(b"before" + packed), 6, b"\xfd7zXZ\x00")
+    assert len(stream.read(5000)) < 3000 and "damaged" in stream.problem
+    assert stream.end == 6 + 1024
+
+
 def test_lzma_of_old_is_opened_at_the_head_alone():
     packed = lzma.compress(TEXT, lzma.FORMAT_ALONE)
     assert unpacked(packed)[0][:2] == (0, TEXT) and (1, TEXT) not in [one[:2] for one in unpacked(b"x" + packed)]
@@ -124,6 +133,9 @@ def test_places_are_those_that_find_gives():
 def test_what_is_not_opened_is_told_by_its_head():
     for head in (b"Rar!", b"7z\xbc\xaf\x27\x1c", b"\x89HDF\r\n\x1a\n", b"\0\0\0\x20ftypisom", b"RIFF\0\0\0\0AVI "):
         assert unpacking.closed(head + bytes(20))
+    blosc = b"\x02\x01\x21\x08" + b"".join(n.to_bytes(4, "little") for n in (5000, 5000, 700))  # its lengths
+    assert unpacking.closed(blosc + bytes(20)) == unpacking.closed(blosc) == "Blosc"
+    assert unpacking.closed(blosc[:12] + (15).to_bytes(4, "little")) is None  # shorter than its own head
     for head in (b"", b"{", b"\x89PNG\r\n\x1a\n", b"PK\x03\x04", b"RIFF\0\0\0\0WEBP", bytes(20)):
         assert unpacking.closed(head + bytes(20)) is None
 

@@ -31,6 +31,10 @@ class DiskFullError(RuntimeError):
     """The disk is full; the message is one line."""
 
 
+class InUseError(ConfigError):
+    """Another process holds a lock."""
+
+
 def free_bytes(folder: Path) -> int:
     """Free bytes on the disk of a folder, which need not exist yet."""
     return shutil.disk_usage(_existing(folder)).free
@@ -217,7 +221,8 @@ def locked(path: Path, field: str | None = None) -> Iterator[None]:
       field: if given, a held lock is refused, with this setting in the message; None waits for the other process.
 
     Raises:
-      ConfigError: if another process holds the lock and ``field`` is given, or the file cannot be made.
+      InUseError: if another process holds the lock and ``field`` is given.
+      ConfigError: if the file cannot be made.
     """
     import fcntl
 
@@ -231,7 +236,7 @@ def locked(path: Path, field: str | None = None) -> Iterator[None]:
                     fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 except BlockingIOError:
                     if field is not None:
-                        raise ConfigError(
+                        raise InUseError(
                             f"{field}: {str(path.parent)!r} is in use by another process; allowed: the same again when"
                             " it has ended"
                         ) from None

@@ -51,7 +51,7 @@ def purge(directory: Path, words: Sequence[str], limit: float | None) -> int:
     """Removes the entries that are called by one of the words, then the least recently used until ``limit`` bytes.
 
     Returns:
-      1 if one of them stays because a process makes it, else 0.
+      1 if one of them stays, as what a process makes does, else 0.
 
     Raises:
       ConfigError: if a word is none of this cache's.
@@ -65,9 +65,14 @@ def purge(directory: Path, words: Sequence[str], limit: float | None) -> int:
     kept = sorted((one for one in entries if one not in chosen), key=lambda one: one.used)
     while limit is not None and kept and sum(one.size for one in kept) > limit:
         chosen.append(kept.pop(0))
-    removed = [one for one in chosen if _remove(one.path)]
+    removed = []
     for one in chosen:
-        print(plain(f"{'removed' if one in removed else 'in use, left:'} {one.path.name}, {_size(one.size)}"))
+        try:
+            _remove(one.path)
+            removed.append(one)
+            print(plain(f"removed {one.path.name}, {_size(one.size)}"))
+        except ConfigError as error:
+            print(plain(f"left: {one.path.name}, {_size(one.size)}: {error}"))
     print(plain(f"{len(removed)} of {len(entries)} entries removed, {_size(sum(one.size for one in removed))}"))
     return 0 if len(removed) == len(chosen) else 1
 
@@ -118,14 +123,14 @@ def _where(metadata: dict[str, Any]) -> str:
         return "-"
 
 
-def _remove(path: Path) -> bool:
+def _remove(path: Path) -> None:
     if path.name != COMPILED:
-        return cache.remove(path)
+        cache.remove(path)
+        return
     for program in _of_jax(path):
         program.unlink(missing_ok=True)
     if not any(path.iterdir()):
         shutil.rmtree(path)
-    return True
 
 
 def _of_jax(folder: Path) -> list[Path]:

@@ -19,6 +19,7 @@ from ltu_jax.deletion.ledger import ORIGINAL, read_ledger, read_salt, salted
 from ltu_jax.deletion.receipt import WORK
 from ltu_jax.files import write_whole
 from ltu_jax.safe_reading import read_text
+from ltu_jax.setting import ConfigError
 from ltu_jax.training import cache
 from ltu_jax.training.checkpoint import CheckpointError
 
@@ -81,27 +82,29 @@ def _remove_original(home: Path, entry: Path) -> bool:
     """Whether nothing is left to be done about an original: it was removed, or is not this folder's to remove."""
     entry = entry.parent.resolve() / entry.name
     there = cache.part_left(entry)
-    if there is None and not entry.with_name(f"{entry.name}.under_way").exists():
+    if there is None:
         if not entry.parent.exists():  # else it was removed, and a kill came between
             logging.getLogger(__name__).warning("%s is not there: where its cache lies now it may be left", entry)
         return True
-    why, own = "is half trained", _made_here(home, entry)
+    why, is_done, own = "", True, _made_here(home, entry)
     try:
-        if there is not None:
-            metadata = cache.metadata_of(there)
-            is_own = own is not None and metadata.get(cache.MADE_FOR) == own
-            why = "" if is_own else "was not trained by a request of this folder"
-            if cache.MADE_FOR not in metadata:
-                why = "is of an older version, which did not write down who trained it"
+        metadata = cache.metadata_of(there)
+        if cache.MADE_FOR not in metadata:
+            why = "is of an older version, which did not write down who trained it"
+        elif own is None or metadata[cache.MADE_FOR] != own:
+            why = "was not trained by a request of this folder"
+        else:
+            cache.remove(entry)
     except CheckpointError:
         why = "is no original that can be read"
-    is_free = bool(why) or cache.remove(entry)
-    if why or not is_free:
+    except ConfigError as error:
+        why, is_done = f"is not removed ({error})", False
+    if why:
         logging.getLogger(__name__).warning(
             "%s %s: it is left, and knows what was forgotten. To remove it: python -m ltu_jax.cache %s --purge %s",
-            *(entry, why or "is in use by another process", shlex.quote(str(entry.parent)), entry.name),
+            *(entry, why, shlex.quote(str(entry.parent)), entry.name),
         )
-    return is_free
+    return is_done
 
 
 def _made_here(home: Path, entry: Path) -> str | None:

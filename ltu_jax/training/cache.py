@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ltu_jax.devices import agreed, environment, writes_files
-from ltu_jax.files import LOCK, has_locks, locked, write_whole
+from ltu_jax.files import LOCK, InUseError, has_locks, is_partial, locked, make_folder, write_whole
 from ltu_jax.interop import orbax_folder
 from ltu_jax.interop.sealing import find_damage
 from ltu_jax.safe_reading import read_json
@@ -32,6 +32,8 @@ RECIPE_VERSION = 2
 """Raise it when the code makes something else of the same settings: old entries are then not found."""
 MADE_FOR = "made_for"
 """Where the metadata of an entry say for whom it was made."""
+UNFINISHED_METADATA = "metadata.json"
+"""The metadata of an entry whose training is saved while it is under way."""
 
 
 class CacheEntry(NamedTuple):
@@ -107,6 +109,11 @@ def cached_together(
     with _made_once(paths):
         missing, start = [i for i, entry in enumerate(entries) if not entry.is_there()], time.perf_counter()
         if missing:
+            for path, identity in [(entries[i].path, entries[i].identity) for i in missing]:
+                if path is not None and writes_files() and has_locks(path.parent):
+                    make_folder(_unfinished(path))
+                    metadata = json.dumps({"key": identity, MADE_FOR: made_for})
+                    write_whole(_unfinished(path) / UNFINISHED_METADATA, metadata)
             made = make()
             values = {i: made[i] for i in missing}
         seconds = (time.perf_counter() - start) / len(entries)
@@ -214,7 +221,9 @@ def metadata_of(path: Path) -> dict[str, Any]:
       CheckpointError: if it cannot be read, is or holds a link, or is another than its name says.
     """
     try:
-        if _without_links(path).is_dir():
+        if (unfinished := _without_links(path) / UNFINISHED_METADATA).exists():
+            metadata = read_json(unfinished)
+        elif path.is_dir():
             metadata = orbax_folder.folder_metadata(path)["custom_metadata"]
         else:
             metadata = read_json(path)
@@ -227,30 +236,36 @@ def metadata_of(path: Path) -> dict[str, Any]:
     return metadata
 
 
-def remove(path: Path) -> bool:
-    """Removes an entry and what was left of making it, by their exact names; whether no other process makes it.
+def remove(path: Path) -> None:
+    """Removes an entry and what was left of making it, by their exact names.
 
     The caller sees to it that the path is that of an entry.
+
+    Raises:
+      InUseError: if another process makes it.
+      ConfigError: if that cannot be known.
     """
-    try:
-        with locked(_lock(path), "cache"):
-            for part in leftovers(path):
-                if part != _leaving(path):
-                    _remove(part)
-            if not path.is_dir() or path.is_symlink():
-                path.unlink(missing_ok=True)
-            elif not _leaving(path).exists():  # half an entry would look damaged
-                path.rename(_leaving(path))
-            else:
-                _remove(path)
-            # Its metadata go last: after a kill they tell whose it was.
-            for part in _leaving(path).iterdir() if _leaving(path).is_dir() else ():
-                if part.name != orbax_folder.FOLDER_METADATA:
-                    _remove(part)
-            _remove(_leaving(path))
-    except ConfigError:
-        return False
-    return True
+    with locked(_lock(path), "cache"):
+        parts = leftovers(path)
+        if not has_locks(path.parent) and any(map(is_partial, parts)):
+            raise ConfigError(
+                f"cache: {str(path)!r} is half written, maybe by a process that runs now, for nothing can be locked on"
+                " its disk; allowed: to delete it by hand"
+            )
+        for part in parts:
+            if part != _leaving(path):
+                _remove(part)
+        if not path.is_dir() or path.is_symlink():
+            path.unlink(missing_ok=True)
+        elif not _leaving(path).exists():  # half an entry would look damaged
+            path.rename(_leaving(path))
+        else:
+            _remove(path)
+        # Its metadata go last: after a kill they tell whose it was.
+        for part in _leaving(path).iterdir() if _leaving(path).is_dir() else ():
+            if part.name != orbax_folder.FOLDER_METADATA:
+                _remove(part)
+        _remove(_leaving(path))
 
 
 def find_fault(path: Path, metadata: dict[str, Any]) -> str | None:
@@ -270,8 +285,10 @@ def is_in_use(path: Path) -> bool:
         if _lock(path).exists():
             with locked(_lock(path), "cache"):
                 pass
-    except ConfigError:
+    except InUseError:
         return True
+    except ConfigError:  # of a lock that cannot be opened nobody knows; ``remove`` says so
+        return False
     return False
 
 
@@ -282,8 +299,8 @@ def leftovers(path: Path) -> list[Path]:
 
 
 def part_left(path: Path) -> Path | None:
-    """Of an entry what its metadata can be read from: the entry, or what a killed removal left; None without both."""
-    return next((one for one in (path, _leaving(path)) if os.path.lexists(one)), None)
+    """Of an entry what its metadata can be read from: itself, or what a kill left of its removal or its training."""
+    return next((one for one in (path, _leaving(path), _unfinished(path)) if os.path.lexists(one)), None)
 
 
 def _leaving(path: Path) -> Path:

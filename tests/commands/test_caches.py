@@ -117,7 +117,8 @@ def test_what_a_process_makes_stays(full, capsys):
     with locked(paths["original"].with_name(f"{paths['original'].name}.lock")):
         assert {entry.path: entry.state for entry in read_cache(directory)}[paths["original"]] == "in use"
         assert purge(directory, ["original"], None) == 1
-    assert paths["original"].exists() and f"in use, left: {paths['original'].name}" in capsys.readouterr().out
+    assert paths["original"].exists() and f"left: {paths['original'].name}" in (out := capsys.readouterr().out)
+    assert "is in use by another process" in out
 
 
 def test_a_limit_takes_what_was_not_used_for_longest(tmp_path):

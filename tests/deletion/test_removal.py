@@ -194,9 +194,31 @@ def test_an_original_that_another_process_has_is_left_for_the_next_request(tmp_p
     own = made(home, tmp_path / "cache")
     with locked(own.with_name(f"{own.name}.lock")):
         remove(home)
-    assert own.exists() and "is in use by another process: it is left" in caplog.text
+    assert own.exists() and "is in use by another process" in caplog.text
     remove(home)
     assert not own.exists() and not (home / "original").exists()
+
+
+def half_trained(home, directory, key=0):
+    """What a kill leaves of a training that a request of a folder had begun."""
+    entry = CacheEntry(directory, "original", key)
+    killed = lambda: (_ for _ in ()).throw(InterruptedError)  # noqa: E731
+    with pytest.raises(InterruptedError):
+        cached(entry, killed, removal.note_original(home, entry.path))
+    return entry.saving(1.0).directory
+
+
+def test_one_that_was_begun_and_never_finished_goes_and_that_of_another_stays(tmp_path, home, caplog):
+    """As where a request was begun on one machine and finished on another one, whose original has another name."""
+    own, other = half_trained(home, tmp_path / "cache"), tmp_path / "other"
+    other.mkdir()
+    ledger.make_salt(other)
+    of_another = half_trained(other, tmp_path / "cache", 1)
+    made(home, tmp_path / "cache", 2)
+    (home / "original").write_text((home / "original").read_text() + f'\n"../cache/{of_another.stem}"')
+    remove(home)
+    assert not own.exists() and [path.name for path in (tmp_path / "cache").iterdir()] == [of_another.name]
+    assert f"{of_another.stem} was not trained by a request of this folder: it is left" in caplog.text
 
 
 def test_a_removal_that_was_killed_is_finished(tmp_path, home, monkeypatch):

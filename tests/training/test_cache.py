@@ -9,6 +9,7 @@ import pytest
 
 from ltu_jax import files
 from ltu_jax.devices import environment
+from ltu_jax.setting import ConfigError
 from ltu_jax.training import cache
 from ltu_jax.training.cache import CacheEntry, cached, cached_numbers, cached_together
 from ltu_jax.training.checkpoint import CheckpointError, load_tree
@@ -122,14 +123,44 @@ def test_what_goes_with_an_entry_is_its_own_and_no_other_file(tmp_path):
     others = [f"{path.name}-mine", f"{path.name}.backup", f"{path.name[:-1]}", f"{path.name}0"]
     for name in own + others:
         (tmp_path / name).mkdir()
-    assert cache.remove(path)
+    cache.remove(path)
     assert {one.name for one in tmp_path.iterdir()} == set(others)
 
 
 def test_what_another_process_makes_is_not_removed(tmp_path):
     entry = CacheEntry(tmp_path, "original", KEY)
-    cached(entry, lambda: (cache.remove(entry.path) and pytest.fail("removed")) or {"x": jnp.zeros(2)})
-    assert entry.is_there()
+
+    def make():
+        assert cache.is_in_use(entry.path)
+        with pytest.raises(files.InUseError):
+            cache.remove(entry.path)
+        return {"x": jnp.zeros(2)}
+
+    cached(entry, make)
+    assert entry.is_there() and not cache.is_in_use(entry.path)
+
+
+def test_a_lock_that_cannot_be_opened_keeps_an_entry_and_is_no_use_of_it(tmp_path):
+    entry = CacheEntry(tmp_path, "original", KEY)
+    cached(entry, Maker())
+    lock = entry.path.with_name(f"{entry.path.name}.lock")
+    lock.mkdir()
+    with pytest.raises(ConfigError, match="is no file: it keeps other processes out"):
+        cache.remove(entry.path)
+    assert entry.is_there() and not cache.is_in_use(entry.path)
+
+
+def test_a_training_under_way_says_for_whom_it_is(tmp_path):
+    entry = CacheEntry(tmp_path, "original", KEY)
+
+    def make():
+        assert cache.part_left(entry.path) == entry.saving(1.0).directory
+        metadata = cache.metadata_of(entry.saving(1.0).directory)
+        assert metadata == {"key": entry.identity, "made_for": "me"}
+        return {"x": jnp.zeros(2)}
+
+    cached(entry, make, made_for="me")
+    assert cache.part_left(entry.path) == entry.path
 
 
 def test_without_a_directory_nothing_is_kept(tmp_path, monkeypatch):
@@ -220,7 +251,7 @@ def test_what_was_saved_of_an_unfinished_training_goes_when_the_entry_is_there(t
     entry, make = CacheEntry(tmp_path, "original", KEY), Maker()
     folder = entry.saving(1.0).directory
     for _ in range(2):  # made, and found where a kill came between
-        folder.mkdir()
+        folder.mkdir(exist_ok=True)
         cached(entry, make)
         assert not folder.exists()
     assert make.calls == 1
@@ -252,6 +283,14 @@ def test_without_locks_each_makes_its_own_in_no_shared_folder_and_the_first_that
     np.testing.assert_array_equal(cached(entry, meanwhile)["params"]["w"], np.full(3, 2.0))
     np.testing.assert_array_equal(load_tree(entry.path)[0]["params"]["w"], np.ones(3))
     assert [path.name for path in tmp_path.iterdir()] == [entry.path.name]
+    half = files.partial_of(entry.path)  # maybe of a process that writes it now
+    half.mkdir()
+    with pytest.raises(ConfigError, match="half written, maybe by a process that runs now"):
+        cache.remove(entry.path)
+    assert half.exists() and entry.is_there()
+    half.rmdir()
+    cache.remove(entry.path)
+    assert not list(tmp_path.iterdir())
 
 
 def test_whether_a_training_is_saved_under_way_is_what_the_first_process_says(tmp_path, monkeypatch):

@@ -84,7 +84,7 @@ def run(args: argparse.Namespace, seed: int) -> dict[str, Any]:
         splits = cut(config, loaded.source, so_far)
         with_retrain = dataclasses.replace(config, evaluation=dataclasses.replace(config.evaluation, num_retrain=1))
         jobs = [original_job(splits), *retrain_jobs(with_retrain, splits)]
-        models = train_or_find([(trainer, job) for job in jobs])
+        models = train_or_find(trainer, jobs)
         state = trainer.state_of(dict(load_tree(done.folder / "model")[0]))
         original, retrain = map(trainer.state_of, models)
         reference, ours, before = (score(config, loaded.source, splits, model) for model in (retrain, state, original))

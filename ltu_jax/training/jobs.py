@@ -11,7 +11,7 @@ import dataclasses
 import functools
 import hashlib
 import importlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -56,8 +56,8 @@ class Trainer:
     spec: ModelSpec
     cache: Path | None  # None keeps nothing
     progress: Progress
-    places: dict[str, list[int]] = dataclasses.field(default_factory=dict)
-    """See ``in_program``, of jobs that are not trained alone: ``train_together`` writes it."""
+    places: Mapping[str, list[int]] = dataclasses.field(default_factory=dict)
+    """See ``in_program``, of jobs that are not trained alone: of ``train_together``."""
 
     @functools.cached_property
     def model_code(self) -> str | None:
@@ -117,7 +117,7 @@ class Trainer:
         """A model, trained or found: ``{"params", "model_state", "seconds"}``.
 
         Args:
-          job: the model; one of a program of several must have been trained by ``train_together``.
+          job: the model; one of a program of several is found by the trainer that ``train_together`` returned.
           made_for: see ``cached``.
 
         Raises:
@@ -148,12 +148,12 @@ class Trainer:
         return make_state(self.spec.apply_fn, params, model_state, SGD, rng)
 
 
-def train_or_find(jobs: Sequence[tuple[Trainer, TrainingJob]], at_once: int = 1) -> list[ArrayTree]:
+def train_or_find(trainer: Trainer, jobs: Sequence[TrainingJob], at_once: int = 1) -> list[ArrayTree]:
     """The models of a list of jobs, each trained once; what a stopped call had trained is found by the next.
 
     Args:
-      jobs: what to train, and by whom; trainers may differ in seeds and splits, not in model or recipe. With
-        ``at_once`` > 1 they need a cache.
+      trainer: trains them; with ``at_once`` > 1 it needs a cache.
+      jobs: what to train.
       at_once: how many models of one kind and equally many rows are trained in one program.
 
     Returns:
@@ -163,25 +163,41 @@ def train_or_find(jobs: Sequence[tuple[Trainer, TrainingJob]], at_once: int = 1)
       FloatingPointError, CheckpointError: as ``Trainer.model``.
     """
     if at_once > 1:
-        train_together(jobs, at_once)
-    return [trainer.model(job) for trainer, job in jobs]
+        (trainer,) = train_together([(trainer, jobs)], at_once)
+    return [trainer.model(job) for job in jobs]
 
 
-def train_together(jobs: Sequence[tuple[Trainer, TrainingJob]], at_once: int) -> None:
-    """Trains a list of jobs in programs of several; its trainers find the models then. See ``train_or_find``."""
-    wanted: dict[str, list[tuple[Trainer, TrainingJob]]] = {}
-    for trainer, job in jobs:
-        trainer.places.pop(_name(job), None)
-        wanted.setdefault(digest(job.kind, trainer.key(job)), []).append((trainer, job))  # two may want the same
-    alike: dict[tuple[str, int], list[list[tuple[Trainer, TrainingJob]]]] = {}
-    for same in wanted.values():
+def train_together(wanted: Sequence[tuple[Trainer, Sequence[TrainingJob]]], at_once: int) -> list[Trainer]:
+    """Trains the jobs of several trainers in programs of several models; see ``train_or_find``.
+
+    Args:
+      wanted: trainers and their jobs; they may differ in seeds and splits, not in model or recipe, and need a cache.
+      at_once: as for ``train_or_find``.
+
+    Returns:
+      Each trainer as it finds its models: it knows their places in the programs.
+
+    Raises:
+      FloatingPointError, CheckpointError: as ``Trainer.model``.
+    """
+    alone = [dataclasses.replace(trainer, places={}) for trainer, _ in wanted]
+    models: dict[str, list[tuple[int, TrainingJob]]] = {}
+    for i, (_, jobs) in enumerate(wanted):
+        for job in jobs:
+            models.setdefault(digest(job.kind, alone[i].key(job)), []).append((i, job))  # two may want the same
+    alike: dict[tuple[str, int], list[list[tuple[int, TrainingJob]]]] = {}
+    for same in models.values():
         alike.setdefault((same[0][1].kind, len(same[0][1].rows)), []).append(same)
-    for models in alike.values():
-        for start in range(0, len(models), at_once):
-            program = models[start : start + at_once]
-            for place, (trainer, job) in ((i, one) for i, same in enumerate(program) for one in same):
-                trainer.places[_name(job)] = [place, len(program)]
-            _train_or_load([same[0] for same in program])
+    programs = [of[start : start + at_once] for of in alike.values() for start in range(0, len(of), at_once)]
+    places: list[dict[str, list[int]]] = [{} for _ in wanted]
+    for program in programs:
+        for place, same in enumerate(program):
+            for i, job in same:
+                places[i][_name(job)] = [place, len(program)]
+    placed = [dataclasses.replace(trainer, places=found) for trainer, found in zip(alone, places, strict=True)]
+    for program in programs:
+        _train_or_load([(placed[i], job) for (i, job), *_ in program])
+    return placed
 
 
 def _train_or_load(program: Sequence[tuple[Trainer, TrainingJob]], made_for: str | None = None) -> Sequence[ArrayTree]:

@@ -231,7 +231,7 @@ def prepare(
 def _prepare(trainer: Trainer, loaded: Loaded) -> Problem:
     config, (source, splits, spec, weights) = trainer.config, loaded
     begun_from = original(trainer, splits, weights)
-    retrains = train_or_find([(trainer, job) for job in retrain_jobs(config, splits)])
+    retrains = train_or_find(trainer, retrain_jobs(config, splits))
     seconds = {"original_s": float(begun_from["seconds"]), "attackers_s": 0.0}
     seconds["retrain_s"] = float(np.mean([r["seconds"] for r in retrains])) if retrains else 0.0
     states = [trainer.state_of(model) for model in (begun_from, *retrains)]
@@ -280,8 +280,6 @@ def prepare_together(
     both = list(zip(configs, loaded, strict=True))
     trainers = [Trainer(config, one.source, one.spec, cache, progress) for config, one in both]
     if at_once > 1:
-        jobs = []
-        for trainer, (config, one) in zip(trainers, both, strict=True):
-            jobs += [(trainer, job) for job in jobs_of(config, one.splits, is_given=one.weights is not None)]
-        train_together(jobs, at_once)
+        jobs = [jobs_of(config, one.splits, is_given=one.weights is not None) for config, one in both]
+        trainers = train_together(list(zip(trainers, jobs, strict=True)), at_once)
     return [_prepare(trainer, one) for trainer, one in zip(trainers, loaded, strict=True)]

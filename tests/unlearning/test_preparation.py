@@ -14,7 +14,7 @@ from ltu_jax import config
 from ltu_jax.attackers import shadows
 from ltu_jax.attackers.shadows import shadow
 from ltu_jax.training import jobs
-from ltu_jax.training.jobs import Trainer
+from ltu_jax.training.jobs import Trainer, train_together
 from ltu_jax.types import silent
 from ltu_jax.unlearning import preparation
 from ltu_jax.unlearning.preparation import jobs_of, original, original_job, retrain_jobs
@@ -60,12 +60,16 @@ def test_a_model_that_two_runs_want_is_trained_once(tmp_path):
 
 @pytest.mark.slow
 def test_attackers_cost_what_their_shadows_took_also_when_these_were_found(together):
-    (first, _), _, folder = together
-    source, splits, spec, _ = load_problem(small_config())
-    trainer = Trainer(small_config(), source, spec, folder, silent)
-    models = [trainer.model(shadow(small_config(), splits.reserve, i).job) for i in range(2)]
+    problems, _, folder = together
+    wanted = [
+        (Trainer(p.config, p.source, p.spec, folder, silent), jobs_of(p.config, p.splits, is_given=False))
+        for p in problems
+    ]
+    trainer, _ = train_together(wanted, 2)
+    models = [trainer.model(shadow(small_config(), problems[0].splits.reserve, i).job) for i in range(2)]
     steps = sum(float(model["seconds"]) for model in models)
-    assert first.seconds["attackers_s"] > steps > 0
+    assert len(list(folder.glob("shadow-*"))) == 4  # found, not trained anew
+    assert problems[0].seconds["attackers_s"] > steps > 0
 
 
 def test_attackers_cost_the_steps_of_their_shadows_and_what_follows_but_not_the_finding_of_them(problem, monkeypatch):

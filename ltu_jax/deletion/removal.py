@@ -87,8 +87,9 @@ def _remove_original(home: Path, entry: Path) -> bool:
             logging.getLogger(__name__).warning("%s is not there: where its cache lies now it may be left", entry)
         return True
     why, is_done, own = "", True, _made_here(home, entry)
+    is_empty = there.is_dir() and not any(there.iterdir())  # a kill came just before the end
     try:
-        metadata = cache.metadata_of(there)
+        metadata = {cache.MADE_FOR: own} if is_empty else cache.metadata_of(there)
         if cache.MADE_FOR not in metadata:
             why = "is of an older version, which did not write down who trained it"
         elif own is None or metadata[cache.MADE_FOR] != own:

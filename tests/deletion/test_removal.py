@@ -227,8 +227,14 @@ def test_a_removal_that_was_killed_is_finished(tmp_path, home, monkeypatch):
         patch.setattr(shutil, "rmtree", lambda *args: (_ for _ in ()).throw(InterruptedError))
         remove(home)
     assert not own.exists() and folders(tmp_path / "cache")
+    shutil.copytree(home, tmp_path / "as it was")
     remove(home)
     assert not list((tmp_path / "cache").iterdir())
+    own.with_name(f"{own.name}.old").mkdir()  # its last file had gone too
+    own.with_name(f"{own.name}.lock").touch()
+    (home / "original").write_bytes((tmp_path / "as it was" / "original").read_bytes())
+    remove(home)
+    assert not list((tmp_path / "cache").iterdir()) and not (home / "original").exists()
 
 
 def test_files_that_are_called_alike_stay(tmp_path, home):

@@ -182,7 +182,8 @@ def _files(folder: Path) -> None:
         "bombs/a/2.png": bytes(bomb),
         "script/a/2.png": "%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 8\n%%EndComments\n",
         "other/file": "x",
-        "damaged/config.json": "{",
+        "damaged/config.json": "{",  # alone it would be what a power cut leaves of a run, which goes on
+        "damaged/mine": "x",
         "half/result.json": json.dumps({"schema_version": 2}),
         "deep/result.json": deep,
         **{f"deep.{kind}": deep for kind in ("json", "jsonl")},

@@ -135,6 +135,19 @@ def test_a_search_that_was_stopped_goes_on_to_the_same_model(problem, calibrated
         assert beaten.read_text() == before and caplog.text.count("trial.json") == number
 
 
+def test_a_trial_of_another_run_or_one_that_was_altered_is_run_again(tmp_path, caplog):
+    trial = calibration.Trial(0.1, 8, [{"step": 8, "distance": 0.5}], 0)
+    file = tmp_path / "trial.json"
+    file.write_text(calibration._trial_text(trial, "this run"))
+    assert calibration._read_trial(file, "this run") == trial and not caplog.messages
+    assert calibration._read_trial(file, "another run") is None
+    file.write_text(file.read_text().replace("0.5", "0.4"))
+    assert calibration._read_trial(file, "this run") is None
+    assert [line.partition(" is ")[2] for line in caplog.messages] == [
+        "that of another run or was altered: the trial is run again"
+    ] * 2
+
+
 def test_a_trial_that_diverges_is_passed_over(problem, monkeypatch):
     run = calibration.run_problem
 

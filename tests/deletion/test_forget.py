@@ -13,6 +13,7 @@ from ltu_jax.deletion.fulfil import fulfil
 from ltu_jax.deletion.plan import Request
 from ltu_jax.setting import ConfigError
 from ltu_jax.training.checkpoint import load_tree
+from ltu_jax.types import silent
 
 
 @pytest.fixture(scope="module")
@@ -99,6 +100,27 @@ def test_the_same_function_again_compiles_nothing_anew(tmp_path, source, spec, o
 def test_its_receipt_is_checked_with_the_same_model_and_data(forgotten, source, spec, original):
     path = forgotten.folder / "receipt.json"
     assert ltu_jax.check_receipt(path, source, spec, original, claim=False, unsigned=True) == []
+
+
+def test_what_is_asked_for_reaches_the_request(tmp_path, source, spec, original, ids, monkeypatch):
+    asked = []
+
+    def stopped(request, *rest, **more):
+        asked.append((request, rest, more))
+        raise InterruptedError
+
+    monkeypatch.setattr("ltu_jax.deletion.forget.fulfil", stopped)
+    for sign in (None, str(tmp_path / "key.pem")):
+        with pytest.raises(InterruptedError):
+            ltu_jax.forget(
+                *(spec, original["params"], source, iter(ids[:3])),
+                **{"workdir": str(tmp_path / "out"), "sign": sign, "keep_original": sign is None, "progress": silent},
+            )
+    for (request, rest, more), sign in zip(asked, (None, tmp_path / "key.pem"), strict=True):
+        assert (request.ids, request.home, request.key) == (ids[:3], tmp_path / "out", sign)
+        assert request.keep_original is (sign is None) and not request.show_images
+        assert rest[:2] == (source, spec) and rest[2]["params"] is original["params"] and more == {"progress": silent}
+        assert request.config.data.name == source.name and request.config.weights is None
 
 
 @pytest.mark.parametrize("method", ["retrain", "partial_retrain", "bad_teacher"])

@@ -48,6 +48,12 @@ def test_levels_come_back_from_all_of_sixteen_bits():
     assert any(IMAGE.tobytes() in section for section in sections(raw))
 
 
+def test_an_image_of_large_plain_parts_is_read():
+    """Every 23rd number is looked at, and three of six must differ from the one before: each lasts for two here."""
+    plain = np.repeat(np.random.default_rng(2).permutation(255)[:60].astype(np.uint8) + 1, 46)
+    assert any(plain.tobytes() in section for section in sections((plain / np.float32(255)).tobytes()))
+
+
 def test_of_weights_and_noise_little_is_read_as_levels():
     rng = np.random.default_rng(1)
     for scale in (0.01, 0.05, 0.5):

@@ -177,6 +177,17 @@ def test_an_encrypted_member_is_named(tmp_path):
     assert seen(tmp_path / "a", bytes(raw))[1] == ["a!x: encrypted"]
 
 
+def test_what_is_explained_is_not_named_once_more(tmp_path):
+    """A member of an archive, and the compressed part of a picture with a long header."""
+    _, unsearched = seen(tmp_path / "a", tarred(RNG.bytes(30_000)))
+    assert [line[:33] for line in unsearched] == ["a!x: 30000 bytes look compressed "]
+    other = np.asarray(Image.fromarray(IMAGES[5]).resize((512, 512), Image.Resampling.BICUBIC)) ^ RNG.integers(
+        0, 16, (512, 512, 3), np.uint8
+    )
+    raw = picture("JPEG", other, comment=b"a remark " * 300, quality=95)
+    assert seen(tmp_path / "a", raw) == (set(), [])
+
+
 def test_what_is_packed_too_deep_is_named(tmp_path):
     raw = PIXELS
     for depth in range(8):

@@ -59,10 +59,18 @@ def test_the_same_text_of_two_is_found_for_both():
     assert seen(patterns, b"in the same text!") == {("id", owner) for owner in range(40)}
 
 
+@pytest.mark.parametrize("size", [100, LONGEST])
+def test_one_that_is_not_long_is_compared_to_its_end(size):
+    texts = [noise(size - 1, 6).tobytes() + end for end in (b"1", b"2")]
+    patterns = Patterns([Pattern(text, "file", owner) for owner, text in enumerate(texts)])
+    assert [seen(patterns, text) for text in texts] == [{("file", 0)}, {("file", 1)}]
+
+
 def test_of_a_long_one_the_end_is_compared():
     text = noise(3 * LONGEST, 6).tobytes()
     patterns = Patterns([Pattern(text, "file", 0)])
     assert seen(patterns, text) == {("file", 0)} and seen(patterns, text[: len(text) // 2]) == set()
+    assert seen(patterns, text[LONGEST:]) == {("file", 0)}
 
 
 def test_what_is_known_is_not_looked_for_and_nothing_is_found_in_nothing():

@@ -80,6 +80,23 @@ def test_plain_stretches_are_nobodys():
     assert pixels.found_in(half.ravel()) == pixels.found_in(half[15:].ravel()) == {1}
 
 
+def test_a_stretch_with_little_in_it_is_nobodys():
+    """Rows of 9 different pixels and 55 plain ones: 48 of a row differ 9 times."""
+    image = np.full((32, 64, 3), 90, np.uint8)
+    image[:, 10:19] = noise((32, 9, 3), 4)
+    pixels = Pixels({0: image})
+    part = image[3:9, :50, 1]
+    assert pixels.found_in(np.concatenate([part, noise((6, 40), 5)], 1).ravel()) == set()
+
+
+def test_words_that_are_met_before_a_stretch_do_not_hide_it():
+    plane, junk = IMAGES[7][..., 1].ravel(), noise(40, 9)
+    words = [np.concatenate([plane[at : at + 20], junk, plane[at + 60 : at + 80]]) for at in range(100)]
+    assert PIXELS.found_in(np.concatenate(words)) == set()
+    for at in range(100):
+        assert PIXELS.found_in(np.concatenate([*words, plane[at : at + 64], junk])) == {7}, at
+
+
 def test_what_is_known_is_not_looked_for_and_nothing_is_found_in_nothing():
     raw = IMAGES[7].ravel()
     assert PIXELS.found_in(raw, {7}) == PIXELS.found_in(raw[:5]) == PIXELS.found_in(raw[:0]) == set()

@@ -28,6 +28,8 @@ def test_the_figures_of_the_receipt_stand_beside_each_other():
         shown = [f"{number:.{digits}f}" for number in (before, value, low, high)]
         assert line.removeprefix(f"{words} ").replace(" to ", " ").split() == shown
     assert text.rstrip().endswith("receipt in out/request-1: receipt.json, model, report.html")
+    lines = [(line, figure) for line in text.splitlines() for figure in (" 99.2", " 0.736") if figure in line]
+    assert len({line.index(figure) + len(figure) for line, figure in lines}) == 1 < len(lines)  # flush right
 
 
 def test_a_request_that_was_done_before_says_when():

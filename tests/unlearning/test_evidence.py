@@ -1,5 +1,7 @@
 """What the report shows of the forget rows."""
 
+import dataclasses
+
 import numpy as np
 
 from ltu_jax.unlearning.evidence import changed_most, forget_confidence
@@ -37,3 +39,12 @@ def test_an_image_comes_with_its_id_its_label_and_its_confidence_before_and_afte
         assert (name, label) == (problem.source.ids[rows[place]], problem.source.labels[rows[place]])
         assert pair == [before[place], after[place]]
         np.testing.assert_array_equal(image, problem.source.images[rows[place]])
+
+
+def test_images_that_changed_alike_come_in_their_order(problem):
+    """Of very many a sort that is not stable would mix them."""
+    rows = np.arange(300) % len(problem.source.ids)
+    many = dataclasses.replace(problem, splits=dataclasses.replace(problem.splits, forget=rows))
+    after = np.tile([0.25, 0.5], 150)
+    shown = changed_most(many, {"before": np.zeros(300), "after": after}, num=120)
+    assert [name for name, *_ in shown] == problem.source.ids[rows[1:240:2]].tolist()

@@ -353,7 +353,7 @@ def go_on(folder: Path, job: str, expected: dict) -> tuple[str, str]:
         os.chdir(here)
     if status:
         return "refused", said.getvalue().strip().splitlines()[-1]
-    for lock in folder.rglob("*.json.lock"):  # of a killed process: in nobody's way, but no result
+    for lock in (folder / "out" / "cache").glob("*.lock"):  # of a killed process: in nobody's way, but no result
         lock.unlink()
     differs = differences(expected, outcome(folder / "out"))
     if job == "request":

@@ -316,3 +316,16 @@ def test_several_models_need_their_images_on_the_device():
     ):
         rows = Rows(Counted(PIXELS, np.arange(8)), jnp.arange(8))
         compile_steps(Toy(pixel_sample, step), state, context, rows, 2, stacked=True)
+
+
+def test_where_an_argument_lies_is_part_of_its_description_if_it_was_placed():
+    mesh = jax.sharding.Mesh(np.array(jax.devices()[:1]), ("data",))
+    placed = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec("data"))
+    assert dispatch._described(jax.device_put(np.zeros(4), placed)).sharding == placed
+    assert dispatch._described(jnp.zeros(4)).sharding is None
+
+
+def test_numbers_become_arguments_and_arrays_stay_as_they_are():
+    found = dispatch.numbers_as_arrays({"rate": 0.5, "epochs": 3, "rows": jnp.arange(3), "key": jax.random.key(0)})
+    assert found["rate"].dtype == found["epochs"].dtype == jnp.float32 and found["epochs"] == 3
+    assert found["rows"].dtype == jnp.int32 and jnp.issubdtype(found["key"].dtype, jax.dtypes.prng_key)

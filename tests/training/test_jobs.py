@@ -94,8 +94,9 @@ def test_a_model_at_another_place_of_its_program_is_another(loaded, tmp_path):
 
 def test_models_that_differ_in_their_keys_alone_have_places_of_their_own(loaded, tmp_path):
     labels, (one,) = [], jobs(loaded, 1)
-    train_or_find(trainer(loaded, tmp_path, labels), [one, one._replace(stream=MINE + 1)], at_once=2)
-    assert labels == ["2 models"]
+    both = [one, one._replace(stream=MINE + 1)]
+    (placed,) = train_together([(trainer(loaded, tmp_path, labels), both)], at_once=2)
+    assert labels == ["2 models"] and [placed.key(job)["in_program"] for job in both] == [[0, 2], [1, 2]]
 
 
 def test_programs_are_cut_from_the_whole_list_and_two_kinds_share_none(loaded, tmp_path):

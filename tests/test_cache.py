@@ -14,6 +14,7 @@ from ltu_jax.setting import ConfigError
     [
         ([], "DIR: none given; allowed"),
         (["nowhere"], "DIR: 'nowhere' is no folder; allowed"),
+        ([".", "more"], "'more': one word too many; allowed: see --help"),
         ([".", "--purg", "old"], "--purg: no such flag; allowed: .*did you mean 'purge'"),
         ([".", "--limit", "20"], None),
         ([".", "--limit", "twenty"], "--limit: 'twenty' is no size; allowed: a number with B, KB, MB, GB, TB"),

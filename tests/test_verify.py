@@ -15,6 +15,7 @@ from ltu_jax.setting import ConfigError
             ["a.json", "--unsigned", "--public_key", "k.pem"],
             "--unsigned: it accepts any signature and --public_key asks",
         ),
+        (["a.json", "b.json"], "'b.json': one word too many; allowed: see --help"),
         (["a.json", "--evidnce"], "--evidnce: no such flag; allowed: .*did you mean 'evidence'"),
         (["a.json", "--model"], "--model: expected one argument"),
         (["none.json"], "receipt: 'none.json' cannot be read"),

@@ -64,12 +64,14 @@ def parse(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> argparse
     """What a command line without a configuration says; the parser must have ``exit_on_error=False``.
 
     Raises:
-      ConfigError: if a flag is unknown or lacks its value.
+      ConfigError: if a flag is unknown or lacks its value, or there is a word too many.
     """
     try:
         given, rest = parser.parse_known_intermixed_args(arguments)
     except argparse.ArgumentError as error:
         raise ConfigError(f"{error.argument_name}: {error.message}; allowed: see --help") from None
+    if rest and not rest[0].startswith("-"):
+        raise ConfigError(f"{rest[0]!r}: one word too many; allowed: see --help")
     if rest:
         flag = rest[0].partition("=")[0].lstrip("-")
         raise ConfigError(f"--{flag}: no such flag; {allowed_names(flag, ['help', *vars(given)])}")

@@ -15,6 +15,7 @@ from ltu_jax.deletion.calibration import accuracy_lost, calibrate, check_calibra
 from ltu_jax.evaluation.likeness import likeness, predictions
 from ltu_jax.setting import ConfigError
 from ltu_jax.training.predict import EvalForward, predict
+from ltu_jax.types import silent
 from ltu_jax.unlearning.problem import Loaded, cut, prepare
 
 
@@ -146,6 +147,17 @@ def test_a_trial_of_another_run_or_one_that_was_altered_is_run_again(tmp_path, c
     assert [line.partition(" is ")[2] for line in caplog.messages] == [
         "that of another run or was altered: the trial is run again"
     ] * 2
+
+
+def test_a_trial_is_known_by_its_problem_its_rate_and_how_it_is_calibrated(problem, tmp_path, monkeypatch):
+    asked, saved = [], calibration.Trial(0.1, 8, [], 0)
+    monkeypatch.setattr(calibration, "_read_trial", lambda file, identity: asked.append(identity) or saved)
+    other = dataclasses.replace(problem.config.calibration, tolerance=1.5)
+    others = dataclasses.replace(problem, config=dataclasses.replace(problem.config, calibration=other))
+    later = dataclasses.replace(problem, original=problem.original.replace(params={"w1": np.zeros(1)}))
+    for one, rate in ((problem, 0.1), (problem, 0.1), (problem, 0.2), (others, 0.1), (later, 0.1)):
+        assert calibration._run_trial(one, None, rate, tmp_path, None, silent) == (saved, None)
+    assert asked[0] == asked[1] and len(set(asked)) == 4
 
 
 def test_a_trial_that_diverges_is_passed_over(problem, monkeypatch):

@@ -197,6 +197,21 @@ def test_without_calibration_the_methods_own_settings_are_run(tmp_path, source, 
     assert not (done.folder / "calibration.json").exists()
 
 
+def test_a_request_that_is_not_calibrated_is_saved_in_its_own_folder(
+    tmp_path, source, spec, original, ids, monkeypatch
+):
+    folders = []
+
+    def stopped(problem, *, folder, progress):
+        folders.append(folder)
+        raise InterruptedError
+
+    monkeypatch.setattr(module, "run_problem", stopped)
+    with pytest.raises(InterruptedError):
+        fulfil(Request(request_settings(trials=0), ids[:30], tmp_path / "out"), source, spec, original)
+    assert folders == [tmp_path / "out" / "request-1" / "work"]
+
+
 @pytest.mark.slow
 def test_given_weights_come_back_in_their_form(tmp_path, source, spec, original, ids):
     given = tmp_path / "mine.msgpack"

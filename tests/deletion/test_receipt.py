@@ -297,3 +297,15 @@ def test_a_receipt_that_lacks_something_is_none_whatever_its_seal(tmp_path, path
     file.write_text(receipt.receipt_text(receipt.seal_receipt(BODY) | {"receipt_sha256": 3}))
     with pytest.raises(ConfigError, match="is no receipt of schema 2"):
         receipt.read_receipt(file)
+
+
+def test_the_code_is_its_python_files(tmp_path, monkeypatch):
+    room = tmp_path / "package" / "room"
+    room.mkdir(parents=True)
+    monkeypatch.setattr(receipt, "__file__", str(room / "receipt.py"))
+    (room / "receipt.py").write_text("one = 1\n")
+    before = receipt.code_sha256()
+    (room / "notes.txt").write_text("a note\n")
+    assert receipt.code_sha256() == before
+    (room.parent / "more.py").write_text("")
+    assert receipt.code_sha256() != before

@@ -4,9 +4,11 @@ import contextlib
 import dataclasses
 import json
 import shutil
+import types
 
 import flax.serialization
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from small_request import request_settings
@@ -276,6 +278,17 @@ def test_the_original_is_found_in_a_cache_by_its_weights_whatever_its_name(home,
 
 def _two(params):
     return params, jax.tree.map(lambda x: x + 1, params)
+
+
+def test_the_weights_before_a_later_request_are_those_of_the_one_before(tmp_path):
+    saved = types.SimpleNamespace(number=3, folder=tmp_path / "request-3")
+    assert before_weights(saved, {"params": {}}, tmp_path) is None
+    for number in (1, 2, 4):
+        tree = {"params": {"w": jnp.full(2, float(number))}, "model_state": {"batch_stats": {"m": jnp.ones(1)}}}
+        save_tree(tmp_path / f"request-{number}" / "model", tree, {})
+    found = before_weights(saved, {"params": {}}, tmp_path)
+    np.testing.assert_array_equal(found["params"]["w"], [2, 2])
+    assert set(found) == {"params", "batch_stats"}
 
 
 @pytest.mark.slow

@@ -67,6 +67,7 @@ def test_of_weights_and_noise_little_is_read_as_levels():
 def test_numbers_of_a_text_are_levels_at_the_scale_that_fits_them():
     assert [found.tolist() for found in of_numbers(np.array([0.2, 0.4, 1, 0]))] == [[51, 102, 255, 0]]
     assert [found.tolist() for found in of_numbers(np.array([3.0, 250, 12, 0]))] == [[3, 250, 12, 0]]
+    assert next(of_numbers(np.array([0, 0.4, 0, 0]))).tolist() == [0, 102, 0, 0]  # black is a level
     assert list(of_numbers(np.array([0.123, 1000, -7, 0.7771]))) == []
 
 

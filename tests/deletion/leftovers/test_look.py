@@ -186,6 +186,9 @@ def test_what_is_explained_is_not_named_once_more(tmp_path):
     )
     raw = picture("JPEG", other, comment=b"a remark " * 300, quality=95)
     assert seen(tmp_path / "a", raw) == (set(), [])
+    exif = Image.Exif()
+    exif[271] = "a camera"  # Exif is a TIFF without a picture
+    assert seen(tmp_path / "a", picture("JPEG", other, exif=exif.tobytes())) == (set(), [])
 
 
 def test_what_is_packed_too_deep_is_named(tmp_path):

@@ -26,6 +26,13 @@ def test_noise_of_any_size_is_opaque(size):
         assert share(np.random.default_rng(seed).bytes(size)) == 1
 
 
+def test_bytes_that_lack_more_than_half_a_bit_are_not():
+    """Of 190 values a byte has 7.57 bits, of 138 it has 7.11."""
+    rng = np.random.default_rng(3)
+    assert share(rng.permutation(256)[rng.integers(0, 190, 40_000)].astype(np.uint8).tobytes()) == 1
+    assert share(rng.permutation(256)[rng.integers(0, 138, 40_000)].astype(np.uint8).tobytes()) == 0
+
+
 @pytest.mark.parametrize("pack", [zlib.compress, bz2.compress, lzma.compress])
 def test_what_is_compressed_is_opaque(pack):
     assert share(pack(TEXT)) > 0.9

@@ -82,6 +82,7 @@ def test_escapes_are_undone(text):
     every = "".join(f"\\u{ord(c):04x}" for c in "plain").encode()
     assert unescaped(every) == [b"plain"] * 2
     assert unescaped(b"caf=C3=A9 =\nau") == ["café au".encode()]
+    assert unescaped(b"a string over two\\\nlines\\x41") == [b"a string over two\nlinesA"]
     assert has_escapes(every) and has_escapes(b"a%20b") and not has_escapes(b"50 % of it")
 
 

@@ -52,10 +52,8 @@ class Monitor(NamedTuple):
         """Accuracies in percent, ``lost``, ``ks`` and ``distance`` in points, and ``auc``."""
         measured = measure(state, self.source, self.rows, self.batch_size)
         both = measured["forget"], measured["validation"]
-        ks, lost = (
-            ks_distance(*both),
-            max(accuracy_lost(knew, measured[n].correct) for n, knew in self.original.items()),
-        )
+        lost = max(accuracy_lost(knew, measured[name].correct) for name, knew in self.original.items())
+        ks = ks_distance(*both)
         return {
             **{name: 100 * float(one.correct.mean()) for name, one in measured.items()},
             "lost": lost,

@@ -116,6 +116,20 @@ def test_few_rows_or_classes_are_scored_and_warned_of_by_no_more_than_they_can_s
     assert ks_noise(rows[0] % C, rows[1] % C) > 100 and monitor.warnings(state) == []
 
 
+def test_the_noise_is_that_of_the_rows_compared():
+    """Ten rows of a class against 25 of it: 136 sqrt(1/10 + 1/25) = 50.9 points. The 75 others tell nothing."""
+    forget = np.arange(0, 40, 4)
+    splits = Splits(forget, np.arange(41, 60), np.arange(100, 200), np.arange(200, 220), EMPTY, EMPTY)
+
+    def told(better):
+        margin = np.full(300, 2.0)
+        margin[forget[:better]] = 3.0
+        state = state_of(sure, margin=margin)
+        return make_monitor(state, SOURCE, splits, 16).warnings(state)
+
+    assert told(5) == [] and " 60.0 points" in told(6)[0]
+
+
 def test_nothing_is_judged_where_no_rows_are_held_out_or_a_class_is_forgotten_whole():
     splits, state = cut(), state_of(knows, right=np.ones(300))
     assert make_monitor(state, SOURCE, Splits(**{**vars(splits), "validation": EMPTY}), 16) is None

@@ -10,6 +10,7 @@ exists is not run again. Prints the table.
 
 import argparse
 import json
+import statistics
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -108,15 +109,27 @@ def by_accuracy(look: dict[str, float], original: dict[str, float]) -> float:
 
 
 def print_table(results: list[dict[str, Any]]) -> None:
-    """A line for each run: what was kept before and is now, beside the original and the last step."""
+    """A line for each run: what was kept before and is now, beside the original and the last step; then their means."""
     print("| | seed | original | kept by accuracy, before | kept now | last step |")
     print("|---|---|---|---|---|---|")
-    for result in results:
-        original, *looks = result["looks"]
-        before = min(looks, key=lambda look: by_accuracy(look, original))
-        kept = next(look for look in looks if look["step"] == result["kept"])
-        cells = " | ".join(_words(look) for look in (original, before, kept, looks[-1]))
-        print(f"| {result['row']} | {result['seed']} | {cells} |")
+    for label in ROWS:
+        runs = [(result["seed"], _shown(result)) for result in results if result["row"] == label]
+        for seed, looks in runs:
+            print(f"| {label} | {seed} | " + " | ".join(_words(look) for look in looks) + " |")
+        cells: list[str] = []
+        for looks in zip(*(looks for _, looks in runs), strict=True):
+            gaps, ks = [look["gap"] for look in looks], [look["test_ks"] for look in looks]
+            spread = f" ± {statistics.stdev(gaps):.1f}" if len(gaps) > 1 else ""
+            cells.append(f"**gap {statistics.mean(gaps):.1f}{spread}, KS {statistics.mean(ks):.0f}**")
+        print(f"| **{label}** | mean | " + " | ".join(cells) + " |")
+
+
+def _shown(result: dict[str, Any]) -> list[dict[str, float]]:
+    """The looks at the original, at what was kept before and is now, and at the last step."""
+    original, *looks = result["looks"]
+    before = min(looks, key=lambda look: by_accuracy(look, original))
+    kept = next(look for look in looks if look["step"] == result["kept"])
+    return [original, before, kept, looks[-1]]
 
 
 def _words(look: dict[str, float]) -> str:

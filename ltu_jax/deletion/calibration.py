@@ -1,9 +1,8 @@
 """Finds the learning rate and number of steps of a method without a Retrain model to compare with.
 
-Without Retrain one can measure how similar the predictions on forget rows and held-out rows are
-(``evaluation.likeness``), and the accuracy lost on remaining and on held-out rows. Each trial is one run at one
-learning rate, which is measured several times, at its *looks*. The best look of the best trial gives the model. The
-held-out rows here are validation rows; the evidence for the request uses others.
+Each trial is one run at one learning rate, which the judge of every run (``unlearning.monitor``) scores several times,
+at its *looks*. The best look of the best trial gives the model. The held-out rows here are validation rows; the
+evidence for the request uses others.
 """
 
 import dataclasses
@@ -12,85 +11,24 @@ import logging
 import math
 import os
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from ltu_jax.config import Config
-from ltu_jax.deletion.measures import in_rows, measure
 from ltu_jax.devices import writes_files
-from ltu_jax.evaluation.likeness import Predictions, ks_noise, likeness
+from ltu_jax.evaluation.likeness import in_rows
 from ltu_jax.files import write_whole
 from ltu_jax.methods import build_method
 from ltu_jax.safe_reading import parse_json, read_text
 from ltu_jax.setting import ConfigError, digest
 from ltu_jax.training.saving import CHECKPOINTS, History
-from ltu_jax.types import Progress, Rows, Source, Splits, UnlearnState, Visible, silent
+from ltu_jax.types import Progress, Rows, Splits, UnlearnState, Visible, silent
 from ltu_jax.unlearning.loop import run_problem
-from ltu_jax.unlearning.monitor import Judge
+from ltu_jax.unlearning.monitor import Judge, Monitor, make_monitor
 from ltu_jax.unlearning.problem import Problem
-
-BEYOND = 10.0
-"""Points of distance for each point of accuracy lost beyond the tolerance: utility comes first."""
-
-CLEARLY = 2.0
-"""A difference between the distances of two looks that is larger than noise, points."""
-
-
-class Calibrator(NamedTuple):
-    """A ``monitor.Judge`` that measures likeness and lost accuracy."""
-
-    source: Source
-    rows: Mapping[str, np.ndarray]  # indices of forget, remain (the rho subset) and validation
-    original: Mapping[str, Predictions]  # on remain and validation, before
-    tolerance: float  # points
-    patience: int
-    batch_size: int
-
-    def score(self, state: UnlearnState) -> dict[str, float]:
-        """Accuracies in percent, the lost accuracy and the parts of the likeness in points, and ``distance``."""
-        measured = measure(state, self.source, self.rows, self.batch_size)
-        accuracies = {name: 100 * float(one.correct.mean()) for name, one in measured.items()}
-        alike = likeness(measured["forget"], measured["validation"])
-        lost = max(accuracy_lost(before.correct, measured[name].correct) for name, before in self.original.items())
-        distance = alike.distance + BEYOND * max(0.0, lost - self.tolerance)
-        return {
-            **accuracies,
-            "lost": lost,
-            "ks": alike.ks,
-            "confidence": alike.confidence,
-            "auc": alike.auc,
-            "unlike": alike.distance,
-            "distance": distance,
-        }
-
-    def is_hopeless(self, distances: Sequence[float]) -> bool:
-        """Whether the last ``patience`` looks were all clearly worse than the best one before.
-
-        They must be clearly worse, because a run can stand still before forgetting begins.
-        """
-        last = distances[-self.patience :]
-        return len(distances) > self.patience and min(last) > min(distances) + CLEARLY
-
-    def warnings(self, state: UnlearnState) -> list[str]:
-        """The shortcomings of the calibrated model, and the setting to change."""
-        now, out = self.score(state), []
-        noise = ks_noise(*(self.source.labels[self.rows[name]] for name in ("forget", "validation")))
-        if now["ks"] > noise:
-            side, turn = ("better", "raise") if now["auc"] > 0.5 else ("worse", "lower")
-            ks = in_rows(now["ks"], len(self.rows["forget"]))
-            out.append(
-                f"the forget rows are known {side} than held-out rows: {ks:.1f} points apart, more than chance alone"
-                f" makes of so many; {turn} config.method.epochs or config.method.learning_rate"
-            )
-        if now["lost"] > self.tolerance:
-            out.append(
-                f"{now['lost']:.1f} points of accuracy are lost and config.calibration.tolerance is {self.tolerance:g}:"
-                " nothing that was tried keeps it; raise config.data.remain_fraction or the tolerance"
-            )
-        return out
 
 
 def check_calibration(config: Config, splits: Splits) -> None:
@@ -111,24 +49,12 @@ def check_calibration(config: Config, splits: Splits) -> None:
         )
 
 
-def make_calibrator(problem: Problem) -> Calibrator:
-    """The judge of the runs of a request."""
-    config, splits = problem.config, problem.splits
-    rows = {"forget": splits.forget, "remain": splits.visible, "validation": splits.validation}
-    settings, size = config.calibration, config.evaluation.batch_size
-    original = measure(problem.original, problem.source, {n: rows[n] for n in ("remain", "validation")}, size)
-    return Calibrator(problem.source, rows, original, settings.tolerance, settings.patience, size)
-
-
-def accuracy_lost(before: np.ndarray, after: np.ndarray) -> float:
-    """Accuracy lost beyond noise, in points: the paired difference minus two standard errors, at least 0.
-
-    Args:
-      before: which rows the first model classifies correctly, bool[M].
-      after: which the second does.
-    """
-    change = before.astype(float) - after
-    return max(0.0, float(100 * (change.mean() - 2 * change.std() / math.sqrt(len(change)))))
+def make_calibrator(problem: Problem) -> Monitor:
+    """The judge of the runs of a request, which has validation rows: see ``check_calibration``."""
+    settings, size = problem.config.calibration, problem.config.evaluation.batch_size
+    monitor = make_monitor(problem.original, problem.source, problem.splits, size)
+    assert monitor is not None
+    return monitor._replace(tolerance=settings.tolerance, patience=settings.patience)
 
 
 class Trial(NamedTuple):
@@ -136,7 +62,7 @@ class Trial(NamedTuple):
 
     learning_rate: float
     num_steps: int  # of the whole schedule
-    looks: list[dict[str, float]]  # each has ``step`` and the items of ``Calibrator.score``
+    looks: list[dict[str, float]]  # each has ``step`` and the items of ``Monitor.score``
     best: int  # index of the best look
 
     @property
@@ -185,7 +111,7 @@ class Calibrated(NamedTuple):
             kept = f"of {total} points, none of which keeps the tolerance of {self.tolerance:g} points,"
         return (
             f"learning rate {trial.learning_rate:.3g}, stopped at step {look['step']:.0f} of {trial.num_steps}: {kept}"
-            f" the one at which the forget rows look most like held-out rows ({look['unlike']:.1f} points apart,"
+            f" the one at which the forget rows look most like held-out rows ({look['ks']:.1f} points apart,"
             f" {look['lost']:.1f} lost)"
         )
 
@@ -237,7 +163,7 @@ def calibrate(
             f"calibration: all {settings.trials} trials diverged; try a smaller config.method.learning_rate"
         )
     _, chosen, state, history = best
-    original = {name: 100 * float(before.correct.mean()) for name, before in calibrator.original.items()}
+    original = {name: 100 * float(before.mean()) for name, before in calibrator.original.items()}
     return Calibrated(state, history, trials, chosen, original, settings.tolerance)
 
 
@@ -306,7 +232,7 @@ def _look(row: Mapping[str, float]) -> dict[str, float]:
 
 
 def _rounded(look: Mapping[str, float], num_rows: int) -> dict[str, float]:
-    units = {"ks": 100.0, "confidence": 100.0, "unlike": 100.0, "distance": 100.0, "auc": 1.0}
+    units = {"ks": 100.0, "distance": 100.0, "auc": 1.0}
     return {name: in_rows(value, num_rows, units[name]) if name in units else value for name, value in look.items()}
 
 

@@ -12,10 +12,10 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
-from ltu_jax.deletion.calibration import accuracy_lost
 from ltu_jax.deletion.measures import RESAMPLES, Measured
-from ltu_jax.evaluation.likeness import attack_auc, comparable, ks_noise, likeness
+from ltu_jax.evaluation.likeness import attack_auc, comparable, ks_distance, ks_noise
 from ltu_jax.types import ArrayTree
+from ltu_jax.unlearning.monitor import accuracy_lost
 
 MARGIN = 5.0
 """Points of Kolmogorov-Smirnov distance beyond noise that approximate unlearning may leave."""
@@ -42,14 +42,14 @@ class Claim(NamedTuple):
 
 def judge(before: Measured, after: Measured, moved: float) -> Claim:
     """Tests whether rows were forgotten, from the predictions before and after, and the ``moved_share``."""
-    alike = likeness(after["forget"], after["held_out"])
+    ks, auc = (tells(after["forget"], after["held_out"]) for tells in (ks_distance, attack_auc))
     limit = MARGIN + ks_noise(after["forget"].labels, after["held_out"].labels)
     aucs = attack_aucs(before, after)
     lost = {name: accuracy_lost(before[name].correct, after[name].correct) for name in ("remain", "held_out")}
     numbers = {
-        "ks": alike.ks,
+        "ks": ks,
         "ks_limit": limit,
-        "auc": alike.auc,
+        "auc": auc,
         "auc_before": aucs.before,
         "knew_low": aucs.knew_low,
         "auc_drop": aucs.drop,
@@ -65,10 +65,10 @@ def judge(before: Measured, after: Measured, moved: float) -> Claim:
         found.append(f"it cannot be shown of {num_rows} rows: at least {FEWEST} are needed")
     if alone := num_rows - len(comparable(after["forget"], after["held_out"]).labels):
         found.append(f"it cannot be shown for {alone} of {num_rows} forgotten rows: no held-out row has their class")
-    if alike.ks > limit:
-        side = "are still known better" if alike.auc > 0.5 else "are known worse"
+    if ks > limit:
+        side = "are still known better" if auc > 0.5 else "are known worse"
         found.append(
-            f"the forgotten rows {side} than held-out rows: an attacker gains {alike.ks:.1f} points on guessing,"
+            f"the forgotten rows {side} than held-out rows: an attacker gains {ks:.1f} points on guessing,"
             f" at most {limit:.1f} are allowed for so many rows"
         )
     if aucs.knew_low <= 0:

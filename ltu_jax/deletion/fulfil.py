@@ -20,7 +20,7 @@ import numpy as np
 from ltu_jax import safe_reading
 from ltu_jax.deletion import ledger, removal, rows
 from ltu_jax.deletion.calibration import Calibrated, calibrate
-from ltu_jax.deletion.measures import evidence, measure
+from ltu_jax.deletion.measures import evidence
 from ltu_jax.deletion.models import last_model, weights_of, weights_sha256
 from ltu_jax.deletion.notice import render_notice
 from ltu_jax.deletion.plan import Fulfilled, Plan, Request, entry_of, plan
@@ -35,6 +35,7 @@ from ltu_jax.deletion.receipt import (
     receipt_text,
     seal_receipt,
 )
+from ltu_jax.evaluation.likeness import measure
 from ltu_jax.files import LOCK, check_folder, locked, make_folder, remove_partials, sync_tree, write_whole
 from ltu_jax.interop.weights import load_weights, save_weights
 from ltu_jax.models.build import ModelSpec

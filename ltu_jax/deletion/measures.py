@@ -9,9 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from ltu_jax.evaluation.likeness import Predictions, attack_auc, comparable, ks_distance, ks_noise, predictions
-from ltu_jax.training.predict import EvalForward, predict
-from ltu_jax.types import Source, UnlearnState
+from ltu_jax.evaluation.likeness import Predictions, attack_auc, comparable, in_rows, ks_distance, ks_noise
 
 RESAMPLES = 1000
 LEVEL = 95
@@ -21,17 +19,6 @@ FEWEST = 5
 
 Measured = Mapping[str, Predictions]
 """One model's predictions on the rows ``forget``, ``remain``, ``held_out`` and, if there are any, ``earlier``."""
-
-
-def measure(
-    state: UnlearnState, source: Source, rows: Mapping[str, np.ndarray], batch_size: int
-) -> dict[str, Predictions]:
-    """A model's predictions on several sets of rows, given as indices into the source by name."""
-    forward, out = EvalForward(state.apply_fn), {}
-    for name, index in rows.items():
-        logits = predict(forward, state.params, state.model_state, source.stored(index), batch_size=batch_size)
-        out[name] = predictions(logits, source.labels[index])
-    return out
 
 
 def evidence(before: Measured | None, after: Measured, class_names: Sequence[str] | None = None) -> dict[str, Any]:
@@ -87,11 +74,6 @@ def _interval(statistic: Callable[..., float], *samples: Predictions, unit: floa
     ]
     low, high = np.percentile(again, [(100 - LEVEL) / 2, (100 + LEVEL) / 2])
     return [in_rows(float(value), min(sizes), unit) for value in (statistic(*samples), low, high)]
-
-
-def in_rows(value: float, num_rows: int, unit: float = 100.0) -> float:
-    """Rounds a figure to multiples of what one row contributes; ``unit`` is the contribution of all rows."""
-    return round(round(value * num_rows / unit) * unit / num_rows, 6) if np.isfinite(value) else value
 
 
 def _by_class(before: Measured | None, after: Measured, class_names: Sequence[str] | None) -> list[dict[str, Any]]:

@@ -70,7 +70,7 @@ def _chosen(calibration: Mapping[str, Any]) -> dict[str, Any]:
         }
         if looks:  # none if the trial diverged
             best = looks[trial["best"]]
-            row |= {"unlike": best["unlike"], "change": -notice_plots.points_lost(best, calibration["original"])}
+            row |= {"unlike": best["ks"], "change": -notice_plots.points_lost(best, calibration["original"])}
         tries.append(row)
     return {
         "tries": tries,

@@ -37,7 +37,7 @@ def tries_curve(calibration: Mapping[str, Any]) -> str | None:
         axes.grid(visible=True, axis="both")
         for number, trial in tries:
             cost = np.array([points_lost(look, original) for look in trial["looks"]])
-            unlike = finite(look["unlike"] for look in trial["looks"])
+            unlike = finite(look["ks"] for look in trial["looks"])
             kept = finite(look["lost"] for look in trial["looks"]) <= tolerance
             look: dict[str, Any] = {"color": LINES[number % len(LINES)], "clip_on": False}
             axes.plot(cost, unlike, linewidth=0.8, alpha=0.6, **look)

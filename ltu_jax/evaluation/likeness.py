@@ -5,11 +5,14 @@ two-sided: being better and being worse than on held-out rows are both differenc
 """
 
 import math
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
 
 from ltu_jax.evaluation.svc_mia import confidence
+from ltu_jax.training.predict import EvalForward, predict
+from ltu_jax.types import Source, UnlearnState
 
 
 class Predictions(NamedTuple):
@@ -25,20 +28,6 @@ class Predictions(NamedTuple):
         return Predictions(*(x[index] for x in self))
 
 
-class Likeness(NamedTuple):
-    """Differences between forget rows and held-out rows of the same classes; all 0 and AUC 0.5 if there is none."""
-
-    accuracy: float  # forget minus held-out, points
-    ks: float  # Kolmogorov-Smirnov distance of the margins, points: the advantage of the best threshold
-    confidence: float  # |difference| of the mean confidence by class, averaged over the forget rows, points
-    auc: float  # of the margin as a score for forget rows (members) against held-out rows
-
-    @property
-    def distance(self) -> float:
-        """The mean of the three differences, points."""
-        return (abs(self.accuracy) + self.ks + self.confidence) / 3
-
-
 def predictions(logits: np.ndarray, labels: np.ndarray) -> Predictions:
     """The predictions of logits f32[M, C] on rows with labels i32[M]."""
     z, rows = logits.astype(np.float64), np.arange(len(labels))
@@ -47,6 +36,17 @@ def predictions(logits: np.ndarray, labels: np.ndarray) -> Predictions:
     largest = others.max(axis=1)
     margin = z[rows, labels] - largest - np.log(np.exp(others - largest[:, None]).sum(axis=1))
     return Predictions(labels, logits.argmax(axis=1) == labels, confidence(logits, labels), margin)
+
+
+def measure(
+    state: UnlearnState, source: Source, rows: Mapping[str, np.ndarray], batch_size: int
+) -> dict[str, Predictions]:
+    """A model's predictions on several sets of rows, given as indices into the source by name."""
+    forward, out = EvalForward(state.apply_fn), {}
+    for name, index in rows.items():
+        logits = predict(forward, state.params, state.model_state, source.stored(index), batch_size=batch_size)
+        out[name] = predictions(logits, source.labels[index])
+    return out
 
 
 def matched_weights(held_out: np.ndarray, forget: np.ndarray) -> np.ndarray:
@@ -76,29 +76,8 @@ def _has_held_out(forget: np.ndarray, held_out: np.ndarray) -> np.ndarray:
     return np.bincount(held_out, minlength=1 + forget.max())[forget] > 0
 
 
-def likeness(forget: Predictions, held_out: Predictions) -> Likeness:
-    """Compares predictions on forget rows and on held-out rows, which the model never saw.
-
-    Forget rows of a class without held-out rows are ignored; held-out rows are weighted by ``matched_weights``.
-    """
-    forget = comparable(forget, held_out)
-    weights = matched_weights(held_out.labels, forget.labels)
-    apart = 0.0
-    for label, count in zip(*np.unique(forget.labels, return_counts=True), strict=True):
-        here = held_out.labels == label
-        if here.any():
-            means = forget.confidence[forget.labels == label].mean(), held_out.confidence[here].mean()
-            apart += count / len(forget.labels) * abs(means[0] - means[1])
-    return Likeness(
-        accuracy=float(100 * (forget.correct.mean() - weights @ held_out.correct)),
-        ks=ks_distance(forget, held_out),
-        confidence=float(100 * apart),
-        auc=attack_auc(forget, held_out),
-    )
-
-
 def attack_auc(forget: Predictions, held_out: Predictions) -> float:
-    """AUC of the margin for forget rows against held-out rows, weighted as in ``likeness``; ties count half."""
+    """AUC of the margin for forget rows against held-out rows, weighted as in ``ks_distance``; ties count half."""
     forget = comparable(forget, held_out)
     margins, below = _distribution(forget, held_out)
     left, right = (below[np.searchsorted(margins, forget.margin, side)] for side in ("left", "right"))
@@ -106,7 +85,10 @@ def attack_auc(forget: Predictions, held_out: Predictions) -> float:
 
 
 def ks_distance(forget: Predictions, held_out: Predictions) -> float:
-    """Kolmogorov-Smirnov distance of the margins, weighted as in ``likeness``, points."""
+    """Kolmogorov-Smirnov distance of the margins, points: what the best threshold tells forget from held-out rows by.
+
+    Forget rows of a class without held-out rows are ignored; held-out rows are weighted by ``matched_weights``.
+    """
     forget = comparable(forget, held_out)
     margins, below = _distribution(forget, held_out)
     points = np.concatenate([forget.margin, held_out.margin])
@@ -123,11 +105,11 @@ def _distribution(forget: Predictions, held_out: Predictions) -> tuple[np.ndarra
 
 
 def ks_noise(forget: np.ndarray, held_out: np.ndarray) -> float:
-    """The value that ``ks`` exceeds by chance once in twenty, points.
+    """The value that ``ks_distance`` exceeds by chance once in twenty, points.
 
     Args:
       forget: labels of the forget rows, i32[F].
-      held_out: labels of the held-out rows, i32[V]; weighted as in ``likeness``.
+      held_out: labels of the held-out rows, i32[V]; weighted as in ``ks_distance``.
 
     Returns:
       The critical value of the two-sample Kolmogorov-Smirnov test at 5 %, with the effective size of a weighted sample.
@@ -135,3 +117,8 @@ def ks_noise(forget: np.ndarray, held_out: np.ndarray) -> float:
     weights = matched_weights(held_out, forget)
     compared = _has_held_out(forget, held_out).sum() or len(forget)
     return 100 * 1.36 * math.sqrt(1 / compared + float(np.sum(weights**2)))
+
+
+def in_rows(value: float, num_rows: int, unit: float = 100.0) -> float:
+    """Rounds a figure to multiples of what one row contributes; ``unit`` is the contribution of all rows."""
+    return round(round(value * num_rows / unit) * unit / num_rows, 6) if np.isfinite(value) else value

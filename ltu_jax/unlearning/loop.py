@@ -177,8 +177,7 @@ def run_together(starts: Sequence[Start], options: RunOptions = RunOptions()) ->
     """
     visible = [_visible(start) for start in starts]
     judges = [
-        start.judge or make_monitor(start.state, start.source, start.splits, rows, options.batch_size)
-        for start, rows in zip(starts, visible, strict=True)
+        start.judge or make_monitor(start.state, start.source, start.splits, options.batch_size) for start in starts
     ]
     if options.eval_every and None in judges:
         raise ValueError("eval_every: needs validation rows and a request of single rows; allowed: 0")

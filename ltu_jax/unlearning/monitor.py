@@ -1,18 +1,25 @@
-"""How a run judges itself without Retrain and without the test set: the same rule for every method.
+"""How a run judges itself without Retrain and without the test set: one measure for every method and every purpose.
 
-A model that never saw the forget rows treats them like held-out ones, and knows the rest as well as
-the original did. Both can be seen on the forget rows, the rho subset and a validation slice.
+A model that never saw the forget rows treats them like held-out rows of the same classes, and knows the rest as well as
+the original did. Both can be seen on the forget rows, the rho subset and the validation rows. By this measure a run
+keeps its best state (``eval_every``), a request compares its trials (``deletion.calibration``), and both warn.
 """
 
 import math
-from collections.abc import Sequence
-from typing import Any, NamedTuple, Protocol
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple, Protocol
 
 import numpy as np
 
-from ltu_jax.evaluation.scores import accuracy
-from ltu_jax.training.predict import EvalForward, predict
-from ltu_jax.types import Rows, Source, Splits, UnlearnState, Visible
+from ltu_jax.config import Calibration
+from ltu_jax.evaluation.likeness import attack_auc, in_rows, ks_distance, ks_noise, measure
+from ltu_jax.types import Source, Splits, UnlearnState
+
+BEYOND = 10.0
+"""Points of distance for each point of accuracy lost beyond the tolerance: utility comes first."""
+
+CLEARLY = 2.0
+"""A difference between the distances of two looks that is larger than noise, points."""
 
 
 class Judge(Protocol):
@@ -34,29 +41,44 @@ class Judge(Protocol):
 class Monitor(NamedTuple):
     """The rows that a run scores itself on, and how the original did on them."""
 
-    images: dict[str, Any]  # as in Rows
-    labels: dict[str, np.ndarray]
-    original: dict[str, float]
+    source: Source
+    rows: Mapping[str, np.ndarray]  # indices of forget, remain (the rho subset) and validation
+    original: Mapping[str, np.ndarray]  # bool[.], which rows of remain and validation it knew
     batch_size: int
+    tolerance: float = Calibration.tolerance  # points of accuracy
+    patience: int | None = None  # looks; None never gives up: what is lost may come back as the rate decays
 
     def score(self, state: UnlearnState) -> dict[str, float]:
-        """Accuracy of a state on each set, and its ``distance`` to the ideal, in points."""
-        now = _accuracies(state, self.images, self.labels, self.batch_size)
-        return {**now, "distance": distance(now, self.original)}
+        """Accuracies in percent, ``lost``, ``ks`` and ``distance`` in points, and ``auc``."""
+        measured = measure(state, self.source, self.rows, self.batch_size)
+        both = measured["forget"], measured["validation"]
+        lost = max(accuracy_lost(knew, measured[name].correct) for name, knew in self.original.items())
+        ks = ks_distance(*both)
+        return {
+            **{name: 100 * float(one.correct.mean()) for name, one in measured.items()},
+            "lost": lost,
+            "ks": ks,
+            "auc": attack_auc(*both),
+            "distance": distance(ks, lost, self.tolerance),
+        }
 
     def is_hopeless(self, distances: Sequence[float]) -> bool:
-        """Never: accuracy lost in the middle of a run may come back as the rate decays."""
-        return False
+        """Whether the last ``patience`` looks were all clearly worse than the best one before.
+
+        They must be clearly worse, because a run can stand still before forgetting begins.
+        """
+        if self.patience is None or len(distances) <= self.patience:
+            return False
+        return min(distances[-self.patience :]) > min(distances) + CLEARLY
 
     def warnings(self, state: UnlearnState) -> list[str]:
         """What is visibly wrong with a finished run, and the field to turn; see ``verdict``."""
-        now = self.score(state)
-        return verdict(now, self.original, len(self.labels["forget"]), len(self.labels["validation"]))
+        forget, validation = (self.source.labels[self.rows[name]] for name in ("forget", "validation"))
+        original = {name: 100 * float(knew.mean()) for name, knew in self.original.items()}
+        return verdict(self.score(state), original, len(forget), ks_noise(forget, validation), self.tolerance)
 
 
-def make_monitor(
-    original: UnlearnState, source: Source, splits: Splits, visible: Visible, batch_size: int
-) -> Monitor | None:
+def make_monitor(original: UnlearnState, source: Source, splits: Splits, batch_size: int) -> Monitor | None:
     """The monitor of a run that starts from ``original``.
 
     None where there are no validation rows, and where a class is forgotten whole: nothing but Retrain
@@ -64,65 +86,64 @@ def make_monitor(
     """
     if not len(splits.validation) or len(splits.test_forgotten):
         return None
-    held_out = Rows(source.stored(splits.validation), source.labels[splits.validation])
-    sets = {"forget": visible.forget, "remain": visible.remain, "validation": held_out}
-    images = {name: rows.images for name, rows in sets.items()}
-    labels = {name: np.asarray(rows.labels) for name, rows in sets.items()}
-    return Monitor(images, labels, _accuracies(original, images, labels, batch_size), batch_size)
+    rows = {"remain": splits.visible, "validation": splits.validation}
+    knew = {name: one.correct for name, one in measure(original, source, rows, batch_size).items()}
+    return Monitor(source, {"forget": splits.forget, **rows}, knew, batch_size)
 
 
-def distance(now: dict[str, float], original: dict[str, float]) -> float:
-    """How far accuracies are from what Retrain would look like; zero at the ideal, in points.
-
-    The difference of forget and validation accuracy, plus what was lost of the original's accuracy
-    on the rho subset and on validation.
+def distance(ks: float, lost: float, tolerance: float) -> float:
+    """How far a state is from looking as if it had never seen the forget rows; zero at the ideal, in points.
 
     Args:
-      now: accuracy in percent on ``forget``, ``remain`` (the rho subset) and ``validation``.
-      original: the same of the original model.
+      ks: ``ks_distance`` of forget and validation rows, points.
+      lost: the larger ``accuracy_lost`` of the rho subset and the validation rows, points.
+      tolerance: what of it counts for nothing, points.
 
     Returns:
-      Points, >= 0.
+      Points, >= 0: ``ks`` and ``BEYOND`` for each point lost beyond the tolerance.
     """
-    lost = sum(max(0.0, original[name] - now[name]) for name in ("remain", "validation"))
-    return abs(now["forget"] - now["validation"]) + lost
+    return ks + BEYOND * max(0.0, lost - tolerance)
 
 
-def verdict(now: dict[str, float], original: dict[str, float], num_forget: int, num_validation: int) -> list[str]:
-    """Says when the forget rows are still better, or by now worse, known than rows never seen.
-
-    A difference counts when it is larger than two standard errors of two samples of these sizes.
+def accuracy_lost(before: np.ndarray, after: np.ndarray) -> float:
+    """Accuracy lost beyond noise, in points: the paired difference minus two standard errors, at least 0.
 
     Args:
-      now: accuracy in percent on ``forget`` and ``validation``.
-      original: the same of the original model.
-      num_forget: forget rows.
-      num_validation: validation rows.
+      before: which rows the first model classifies correctly, bool[M].
+      after: which the second does.
+    """
+    change = before.astype(float) - after
+    return max(0.0, float(100 * (change.mean() - 2 * change.std() / math.sqrt(len(change)))))
+
+
+def verdict(
+    now: Mapping[str, float], original: Mapping[str, float], num_forget: int, noise: float, tolerance: float
+) -> list[str]:
+    """Says when the forget rows are still better, or by now worse, known than held-out rows, and when too much is lost.
+
+    Args:
+      now: what ``Monitor.score`` returned.
+      original: accuracy of the original in percent on ``remain`` and ``validation``.
+      num_forget: forget rows. No figure is finer than what one of them counts: a receipt hands the lines out.
+      noise: what ``ks`` must exceed, points; not told, for it depends on the classes of the forget rows.
+      tolerance: what ``lost`` must exceed, points.
 
     Returns:
       One line a finding, each with the field to turn; empty where nothing stands out.
     """
-    forget, held_out = 100 - now["forget"], 100 - now["validation"]
-    pooled = (forget * num_forget + held_out * num_validation) / (num_forget + num_validation)
-    rate = min(max(pooled / 100, 0.01), 0.99)
-    noise = 200 * math.sqrt(rate * (1 - rate) * (1 / num_forget + 1 / num_validation))
-    errors = f"error {forget:.1f} % on the forget rows, {held_out:.1f} % on held-out rows (noise {noise:.1f})"
     found = []
-    if forget < held_out - noise:
-        found.append(f"forgets too little: {errors}; raise config.method.epochs or config.method.learning_rate")
-    if forget > held_out + noise:
-        found.append(f"forgets too much: {errors}; lower config.method.epochs or config.method.learning_rate")
-    if now["validation"] < original["validation"] - noise:
-        fell = f"held-out accuracy fell from {original['validation']:.1f} to {now['validation']:.1f} %"
-        found.append(f"remembers too little: {fell}; lower config.method.learning_rate")
-    return found
-
-
-def _accuracies(
-    state: UnlearnState, images: dict[str, Any], labels: dict[str, np.ndarray], batch_size: int
-) -> dict[str, float]:
-    forward, found = EvalForward(state.apply_fn), {}
-    for name, rows in images.items():
-        logits = predict(forward, state.params, state.model_state, rows, batch_size=batch_size)
-        found[name] = accuracy(logits, labels[name])
+    if now["ks"] > noise:
+        much, side, turn = ("little", "better", "raise") if now["auc"] > 0.5 else ("much", "worse", "lower")
+        found.append(
+            f"forgets too {much}: the forget rows are known {side} than held-out rows of their classes,"
+            f" {in_rows(now['ks'], num_forget):.1f} points apart (KS), more than chance alone makes of so many;"
+            f" {turn} config.method.epochs or config.method.learning_rate"
+        )
+    if now["lost"] > tolerance:
+        fell = (f"{original[name]:.1f} to {now[name]:.1f} % on {name} rows" for name in ("remain", "validation"))
+        found.append(
+            f"remembers too little: {now['lost']:.1f} points of accuracy are lost beyond noise, more than"
+            f" {tolerance:g} ({', '.join(fell)}); lower config.method.learning_rate or raise"
+            " config.data.remain_fraction"
+        )
     return found

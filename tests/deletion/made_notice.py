@@ -95,7 +95,7 @@ def made_calibration():
         looks = []
         for look in range(num_looks):
             hard = rate * 100 * (look + 1)
-            unlike = 3 + 22 * math.exp(-hard / 4.2) + max(0.0, hard - 10) * 0.7 + rng.normal(0, 0.5)
+            ks = 3 + 22 * math.exp(-hard / 4.2) + max(0.0, hard - 10) * 0.7 + rng.normal(0, 0.5)
             remain, validation = 99.4 - 0.14 * hard - 0.008 * hard**2, 83.0 - 0.1 * hard - 0.011 * hard**2
             remain, validation = remain + rng.normal(0, 0.12), validation + rng.normal(0, 0.3)
             lost = max(0.0, 99.4 - remain - 0.5, 83.0 - validation - 1.6)
@@ -106,11 +106,9 @@ def made_calibration():
                     "remain": remain,
                     "validation": validation,
                     "lost": lost,
-                    "ks": 1.4 * unlike,
-                    "confidence": 0.6 * unlike,
-                    "auc": 0.5 + unlike / 100,
-                    "unlike": unlike,
-                    "distance": unlike + 10 * max(0.0, lost - 2.0),
+                    "ks": ks,
+                    "auc": 0.5 + ks / 100,
+                    "distance": ks + 10 * max(0.0, lost - 2.0),
                 }
             )
         best = min(range(num_looks), key=lambda i, looks=looks: looks[i]["distance"])

@@ -349,7 +349,7 @@ def test_what_is_handed_out_says_nothing_finer_than_a_row(tmp_path, source, spec
     done = fulfil(Request(request_settings(), ids[:8], tmp_path / "out"), source, spec, original)
     curve = json.loads((done.folder / "calibration.json").read_text())
     trial = curve["trials"][curve["chosen"]]
-    unlike = trial["looks"][trial["best"]]["unlike"]
+    unlike = trial["looks"][trial["best"]]["ks"]
     assert unlike % 12.5 > 1e-3  # else the test says nothing
     assert f"({round(unlike / 12.5) * 12.5:.1f} points apart" in done.receipt["calibration"]
     report = (done.folder / "report.html").read_text()

@@ -83,7 +83,7 @@ def test_how_hard_to_forget_has_every_try_and_the_one_chosen(page):
         best = min(trial["looks"], key=lambda look: look["distance"])
         change = min(best["remain"] - 99.4, best["validation"] - 83.0)
         assert row[1:3] == [f"{trial['learning_rate']:.3g}", str(len(trial["looks"]))]
-        assert float(row[3]) == pytest.approx(best["unlike"], abs=0.05)
+        assert float(row[3]) == pytest.approx(best["ks"], abs=0.05)
         assert float(row[4].replace("−", "-")) == pytest.approx(change, abs=0.05)
         assert ("chosen" in row[0]) == (number == calibration["chosen"])
     text = part(page, 2)

@@ -30,8 +30,8 @@ def paths(svg, style):
 
 
 def calibration(*tries, chosen=0, tolerance=2.0):
-    """Tries of looks (remain, validation, lost, unlike); the original has 100 and 90; the last look is the best."""
-    names = ("remain", "validation", "lost", "unlike")
+    """Tries of looks (remain, validation, lost, ks); the original has 100 and 90; the last look is the best."""
+    names = ("remain", "validation", "lost", "ks")
     trials = [{"looks": [dict(zip(names, look, strict=True)) for look in looks]} for looks in tries]
     trials = [trial | {"learning_rate": 0.1, "best": len(trial["looks"]) - 1} for trial in trials]
     return {

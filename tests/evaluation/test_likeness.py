@@ -3,9 +3,19 @@
 import numpy as np
 import scipy.special
 import scipy.stats
+from numbered import C, knows, numbered_source, state_of
 from sklearn.metrics import roc_auc_score
 
-from ltu_jax.evaluation.likeness import Predictions, ks_noise, likeness, matched_weights, predictions
+from ltu_jax.evaluation.likeness import (
+    Predictions,
+    attack_auc,
+    in_rows,
+    ks_distance,
+    ks_noise,
+    matched_weights,
+    measure,
+    predictions,
+)
 
 
 def drawn(count, seed, shift=0.0, num_classes=5):
@@ -34,12 +44,10 @@ def test_a_margin_is_finite_where_the_probability_is_one():
 def test_auc_and_ks_are_those_of_scikit_learn_and_scipy_where_all_classes_weigh_alike():
     forget, held_out = drawn(80, 1, 1.5), drawn(300, 2, 0.5)
     one = [x._replace(labels=np.zeros(len(x.labels), int)) for x in (forget, held_out)]  # one class: equal weights
-    found = likeness(*one)
     is_member = np.repeat([1, 0], [80, 300])
     margins = np.concatenate([forget.margin, held_out.margin])
-    assert np.isclose(found.auc, roc_auc_score(is_member, margins))
-    assert np.isclose(found.ks, 100 * scipy.stats.ks_2samp(forget.margin, held_out.margin).statistic)
-    assert np.isclose(found.accuracy, 100 * (forget.correct.mean() - held_out.correct.mean()))
+    assert np.isclose(attack_auc(*one), roc_auc_score(is_member, margins))
+    assert np.isclose(ks_distance(*one), 100 * scipy.stats.ks_2samp(forget.margin, held_out.margin).statistic)
 
 
 def test_weights_count_as_if_rows_were_repeated():
@@ -48,29 +56,26 @@ def test_weights_count_as_if_rows_were_repeated():
     labels = np.repeat([0, 1], 30)
     forget, held_out = forget._replace(labels=np.repeat([0, 1], [30, 10])), held_out._replace(labels=labels)
     repeated = np.concatenate([held_out.margin[:30]] * 3 + [held_out.margin[30:]])
-    found = likeness(forget, held_out)
     margins = np.concatenate([forget.margin, repeated])
-    assert np.isclose(found.auc, roc_auc_score(np.repeat([1, 0], [40, 120]), margins))
-    assert np.isclose(found.ks, 100 * scipy.stats.ks_2samp(forget.margin, repeated).statistic)
-    correct = np.concatenate([held_out.correct[:30]] * 3 + [held_out.correct[30:]])
-    assert np.isclose(found.accuracy, 100 * (forget.correct.mean() - correct.mean()))
+    assert np.isclose(attack_auc(forget, held_out), roc_auc_score(np.repeat([1, 0], [40, 120]), margins))
+    assert np.isclose(ks_distance(forget, held_out), 100 * scipy.stats.ks_2samp(forget.margin, repeated).statistic)
 
 
 def test_rows_of_a_class_without_a_held_out_row_have_no_say_unless_there_are_no_others():
     forget, held_out = drawn(40, 5, 1.0), drawn(90, 6)
     labels = np.repeat([0, 7, 1], [10, 20, 10])  # no held-out row is of class 7, or beyond what they have
     forget, held_out = forget._replace(labels=labels), held_out._replace(labels=np.arange(90) % 3)
-    kept = np.flatnonzero(labels != 7)
-    assert likeness(forget, held_out) == likeness(forget.at(kept), held_out)
-    assert likeness(forget, held_out) != likeness(forget._replace(labels=np.minimum(labels, 1)), held_out)
-    alone = forget.at(np.flatnonzero(labels == 7))
+    kept, alone = (forget.at(np.flatnonzero(chosen)) for chosen in (labels != 7, labels == 7))
+    for tells in (attack_auc, ks_distance):
+        assert tells(forget, held_out) == tells(kept, held_out)
+        assert tells(forget, held_out) != tells(forget._replace(labels=np.minimum(labels, 1)), held_out)
     margins = np.concatenate([alone.margin, held_out.margin])
-    assert np.isclose(likeness(alone, held_out).auc, roc_auc_score(np.repeat([1, 0], [20, 90]), margins))
+    assert np.isclose(attack_auc(alone, held_out), roc_auc_score(np.repeat([1, 0], [20, 90]), margins))
 
 
 def test_ties_count_half():
     one = Predictions(np.zeros(2, int), np.ones(2, bool), np.ones(2), np.array([1.0, 2.0]))
-    assert likeness(one, one).auc == 0.5 and likeness(one, one).ks == 0 and likeness(one, one).distance == 0
+    assert attack_auc(one, one) == 0.5 and ks_distance(one, one) == 0
 
 
 def test_weights_give_held_out_rows_the_classes_of_the_forget_rows():
@@ -79,15 +84,6 @@ def test_weights_give_held_out_rows_the_classes_of_the_forget_rows():
     # a class that nobody held out has no say; where none is left all count alike
     np.testing.assert_allclose(matched_weights(np.array([0, 1]), np.array([1, 4, 4])), [0, 1])
     np.testing.assert_allclose(matched_weights(np.array([0, 1]), np.array([4])), [0.5, 0.5])
-
-
-def test_confidence_differs_by_class_and_does_not_cancel():
-    labels = np.array([0, 0, 1, 1])
-    forget = Predictions(labels, np.ones(4, bool), np.array([0.9, 0.7, 0.1, 0.3]), np.zeros(4))
-    held_out = Predictions(labels, np.ones(4, bool), np.array([0.5, 0.5, 0.5, 0.5]), np.zeros(4))
-    found = likeness(forget, held_out)
-    assert np.isclose(found.confidence, 30.0)  # +30 points in one class, -30 in the other
-    assert np.isclose(found.distance, (0 + 0 + 30) / 3)
 
 
 def test_the_noise_is_exceeded_about_once_in_twenty_by_samples_of_one_distribution():
@@ -99,3 +95,20 @@ def test_the_noise_is_exceeded_about_once_in_twenty_by_samples_of_one_distributi
     # a weighted sample is worth fewer rows: three quarters of the weight on 30 rows of 60
     few = ks_noise(np.repeat([0, 1], [30, 10]), np.repeat([0, 1], 30))
     assert np.isclose(few, 136 * np.sqrt(1 / 40 + 30 * (0.75 / 30) ** 2 + 30 * (0.25 / 30) ** 2))
+
+
+def test_a_model_is_asked_about_the_rows_named():
+    source, right = numbered_source(60), np.random.default_rng(0).integers(0, 2, 60)
+    index = {"forget": np.arange(7), "remain": np.array([50, 51, 3])}
+    found = measure(state_of(knows, right=right), source, index, 5)
+    assert list(found) == list(index)
+    for name, rows in index.items():
+        np.testing.assert_array_equal(found[name].labels, rows % C)
+        np.testing.assert_array_equal(found[name].correct, right[rows])
+        # The logits are 1 for one of C classes, and 0 for the others.
+        np.testing.assert_allclose(found[name].confidence, np.where(right[rows], np.e, 1) / (np.e + C - 1), rtol=1e-6)
+
+
+def test_a_figure_is_rounded_to_whole_rows():
+    assert in_rows(31.7, 8) == 37.5 and in_rows(31.2, 8) == 25.0 and in_rows(0.64, 10, 1.0) == 0.6
+    assert np.isnan(in_rows(np.nan, 8))

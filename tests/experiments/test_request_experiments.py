@@ -1,4 +1,4 @@
-"""The experiments on requests: their fakes are what they say, and their tables count right."""
+"""The experiments on requests and judges: their fakes are what they say, and their tables count right."""
 
 import json
 import types
@@ -7,7 +7,7 @@ import jax
 import mlp
 import numpy as np
 
-from experiments import calibration, evidence_power, requests_in_a_row
+from experiments import calibration, eval_every, evidence_power, requests_in_a_row
 from ltu_jax.config import LTU, Config
 from ltu_jax.deletion.claim import moved_share
 from ltu_jax.methods.base import Method
@@ -98,3 +98,23 @@ def test_requests_in_a_row_are_averaged_and_added_up(capsys):
     requests_in_a_row.print_table([result, json.loads(json.dumps(result))])
     out = capsys.readouterr().out
     assert "all ten took 100 s" in out and "request 10" in out and "60.000" in out.splitlines()[-2]
+
+
+def test_what_accuracies_kept_is_shown_beside_what_is_kept(capsys):
+    def look(step, forget, remain, validation, gap):
+        other = {"ua": 100.0 - forget, "gap": gap, "test_ks": 10.0 * step, "test_auc": 0.5}
+        return {"step": step, "forget": forget, "remain": remain, "validation": validation, **other}
+
+    original = look(0, 100.0, 100.0, 90.0, 9.0)
+    # 10 apart; 2 apart, 5 + 4 lost; 0 apart, 20 lost: a gain of accuracy would not count
+    looks = [look(1, 100.0, 100.0, 90.0, 8.0), look(2, 88.0, 95.0, 86.0, 3.0), look(3, 70.0, 100.0, 70.0, 7.0)]
+    assert [eval_every.by_accuracy(one, original) for one in looks] == [10.0, 11.0, 20.0]
+    assert eval_every.by_accuracy(look(4, 92.0, 100.0, 92.0, 0.0), original) == 0
+    eval_every.print_table([{"row": "BadT", "seed": 5, "looks": [original, *looks], "kept": 2}])
+    shown = capsys.readouterr().out
+    assert "| BadT | 5 | step 0: UA 0.0, gap 9.0, KS 0, AUC 0.50 | step 1:" in shown
+    assert "| step 2: UA 12.0, gap 3.0, KS 20, AUC 0.50 | step 3:" in shown
+    assert (
+        "| **BadT** | mean | **gap 9.0, KS 0** | **gap 8.0, KS 10** | **gap 3.0, KS 20** | **gap 7.0, KS 30** |"
+        in shown
+    )

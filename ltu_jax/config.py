@@ -25,6 +25,7 @@ from ltu_jax.methods.registry import (  # noqa: F401, what a configuration file 
     Finetune,
     Fisher,
     GradientAscent,
+    L1Sparse,
     NegGradPlus,
     PartialRetrain,
     RandomLabel,

@@ -54,7 +54,8 @@ def begin(
     tx = OPTIMIZERS[settings.optimizer] if tx is None else tx
     state = jax.tree.map(jnp.copy, state.replace(tx=tx, opt_state=tx.init(state.params)))
     state = set_hyperparams(state, momentum=settings.momentum, weight_decay=settings.weight_decay)
-    return state, Context(order_key, make_schedule(settings.schedule, settings.learning_rate, num_steps), extra)
+    schedule = make_schedule(settings.schedule, settings.learning_rate, num_steps, epochs=settings.epochs)
+    return state, Context(order_key, schedule, extra)
 
 
 def descend(loss: LossFn, state: UnlearnState, context: Context, draw: Any) -> tuple[UnlearnState, Metrics]:

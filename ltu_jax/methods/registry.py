@@ -87,11 +87,20 @@ class Descent:
     name: str = setting("", "the method; chosen by --config FILE.py:NAME")
     epochs: float = setting(10.0, "passes over the rows that the method trains on", above=0, high=MOST_EPOCHS)
     batch_size: int = setting(256, "images a step", low=1, high=MOST_IMAGES)
-    optimizer: str = setting("sgd", "optimizer", choices=("sgd", "adam"))
+    optimizer: str = setting("sgd", "optimizer", choices=("sgd", "adam", "adamw"))
     learning_rate: float = setting(0.01, "peak learning rate", above=0, high=1000)
     momentum: float = setting(0.9, "SGD momentum, Adam's first beta", low=0, high=0.9999)
-    weight_decay: float = setting(5e-4, "L2 coefficient, added to the gradient of every parameter", low=0, high=1000)
-    schedule: str = setting("constant", "learning rate over the run", choices=("cosine", "constant"))
+    weight_decay: float = setting(
+        5e-4,
+        "L2 coefficient, added to the gradient of every parameter; adamw's shrinks them beside it",
+        low=0,
+        high=1000,
+    )
+    schedule: str = setting(
+        "constant",
+        "learning rate over the run; by epochs: up and down again, or a tenth after each",
+        choices=("cosine", "constant", "triangular", "step"),
+    )
     augment: bool = setting(True, "apply config.data.augment while unlearning")
     remain_per_forget: float | None = setting(
         None,
@@ -105,6 +114,13 @@ class Descent:
 @dataclasses.dataclass
 class Finetune(Descent):
     """FT: training goes on, on remaining rows alone."""
+
+
+@dataclasses.dataclass
+class L1Sparse(Finetune):
+    """l1-sparse: FT with an l1 penalty that falls to nothing epoch by epoch."""
+
+    alpha: float = setting(1e-4, "weight of the sum of all parameters' sizes", low=0, high=MOST_WEIGHT)
 
 
 @dataclasses.dataclass
@@ -245,6 +261,24 @@ BUILT_IN: dict[str, BuiltIn] = {
         lambda: Finetune("finetune"),
         "ltu_jax.methods.finetune:Finetune",
         "It was trained further on images that stay alone, so that what it knew of the others fades.",
+    ),
+    "ct": BuiltIn(
+        lambda: Finetune("ct", epochs=3.0, batch_size=64, learning_rate=1e-3, schedule="cosine", augment=False),
+        "ltu_jax.methods.ct:CT",
+        "The small patterns that it looks for in an image were mirrored along their diagonal, and it was trained"
+        " further on images that stay alone, so that what it knew of the others fades.",
+    ),
+    "negate_first": BuiltIn(
+        lambda: Finetune("negate_first"),
+        "ltu_jax.methods.negate_first:NegateFirst",
+        "The weights that an image meets first changed their sign, and it was trained further on images that stay"
+        " alone, so that what it knew of the others fades.",
+    ),
+    "l1_sparse": BuiltIn(
+        lambda: L1Sparse("l1_sparse"),
+        "ltu_jax.methods.l1_sparse:L1Sparse",
+        "It was trained further on images that stay alone, while all of its weights were pulled towards zero, so that"
+        " what it knew of the others fades.",
     ),
     "random_label": BuiltIn(
         lambda: RandomLabel("random_label"),

@@ -38,7 +38,8 @@ def original():
 def convolved_apply_fn(params, model_state, images, train):
     """The same model behind a convolution of 3x3."""
     layout = ("NHWC", "HWIO", "NHWC")
-    images = jax.lax.conv_general_dilated(images, params["kernel"], (1, 1), "SAME", dimension_numbers=layout)
+    images, kernel = images.astype(params["w1"].dtype), params["kernel"]
+    images = jax.lax.conv_general_dilated(images, kernel, (1, 1), "SAME", dimension_numbers=layout)
     return apply_fn(params, model_state, images, train)
 
 

@@ -36,6 +36,8 @@ def test_a_method_runs_at_its_rho_and_its_result_is_a_row(name, cache):
         settings.batch_size = 16
     if name == "ssd":
         settings.alpha = 0.5  # at the published 10 nothing is dampened on so small a model
+    if name == "lotus":
+        settings.target_accuracy = 5.0  # it stops below the published one
     # A model with a convolution, for methods that change those.
     model = {"model": config.Model("resnet8", width=4)} if name in ("ct", "msg", "negate_first") else {}
     found = prepare(small_config(method=settings, **model), cache=cache)

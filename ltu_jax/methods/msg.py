@@ -11,6 +11,7 @@ from ltu_jax.methods.descent import Context, begin, descend
 from ltu_jax.methods.finetune import Finetune
 from ltu_jax.methods.importance import sum_over_batches, summed_gradient
 from ltu_jax.training.cost import Cost
+from ltu_jax.training.dispatch import compiled
 from ltu_jax.types import ArrayTree, Metrics, UnlearnState, Visible
 
 GRADIENT_BATCH = 500
@@ -29,15 +30,11 @@ class MSG(Finetune):
     def init(self, key: jax.Array, state: UnlearnState, visible: Visible) -> tuple[UnlearnState, Context]:
         """FT's, of the model with new weights; ``context.extra`` holds the factors on the gradient."""
         order_key, row_key, weight_key = jax.random.split(key, 3)
-        name, fraction, params = self.settings.name, self.settings.fraction, state.params
-        difference = self._difference(row_key, state, visible)
-        redrawn = on_kernels(name, lambda g: smallest(g, fraction), difference)
-        normal = optax.tree.random_like(weight_key, params, jax.random.normal)
-        new = on_kernels(name, lambda p, is_new, n: jnp.where(is_new, _deviation(p) * n, p), params, redrawn, normal)
-        kept = self.settings.kept_scale
-        ones = jax.tree.map(jnp.ones_like, params)
-        scale = on_kernels(name, lambda one, is_new: jnp.where(is_new, one, kept * one), ones, redrawn)
-        return begin(self.settings, state.replace(params=new), order_key, self.num_steps(visible), extra=scale)
+        settings, difference = self.settings, self._difference(row_key, state, visible)
+        numbers = jnp.float32(settings.fraction), jnp.float32(settings.kept_scale)
+        args = weight_key, state.params, difference, *numbers
+        params, scale = compiled(_redrawn, *args, static=(settings.name,))(*args)
+        return begin(settings, state.replace(params=params), order_key, self.num_steps(visible), extra=scale)
 
     def _difference(self, key: jax.Array, state: UnlearnState, visible: Visible) -> ArrayTree:
         """The remaining rows' mean gradient minus the forget rows'."""
@@ -63,7 +60,18 @@ class MSG(Finetune):
         return super().cost(visible)._replace(init=Cost(once, once, num_remain, num_forget))
 
 
-def smallest(x: jax.Array, fraction: float) -> jax.Array:
+def _redrawn(
+    name: str, key: jax.Array, params: ArrayTree, difference: ArrayTree, fraction: jax.Array, kept_scale: jax.Array
+) -> tuple[ArrayTree, ArrayTree]:
+    """The parameters with new weights, and the factors on the gradients of all."""
+    is_new = on_kernels(name, lambda g: smallest(g, fraction), difference)
+    normal = optax.tree.random_like(key, params, jax.random.normal)
+    new = on_kernels(name, lambda p, chosen, n: jnp.where(chosen, _deviation(p) * n, p), params, is_new, normal)
+    ones = jax.tree.map(jnp.ones_like, params)
+    return new, on_kernels(name, lambda one, chosen: jnp.where(chosen, one, kept_scale * one), ones, is_new)
+
+
+def smallest(x: jax.Array, fraction: float | jax.Array) -> jax.Array:
     """True at the ``fraction`` of all entries that are smallest in size, exactly ``round(fraction n)``.
 
     Args:
@@ -73,7 +81,7 @@ def smallest(x: jax.Array, fraction: float) -> jax.Array:
     Returns:
       bool of the same shape.
     """
-    is_small = jnp.arange(x.size) < round(fraction * x.size)
+    is_small = jnp.arange(x.size) < jnp.round(fraction * x.size)
     return jnp.zeros(x.size, bool).at[jnp.argsort(jnp.abs(x).ravel())].set(is_small).reshape(x.shape)
 
 

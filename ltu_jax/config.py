@@ -14,10 +14,12 @@ import types
 from typing import Any
 
 from ltu_jax.methods.registry import (  # noqa: F401, what a configuration file may name
+    AMUN,
     LTU,
     METHOD_CONFIGS,
     MOST_EPOCHS,
     MOST_IMAGES,
+    MSG,
     SSD,
     Amnesiac,
     BadTeacher,
@@ -25,12 +27,15 @@ from ltu_jax.methods.registry import (  # noqa: F401, what a configuration file 
     Finetune,
     Fisher,
     GradientAscent,
+    L1Sparse,
+    LoTUS,
     NegGradPlus,
     PartialRetrain,
     RandomLabel,
     Retrain,
     SalUn,
     Scrub,
+    SFROn,
     method_config,
     needs,
 )

@@ -35,6 +35,21 @@ def original():
     return make_state(apply_fn, *init_params(jax.random.key(1)), SGD, jax.random.key(3))
 
 
+def convolved_apply_fn(params, model_state, images, train):
+    """The same model behind a convolution of 3x3."""
+    layout = ("NHWC", "HWIO", "NHWC")
+    images, kernel = images.astype(params["w1"].dtype), params["kernel"]
+    images = jax.lax.conv_general_dilated(images, kernel, (1, 1), "SAME", dimension_numbers=layout)
+    return apply_fn(params, model_state, images, train)
+
+
+def convolved():
+    """An original with a convolution, for the methods that change those."""
+    state = original()
+    kernel = jax.random.normal(jax.random.key(2), (3, 3, 3, 3)) / 5
+    return make_state(convolved_apply_fn, {"kernel": kernel, **state.params}, state.model_state, SGD, state.rng)
+
+
 def rows(start, stop):
     return SOURCE.rows(np.arange(start, stop))
 
@@ -46,9 +61,9 @@ def parts(**more):
     return Parts(apply_fn, C, init_params=init_params, **more)
 
 
-def started(method, visible=VISIBLE, seed=4):
-    """``(state, context)`` of a run of ``method`` from the original."""
-    return method.init(jax.random.key(seed), original(), visible)
+def started(method, visible=VISIBLE, seed=4, start=None):
+    """``(state, context)`` of a run of ``method`` from the original, or from another model."""
+    return method.init(jax.random.key(seed), original() if start is None else start, visible)
 
 
 def draw_at(method, context, step, visible=VISIBLE):
@@ -67,9 +82,9 @@ def poisoned(kind):
     return Visible(**{**floats, kind: Rows(floats[kind].images * jnp.nan, floats[kind].labels)})
 
 
-def run_all(method, visible):
+def run_all(method, visible, start=None):
     """The state after every step of a run."""
-    state, context = started(method, visible)
+    state, context = started(method, visible, start=start)
     step = jax.jit(lambda state, context, draw: method.step(state, context, draw)[0])
     for t in range(method.num_steps(visible)):
         state = step(state, context, draw_at(method, context, t, visible))

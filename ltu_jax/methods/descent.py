@@ -12,6 +12,7 @@ from ltu_jax.config import Descent
 from ltu_jax.core.losses import cross_entropy
 from ltu_jax.methods.base import MethodCost, SettingsMethod
 from ltu_jax.methods.streams import Stream
+from ltu_jax.training.cost import Cost
 from ltu_jax.training.optimizers import OPTIMIZERS, set_hyperparams
 from ltu_jax.training.schedule import Schedule, learning_rate, make_schedule
 from ltu_jax.types import ArrayTree, Batch, Metrics, UnlearnState, Visible
@@ -27,6 +28,7 @@ class Context:
     order_key: jax.Array  # shuffles the epochs
     schedule: Schedule
     extra: Any = ()  # what the method adds: teachers, a key
+    init_cost: Cost | None = None  # what init passed, where only the run can tell: in place of what is stated
 
 
 def begin(
@@ -54,13 +56,21 @@ def begin(
     tx = OPTIMIZERS[settings.optimizer] if tx is None else tx
     state = jax.tree.map(jnp.copy, state.replace(tx=tx, opt_state=tx.init(state.params)))
     state = set_hyperparams(state, momentum=settings.momentum, weight_decay=settings.weight_decay)
-    return state, Context(order_key, make_schedule(settings.schedule, settings.learning_rate, num_steps), extra)
+    schedule = make_schedule(settings.schedule, settings.learning_rate, num_steps, epochs=settings.epochs)
+    return state, Context(order_key, schedule, extra)
 
 
-def descend(loss: LossFn, state: UnlearnState, context: Context, draw: Any) -> tuple[UnlearnState, Metrics]:
-    """One step of the state's optimizer on ``loss``: a ``Method.step``."""
+def descend(
+    loss: LossFn,
+    state: UnlearnState,
+    context: Context,
+    draw: Any,
+    change: Callable[[ArrayTree, Context, Any], ArrayTree] | None = None,
+) -> tuple[UnlearnState, Metrics]:
+    """One step of the state's optimizer on ``loss``, or on what ``change`` makes of its gradient: a ``Method.step``."""
     with_aux = jax.value_and_grad(loss, has_aux=True)
     (value, model_state), grads = with_aux(state.params, state, context, draw)
+    grads = grads if change is None else change(grads, context, draw)
     rate = learning_rate(context.schedule, state.step)
     state = set_hyperparams(state, learning_rate=rate).apply_gradients(grads=grads, model_state=model_state)
     return state, {"loss/train": value, "norm/grad": optax.tree.norm(grads), "rate/outer": rate}

@@ -87,11 +87,20 @@ class Descent:
     name: str = setting("", "the method; chosen by --config FILE.py:NAME")
     epochs: float = setting(10.0, "passes over the rows that the method trains on", above=0, high=MOST_EPOCHS)
     batch_size: int = setting(256, "images a step", low=1, high=MOST_IMAGES)
-    optimizer: str = setting("sgd", "optimizer", choices=("sgd", "adam"))
+    optimizer: str = setting("sgd", "optimizer", choices=("sgd", "adam", "adamw"))
     learning_rate: float = setting(0.01, "peak learning rate", above=0, high=1000)
     momentum: float = setting(0.9, "SGD momentum, Adam's first beta", low=0, high=0.9999)
-    weight_decay: float = setting(5e-4, "L2 coefficient, added to the gradient of every parameter", low=0, high=1000)
-    schedule: str = setting("constant", "learning rate over the run", choices=("cosine", "constant"))
+    weight_decay: float = setting(
+        5e-4,
+        "L2 coefficient, added to the gradient of every parameter; adamw's shrinks them beside it",
+        low=0,
+        high=1000,
+    )
+    schedule: str = setting(
+        "constant",
+        "learning rate over the run; by epochs: up and down again, or a tenth after each",
+        choices=("cosine", "constant", "triangular", "step"),
+    )
     augment: bool = setting(True, "apply config.data.augment while unlearning")
     remain_per_forget: float | None = setting(
         None,
@@ -105,6 +114,21 @@ class Descent:
 @dataclasses.dataclass
 class Finetune(Descent):
     """FT: training goes on, on remaining rows alone."""
+
+
+@dataclasses.dataclass
+class L1Sparse(Finetune):
+    """l1-sparse: FT with an l1 penalty that falls to nothing epoch by epoch."""
+
+    alpha: float = setting(1e-4, "weight of the sum of all parameters' sizes", low=0, high=MOST_WEIGHT)
+
+
+@dataclasses.dataclass
+class MSG(Finetune):
+    """MSG: FT after the convolution weights on which both kinds of rows agree most were drawn anew."""
+
+    fraction: float = setting(0.3, "of each convolution kernel, drawn anew", low=0, high=1)
+    kept_scale: float = setting(0.1, "factor on the gradients of the kernels' other weights", low=0, high=MOST_WEIGHT)
 
 
 @dataclasses.dataclass
@@ -159,6 +183,38 @@ class Scrub(Descent):
         0.001, "alpha: weight of the distillation on remaining rows", low=0, high=MOST_WEIGHT
     )
     label_weight: float = setting(0.99, "gamma: weight of their cross-entropy", low=0, high=MOST_WEIGHT)
+
+
+@dataclasses.dataclass
+class SFROn(Descent):
+    """SFR-on: a bounded, masked step up the loss of forget rows, then steps down that of remaining ones, in turn."""
+
+    forget_weight: float = setting(25.0, "alpha: factor on the forget rows' loss, falls to 0", low=0, high=MOST_WEIGHT)
+    loss_power: float = setting(0.5, "lambda: a forget row counts its loss to the power of minus this", low=0, high=100)
+    saliency_ratio: float = setting(
+        1.0,
+        "gamma: a forget step moves weights whose importance to forget rows is above this times the other; 0 is all",
+        low=0,
+        high=MOST_WEIGHT,
+    )
+    clip_norm: float = setting(7.0, "largest norm of a forget step's gradient", above=0, high=MOST_WEIGHT)
+
+
+@dataclasses.dataclass
+class LoTUS(Descent):
+    """LoTUS: the original's own answers, with noise on forget rows, more of it the more surely these are known."""
+
+    alpha: float = setting(8.0, "temperature exp(alpha d) of forget rows, d an excess of accuracy", low=0, high=1000)
+    target_accuracy: float = setting(
+        93.0, "percent of held-out rows that the original gets right; forget rows are brought there", low=0, high=100
+    )
+
+
+@dataclasses.dataclass
+class AMUN(Descent):
+    """AMUN: trains on near adversarial copies of the forget rows, with the labels that the original gives those."""
+
+    keep_true: bool = setting(True, "the forget rows themselves too, with their true labels")
 
 
 @dataclasses.dataclass
@@ -246,6 +302,30 @@ BUILT_IN: dict[str, BuiltIn] = {
         "ltu_jax.methods.finetune:Finetune",
         "It was trained further on images that stay alone, so that what it knew of the others fades.",
     ),
+    "ct": BuiltIn(
+        lambda: Finetune("ct", epochs=3.0, batch_size=64, learning_rate=1e-3, schedule="cosine", augment=False),
+        "ltu_jax.methods.ct:CT",
+        "The small patterns that it looks for in an image were mirrored along their diagonal, and it was trained"
+        " further on images that stay alone, so that what it knew of the others fades.",
+    ),
+    "msg": BuiltIn(
+        lambda: MSG("msg", epochs=5.0, batch_size=64, learning_rate=1e-3, schedule="triangular", augment=False),
+        "ltu_jax.methods.msg:MSG",
+        "Those of its weights on which the images to be forgotten and those that stay pull most alike were drawn anew,"
+        " and it was trained further on images that stay alone.",
+    ),
+    "negate_first": BuiltIn(
+        lambda: Finetune("negate_first"),
+        "ltu_jax.methods.negate_first:NegateFirst",
+        "The weights that an image meets first changed their sign, and it was trained further on images that stay"
+        " alone, so that what it knew of the others fades.",
+    ),
+    "l1_sparse": BuiltIn(
+        lambda: L1Sparse("l1_sparse"),
+        "ltu_jax.methods.l1_sparse:L1Sparse",
+        "It was trained further on images that stay alone, while all of its weights were pulled towards zero, so that"
+        " what it knew of the others fades.",
+    ),
     "random_label": BuiltIn(
         lambda: RandomLabel("random_label"),
         "ltu_jax.methods.random_label:RandomLabel",
@@ -315,6 +395,24 @@ BUILT_IN: dict[str, BuiltIn] = {
         "ltu_jax.methods.scrub:Scrub",
         "Its weights were changed so that its answers on the images to be forgotten moved away from what they were, and"
         " so that its answers on images that stay are kept.",
+    ),
+    "sfr_on": BuiltIn(
+        lambda: SFROn("sfr_on", epochs=7.5, batch_size=128, schedule="cosine"),
+        "ltu_jax.methods.sfr_on:SFROn",
+        "Those of its weights that matter more for the images to be forgotten were changed so that its answers on these"
+        " became worse, and in turn all were trained further on images that stay.",
+    ),
+    "lotus": BuiltIn(
+        lambda: LoTUS("lotus", batch_size=128, optimizer="adamw", learning_rate=1e-4),
+        "ltu_jax.methods.lotus:LoTUS",
+        "It was trained to answer less surely than before on the images to be forgotten, and as before on images that"
+        " stay.",
+    ),
+    "amun": BuiltIn(
+        lambda: AMUN("amun", batch_size=128, schedule="step"),
+        "ltu_jax.methods.amun:AMUN",
+        "It was trained further on images with their right labels, and on copies of the images to be forgotten that"
+        " were changed just enough to be taken for something else, with that as their label.",
     ),
 }
 

@@ -5,9 +5,9 @@ import jax
 import jax.numpy as jnp
 
 from ltu_jax.methods.base import MethodCost, OneShot
-from ltu_jax.methods.importance import squared_batch_gradient, sum_over_batches
+from ltu_jax.methods.importance import importance
 from ltu_jax.training.cost import Cost
-from ltu_jax.types import ArrayTree, Rows, UnlearnState, Visible
+from ltu_jax.types import UnlearnState, Visible
 
 
 @flax.struct.dataclass
@@ -19,12 +19,6 @@ class SSD(OneShot):
     rows there; here it is all that is visible, which at rho = 1 is the same. Nothing is trained.
     """
 
-    def importance(self, state: UnlearnState, rows: Rows) -> ArrayTree:
-        """``I`` of given rows."""
-        size = min(self.settings.batch_size, len(rows.labels))
-        num_batches = -(-len(rows.labels) // size)
-        return jax.tree.map(lambda x: x / num_batches, sum_over_batches(squared_batch_gradient, state, rows, size))
-
     def init(self, key: jax.Array, state: UnlearnState, visible: Visible) -> tuple[UnlearnState, tuple[()]]:
         """Dampens the weights."""
         del key
@@ -34,7 +28,7 @@ class SSD(OneShot):
             factor = jnp.minimum(dampening * of_all / jnp.where(of_forget > 0, of_forget, 1), 1)
             return jnp.where(of_forget > alpha * of_all, factor * weight, weight)
 
-        importances = self.importance(state, visible.forget), self.importance(state, visible.all)
+        importances = (importance(state, rows, self.settings.batch_size) for rows in (visible.forget, visible.all))
         return state.replace(params=jax.tree.map(dampened, state.params, *importances)), ()
 
     def cost(self, visible: Visible) -> MethodCost:

@@ -121,11 +121,39 @@ def sequential_stream(settings: Descent, forget_epochs: float = float("inf")) ->
     return Stream(draw, num_steps, images)
 
 
-def mixed_stream(settings: Descent) -> Stream:
-    """Forget and remaining rows shuffled together."""
+def alternating_stream(settings: Descent) -> Stream:
+    """A forget batch, then remaining ones of its size, and so on; ``epochs`` count the forget rows.
+
+    ``remain_per_forget``, rounded, is how many remaining batches come after each; unset it is five.
+    """
+    num_remain = 5 if settings.remain_per_forget is None else max(1, round(settings.remain_per_forget))
+
+    def size(visible: Visible) -> int:
+        return min(settings.batch_size, _count(visible.forget), _count(visible.remain))
+
+    def draw(key: jax.Array, step: jax.Array, visible: Visible) -> Draw:
+        turn, at = step // (1 + num_remain), step % (1 + num_remain)
+        forget_key, remain_key = jax.random.split(key)
+        forget = _draw_from(visible.forget, forget_key, turn, size(visible), is_forget=True)
+        remain_step = jnp.maximum(turn * num_remain + at - 1, 0)
+        remain = _draw_from(visible.remain, remain_key, remain_step, size(visible), is_forget=False)
+        return jax.tree.map(lambda f, r: jnp.where(at == 0, f, r), forget, remain)
+
+    def num_steps(visible: Visible) -> int:
+        return (1 + num_remain) * max(1, round(settings.epochs * _count(visible.forget) / size(visible)))
+
+    def images(visible: Visible) -> tuple[float, float]:
+        forget = size(visible) / (1 + num_remain)
+        return forget, size(visible) - forget
+
+    return Stream(draw, num_steps, images)
+
+
+def mixed_stream(settings: Descent, forget_copies: int = 1) -> Stream:
+    """Forget and remaining rows shuffled together; each forget row ``forget_copies`` times an epoch."""
 
     def sizes(visible: Visible) -> tuple[int, int, int]:
-        num_forget, num_remain = _count(visible.forget), _remain_epoch(settings, visible)
+        num_forget, num_remain = forget_copies * _count(visible.forget), _remain_epoch(settings, visible)
         return num_forget, num_remain, min(settings.batch_size, num_forget + num_remain)
 
     def draw(key: jax.Array, step: jax.Array, visible: Visible) -> Draw:
@@ -136,7 +164,9 @@ def mixed_stream(settings: Descent) -> Stream:
         # Where an epoch is no whole number of passes over the subset, the next goes on where it ended;
         # in an order of its own, since rows may be stored class by class.
         place = (epoch * num_remain + entry - num_forget) % _count(visible.remain)
-        row = jnp.where(is_forget, entry, jax.random.permutation(subset_key, _count(visible.remain))[place])
+        copy, forget_row = entry // _count(visible.forget), entry % _count(visible.forget)
+        row = jnp.where(is_forget, forget_row, jax.random.permutation(subset_key, _count(visible.remain))[place])
+        epoch = jnp.where(is_forget, forget_copies * epoch + copy, epoch)
         forget, remain = (gather(rows, jnp.minimum(row, _count(rows) - 1)) for rows in visible)
         images = jnp.where(is_forget[:, None, None, None], forget.images, remain.images)
         return Draw(Batch(images, jnp.where(is_forget, forget.labels, remain.labels)), is_forget, row, epoch)

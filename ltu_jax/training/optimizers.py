@@ -23,13 +23,21 @@ def _adam(learning_rate: float, momentum: float, weight_decay: float) -> optax.G
     return optax.chain(optax.add_decayed_weights(weight_decay), optax.adam(learning_rate, b1=momentum))
 
 
+@_in_state
+def _adamw(learning_rate: float, momentum: float, weight_decay: float) -> optax.GradientTransformation:
+    return optax.adamw(learning_rate, b1=momentum, weight_decay=weight_decay)
+
+
 SGD: optax.GradientTransformation = _sgd(learning_rate=0.0, momentum=0.0, weight_decay=0.0)
 """SGD with momentum and L2 weight decay, as in PyTorch."""
 
 ADAM: optax.GradientTransformation = _adam(learning_rate=0.0, momentum=0.9, weight_decay=0.0)
 """Adam with L2 weight decay added to the gradient, as in PyTorch; ``momentum`` is its first beta."""
 
-OPTIMIZERS = {"sgd": SGD, "adam": ADAM}
+ADAMW: optax.GradientTransformation = _adamw(learning_rate=0.0, momentum=0.9, weight_decay=0.0)
+"""Adam whose weight decay shrinks the weights by ``rate * weight_decay`` beside the step, as in PyTorch."""
+
+OPTIMIZERS = {"sgd": SGD, "adam": ADAM, "adamw": ADAMW}
 
 ASCENDING = {name: optax.chain(optax.scale(-1.0), tx) for name, tx in OPTIMIZERS.items()}
 """The same up the gradient; weight decay still shrinks the weights."""

@@ -18,6 +18,7 @@ from ltu_jax.config import Config
 from ltu_jax.data.splits import see
 from ltu_jax.methods import build_method
 from ltu_jax.methods.base import Method, UnlearningMethod
+from ltu_jax.training.cost import Cost
 from ltu_jax.training.dispatch import compile_clock, numbers_as_arrays
 from ltu_jax.training.saving import History, Run, Saving
 from ltu_jax.training.steps import run_steps
@@ -234,7 +235,9 @@ def _begin(start: Start, visible: Visible, num_steps: int) -> Run:
 def _end(start: Start, run: Run, judge: Judge | None) -> tuple[UnlearnState, History]:
     history, method, visible = run.history, start.method, run.data
     if method.cost is not None:
-        history.cost = method.cost(visible).of(run.step)._asdict()
+        cost, counted = method.cost(visible), getattr(run.context, "init_cost", None)
+        cost = cost if counted is None else cost._replace(init=Cost(*map(float, counted)))
+        history.cost = cost.of(run.step)._asdict()
     history.rho = len(visible.remain.labels) / len(start.splits.remain)
     state = run.best if run.best is not None and history.best_step is not None else run.state
     if judge is not None and not method.sees_all:

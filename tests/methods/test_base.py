@@ -14,13 +14,15 @@ from compiling import programs_made
 
 from ltu_jax.attackers.bank import init_bank
 from ltu_jax.config import LTU, METHOD_CONFIGS, Training
+from ltu_jax.data.batches import gather
 from ltu_jax.methods import METHODS, build_method
 from ltu_jax.methods.base import Method, one_shot
 from ltu_jax.setting import ConfigError
 from ltu_jax.training.dispatch import compile_steps
 from ltu_jax.training.optimizers import SGD
+from ltu_jax.training.saving import Saving
 from ltu_jax.types import Parts, Rows, Splits, StoredImages, Visible, make_state
-from ltu_jax.unlearning.loop import run_unlearning
+from ltu_jax.unlearning.loop import RunOptions, Start, run_together, run_unlearning
 
 SPEC = mlp.build(None, 4, (4, 4, 3))
 
@@ -72,12 +74,17 @@ def test_what_cannot_be_imported_is_named():
 def built(name, build=build_method, arrays=2, rate=0.01):
     """The method of a configuration, small; two epochs, that the counts are whole. ``arrays`` makes the attackers."""
     settings = METHOD_CONFIGS[name]()
-    small = {"batch_size": 12, "epochs": 2.0, "learning_rate": rate}
+    small = {"batch_size": 12, "epochs": 2.0, "learning_rate": rate, "target_accuracy": 5.0}
     settings = dataclasses.replace(settings, **{n: v for n, v in small.items() if hasattr(settings, n)})
     recipe = Training(epochs=2, batch_size=12)
     updates = jax.tree.map(lambda x: x * arrays / 2, by_hand.original().params)
     bank = init_bank(jax.random.key(arrays), ("sorted", "metrics"), by_hand.C)
     return build(settings, by_hand.parts(bank=bank, training=recipe, updates=updates))
+
+
+def original(name):
+    """The model that a method starts from: one with a convolution, where it changes those."""
+    return by_hand.convolved() if name in ("ct", "msg", "negate_first") else by_hand.original()
 
 
 def images_of(draw, name):
@@ -86,14 +93,25 @@ def images_of(draw, name):
     return [x.reshape(-1, *x.shape[-3:]) for x in jax.tree.leaves(counted) if x.ndim > 3]
 
 
+def kinds_of(images, name):
+    """Of which set each image is; AMUN's copies, which nobody has seen, are the forget set's."""
+    stored = {row: kind for kind, rows in by_hand.VISIBLE._asdict().items() for row in bytes_of(rows)}
+    return [stored.get(image.tobytes(), "forget" if name == "amun" else "none") for image in np.asarray(images)]
+
+
+def bytes_of(rows):
+    """Each image as the methods see it."""
+    return [image.tobytes() for image in np.asarray(gather(rows, jnp.arange(len(rows.labels))).images)]
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", METHOD_CONFIGS)
 def test_every_configuration_builds_and_its_cost_counts_the_images_that_it_draws(name):
     method, visible = built(name), by_hand.VISIBLE
     num_steps, cost = method.num_steps(visible), method.cost(visible)
-    _, context = by_hand.started(method)
+    _, context = by_hand.started(method, start=original(name))
     drawn = [by_hand.draw_at(method, context, step) for step in range(num_steps)]
-    kinds = [kind for draw in drawn for images in images_of(draw, name) for kind, _ in by_hand.rows_of(images)]
+    kinds = [kind for draw in drawn for images in images_of(draw, name) for kind in kinds_of(images, name)]
     spent = cost.of(num_steps)
     assert spent == cost.init.plus(cost.step, num_steps)
     counted = kinds.count("forget") + cost.init.forget, kinds.count("remain") + cost.init.remain
@@ -116,7 +134,7 @@ def test_equal_settings_share_their_steps_and_other_arrays_and_rates_count_all_t
     ends, programs = [], []
     for one in (method, other_arrays, other_rate):
         with programs_made() as made:
-            state, context = one.init(jax.random.key(1), by_hand.original(), by_hand.VISIBLE)
+            state, context = one.init(jax.random.key(1), original(name), by_hand.VISIBLE)
             if num_steps := min(3, one.num_steps(by_hand.VISIBLE)):
                 steps = compile_steps(one, state, context, by_hand.VISIBLE, num_steps)
                 state, _ = steps(state, context, by_hand.VISIBLE)
@@ -149,7 +167,7 @@ def test_another_trial_of_any_number_compiles_nothing(name):
         small = {"batch_size": 12} if hasattr(settings, "batch_size") else {}
         method = build_method(dataclasses.replace(settings, **small, **change), parts)
         with programs_made() as programs:
-            run_unlearning(method, by_hand.original(), splits, source, remain_fraction=0.5)
+            run_unlearning(method, original(name), splits, source, remain_fraction=0.5)
         made[",".join(change) or f"run {len(made)}"] = len(programs)
     made.pop("run 0")
     assert set(made.values()) == {0}, made
@@ -166,9 +184,25 @@ def test_every_method_takes_the_same_steps_when_its_images_stay_on_the_host(name
     on_host = Visible(*(Rows(StoredImages(images, p), r.labels) for p, r in zip(places, by_hand.VISIBLE, strict=True)))
     num_steps, ends = min(5, method.num_steps(by_hand.VISIBLE)), []
     for visible in (by_hand.VISIBLE, on_host):
-        state, context = method.init(jax.random.key(1), by_hand.original(), visible)
+        state, context = method.init(jax.random.key(1), original(name), visible)
         if num_steps:
             steps = compile_steps(method, state, context, visible, num_steps)
             state, _ = steps(state, context, visible)
         ends.append(jax.tree.map(np.asarray, (state.params, state.model_state)))
     chex.assert_trees_all_equal(*ends)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", METHODS)
+def test_every_method_goes_on_where_it_stopped_and_takes_its_steps_beside_another_seed(name, tmp_path):
+    method, source, empty = built(name), mlp.toy_source(num_classes=by_hand.C), np.arange(0)
+    num_steps, starts = min(5, method.num_steps(by_hand.VISIBLE)), []
+    for seed in (0, 10):
+        splits = Splits(np.arange(seed, seed + 24), np.arange(seed + 24, seed + 84), *[empty] * 4)
+        starts.append(Start(method, original(name).replace(rng=jax.random.key(seed)), splits, source))
+    alone = [run_unlearning(*start[:4], num_steps=num_steps)[0] for start in starts]
+    for stop in (min(3, num_steps), num_steps):
+        cut, _ = run_unlearning(*starts[0][:4], num_steps=stop, saving=Saving(tmp_path, "a", 2))
+    chex.assert_trees_all_equal((cut.params, cut.model_state), (alone[0].params, alone[0].model_state))
+    for (together, _), wanted in zip(run_together(starts, RunOptions(num_steps)), alone, strict=True):
+        chex.assert_trees_all_close(together.params, wanted.params, rtol=1e-4, atol=1e-5)

@@ -7,7 +7,7 @@ import pytest
 from by_hand import label_loss, numpy, original, rows
 
 from ltu_jax.data.batches import gather
-from ltu_jax.methods.importance import squared_batch_gradient, sum_over_batches, summed_gradient
+from ltu_jax.methods.importance import importance, squared_batch_gradient, sum_over_batches, summed_gradient
 
 ROWS = rows(0, 23)
 
@@ -44,6 +44,24 @@ def test_the_squared_gradient_is_that_of_each_batchs_mean_the_last_one_short(x64
     found = sum_over_batches(squared_batch_gradient, state, ROWS, batch_size)
     for name in found:
         np.testing.assert_allclose(found[name], sum(g[name] ** 2 for g in gradients), rtol=1e-5, atol=1e-10)
+
+
+def test_some_rows_alone_can_be_summed_over(x64):
+    index = np.array([20, 3, 3, 11, 7, 0])
+    images, labels = gather(ROWS, slice(None))
+    _, grad = label_loss(numpy(original().params), images[index], labels[index], shift=0.4)
+    found = sum_over_batches(summed_gradient, original(), ROWS, 4, jnp.asarray(index))
+    for name in grad:
+        np.testing.assert_allclose(found[name], 6 * grad[name], rtol=1e-5, atol=1e-8)
+
+
+@pytest.mark.parametrize("batch_size", [5, 23, 100])
+def test_importance_is_the_mean_over_batches(x64, batch_size):
+    gradients = [label_loss(numpy(original().params), *batch, shift=0.4)[1] for batch in batches(batch_size)]
+    found = importance(original(), ROWS, batch_size)
+    for name in found:
+        wanted = np.mean([g[name] ** 2 for g in gradients], axis=0)
+        np.testing.assert_allclose(found[name], wanted, rtol=1e-5, atol=1e-10)
 
 
 def test_shapes_alone_can_be_asked_for():

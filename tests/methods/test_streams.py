@@ -9,7 +9,7 @@ import pytest
 from by_hand import rows
 
 from ltu_jax.config import Descent
-from ltu_jax.methods.streams import forget_stream, mixed_stream, remain_stream, sequential_stream
+from ltu_jax.methods.streams import alternating_stream, forget_stream, mixed_stream, remain_stream, sequential_stream
 from ltu_jax.types import Visible
 
 F, R = 24, 60
@@ -20,6 +20,7 @@ STREAMS = {
     "sequential": sequential_stream,
     "heals": lambda settings: sequential_stream(settings, 2),
     "mixed": mixed_stream,
+    "alternating": alternating_stream,
 }
 WHOLE = {"epochs": 4, "batch_size": 12}  # 12 divides both sets
 UNEVEN = {"epochs": 1.5, "batch_size": 7}
@@ -118,6 +119,27 @@ def test_sequential_forget_passes_end_and_the_remaining_rows_go_on_where_they_we
     np.testing.assert_array_equal(counts(drawn, "forget"), np.full(F, 2))
     passes = drawn.row[~drawn.is_forget].reshape(4, R)
     np.testing.assert_array_equal(np.sort(passes), np.tile(np.arange(R), (4, 1)))
+
+
+def test_mixed_forget_rows_can_come_several_times_an_epoch_each_a_pass_of_its_own():
+    stream = mixed_stream(Descent(**WHOLE), forget_copies=3)
+    drawn = [stream.draw(jax.random.key(0), step, VISIBLE) for step in range(stream.num_steps(VISIBLE))]
+    assert len(drawn) == 4 * (3 * F + R) // 12
+    passes = [(int(e), int(r)) for d in drawn for e, r, f in zip(d.epoch, d.row, d.is_forget, strict=True) if f]
+    assert sorted(passes) == [(epoch, row) for epoch in range(12) for row in range(F)]
+    assert {e // 3 for e, _ in passes[: 3 * F]} == {0}
+    np.testing.assert_allclose(stream.images(VISIBLE), [12 * 3 * F / (3 * F + R), 12 * R / (3 * F + R)])
+
+
+def test_alternating_steps_hold_one_kind_and_both_kinds_come_in_whole_passes():
+    for ratio, after_each in ((None, 5), (1.6, 2)):
+        stream = alternating_stream(Descent(**WHOLE, remain_per_forget=ratio))
+        drawn = [stream.draw(jax.random.key(0), step, VISIBLE) for step in range(stream.num_steps(VISIBLE))]
+        assert [d.is_forget.tolist() for d in drawn] == ([[True] * 12] + [[False] * 12] * after_each) * (4 * F // 12)
+        for kind, size in ((True, F), (False, R)):
+            rows = [row for d in drawn if d.is_forget[0] == kind for row in d.row.tolist()]
+            for start in range(0, len(rows) - size + 1, size):
+                assert sorted(rows[start : start + size]) == list(range(size))
 
 
 def test_mixed_epochs_hold_both_kinds_in_one_shuffle():

@@ -43,7 +43,18 @@ def adam(params, grads, momentum, weight_decay):
     return params
 
 
-BY_HAND = {"sgd": sgd, "adam": adam}
+def adamw(params, grads, momentum, weight_decay):
+    """torch.optim.AdamW: Adam's step, and p -= lr wd p before it."""
+    first, second = {n: 0.0 for n in params}, {n: 0.0 for n in params}
+    for t, (grad, rate) in enumerate(zip(grads, RATES, strict=True), 1):
+        first = {n: momentum * first[n] + (1 - momentum) * grad[n] for n in params}
+        second = {n: 0.999 * second[n] + 0.001 * grad[n] ** 2 for n in params}
+        steps = {n: first[n] / (1 - momentum**t) / (np.sqrt(second[n] / (1 - 0.999**t)) + 1e-8) for n in params}
+        params = {n: (1 - rate * weight_decay) * params[n] - rate * steps[n] for n in params}
+    return params
+
+
+BY_HAND = {"sgd": sgd, "adam": adam, "adamw": adamw}
 
 
 def never_asked(*_):

@@ -7,7 +7,7 @@ import numpy as np
 import optax
 import pytest
 
-from ltu_jax.training.schedule import learning_rate, make_schedule
+from ltu_jax.training.schedule import epoch, learning_rate, make_schedule
 
 pytestmark = pytest.mark.smoke
 
@@ -52,6 +52,25 @@ def test_warm_up_is_linear_to_the_peak_and_the_cosine_begins_after_it():
 def test_warm_up_multiplies_what_the_milestones_leave():
     schedule = make_schedule("multistep", 1.0, 8, warmup_steps=4, milestones=(2,))
     np.testing.assert_allclose(rates(schedule, 6), [0.25, 0.5, 0.075, 0.1, 0.1, 0.1], rtol=1e-5)
+
+
+def test_step_is_a_tenth_after_each_epoch():
+    schedule = make_schedule("step", 1.0, 10, epochs=2.5)  # epochs of four steps
+    np.testing.assert_allclose(rates(schedule, 10), [1] * 4 + [0.1] * 4 + [0.01] * 2, rtol=1e-5)
+
+
+@pytest.mark.parametrize("epochs, by_epoch", [(5, [1, 2, 3, 2, 1]), (4, [1.5, 3, 2, 1]), (2, [3, 1.5]), (1, [3])])
+def test_triangular_is_the_formula_of_each_epoch(epochs, by_epoch):
+    # c = e + 1, a = floor((E + 1) / 2): c / a up to a, then (E + 1 - c) / (E + 1 - a)
+    schedule = make_schedule("triangular", 0.3, 7 * epochs, epochs=epochs)
+    np.testing.assert_allclose(rates(schedule, 7 * epochs), np.repeat(by_epoch, 7) / 10, rtol=1e-5)
+
+
+def test_the_epoch_of_a_step_is_exact_at_every_boundary():
+    for epochs, length in ((6, 5), (37, 3), (182, 159), (2.5, 4)):
+        schedule, num_steps = make_schedule("step", 1.0, epochs * length, epochs=epochs), int(epochs * length)
+        found = np.asarray(jax.vmap(lambda step: epoch(schedule, step))(jnp.arange(num_steps)))  # noqa: B023
+        np.testing.assert_array_equal(found, np.arange(num_steps) // length)
 
 
 @pytest.mark.parametrize("warmup_steps", [4, 5, 8])

@@ -13,20 +13,23 @@ ANCHOR = 8
 LONGEST = 4096
 """Most bytes of a pattern that are compared."""
 _PIECE = 1 << 20
-_ALIKE = 16  # most indexed places of the same word: more would take a time that grows with their number
 _MULTIPLIERS = (np.uint64(0x9E3779B97F4A7C15), np.uint64(0xD6E8FEB86659FD93))
 
 
 class WordIndex:
     """Words of a text, to be met in data."""
 
-    def __init__(self, text: np.ndarray, places: np.ndarray) -> None:
-        """Indexes the words of ``text``, u8[n], at ``places``, i64[m]."""
+    def __init__(self, text: np.ndarray, places: np.ndarray, most_alike: int | None = None) -> None:
+        """Indexes the words of ``text``, u8[n], at ``places``, i64[m].
+
+        Of places of the same word at most ``most_alike`` are kept: each is a hit wherever that word is met.
+        """
         words = np.ascontiguousarray(text[places[:, None] + np.arange(ANCHOR)]).view(np.uint64).ravel()
         order = np.argsort(words, kind="stable")
         words, places = words[order], places[order]
         rank = np.arange(len(words)) - np.searchsorted(words, words, "left")
-        self._words, self._places = words[rank < _ALIKE], places[rank < _ALIKE]
+        kept = slice(None) if most_alike is None else rank < most_alike
+        self._words, self._places = words[kept], places[kept]
         bits = min(25, max(12, int(len(self._words) * 16).bit_length()))  # larger tables leave the caches
         self._shift = np.uint64(64 - bits)
         self._table = np.zeros(1 << bits, bool)
@@ -74,16 +77,19 @@ class Patterns:
         for one in patterns:
             grouped.setdefault((_distinctive(one.text), one.is_token), []).append((one.kind, one.owner))
         self._patterns, self._keys = list(grouped), list(grouped.values())
+        self._numbers = {pattern: i for i, pattern in enumerate(self._patterns)}
         texts = [text for text, _ in self._patterns]
         self._starts = np.cumsum([0, *map(len, texts)])
         most = max(0, min(map(len, texts), default=0) - ANCHOR)
         self._step = min(ANCHOR, 1 << (most + 1).bit_length() - 1)  # a shortest one allows so many words
-        places = [
-            start + len(text) - ANCHOR - (0 if is_token else (len(text) - ANCHOR - self._step + 1) // 4) - k
-            for start, (text, is_token) in zip(self._starts, self._patterns, strict=False)
-            for k in range(self._step)  # ids differ at their ends, files in the middle
-        ]
-        self._index = WordIndex(np.frombuffer(b"".join(texts), np.uint8), np.array(places, np.int64))
+        # Thousands of ids may share a word: one place stands for all that have it there and are as long.
+        places: dict[tuple[bytes, int, int, bool], int] = {}
+        for start, (text, is_token) in zip(self._starts.tolist(), self._patterns, strict=False):
+            last = len(text) - ANCHOR  # ids differ at their ends, files in the middle
+            last -= 0 if is_token else (last - self._step + 1) // 4
+            for at in range(last - self._step + 1, last + 1):
+                places.setdefault((text[at : at + ANCHOR], at, len(text), is_token), start + at)
+        self._index = WordIndex(np.frombuffer(b"".join(texts), np.uint8), np.array([*places.values()], np.int64))
 
     def found_in(self, data: np.ndarray, known: Collection[tuple[str, int]] = ()) -> set[tuple[str, int]]:
         """Kind and owner of the patterns in the data, u8[n]; those that are ``known`` need not be found again."""
@@ -92,15 +98,16 @@ class Patterns:
         for start in range(0, len(data), _PIECE):
             at, place = self._index.hits(data[start : start + _PIECE + ANCHOR - 1], self._step)
             which = np.searchsorted(self._starts, place, "right") - 1
-            for first, i in zip(start + at - (place - self._starts[which]), which, strict=True):
-                if not done.issuperset(self._keys[i]) and self._is_there(data, int(first), *self._patterns[i]):
-                    found.update(self._keys[i])
-                    done.update(self._keys[i])
+            firsts = start + at - (place - self._starts[which])
+            for first, alike in zip(firsts.tolist(), which.tolist(), strict=True):
+                text, is_token = self._patterns[alike]
+                last = first + len(text)
+                number = self._numbers.get((data[max(0, first) : last].tobytes(), is_token))
+                if number is None or done.issuperset(self._keys[number]) or is_token and _is_part(data, first, last):
+                    continue
+                found.update(self._keys[number])
+                done.update(self._keys[number])
         return found
-
-    def _is_there(self, data: np.ndarray, first: int, text: bytes, is_token: bool) -> bool:
-        last = first + len(text)
-        return first >= 0 and data[first:last].tobytes() == text and not (is_token and _is_part(data, first, last))
 
 
 def pieces(data: np.ndarray, overlap: int) -> Iterator[np.ndarray]:

@@ -20,6 +20,7 @@ _STRIDES = (1, 3, 4)
 _OVERLAP = 1 << 16
 _REACH = 64  # pixels that are compared before and after a word
 _AT_ONCE = 8192
+_ALIKE = 16  # most places of the same eight pixels: more would take a time that grows with their number
 _LUMA = np.array([19595, 38470, 7471])  # Pillow's, of 65536
 
 
@@ -35,7 +36,7 @@ class Pixels:
         self.plain: list[int] = []
         for owner, image in images.items():
             is_plain = True
-            for plane in _planes(image):
+            for plane, in_rows in _planes(image):
                 own = _anchors(plane.ravel(), plane.shape[1])
                 places.append(own + at)
                 texts.append(plane.ravel())
@@ -43,13 +44,13 @@ class Pixels:
                 self._lengths.append(plane.size)
                 self._owners.append(owner)
                 self._widths.append(plane.shape[1])
-                is_plain = is_plain and not len(own)
+                is_plain = is_plain and not (in_rows and len(own))  # the columns alone are not how it is mostly kept
             if is_plain:
                 self.plain.append(owner)
         self._text = np.concatenate([*texts, np.zeros(_REACH + ANCHOR, np.uint8)])
         self._starts = _REACH + np.cumsum([0, *self._lengths])
         self._changes = np.cumsum(np.r_[False, self._text[1:] != self._text[:-1]], dtype=np.int32)
-        self._index = WordIndex(self._text, np.concatenate(places))
+        self._index = WordIndex(self._text, np.concatenate(places), _ALIKE)
 
     def found_in(self, data: np.ndarray, known: Collection[int] = ()) -> set[int]:
         """Owners of the images whose pixels are in the data, u8[n]; those that are ``known`` are not looked for."""
@@ -102,12 +103,13 @@ class Pixels:
         return changes >= VARIED * (last - first - 1)
 
 
-def _planes(image: np.ndarray) -> list[np.ndarray]:
-    """The channels and the grey of an image, u8[H,W] and u8[W,H], each once."""
+def _planes(image: np.ndarray) -> list[tuple[np.ndarray, bool]]:
+    """The channels and the grey of an image, u8[H,W] and u8[W,H], each once, and whether it goes by rows."""
     grey = ((image @ _LUMA + 0x8000) >> 16).astype(np.uint8)
     channels = [*np.moveaxis(image, -1, 0), grey]
-    forms = [form for plane in channels for form in (plane, plane[:, ::-1], plane.T)]
-    return list({form.tobytes(): np.ascontiguousarray(form) for form in forms}.values())
+    in_rows = [form for plane in channels for form in (plane, plane[:, ::-1])]
+    forms = [*((plane.T, False) for plane in channels), *((form, True) for form in in_rows)]  # of the same, the last
+    return list({form.tobytes(): (np.ascontiguousarray(form), by_rows) for form, by_rows in forms}.values())
 
 
 def _anchors(text: np.ndarray, width: int) -> np.ndarray:

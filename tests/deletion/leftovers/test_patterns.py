@@ -54,6 +54,20 @@ def test_two_with_the_same_anchor_are_told_apart():
         assert seen(patterns, around % (b"one-" + end)) == set()
 
 
+@pytest.mark.parametrize(
+    "write", ["train/cat/{:04d}.png", "digits_{:04d}", "{:05d}/image.jpeg", "a/{}/image-of-{}.png"]
+)
+def test_of_many_that_are_nearly_the_same_each_is_found_wherever_it_lies(write):
+    """They share words of eight bytes: at their beginnings, at their ends, or all of them with some others."""
+    texts = [write.format(k % 17, k) if write.count("{") > 1 else write.format(k) for k in range(300)]
+    patterns = Patterns([Pattern(text.encode(), "id", k, is_token=True) for k, text in enumerate(texts)])
+    listed = np.frombuffer("\n".join(texts).encode(), np.uint8)
+    assert patterns.found_in(listed) == {("id", k) for k in range(300)}
+    for k in (0, 16, 17, 40, 299):
+        for place in range(8):
+            assert seen(patterns, b"x" * place + b"\n" + texts[k].encode() + b"\n") == {("id", k)}, (k, place)
+
+
 def test_the_same_text_of_two_is_found_for_both():
     patterns = Patterns([Pattern(b"the same text", "id", owner) for owner in range(40)])
     assert seen(patterns, b"in the same text!") == {("id", owner) for owner in range(40)}

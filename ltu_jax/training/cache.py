@@ -109,11 +109,8 @@ def cached_together(
     with _made_once(paths):
         missing, start = [i for i, entry in enumerate(entries) if not entry.is_there()], time.perf_counter()
         if missing:
-            for path, identity in [(entries[i].path, entries[i].identity) for i in missing]:
-                if path is not None and writes_files() and has_locks(path.parent):
-                    make_folder(_unfinished(path))
-                    metadata = json.dumps({"key": identity, MADE_FOR: made_for})
-                    write_whole(_unfinished(path) / UNFINISHED_METADATA, metadata)
+            for i in missing:
+                _note_begun(entries[i], made_for)
             made = make()
             values = {i: made[i] for i in missing}
         seconds = (time.perf_counter() - start) / len(entries)
@@ -129,6 +126,14 @@ def cached_together(
         for path in paths if writes_files() else ():
             shutil.rmtree(_unfinished(path), ignore_errors=True)
     return [values[i] for i in range(len(entries))]
+
+
+def _note_begun(entry: CacheEntry, made_for: str | None) -> None:
+    """Writes beside what is saved of a training under way what it is, and for whom."""
+    if entry.path is not None and writes_files() and has_locks(entry.path.parent):
+        folder = _unfinished(entry.path)
+        make_folder(folder)
+        write_whole(folder / UNFINISHED_METADATA, json.dumps({"key": entry.identity, MADE_FOR: made_for}))
 
 
 def _load(path: Path, identity: dict[str, Any]) -> ArrayTree:

@@ -87,11 +87,14 @@ def attack_auc(forget: Predictions, held_out: Predictions) -> float:
 def ks_distance(forget: Predictions, held_out: Predictions) -> float:
     """Kolmogorov-Smirnov distance of the margins, points: what the best threshold tells forget from held-out rows by.
 
-    Forget rows of a class without held-out rows are ignored; held-out rows are weighted by ``matched_weights``.
+    Forget rows of a class without held-out rows are ignored; held-out rows are weighted by ``matched_weights``. Where a
+    margin is NaN it is 100.
     """
     forget = comparable(forget, held_out)
     margins, below = _distribution(forget, held_out)
     points = np.concatenate([forget.margin, held_out.margin])
+    if np.isnan(points).any():
+        return 100.0  # a broken model is not one that never saw the rows
     forget_cdf = np.searchsorted(np.sort(forget.margin), points, "right") / len(forget.margin)
     held_out_cdf = below[np.searchsorted(margins, points, "right")]
     return float(100 * np.max(np.abs(forget_cdf - held_out_cdf)))

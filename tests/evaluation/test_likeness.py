@@ -73,6 +73,13 @@ def test_rows_of_a_class_without_a_held_out_row_have_no_say_unless_there_are_no_
     assert np.isclose(attack_auc(alone, held_out), roc_auc_score(np.repeat([1, 0], [20, 90]), margins))
 
 
+def test_a_model_that_answers_nan_is_as_unlike_as_can_be():
+    whole, broken = drawn(50, 1), drawn(50, 2)
+    all_nan = broken._replace(margin=np.full(50, np.nan))
+    one_nan = broken._replace(margin=np.where(np.arange(50) == 7, np.nan, broken.margin))
+    assert ks_distance(all_nan, all_nan) == ks_distance(one_nan, whole) == ks_distance(whole, one_nan) == 100.0
+
+
 def test_ties_count_half():
     one = Predictions(np.zeros(2, int), np.ones(2, bool), np.ones(2), np.array([1.0, 2.0]))
     assert attack_auc(one, one) == 0.5 and ks_distance(one, one) == 0

@@ -136,8 +136,7 @@ def closeness(problem: Problem, state: UnlearnState) -> dict[str, dict[str, floa
         forward = EvalForward(model.apply_fn)
         return predict(forward, model.params, model.model_state, source.stored(rows), batch_size=batch_size)
 
-    def measured(model: UnlearnState, others: Sequence[np.ndarray]) -> dict[str, float]:
-        forget = logits(model, splits.forget)
+    def measured(model: UnlearnState, forget: np.ndarray, others: Sequence[np.ndarray]) -> dict[str, float]:
         both = (
             predictions(forget, source.labels[splits.forget]),
             predictions(logits(model, splits.test), source.labels[splits.test]),
@@ -146,10 +145,13 @@ def closeness(problem: Problem, state: UnlearnState) -> dict[str, dict[str, floa
         return {"js": js, "ks": ks_distance(*both), "auc": attack_auc(*both)}
 
     of_retrains = [logits(model, splits.forget) for model in problem.retrains]
-    retrains = [measured(model, of_retrains[:i] + of_retrains[i + 1 :]) for i, model in enumerate(problem.retrains)]
+    retrains = [
+        measured(model, of_retrains[i], of_retrains[:i] + of_retrains[i + 1 :])
+        for i, model in enumerate(problem.retrains)
+    ]
     return {
-        "unlearned": measured(state, of_retrains),
-        "original": measured(problem.original, of_retrains),
+        "unlearned": measured(state, logits(state, splits.forget), of_retrains),
+        "original": measured(problem.original, logits(problem.original, splits.forget), of_retrains),
         "retrain": {name: float(np.mean([one[name] for one in retrains])) for name in retrains[0]},
     }
 

@@ -6,6 +6,7 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 from jax.core import Tracer
 
 from ltu_jax.devices import replicate
@@ -117,12 +118,8 @@ def _nudge(
         return value.sum(), (jnp.max(others, axis=1) > true, jnp.argmax(others, axis=1).astype(jnp.int32))
 
     gradient, (is_wrong, other) = jax.grad(excess, has_aux=True)(images)
-    change = images + epsilon / 10 * gradient / (_norms(gradient) + 1e-10) - clean.images
-    change = change * jnp.minimum(1, epsilon / jnp.maximum(_norms(change), 1e-10))
+    length = jnp.sqrt(jnp.sum(gradient**2, axis=(1, 2, 3), keepdims=True))
+    change = images + epsilon / 10 * gradient / (length + 1e-10) - clean.images
+    change = jax.vmap(optax.projections.projection_l2_ball, (0, None))(change, epsilon)
     moved = jnp.where(is_wrong[:, None, None, None], images, jnp.clip(clean.images + change, 0, 1))
     return replicate((moved, is_wrong, other))
-
-
-def _norms(images: jax.Array) -> jax.Array:
-    """The L2 norm of each, f32[B,1,1,1]."""
-    return jnp.sqrt(jnp.sum(images**2, axis=(1, 2, 3), keepdims=True))

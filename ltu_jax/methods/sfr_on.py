@@ -59,9 +59,8 @@ class SFROn(DescentMethod):
     def _bounded(self, grads: ArrayTree, context: Context, draw: Draw) -> ArrayTree:
         """The gradient, a forget step's masked and cut."""
         masked = jax.tree.map(lambda g, m: jnp.where(m, g, 0), grads, context.extra[0])
-        norm = optax.tree.norm(masked)
-        factor = jnp.minimum(1, self.settings.clip_norm / jnp.where(norm > 0, norm, 1))
-        return jax.tree.map(lambda g, m: jnp.where(draw.is_forget[0], factor * m, g), grads, masked)
+        cut = optax.projections.projection_l2_ball(masked, self.settings.clip_norm)
+        return jax.tree.map(lambda g, c: jnp.where(draw.is_forget[0], c, g), grads, cut)
 
     def cost(self, visible: Visible) -> MethodCost:
         """An image of a step once, and a gradient of each visible row for the mask."""

@@ -290,10 +290,8 @@ def is_in_use(path: Path) -> bool:
         if _lock(path).exists():
             with locked(_lock(path), "cache"):
                 pass
-    except InUseError:
-        return True
-    except ConfigError:  # of a lock that cannot be opened nobody knows; ``remove`` says so
-        return False
+    except ConfigError as error:  # of a lock that cannot be opened nobody knows; ``remove`` says so
+        return isinstance(error, InUseError)
     return False
 
 

@@ -12,6 +12,7 @@ import mlp
 import numpy as np
 import pytest
 from scipy.spatial.distance import jensenshannon
+from scipy.special import softmax
 from sklearn.metrics import roc_auc_score
 
 from experiments import paper_size
@@ -86,9 +87,14 @@ def test_closeness_is_to_each_retrain_and_to_rows_that_nobody_saw():
     found = one_process.closeness(problem, one)
     # The divergence to itself is 0, so the mean to both is half of that between them.
     assert found["retrain"]["js"] > 0 and np.isclose(found["unlearned"]["js"], found["retrain"]["js"] / 2)
-    logits, _ = spec.apply_fn(one.params, one.model_state, source.images / np.float32(255), train=False)
-    sure = np.exp(np.asarray(logits, float))
-    sure = (sure / sure.sum(axis=1, keepdims=True))[np.arange(30), source.labels]
+
+    def answers(model):
+        logits, _ = spec.apply_fn(model.params, model.model_state, source.images / np.float32(255), train=False)
+        return softmax(np.asarray(logits, float), axis=1)
+
+    apart = [jensenshannon(answers(original)[:10], answers(model)[:10], 2, axis=1) ** 2 for model in (one, other)]
+    assert np.isclose(found["original"]["js"], np.mean(apart))
+    sure = answers(one)[np.arange(30), source.labels]
     shown = np.concatenate([problem.splits.forget, problem.splits.test])  # of equally many of each class
     auc = roc_auc_score([1] * 10 + [0] * 10, np.log(sure / (1 - sure))[shown])
     assert np.isclose(found["unlearned"]["auc"], auc) and found["original"]["auc"] != auc

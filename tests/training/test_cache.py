@@ -277,6 +277,7 @@ def test_without_locks_each_makes_its_own_in_no_shared_folder_and_the_first_that
 
     def meanwhile():
         assert entry.saving(1.0) is None  # else two trainings would save to one folder
+        assert not list(tmp_path.glob("*.under_way"))  # and one would remove it while the other writes there
         np.testing.assert_array_equal(cached(entry, make)["params"]["w"], np.ones(3))  # another process
         return make()
 

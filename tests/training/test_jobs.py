@@ -81,6 +81,8 @@ def test_a_model_of_a_program_of_several_is_no_model_trained_alone_and_each_is_t
     assert [one.key(job)["in_program"] for job in wanted] == [[0, 1]] * 3
     (again,) = train_together([(together, wanted[::-1])], 3)  # of the last list alone
     assert [again.key(job)["in_program"] for job in wanted] == [[2, 3], [1, 3], [0, 3]]
+    both = train_together([(again, wanted[:1]), (one, wanted[:1])], 2)  # one model, wherever it was before
+    assert [trainer.key(wanted[0])["in_program"] for trainer in both] == [[0, 1]] * 2
 
 
 def test_a_model_at_another_place_of_its_program_is_another(loaded, tmp_path):

@@ -74,16 +74,17 @@ class AuditTask(NamedTuple):
 
 
 class Visible(NamedTuple):
-    """All that an unlearning method may see: never test, validation or reserve rows."""
+    """All that an unlearning method may see: never test or validation rows."""
 
     forget: Rows
     remain: Rows  # already cut to rho
+    held_out: Rows | None = None  # rows of the reserve, to compare with; for methods that ask for them alone
 
     @property
     def all(self) -> Rows:
         """The forget rows, then the remaining ones."""
-        labels = jnp.concatenate([rows.labels for rows in self])
-        images = [rows.images for rows in self]
+        labels = jnp.concatenate([rows.labels for rows in self[:2]])
+        images = [rows.images for rows in self[:2]]
         if isinstance(images[0], StoredImages):
             return Rows(StoredImages(images[0].images, np.concatenate([of.rows for of in images])), labels)
         return Rows(jnp.concatenate(images), labels)

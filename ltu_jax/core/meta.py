@@ -18,7 +18,7 @@ LossFn = Callable[[chex.ArrayTree, Any], tuple[jax.Array, Any]]
 class Norms(NamedTuple):
     """The norms of the parts of a meta-gradient, each f32[]: shows which part dominates."""
 
-    tune: jax.Array  # |grad L_tune(theta)|, unweighted
+    tune: jax.Array | None  # |grad L_tune(theta)|, unweighted; None without a support set
     query: jax.Array  # |v|, v the gradient of the summed L_test at theta^tau
     grad: jax.Array  # |the meta-gradient|
 
@@ -34,7 +34,7 @@ class MetaGrad(NamedTuple):
     """The meta-gradient and its parts."""
 
     grad: chex.ArrayTree  # like params
-    tune_loss: jax.Array  # f32[], L_tune(theta), Eq. 1
+    tune_loss: jax.Array | None  # f32[], L_tune(theta), Eq. 1; None without a support set
     query_losses: jax.Array  # f32[N], L_test^i(theta^tau), Eq. 3
     norms: Norms
     aux: Aux
@@ -84,7 +84,7 @@ def meta_grad(
     Args:
       loss_fn: ``(params, task) -> (scalar, aux)``, differentiable twice in ``params``.
       params: theta.
-      support: the task of meta-tune, S.
+      support: the task of meta-tune, S; with ``order="none"`` it may be None, and L_tune drops out.
       queries: the tasks of meta-test, Q^1..Q^N: every leaf with a leading axis N.
       inner_tx: the inner optimizer; ``optax.sgd(alpha)`` is Eq. 2.
       order: ``"second"`` is exact; ``"naive"`` is the same by double backward; ``"first"`` drops the term
@@ -96,11 +96,13 @@ def meta_grad(
         Orders without the product only take the query sets one after another; ``"naive"`` ignores this.
 
     Raises:
-      ValueError: for an unknown ``order``.
+      ValueError: for an unknown ``order``, or one that needs a support set and has none.
       AssertionError: at trace time, if the query leaves do not share a leading axis.
     """
     if order not in ORDERS:
         raise ValueError(f"order: {order!r} is unknown; allowed: {', '.join(ORDERS)}")
+    if support is None and order != "none":
+        raise ValueError(f"order: {order!r} takes its inner step on a support set, and there is none; allowed: none")
     chex.assert_equal_shape_prefix(jax.tree.leaves(queries), 1)
 
     def tune(params):
@@ -123,6 +125,12 @@ def meta_grad(
         (loss, _), grad = jax.value_and_grad(loss_fn, has_aux=True)(params, support)
         return tune_weight * loss + test(inner_step(params, grad))[0]
 
+    if support is None:
+        v, (query_losses, query_aux) = (
+            _test_one_by_one(loss_fn, params, queries) if save_memory else jax.grad(test, has_aux=True)(params)
+        )
+        norm = optax.tree.norm(v)
+        return MetaGrad(v, None, query_losses, Norms(None, norm, norm), Aux(None, query_aux))
     if order == "second" and not save_memory:
         g, hessian_product, (tune_loss, support_aux) = jax.linearize(tune, params, has_aux=True)
     else:

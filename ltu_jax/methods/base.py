@@ -37,7 +37,7 @@ class MethodCost(NamedTuple):
 
 
 class UnlearningMethod(Algorithm, Protocol):
-    """What the loop runs; it sees ``Visible`` and never test, validation or reserve rows.
+    """What the loop runs; it sees ``Visible`` and never test or validation rows.
 
     ``context`` is read-only (neighbour tables, a teacher): not donated, not checkpointed, rebuilt by ``init`` on
     resume. A one-shot method does its work in ``init`` and runs zero steps.
@@ -46,6 +46,11 @@ class UnlearningMethod(Algorithm, Protocol):
     @property
     def sees_all(self) -> bool:
         """Whether ``visible.remain`` is all of it whatever rho is: true of retraining alone."""
+        ...
+
+    @property
+    def sees_held_out(self) -> bool:
+        """Whether ``visible.held_out`` has rows of the reserve: true of LTU by margins."""
         ...
 
     @property
@@ -77,6 +82,7 @@ class Method:
     """``step(state, context, draw) -> (state, metrics)``; draws nothing, so that it can be replayed."""
     num_steps: Callable[[Visible], int] = static()
     sees_all: bool = static(False)
+    sees_held_out: bool = static(False)
     cost: Callable[[Visible], MethodCost] | None = static(None)
 
 
@@ -104,6 +110,11 @@ class SettingsMethod:
     @property
     def sees_all(self) -> bool:
         """Whether ``visible.remain`` is all of it whatever rho is."""
+        return False
+
+    @property
+    def sees_held_out(self) -> bool:
+        """Whether ``visible.held_out`` has rows of the reserve."""
         return False
 
     @property

@@ -1,30 +1,47 @@
-"""LTU: two meta-gradients a step, one to remember and one to forget, harmonized. Sec. 3."""
+"""LTU: two gradients a step, one to remember and one to forget, harmonized. Sec. 3.
+
+To forget, the attackers' answers are turned to *non-member* (Eq. 11), or the margins of the forget rows, which such
+attackers look at, are brought to those of held-out rows (``core.margins``).
+"""
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import flax.struct
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
+from jax.core import Tracer
 
 from ltu_jax.attackers.fit import attacked_loss
 from ltu_jax.core.harmonize import COMBINERS, Harmonized
 from ltu_jax.core.losses import cross_entropy
+from ltu_jax.core.margins import log_odds, matched_margins, matched_weights
 from ltu_jax.core.meta import MetaGrad, after, meta_grad
 from ltu_jax.core.queries import SAMPLERS, QueryPool, draw_queries, make_query_pool
 from ltu_jax.core.support import draw_pair, relabel
 from ltu_jax.data.batches import augmented, epoch_rows, gather
+from ltu_jax.devices import replicate
 from ltu_jax.methods.base import MethodCost, SettingsMethod
 from ltu_jax.training.cost import Cost
 from ltu_jax.training.dispatch import compiled
-from ltu_jax.training.optimizers import SGD, set_hyperparams
-from ltu_jax.training.predict import EvalForward, predict
+from ltu_jax.training.optimizers import OPTIMIZERS, set_hyperparams
+from ltu_jax.training.predict import EvalForward, gathered, predict
 from ltu_jax.training.schedule import Schedule, learning_rate, make_schedule
-from ltu_jax.types import ArrayTree, AuditTask, Batch, Metrics, UnlearnState, Visible
+from ltu_jax.types import ApplyFn, ArrayTree, AuditTask, Batch, Metrics, Rows, UnlearnState, Visible
 
 FEATURE_BATCH = 500
+MARGIN_DRAWS = 2
+"""Augmented passes over which the original's margin of a row is averaged."""
+
+
+class Matching(NamedTuple):
+    """What forgetting by margins compares with: the original's margins, computed as during unlearning."""
+
+    targets: jax.Array  # f32[F], what the margin of each forget row would be, were it held out
+    held_out: jax.Array  # f32[M], of the held-out rows
 
 
 @flax.struct.dataclass
@@ -35,6 +52,15 @@ class LTUContext:
     order_key: jax.Array  # shuffles the epochs over the forget set
     labels_once: jax.Array  # i32[F], the random labels when they are drawn once
     schedule: Schedule
+    matching: Matching | None  # None where the attackers say what is forgotten
+
+
+class Compared(NamedTuple):
+    """What forgetting by margins compares a forget batch with."""
+
+    targets: jax.Array  # f32[B], of the forget samples' margins
+    held_out: Batch
+    before: jax.Array  # the original's margins of these held-out rows, one each
 
 
 class LTUDraw(NamedTuple):
@@ -45,38 +71,36 @@ class LTUDraw(NamedTuple):
     """
 
     forget: Batch  # B forget samples with their true labels
-    random_labels: jax.Array  # i32[B]
+    random_labels: jax.Array | None  # i32[B]; None without a support set
     queries: Batch  # leading axis N: k remaining samples each (Eq. 7)
-    i: jax.Array  # i32[], the attacker of the support
-    j: jax.Array  # i32[], that of the query, j != i
+    attackers: tuple[jax.Array, jax.Array] | None  # i32[] each: i of the support, and j != i of the query
+    compared: Compared | None  # where margins say what is forgotten
 
     @property
-    def support(self) -> Batch:
+    def support(self) -> Batch | None:
         """The forget samples with random labels. Eq. 6."""
-        return self.forget._replace(labels=self.random_labels)
-
-    @property
-    def audit_i(self) -> AuditTask:
-        """The forget samples and attacker i."""
-        return AuditTask(self.forget, self.i)
-
-    @property
-    def audit_j(self) -> AuditTask:
-        """The forget samples and attacker j, with a leading axis 1."""
-        return jax.tree.map(lambda x: x[None], AuditTask(self.forget, self.j))
+        return None if self.random_labels is None else self.forget._replace(labels=self.random_labels)
 
 
 @flax.struct.dataclass
 class LTU(SettingsMethod):
     """LTU, Sec. 3: descends the meta-gradients of remembering and of forgetting, harmonized.
 
-    Needs ``parts.bank``, at least two attackers; ``parts.features`` is F of Eq. 8, the logits if None.
+    By attackers it needs ``parts.bank``, at least two of them, and by margins ``visible.held_out``;
+    ``parts.features`` is F of Eq. 8, the logits if None.
     """
+
+    @property
+    def sees_held_out(self) -> bool:
+        """Where it forgets by margins."""
+        return self.settings.forget_by == "margins"
 
     def step(self, state: UnlearnState, context: LTUContext, draw: LTUDraw) -> tuple[UnlearnState, Metrics]:
         """One step: remember, forget, harmonize, update."""
         remember = self.remember(state, draw) if self.settings.remember else None
-        forget = self.forget(state, draw, remember) if self.settings.forget else None
+        forget = None
+        if self.settings.forget:
+            forget = self.match(state, draw) if self.sees_held_out else self.forget(state, draw, remember)
         zero = optax.tree.zeros_like(state.params)
         g_remember = remember.grad if remember else zero
         g_forget = optax.tree.scale(self.settings.forget_weight, forget.grad) if forget else zero
@@ -109,15 +133,34 @@ class LTU(SettingsMethod):
         # forward pass of the forget images is shared all the same, unless memory is dearer than time.
         done = remember.grad if remember else optax.tree.zeros_like(state.params)
         params = after(state.params, done) if self.settings.save_memory else state.params
-        audit_i = draw.audit_i._replace(attacker=after(draw.i, done))
-        return self.meta(attacked, params, audit_i, draw.audit_j)
+        assert draw.attackers is not None
+        i, j = draw.attackers
+        support, query = AuditTask(draw.forget, after(i, done)), AuditTask(draw.forget, j)
+        return self.meta(attacked, params, support, jax.tree.map(lambda x: x[None], query))
+
+    def match(self, state: UnlearnState, draw: LTUDraw) -> MetaGrad:
+        """The forgetting feedback by margins: the gradient of their Huber loss to where held-out rows are by now.
+
+        The targets follow the held-out rows, whose margins the run moves too: what the model learns better on its
+        way would else leave the forget rows behind. There is one statistic, hence no support set.
+        """
+        assert draw.compared is not None
+        targets, held_out, before = draw.compared
+        logits, _ = _forward(state, state.params, held_out.images)
+        targets = targets + jnp.mean(log_odds(logits, held_out.labels) - before)
+
+        def distance(params, task):
+            batch, targets = task
+            logits, model_state = _forward(state, params, batch.images)
+            return optax.huber_loss(log_odds(logits, batch.labels), targets).mean(), model_state
+
+        return self.meta(distance, state.params, None, jax.tree.map(lambda x: x[None], (draw.forget, targets)))
 
     def meta(self, loss: Callable[..., Any], params: ArrayTree, support: Any, queries: Any, **more: Any) -> MetaGrad:
-        """Eqs. 1-5, the same for both halves."""
+        """Eqs. 1-5, the same for both halves; without a support set the gradient of the queries alone."""
         inner, settings = optax.sgd(self.settings.inner_learning_rate), self.settings
-        return meta_grad(
-            loss, params, support, queries, inner, order=settings.order, save_memory=settings.save_memory, **more
-        )
+        order = "none" if support is None else settings.order
+        return meta_grad(loss, params, support, queries, inner, order=order, save_memory=settings.save_memory, **more)
 
     def sample(self, key: jax.Array, step: jax.Array, context: LTUContext, visible: Visible) -> LTUDraw:
         """All that is random in a step."""
@@ -125,22 +168,33 @@ class LTU(SettingsMethod):
         label_key, query_key, pair_key, forget_aug, query_aug = jax.random.split(key, 5)
         anchors = epoch_rows(context.order_key, step, len(visible.forget.labels), settings.batch_size)
         forget = augmented(forget_aug, gather(visible.forget, anchors), self.augment)
-        labels = context.labels_once[anchors]
-        if settings.relabel == "step":
+        labels = None
+        if settings.relabel == "once":
+            labels = context.labels_once[anchors]
+        elif settings.relabel == "step":
             labels = relabel(label_key, forget.labels, num_classes, allow_true=settings.allow_true)
         names = itertools.islice(itertools.cycle(settings.samplers), settings.num_queries)
         samplers = tuple(SAMPLERS[name] for name in names)
         index = draw_queries(query_key, samplers, anchors, context.pool, settings.query_size)
         queries = augmented(query_aug, gather(visible.remain, index), self.augment)
-        return LTUDraw(forget, labels, queries, *draw_pair(pair_key, len(self.parts.bank.names)))
+        if context.matching is None:
+            attackers = draw_pair(pair_key, len(self.parts.bank.names))
+            return LTUDraw(forget, labels, queries, attackers, None)
+        held_out, (row_key, held_out_aug) = _held_out(visible), jax.random.split(pair_key)
+        num_held_out = len(held_out.labels)
+        index = jax.random.choice(row_key, num_held_out, (min(settings.batch_size, num_held_out),), replace=False)
+        batch = augmented(held_out_aug, gather(held_out, index), self.augment)
+        targets, before = context.matching.targets[anchors], context.matching.held_out[index]
+        return LTUDraw(forget, labels, queries, None, Compared(targets, batch, before))
 
     def init(self, key: jax.Array, state: UnlearnState, visible: Visible) -> tuple[UnlearnState, LTUContext]:
         """Computes the features of all visible rows, by which query sets are drawn."""
-        settings, parts, (order_key, label_key) = self.settings, self.parts, jax.random.split(key)
+        settings, parts = self.settings, self.parts
+        order_key, label_key, *margin_keys = jax.random.split(key, 2 + 2 * self.sees_held_out)
         forward = parts.features or EvalForward(parts.apply_fn)
         forget_features, remain_features = (
             jax.device_put(predict(forward, state.params, state.model_state, rows.images, batch_size=FEATURE_BATCH))
-            for rows in visible
+            for rows in visible[:2]
         )
         known = forget_features, visible.forget.labels, remain_features, visible.remain.labels
         static = parts.num_classes, settings.num_neighbours, settings.label_vectors
@@ -150,10 +204,35 @@ class LTU(SettingsMethod):
             order_key=order_key,
             labels_once=compiled(_relabel, *asked, static=(parts.num_classes, settings.allow_true))(*asked),
             schedule=make_schedule(settings.schedule, settings.learning_rate, self.num_steps(visible)),
+            matching=self.matching(margin_keys, state, visible) if self.sees_held_out else None,
         )
         # The steps donate the state: without a copy they would consume the caller's original.
-        state = jax.tree.map(jnp.copy, state.replace(tx=SGD, opt_state=SGD.init(state.params)))
+        tx = OPTIMIZERS[settings.optimizer]
+        state = jax.tree.map(jnp.copy, state.replace(tx=tx, opt_state=tx.init(state.params)))
         return set_hyperparams(state, momentum=settings.momentum), context
+
+    def matching(self, keys: Sequence[jax.Array], state: UnlearnState, visible: Visible) -> Matching:
+        """The original's margins, and by them what each forget row is brought to; keys of forget and held-out rows."""
+        both = visible.forget, _held_out(visible)
+        forget, held_out = (self.margins(key, state, rows) for key, rows in zip(keys, both, strict=True))
+        args = forget, both[0].labels, held_out, both[1].labels
+        return Matching(compiled(_targets, *args, static=(self.parts.num_classes,))(*args), held_out)
+
+    def margins(self, key: jax.Array, state: UnlearnState, rows: Rows) -> jax.Array:
+        """The margin of each row as a step sees it, in training mode, the mean over ``MARGIN_DRAWS``: f32[M]."""
+        if isinstance(rows.images, Tracer):
+            return jnp.zeros(len(rows.labels))  # only shapes are wanted
+        size, margins = min(self.settings.batch_size, len(rows.labels)), np.zeros(len(rows.labels))
+        for draw in range(MARGIN_DRAWS):
+            order = np.random.default_rng(draw).permutation(len(rows.labels))  # rows may be stored class by class
+            for start in range(0, len(order), size):
+                index = order.take(range(start, start + size), mode="wrap")
+                args = state.params, state.model_state, jax.random.fold_in(jax.random.fold_in(key, draw), start)
+                args = *args, gathered(rows, index)
+                seen = np.asarray(compiled(_margins, *args, static=(state.apply_fn, self.augment))(*args))
+                used = min(size, len(order) - start)
+                margins[index[:used]] += seen[:used] / MARGIN_DRAWS
+        return jax.device_put(margins.astype(np.float32))
 
     def num_steps(self, visible: Visible) -> int:
         """Epochs of the forget rows."""
@@ -162,14 +241,20 @@ class LTU(SettingsMethod):
 
     def cost(self, visible: Visible) -> MethodCost:
         """``init`` passes each visible row once; for a step see ``meta_grad``."""
-        settings, (num_forget, num_remain) = self.settings, (len(rows.labels) for rows in visible)
+        settings, (num_forget, num_remain) = self.settings, (len(rows.labels) for rows in visible[:2])
         size, queries = min(settings.batch_size, num_forget), settings.num_queries * settings.query_size
         # The support's gradient, and its Hessian product; the double backward and save_memory make it once more.
         again = int(settings.save_memory)
         tune = {"second": 3 + again, "naive": 4, "first": 1, "none": 1}[settings.order] * size
-        passed = settings.remember * (tune + queries) + settings.forget * (tune + size)
-        features = Cost(num_forget + num_remain, 0, num_remain, num_forget)
-        return MethodCost(features, Cost(passed, passed, settings.remember * queries, size))
+        remember = settings.remember * ((settings.relabel != "never") * tune + queries)
+        forget = settings.forget * ((not self.sees_held_out) * tune + size)
+        passed, init = remember + forget, num_forget + num_remain
+        step = Cost(passed, passed, settings.remember * queries, size)
+        if self.sees_held_out and visible.held_out is not None:
+            num_held_out = len(visible.held_out.labels)
+            init += MARGIN_DRAWS * (num_forget + num_held_out)
+            step = step._replace(forward=passed + settings.forget * min(settings.batch_size, num_held_out))
+        return MethodCost(Cost(init, 0, num_remain, num_forget), step)
 
 
 def _query_pool(num_classes: int, num_neighbours: int, label_vectors: str, *known: jax.Array) -> QueryPool:
@@ -178,6 +263,28 @@ def _query_pool(num_classes: int, num_neighbours: int, label_vectors: str, *know
 
 def _relabel(num_classes: int, allow_true: bool, key: jax.Array, labels: jax.Array) -> jax.Array:
     return relabel(key, labels, num_classes, allow_true=allow_true)
+
+
+def _held_out(visible: Visible) -> Rows:
+    """The rows to compare with.
+
+    Raises:
+      ValueError: if there are none.
+    """
+    if visible.held_out is None or not len(visible.held_out.labels):
+        raise ValueError("ltu: visible.held_out has no rows; allowed: one or more, or forget_by attackers")
+    return visible.held_out
+
+
+def _targets(num_classes: int, forget: jax.Array, labels: jax.Array, held_out: jax.Array, of: jax.Array) -> jax.Array:
+    return matched_margins(forget, held_out, matched_weights(of, labels, num_classes))
+
+
+def _margins(
+    apply_fn: ApplyFn, augment: str, params: ArrayTree, model_state: ArrayTree, key: jax.Array, batch: Batch
+) -> jax.Array:
+    logits, _ = apply_fn(params, model_state, augmented(key, batch, augment).images, train=True)
+    return replicate(log_odds(logits, batch.labels))
 
 
 def _forward(state: UnlearnState, params: ArrayTree, images: jax.Array) -> tuple[jax.Array, ArrayTree]:
@@ -195,8 +302,9 @@ def _metrics(remember: MetaGrad | None, forget: MetaGrad | None, harmonized: Har
     metrics = {}
     for half, meta in (("remember", remember), ("forget", forget)):
         if meta is not None:
-            metrics[f"loss/{half}_tune"] = meta.tune_loss
+            metrics |= {} if meta.tune_loss is None else {f"loss/{half}_tune": meta.tune_loss}
             metrics |= {f"loss/{half}_query_{i}": loss for i, loss in enumerate(meta.query_losses)}
-            metrics |= {f"norm/{half}_{name}": value for name, value in meta.norms._asdict().items()}
+            norms = meta.norms._asdict().items()
+            metrics |= {f"norm/{half}_{name}": value for name, value in norms if value is not None}
     metrics |= {"cosine": harmonized.cosine, "conflict": harmonized.conflict.astype(jnp.float32)}
     return metrics | {"norm/update": optax.tree.norm(harmonized.grad)}

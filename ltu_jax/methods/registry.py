@@ -19,11 +19,10 @@ MOST_WEIGHT = 1e6
 
 @dataclasses.dataclass
 class LTU:
-    """LTU, sec. 3 of the paper; the defaults are what first experiments found, ``paper`` is Eq. 4 as it stands."""
+    """LTU, sec. 3 of the paper; the defaults are what experiments found, ``paper`` is the equations as they stand."""
 
-    needs: ClassVar[frozenset[str]] = frozenset({"bank"})
     name: str = setting("ltu", "the method; chosen by --config FILE.py:NAME")
-    epochs: float = setting(7.0, "passes over the forget set", above=0, high=MOST_EPOCHS)
+    epochs: float = setting(10.0, "passes over the forget set", above=0, high=MOST_EPOCHS)
     batch_size: int = setting(50, "forget samples a step", low=1, high=MOST_IMAGES)
     query_size: int = setting(50, "k: samples in each query set", low=1, high=MOST_IMAGES)
     num_queries: int = setting(3, "N: query sets; the samplers are taken in turn", low=1, high=64)
@@ -36,16 +35,22 @@ class LTU:
     label_vectors: str = setting(
         "class_mean", "I of Eq. 9: class mean of the features, or one-hot", choices=("class_mean", "one_hot")
     )
-    learning_rate: float = setting(0.01, "beta of Eq. 5: rate of the meta-update", above=0, high=1000)
-    momentum: float = setting(0.9, "momentum of the meta-update; 0 is Eq. 5", low=0, high=0.9999)
+    optimizer: str = setting("adam", "optimizer of the meta-update; sgd is Eq. 5", choices=("sgd", "adam", "adamw"))
+    learning_rate: float = setting(0.001, "beta of Eq. 5: rate of the meta-update", above=0, high=1000)
+    momentum: float = setting(0.9, "SGD momentum, 0 is Eq. 5; Adam's first beta", low=0, high=0.9999)
     schedule: str = setting("cosine", "learning rate over the run", choices=("cosine", "constant"))
     inner_learning_rate: float = setting(0.01, "alpha of Eq. 2, in both halves", low=0, high=1000)
     tune_weight: float = setting(
         0.03, "weight of L_tune in Eq. 4, remember half only; 1 is the paper's", low=0, high=MOST_WEIGHT
     )
-    forget_weight: float = setting(1.0, "factor on g_f before harmonization", low=0, high=MOST_WEIGHT)
+    forget_by: str = setting(
+        "margins",
+        "what is taken from the forget rows: margins unlike those of held-out rows, or what attackers see (Eq. 11)",
+        choices=("margins", "attackers"),
+    )
+    forget_weight: float = setting(0.5, "factor on g_f before harmonization", low=0, high=MOST_WEIGHT)
     order: str = setting(
-        "second",
+        "none",
         "exact second order, the naive double backward, first order, or no meta-optimization (Table 3)",
         choices=("second", "naive", "first", "none"),
     )
@@ -54,12 +59,21 @@ class LTU:
     )
     remember: bool = setting(True, "the remembering feedback g_r (Table 3)")
     forget: bool = setting(True, "the forgetting feedback g_f (Table 3)")
-    relabel: str = setting("step", "random labels of Eq. 6 drawn at each step, or once", choices=("step", "once"))
+    relabel: str = setting(
+        "never",
+        "random labels of Eq. 6 drawn at each step, or once; never: no support set, which leaves order none alone",
+        choices=("step", "once", "never"),
+    )
     allow_true: bool = setting(True, "whether a random label may be the true one")
     augment: bool = setting(True, "apply config.data.augment while unlearning")
     save_memory: bool = setting(
         False, "query sets one after another, and the support passed anew for each Hessian product: two more gradients"
     )
+
+    @property
+    def needs(self) -> frozenset[str]:
+        """The attackers, where they say what is forgotten."""
+        return frozenset({"bank"}) if self.forget_by == "attackers" else frozenset()
 
 
 @dataclasses.dataclass
@@ -417,7 +431,18 @@ BUILT_IN: dict[str, BuiltIn] = {
 }
 
 PRESETS: dict[str, Callable[[], Any]] = {
-    "paper": lambda: LTU(tune_weight=1.0, forget_weight=1.0, momentum=0.0, schedule="constant", epochs=7.0),
+    "paper": lambda: LTU(
+        epochs=7.0,
+        optimizer="sgd",
+        learning_rate=0.01,
+        momentum=0.0,
+        schedule="constant",
+        tune_weight=1.0,
+        forget_by="attackers",
+        forget_weight=1.0,
+        order="second",
+        relabel="step",
+    ),
     "fisher_salun_compat": lambda: Fisher(alpha=1e-9, scaling="code", estimator="batch", batch_size=32),
 }
 """Other settings of a method, by a name of their own."""

@@ -15,6 +15,7 @@ from ltu_jax.training.cost import image_flops
 from ltu_jax.training.optimizers import SGD
 from ltu_jax.training.supervised import num_train_steps
 from ltu_jax.types import ArrayTree, Parts, Rows, Visible, make_state
+from ltu_jax.unlearning.loop import MOST_HELD_OUT
 from ltu_jax.unlearning.problem import Loaded
 
 
@@ -55,7 +56,8 @@ def estimate(config: Config, loaded: Loaded) -> dict[str, Any]:
         ),
     )
     num_remain = len(splits.remain if method.sees_all else splits.visible)
-    visible = Visible(rows(len(splits.forget)), rows(num_remain))
+    held_out = rows(min(len(splits.reserve), MOST_HELD_OUT)) if method.sees_held_out else None
+    visible = Visible(rows(len(splits.forget)), rows(num_remain), held_out)
     begun, context = jax.eval_shape(method.init, key, state, visible)
     steps = {"unlearning": method.num_steps(visible)}
     draw = jax.eval_shape(method.sample, key, begun.step, context, visible) if steps["unlearning"] else ()
@@ -75,7 +77,7 @@ def estimate(config: Config, loaded: Loaded) -> dict[str, Any]:
     flops["train_step"] = plain
     images = _shape((size, *image_shape), jnp.float32)
     logits, _ = jax.eval_shape(lambda *args: spec.apply_fn(*args, train=False), params, model_state, images)
-    on_device = [rows.labels for rows in visible] if source.streamed else visible
+    on_device = [rows.labels for rows in visible if rows] if source.streamed else visible
     held = {"visible": on_device, "state": begun, "context": context, "draw": draw}
     sizes = {name: len(getattr(splits, name)) for name in ("forget", "remain", "validation", "test", "reserve")}
     return {

@@ -22,9 +22,12 @@ from ltu_jax.training.cost import Cost
 from ltu_jax.training.dispatch import compile_clock, numbers_as_arrays
 from ltu_jax.training.saving import History, Run, Saving
 from ltu_jax.training.steps import run_steps
-from ltu_jax.types import Progress, Source, Splits, UnlearnState, Visible, silent
+from ltu_jax.types import Progress, Rows, Source, Splits, UnlearnState, Visible, silent
 from ltu_jax.unlearning.monitor import Judge, make_monitor
 from ltu_jax.unlearning.problem import Problem
+
+MOST_HELD_OUT = 1000
+"""Rows of the reserve that a method may see: their quantiles are known to 1.6 points."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -200,9 +203,27 @@ def run_together(starts: Sequence[Start], options: RunOptions = RunOptions()) ->
 
 
 def _visible(start: Start) -> Visible:
-    """The loop, not the method, says which of the remaining rows it sees."""
-    remain = start.splits.remain if start.method.sees_all else start.splits.visible
-    return Visible(start.source.rows(start.splits.forget), start.source.rows(remain))
+    """The loop, not the method, says which of the remaining and held-out rows it sees."""
+    source, splits, method = start.source, start.splits, start.method
+    remain = source.rows(splits.remain if method.sees_all else splits.visible)
+    return Visible(source.rows(splits.forget), remain, _held_out(source, splits) if method.sees_held_out else None)
+
+
+def _held_out(source: Source, splits: Splits) -> Rows:
+    """Rows that the forget rows are to look like: up to ``MOST_HELD_OUT`` of the reserve, spread over it.
+
+    Of a class of which no row remains a model knows nothing: there, they are rows of the other classes with this label.
+    """
+    index = splits.reserve[
+        np.linspace(0, len(splits.reserve) - 1, min(len(splits.reserve), MOST_HELD_OUT)).round().astype(int)
+    ]
+    gone = np.setdiff1d(source.labels[splits.forget], source.labels[splits.remain])
+    if not len(gone):
+        return source.rows(index)
+    others = index[~np.isin(source.labels[index], gone)]
+    rows = source.rows(np.concatenate([others, others]))
+    labels = np.concatenate([source.labels[others], np.resize(gone, len(others))])
+    return rows._replace(labels=jax.device_put(labels.astype(np.int32)))
 
 
 def _num_steps(starts: Sequence[Start], visible: Sequence[Visible]) -> int:

@@ -5,15 +5,13 @@ attackers look at, are brought to those of held-out rows (``core.margins``).
 """
 
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import flax.struct
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
-from jax.core import Tracer
 
 from ltu_jax.attackers.fit import attacked_loss
 from ltu_jax.core.harmonize import COMBINERS, Harmonized
@@ -23,22 +21,19 @@ from ltu_jax.core.meta import MetaGrad, after, meta_grad
 from ltu_jax.core.queries import SAMPLERS, QueryPool, draw_queries, make_query_pool
 from ltu_jax.core.support import draw_pair, relabel
 from ltu_jax.data.batches import augmented, epoch_rows, gather
-from ltu_jax.devices import replicate
 from ltu_jax.methods.base import MethodCost, SettingsMethod
 from ltu_jax.training.cost import Cost
 from ltu_jax.training.dispatch import compiled
 from ltu_jax.training.optimizers import OPTIMIZERS, set_hyperparams
-from ltu_jax.training.predict import EvalForward, gathered, predict
+from ltu_jax.training.predict import EvalForward, predict
 from ltu_jax.training.schedule import Schedule, learning_rate, make_schedule
-from ltu_jax.types import ApplyFn, ArrayTree, AuditTask, Batch, Metrics, Rows, UnlearnState, Visible
+from ltu_jax.types import ArrayTree, AuditTask, Batch, Metrics, Rows, UnlearnState, Visible
 
 FEATURE_BATCH = 500
-MARGIN_DRAWS = 2
-"""Augmented passes over which the original's margin of a row is averaged."""
 
 
 class Matching(NamedTuple):
-    """What forgetting by margins compares with: the original's margins, computed as during unlearning."""
+    """What forgetting by margins compares with: the original's margins, in evaluation mode, as it is served."""
 
     targets: jax.Array  # f32[F], what the margin of each forget row would be, were it held out
     held_out: jax.Array  # f32[M], of the held-out rows
@@ -56,9 +51,10 @@ class LTUContext:
 
 
 class Compared(NamedTuple):
-    """What forgetting by margins compares a forget batch with."""
+    """What forgetting by margins compares, unaugmented."""
 
-    targets: jax.Array  # f32[B], of the forget samples' margins
+    forget: Batch  # the same samples
+    targets: jax.Array  # f32[B], of their margins
     held_out: Batch
     before: jax.Array  # the original's margins of these held-out rows, one each
 
@@ -142,19 +138,26 @@ class LTU(SettingsMethod):
         """The forgetting feedback by margins: the gradient of their Huber loss to where held-out rows are by now.
 
         The targets follow the held-out rows, whose margins the run moves too: what the model learns better on its
-        way would else leave the forget rows behind. There is one statistic, hence no support set.
+        way would else leave the forget rows behind. How far a row is from its target is seen in evaluation mode, as the
+        model is served; the direction is that of training mode. There is one statistic, hence no support set.
         """
         assert draw.compared is not None
-        targets, held_out, before = draw.compared
-        logits, _ = _forward(state, state.params, held_out.images)
-        targets = targets + jnp.mean(log_odds(logits, held_out.labels) - before)
+        forget, targets, held_out, before = draw.compared
+
+        def served(batch: Batch) -> jax.Array:
+            logits, _ = state.apply_fn(state.params, state.model_state, batch.images, train=False)
+            return log_odds(logits, batch.labels)
+
+        targets, now = targets + jnp.mean(served(held_out) - before), served(forget)
 
         def distance(params, task):
-            batch, targets = task
+            batch, targets, now = task
             logits, model_state = _forward(state, params, batch.images)
-            return optax.huber_loss(log_odds(logits, batch.labels), targets).mean(), model_state
+            margins = log_odds(logits, batch.labels)
+            margins += jax.lax.stop_gradient(now - margins)
+            return optax.huber_loss(margins, targets).mean(), model_state
 
-        return self.meta(distance, state.params, None, jax.tree.map(lambda x: x[None], (draw.forget, targets)))
+        return self.meta(distance, state.params, None, jax.tree.map(lambda x: x[None], (draw.forget, targets, now)))
 
     def meta(self, loss: Callable[..., Any], params: ArrayTree, support: Any, queries: Any, **more: Any) -> MetaGrad:
         """Eqs. 1-5, the same for both halves; without a support set the gradient of the queries alone."""
@@ -180,17 +183,20 @@ class LTU(SettingsMethod):
         if context.matching is None:
             attackers = draw_pair(pair_key, len(self.parts.bank.names))
             return LTUDraw(forget, labels, queries, attackers, None)
-        held_out, (row_key, held_out_aug) = _held_out(visible), jax.random.split(pair_key)
-        num_held_out = len(held_out.labels)
-        index = jax.random.choice(row_key, num_held_out, (min(settings.batch_size, num_held_out),), replace=False)
-        batch = augmented(held_out_aug, gather(held_out, index), self.augment)
-        targets, before = context.matching.targets[anchors], context.matching.held_out[index]
-        return LTUDraw(forget, labels, queries, None, Compared(targets, batch, before))
+        held_out, matching = _held_out(visible), context.matching
+        size = min(settings.batch_size, len(held_out.labels))
+        index = jax.random.choice(pair_key, len(held_out.labels), (size,), replace=False)
+        compared = Compared(
+            gather(visible.forget, anchors),
+            matching.targets[anchors],
+            gather(held_out, index),
+            matching.held_out[index],
+        )
+        return LTUDraw(forget, labels, queries, None, compared)
 
     def init(self, key: jax.Array, state: UnlearnState, visible: Visible) -> tuple[UnlearnState, LTUContext]:
         """Computes the features of all visible rows, by which query sets are drawn."""
-        settings, parts = self.settings, self.parts
-        order_key, label_key, *margin_keys = jax.random.split(key, 2 + 2 * self.sees_held_out)
+        settings, parts, (order_key, label_key) = self.settings, self.parts, jax.random.split(key)
         forward = parts.features or EvalForward(parts.apply_fn)
         forget_features, remain_features = (
             jax.device_put(predict(forward, state.params, state.model_state, rows.images, batch_size=FEATURE_BATCH))
@@ -204,35 +210,19 @@ class LTU(SettingsMethod):
             order_key=order_key,
             labels_once=compiled(_relabel, *asked, static=(parts.num_classes, settings.allow_true))(*asked),
             schedule=make_schedule(settings.schedule, settings.learning_rate, self.num_steps(visible)),
-            matching=self.matching(margin_keys, state, visible) if self.sees_held_out else None,
+            matching=self.matching(state, visible) if self.sees_held_out else None,
         )
         # The steps donate the state: without a copy they would consume the caller's original.
         tx = OPTIMIZERS[settings.optimizer]
         state = jax.tree.map(jnp.copy, state.replace(tx=tx, opt_state=tx.init(state.params)))
         return set_hyperparams(state, momentum=settings.momentum), context
 
-    def matching(self, keys: Sequence[jax.Array], state: UnlearnState, visible: Visible) -> Matching:
-        """The original's margins, and by them what each forget row is brought to; keys of forget and held-out rows."""
-        both = visible.forget, _held_out(visible)
-        forget, held_out = (self.margins(key, state, rows) for key, rows in zip(keys, both, strict=True))
-        args = forget, both[0].labels, held_out, both[1].labels
-        return Matching(compiled(_targets, *args, static=(self.parts.num_classes,))(*args), held_out)
-
-    def margins(self, key: jax.Array, state: UnlearnState, rows: Rows) -> jax.Array:
-        """The margin of each row as a step sees it, in training mode, the mean over ``MARGIN_DRAWS``: f32[M]."""
-        if isinstance(rows.images, Tracer):
-            return jnp.zeros(len(rows.labels))  # only shapes are wanted
-        size, margins = min(self.settings.batch_size, len(rows.labels)), np.zeros(len(rows.labels))
-        for draw in range(MARGIN_DRAWS):
-            order = np.random.default_rng(draw).permutation(len(rows.labels))  # rows may be stored class by class
-            for start in range(0, len(order), size):
-                index = order.take(range(start, start + size), mode="wrap")
-                args = state.params, state.model_state, jax.random.fold_in(jax.random.fold_in(key, draw), start)
-                args = *args, gathered(rows, index)
-                seen = np.asarray(compiled(_margins, *args, static=(state.apply_fn, self.augment))(*args))
-                used = min(size, len(order) - start)
-                margins[index[:used]] += seen[:used] / MARGIN_DRAWS
-        return jax.device_put(margins.astype(np.float32))
+    def matching(self, state: UnlearnState, visible: Visible) -> Matching:
+        """The original's margins, and by them what each forget row is brought to."""
+        forward, model, known = EvalForward(self.parts.apply_fn), (state.params, state.model_state), []
+        for rows in (visible.forget, _held_out(visible)):
+            known += [jax.device_put(predict(forward, *model, rows.images, batch_size=FEATURE_BATCH)), rows.labels]
+        return compiled(_matching, *known, static=(self.parts.num_classes,))(*known)
 
     def num_steps(self, visible: Visible) -> int:
         """Epochs of the forget rows."""
@@ -252,8 +242,9 @@ class LTU(SettingsMethod):
         step = Cost(passed, passed, settings.remember * queries, size)
         if self.sees_held_out and visible.held_out is not None:
             num_held_out = len(visible.held_out.labels)
-            init += MARGIN_DRAWS * (num_forget + num_held_out)
-            step = step._replace(forward=passed + settings.forget * min(settings.batch_size, num_held_out))
+            init += num_forget + num_held_out
+            compared = size + min(settings.batch_size, num_held_out)
+            step = step._replace(forward=passed + settings.forget * compared)
         return MethodCost(Cost(init, 0, num_remain, num_forget), step)
 
 
@@ -276,15 +267,12 @@ def _held_out(visible: Visible) -> Rows:
     return visible.held_out
 
 
-def _targets(num_classes: int, forget: jax.Array, labels: jax.Array, held_out: jax.Array, of: jax.Array) -> jax.Array:
-    return matched_margins(forget, held_out, matched_weights(of, labels, num_classes))
-
-
-def _margins(
-    apply_fn: ApplyFn, augment: str, params: ArrayTree, model_state: ArrayTree, key: jax.Array, batch: Batch
-) -> jax.Array:
-    logits, _ = apply_fn(params, model_state, augmented(key, batch, augment).images, train=True)
-    return replicate(log_odds(logits, batch.labels))
+def _matching(num_classes: int, *known: jax.Array) -> Matching:
+    """Of logits and labels of the forget rows, then of the held-out rows."""
+    forget_logits, forget_labels, logits, labels = known
+    held_out = log_odds(logits, labels)
+    weights = matched_weights(labels, forget_labels, num_classes)
+    return Matching(matched_margins(log_odds(forget_logits, forget_labels), held_out, weights), held_out)
 
 
 def _forward(state: UnlearnState, params: ArrayTree, images: jax.Array) -> tuple[jax.Array, ArrayTree]:

@@ -24,7 +24,7 @@ class LTU:
     name: str = setting("ltu", "the method; chosen by --config FILE.py:NAME")
     epochs: float = setting(10.0, "passes over the forget set", above=0, high=MOST_EPOCHS)
     batch_size: int = setting(50, "forget samples a step", low=1, high=MOST_IMAGES)
-    query_size: int = setting(50, "k: samples in each query set", low=1, high=MOST_IMAGES)
+    query_size: int = setting(32, "k: samples in each query set", low=1, high=MOST_IMAGES)
     num_queries: int = setting(3, "N: query sets; the samplers are taken in turn", low=1, high=64)
     samplers: tuple[str, ...] = setting(
         ("nearest_feature", "nearest_label", "uniform"),
@@ -433,6 +433,7 @@ BUILT_IN: dict[str, BuiltIn] = {
 PRESETS: dict[str, Callable[[], Any]] = {
     "paper": lambda: LTU(
         epochs=7.0,
+        query_size=50,
         optimizer="sgd",
         learning_rate=0.01,
         momentum=0.0,

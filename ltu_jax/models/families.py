@@ -40,6 +40,7 @@ FAMILIES = {
             "vit_base": (768, 12, 12),
             "vit_small": (384, 12, 6),
             "vit_tiny": (192, 12, 3),
+            "vit_mini": (96, 6, 3),
             "vit_micro": (32, 2, 2),
         },
         ("patch_size",),

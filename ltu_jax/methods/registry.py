@@ -298,8 +298,8 @@ BUILT_IN: dict[str, BuiltIn] = {
     "ltu": BuiltIn(
         LTU,
         "ltu_jax.methods.ltu:LTU",
-        "Its weights were changed in small steps so that programs which try to tell images it was trained on from"
-        " others no longer pick out the images to be forgotten, and so that its answers on images that stay are kept.",
+        "Its weights were changed in small steps so that it answers on the images to be forgotten as it does on images"
+        " that it never saw, and so that its answers on images that stay are kept.",
     ),
     "retrain": BuiltIn(
         Retrain,

@@ -7,6 +7,7 @@ import pathlib
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from small import BY_ATTACKERS
 
 from ltu_jax import config
 from ltu_jax.data.splits import make_splits
@@ -77,7 +78,7 @@ def test_steps_and_rows_follow_from_the_settings():
             model=config.Model("mlp:build"),
             training=config.Training(epochs=3, batch_size=20),
             attackers=config.Attackers(num_shadows=4),
-            method=config.LTU(epochs=6, batch_size=8),
+            method=config.LTU(**BY_ATTACKERS, epochs=6, batch_size=8),
             evaluation=config.Evaluation(num_retrain=2),
         )
     )
@@ -152,7 +153,7 @@ def test_a_model_with_batch_statistics_is_counted():
 def test_the_method_is_built_of_what_a_run_would_build_it_of(monkeypatch):
     built, build = [], module.build_method
     monkeypatch.setattr(module, "build_method", lambda *args: built.append(args) or build(*args))
-    settings, problem = finetuning(method=config.LTU())
+    settings, problem = finetuning(method=config.LTU(**BY_ATTACKERS))
     estimate(settings, problem)
     ((method, parts),) = built
     spec = problem.spec
@@ -163,9 +164,11 @@ def test_the_method_is_built_of_what_a_run_would_build_it_of(monkeypatch):
 
 def test_shadows_are_counted_where_attackers_are_fitted_on_them_and_all_rows_where_retraining_sees_them():
     counts = lambda **changes: estimate(*finetuning(**changes))  # noqa: E731
-    assert counts(method=config.LTU())["steps"]["shadows"] == 4 * 6  # 40 rows each
+    by_attackers = config.LTU(**BY_ATTACKERS)
+    assert counts(method=by_attackers)["steps"]["shadows"] == 4 * 6  # 40 rows each
     original = config.Attackers(num_shadows=4, fitted_on="original")
-    assert counts(method=config.LTU(), attackers=original)["steps"]["shadows"] == 0
+    assert counts(method=by_attackers, attackers=original)["steps"]["shadows"] == 0
+    assert counts(method=config.LTU(forget_by="margins"))["steps"]["shadows"] == 0
     assert counts()["rows"]["visible_remain"] == 45
     assert counts(method=config.Retrain())["rows"]["visible_remain"] == 90
     assert counts(method=config.METHOD_CONFIGS["fisher"]())["shapes"]["draw"] == {}  # it takes no step

@@ -12,7 +12,7 @@ import jax
 import mlp
 import numpy as np
 import pytest
-from small import small_config
+from small import BY_ATTACKERS, small_config
 
 from ltu_jax import config
 from ltu_jax.attackers.fit import auc_noise
@@ -121,7 +121,7 @@ def unlearned():
             data=config.Data("toy", train_size=400, forget_fraction=0.25),
             training=config.Training(epochs=100, batch_size=50),
             attackers=config.Attackers(names=("labelled", "metrics"), num_shadows=2, epochs=30, draws=1),
-            method=config.LTU(epochs=35, batch_size=50, query_size=50, learning_rate=0.1),
+            method=config.LTU(**{**BY_ATTACKERS, "learning_rate": 0.1}, epochs=35, batch_size=50, query_size=50),
             evaluation=config.Evaluation(num_retrain=1),
         )
         problem = prepare(settings, loaded=load_problem(settings, source=source))

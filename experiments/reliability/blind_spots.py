@@ -85,7 +85,7 @@ CHANGES = (
     Change(
         "the monitor sees all of D_r",
         ((MONITOR, '"remain": splits.visible,', '"remain": splits.remain,'),),
-        "unlearning/test_loop.py::test_neither_ltu_nor_what_scores_it_reads_hidden_test_or_reserve_rows",
+        "unlearning/test_loop.py::test_neither_ltu_nor_what_scores_it_reads_hidden_or_test_rows",
     ),
     Change(
         "calibration sees all of D_r",

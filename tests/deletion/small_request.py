@@ -1,5 +1,7 @@
 """Settings of a small deletion request on toy data."""
 
+import dataclasses
+
 from ltu_jax import config
 from ltu_jax.deletion.plan import request_config
 
@@ -7,6 +9,12 @@ MODEL = config.Model("mlp:build")
 
 
 BY_ATTACKERS = {"forget_by": "attackers", "forget_weight": 1.0, "relabel": "step", "optimizer": "sgd"}
+
+
+def by_margins(settings):
+    """The same request, with what is forgotten told by the margins of held-out rows."""
+    method = dataclasses.replace(settings.method, forget_by="margins", relabel="never", optimizer="adam")
+    return dataclasses.replace(settings, method=method)
 
 
 def request_settings(**calibration):

@@ -209,7 +209,7 @@ def test_paper_is_equations_4_5_and_11_with_sgd(x64):
     ones = {"tune_weight": 1.0, "forget_weight": 1.0, "order": "second", "combine": "harmonize"}
     draw = check_step(settings, dataclasses.replace(SETTINGS, **ones))
     assert draw.compared is None and draw.support is not None
-    assert (settings.schedule, settings.epochs, settings.num_queries) == ("constant", 7.0, 3)
+    assert (settings.schedule, settings.momentum, settings.epochs, settings.num_queries) == ("constant", 0.0, 7.0, 3)
 
 
 def test_both_halves_share_the_forget_batch_and_differ_in_their_labels():
@@ -452,6 +452,25 @@ def test_the_margins_are_of_training_mode_in_batches_of_mixed_rows_and_leave_the
     np.testing.assert_allclose(level.mean(), 0.5, rtol=1e-5)  # each row is in one batch of 10 of each pass
     assert 0.1 < level.min() and level.max() < 0.9 and len(np.unique(level.round(4))) > 2
     assert after.model_state["mean"] == 0
+
+
+@pytest.mark.parametrize("settings", [SETTINGS, MARGINS], ids=["attackers", "margins"])
+def test_the_account_of_init_is_what_it_passes_through_the_model(settings):
+    passed = []
+
+    def counted(params, model_state, images, train):
+        jax.debug.callback(lambda: passed.append(len(images)))
+        return SPEC.apply_fn(params, {}, images, train)
+
+    source = mlp.toy_source()
+    visible = Visible(*(source.rows(np.arange(*ends)) for ends in ((0, 24), (24, 90), (90, 120))))
+    state = make_state(counted, *SPEC.init(jax.random.key(1)), SGD, jax.random.key(3))
+    bank = init_bank(jax.random.key(2), ("sorted", "metrics"), C)
+    method = ltu.LTU.build(dataclasses.replace(settings, batch_size=6), Parts(counted, C, bank=bank))
+    jax.block_until_ready(method.init(jax.random.key(4), state, visible))
+    jax.effects_barrier()
+    assert sum(passed) == method.cost(visible).init.forward >= 24 + 66
+    assert method.cost(visible).init.backward == 0
 
 
 def test_what_a_batch_is_compared_with_belongs_to_its_rows():

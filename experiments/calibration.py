@@ -18,6 +18,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from experiments.sweeps.cifar10_jpeg import BY_ATTACKERS
 from ltu_jax.files import write_whole
 
 DEFAULT = "experiments/configs/cifar10_jpeg_small.py"
@@ -86,7 +87,8 @@ def run(file: str, seed: int, held_out: int, trials: int, out: Path) -> dict[str
 
     started, progress = now(), progress_for()
     jax.config.update("jax_compilation_cache_dir", str((out / "compiled").absolute()))
-    config = configure(file, "ltu", {"seed": seed, "attackers.fitted_on": "original", "data.reserve_size": held_out})
+    changes = {"seed": seed, "attackers.fitted_on": "original", "data.reserve_size": held_out}
+    config = configure(file, "ltu", BY_ATTACKERS | changes)
     config = dataclasses.replace(config, calibration=dataclasses.replace(config.calibration, trials=trials))
     problem = prepare(config, cache=out / "cache", progress=progress)
     recorder = GapRecorder(make_calibrator(problem), problem)

@@ -18,6 +18,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+from experiments.sweeps.cifar10_jpeg import BY_ATTACKERS
+
 REQUESTS = 10
 DEFAULT = "experiments/configs/cifar10_jpeg_small.py"
 
@@ -60,7 +62,7 @@ def run(args: argparse.Namespace, seed: int) -> dict[str, Any]:
 
     started, progress, out, num_rows = now(), progress_for(), args.out, args.train_size // 100
     sizes = {"data.train_size": args.train_size, "data.reserve_size": args.held_out}
-    config = configure(args.config, "ltu", {"seed": seed, "attackers.fitted_on": "original", **sizes})
+    config = configure(args.config, "ltu", BY_ATTACKERS | {"seed": seed, "attackers.fitted_on": "original"} | sizes)
     loaded, config = load_problem(config), request_config(config)
     config = dataclasses.replace(config, calibration=dataclasses.replace(config.calibration, trials=3))
     order = np.random.default_rng(seed).permutation(loaded.splits.train)[: REQUESTS * num_rows]

@@ -54,7 +54,7 @@ def rows(start, stop):
     return SOURCE.rows(np.arange(start, stop))
 
 
-VISIBLE = Visible(rows(0, 24), rows(24, 84))
+VISIBLE = Visible(rows(0, 24), rows(24, 84), rows(84, 120))
 
 
 def parts(**more):

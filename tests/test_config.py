@@ -74,6 +74,23 @@ def test_a_mistake_is_one_line_with_field_value_and_what_is_allowed(path, value,
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("order", ["second", "naive", "first"])
+def test_an_order_that_takes_an_inner_step_needs_random_labels(order):
+    wrong = Config(method=config.LTU(relabel="never", order=order))
+    message = (
+        f"config.method.relabel: 'never' leaves order '{order}' no support set; allowed: step, once, or order none"
+    )
+    with pytest.raises(ConfigError, match=f"^{re.escape(message)}$"):
+        resolve(wrong)
+    for method in (config.LTU(relabel="never", order="none"), config.LTU(relabel="once", order=order)):
+        resolve(Config(method=method))
+
+
+def test_ltu_needs_attackers_where_they_say_what_is_forgotten_and_only_there():
+    assert config.needs(config.LTU(forget_by="attackers")) == config.needs(config.method_config("paper")) == {"bank"}
+    assert config.needs(config.LTU(forget_by="margins")) == set()
+
+
 def test_seeds_follow_the_one_seed_unless_given():
     seeds = resolve(Config(seed=5, seeds=config.Seeds(split=2))).seeds
     assert dataclasses.astuple(seeds) == (5, 2, 5)

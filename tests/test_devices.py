@@ -57,24 +57,24 @@ def assert_close(found, wanted, relative):
         np.testing.assert_allclose(x, y, rtol=0, atol=relative * max(np.abs(y).max(), 1e-3))
 
 
-@pytest.fixture(scope="module")
-def one_step(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("devices")
-    return folder, run(folder, "one")
+@pytest.fixture(scope="module", params=["attackers", "margins"])
+def one_step(request, tmp_path_factory):
+    folder, words = tmp_path_factory.mktemp("devices"), ("--forget_by", request.param)
+    return folder, words, run(folder, "one", *words)
 
 
 @pytest.mark.slow
 def test_one_step_on_eight_devices_is_that_on_one(one_step):
-    folder, (wanted, whole, _) = one_step
-    found, share, _ = run(folder, "eight", "--devices", 8)
+    folder, words, (wanted, whole, _) = one_step
+    found, share, _ = run(folder, "eight", "--devices", 8, *words)
     assert (whole, share) == (1, 1 / 8)
     assert_close(found, wanted, 1e-5)
 
 
 @pytest.mark.slow
 def test_one_step_on_two_processes_that_each_read_their_share_is_that_on_one(one_step):
-    folder, (wanted, _, _) = one_step
-    found, share, read = run_two_processes(folder, "--streamed")
+    folder, words, (wanted, _, _) = one_step
+    found, share, read = run_two_processes(folder, "--streamed", *words)
     assert share == 1 / 2
     # Batches of 32 to train, of 16 to forget, 3 x 16 queries; features of 64 and 16; 8 at a time to predict.
     assert read == {"(16,)", "(8,)", "(3, 8)", "(32,)", "(4,)"}

@@ -26,9 +26,9 @@ from ltu_jax.types import Parts, Rows, Visible, make_state
 CLASSES, BATCH = 5, 50
 VARIANTS: dict[str, dict[str, Any]] = {
     **{name: {} for name in METHOD_CONFIGS},
-    "ltu, without MetaOpt": {"order": "none"},
-    "ltu, without ForFeed": {"forget": False},
-    "ltu, without RemFeed": {"remember": False},
+    "paper, without MetaOpt": {"order": "none"},
+    "paper, without ForFeed": {"forget": False},
+    "paper, without RemFeed": {"remember": False},
 }
 
 
@@ -54,7 +54,7 @@ def main() -> None:
         training=Training(batch_size=BATCH),
     )
     state = make_state(spec.apply_fn, params, model_state, SGD, key)
-    visible = Visible(*(_rows(key, count, shape) for count in (60, 180)))
+    visible = Visible(*(_rows(key, count, shape) for count in (60, 180, 60)))
     print(f"{args.model}, {args.side} x {args.side}, batch {BATCH}; one image forward {image.forward / 1e6:.2f} MFLOP,")
     print(f"backward {image.backward / 1e6:.2f}. Of one step: images forward and backward, and account / XLA's count")
     for name, changes in VARIANTS.items():

@@ -70,10 +70,13 @@ def run_ltu(config: str, seed: int, workdir: Path, cache: Path, changes: list[st
 
 
 def attackers_flops(config: str, seed: int, changes: list[str]) -> float:
-    """Flops of training the shadow models, and of querying them."""
+    """Flops of training the shadow models, and of querying them; 0 where LTU needs no attackers."""
+    from ltu_jax.config import needs
     from ltu_jax.training.supervised import num_train_steps
 
     settings, loaded, image = _loaded(config, seed, changes)
+    if "bank" not in needs(settings.method):
+        return 0.0
     shadows, draws, rows = settings.attackers.num_shadows, settings.attackers.draws, len(loaded.splits.reserve)
     trained_on = num_train_steps(settings.training, rows // 2) * settings.training.batch_size
     queried = ((shadows - 1) * draws + 1) * rows

@@ -5,13 +5,14 @@ python experiments/benchmarks/gpu.py --out gpu.json --parts rate,steps
 python experiments/benchmarks/gpu.py --backend cpu --tiny --out tiny.json          a check that it works, anywhere
 
 Each part takes some minutes, mostly for compiling. ``rate``: the device's own rate of matrix products in bfloat16 and
-float32. ``steps``: plain and LTU steps of ResNet-18 of width 64 in both types, ten per dispatch, with their share of
-that rate and their memory. ``seeds``: several models by vmap. ``run``: the paper's CIFAR-10 ResNet-18 problem at full
-size on random images, so that times are meaningful and scores are not. Results are written after each measurement,
-with device, versions and commit.
+float32. ``steps``: plain steps and LTU's (``paper``) of ResNet-18 of width 64 in both types, ten per dispatch, with
+their share of that rate and their memory. ``seeds``: several models by vmap. ``run``: the paper's CIFAR-10 ResNet-18
+problem at full size on random images, so that times are meaningful and scores are not. Results are written after each
+measurement, with device, versions and commit.
 """
 
 import argparse
+import dataclasses
 import json
 import statistics
 import time
@@ -100,7 +101,7 @@ def run(tiny: bool, results: dict[str, Any]) -> Iterator[dict[str, Any]]:
     import numpy as np
 
     from ltu_jax.attackers.bank import init_bank
-    from ltu_jax.config import LTU, Model, Training
+    from ltu_jax.config import Model, Training, method_config
     from ltu_jax.methods import build_method
     from ltu_jax.models.build import build_model
     from ltu_jax.training.optimizers import SGD
@@ -124,7 +125,8 @@ def run(tiny: bool, results: dict[str, Any]) -> Iterator[dict[str, Any]]:
     trained = train(spec.apply_fn, params, model_state, rows, recipe, jax.random.key(1), augment="crop_flip")
     bank = init_bank(jax.random.key(2), ("sorted", "metrics"), 10)
     parts = Parts(spec.apply_fn, 10, features=spec.features, bank=bank, augment="crop_flip")
-    method = build_method(LTU(epochs=1.0 if tiny else 7.0, batch_size=batch, query_size=batch), parts)
+    sizes = {"epochs": 1.0 if tiny else 7.0, "batch_size": batch, "query_size": batch}
+    method = build_method(dataclasses.replace(method_config("paper"), **sizes), parts)
     state = make_state(spec.apply_fn, trained.state.params, trained.state.model_state, SGD, jax.random.key(3))
     _, history = run_unlearning(method, state, splits, source, remain_fraction=0.3)
     epoch = trained.seconds / epochs
@@ -149,7 +151,7 @@ def _case(
 ) -> dict[str, Any]:
     """A function that compiles the steps of a kind, its arguments, and the number and flops of the steps."""
     from ltu_jax.attackers.bank import init_bank
-    from ltu_jax.config import LTU, Model, Training
+    from ltu_jax.config import Model, Training, method_config
     from ltu_jax.methods import build_method
     from ltu_jax.models.build import build_model
     from ltu_jax.training.cost import image_flops
@@ -172,7 +174,8 @@ def _case(
     else:
         bank = init_bank(key, ("sorted", "metrics"), 10)
         parts = Parts(spec.apply_fn, 10, features=spec.features, bank=bank, augment="flip")
-        algorithm = build_method(LTU(batch_size=batch, query_size=batch, save_memory=save_memory), parts)
+        sizes = {"batch_size": batch, "query_size": batch, "save_memory": save_memory}
+        algorithm = build_method(dataclasses.replace(method_config("paper"), **sizes), parts)
         data = Visible(rows, rows)
         state, context = algorithm.init(key, make_state(spec.apply_fn, params, model_state, SGD, key), data)
     image = image_flops(spec.apply_fn, params, model_state, (32, 32, 3), batch)

@@ -9,6 +9,7 @@ score. The last row of ``remain`` shows what a run on 50,000 images costs beside
 """
 
 import argparse
+import dataclasses
 import statistics
 import time
 from collections.abc import Callable
@@ -18,7 +19,7 @@ import jax
 import numpy as np
 
 from ltu_jax.attackers.bank import init_bank
-from ltu_jax.config import LTU, Model
+from ltu_jax.config import Model, method_config
 from ltu_jax.evaluation.svc_mia import svc_mia
 from ltu_jax.methods import build_method
 from ltu_jax.models.build import build_model
@@ -73,7 +74,8 @@ def measure(
     params, model_state = spec.init(key)
     bank = init_bank(key, ("sorted", "metrics"), CLASSES)
     parts = Parts(spec.apply_fn, CLASSES, features=spec.features, bank=bank, augment="flip")
-    method = build_method(LTU(batch_size=batch, query_size=batch, num_queries=queries), parts)
+    sizes = {"batch_size": batch, "query_size": batch, "num_queries": queries}
+    method = build_method(dataclasses.replace(method_config("paper"), **sizes), parts)
     visible = Visible(_rows(forget, args.side), _rows(remain, args.side))
     state = make_state(spec.apply_fn, params, model_state, SGD, key)
     do_init: Callable[[], Any] = lambda: jax.block_until_ready(method.init(key, state, visible))  # noqa: E731

@@ -5,17 +5,18 @@ python experiments/benchmarks/shadows.py --models resnet18 --width 64 --rows 500
 JAX_NUM_CPU_DEVICES=2 python experiments/benchmarks/shadows.py --at_once 1             each batch on two devices
 
 On a CPU convolutions of stacked weights become grouped convolutions, which are slow; matrix products do not. Each row
-is one compiled program of plain steps or LTU steps, the best of the rounds; ratios are to one model at a time.
+is one compiled program of plain steps or LTU's (``paper``), the best of the rounds; ratios are to one model at a time.
 """
 
 import argparse
+import dataclasses
 import time
 from typing import Any
 
 import jax
 
 from ltu_jax.attackers.bank import init_bank
-from ltu_jax.config import LTU, Model, Training
+from ltu_jax.config import Model, Training, method_config
 from ltu_jax.devices import device_mesh
 from ltu_jax.methods import build_method
 from ltu_jax.models.build import build_model
@@ -80,7 +81,8 @@ def one_model(spec: Any, kind: str, seed: int, args: Any) -> tuple:
         return Supervised(args.batch, "flip"), state, context, _rows(args.rows, args.side, seed)
     bank = init_bank(key, ("sorted", "metrics"), CLASSES)
     parts = Parts(spec.apply_fn, CLASSES, features=spec.features, bank=bank, augment="flip")
-    method = build_method(LTU(batch_size=args.batch, query_size=args.batch), parts)
+    settings = dataclasses.replace(method_config("paper"), batch_size=args.batch, query_size=args.batch)
+    method = build_method(settings, parts)
     visible = Visible(_rows(args.rows // 10, args.side, seed), _rows(args.rows, args.side, seed + 1))
     state = make_state(spec.apply_fn, params, model_state, SGD, key)
     return numbers_as_arrays(method), *method.init(key, state, visible), visible

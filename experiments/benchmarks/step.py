@@ -21,6 +21,7 @@ exact step's, in percent of the exact step's move; all forms take the same first
 """
 
 import argparse
+import dataclasses
 import re
 import statistics
 import time
@@ -32,7 +33,7 @@ import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 
 from ltu_jax.attackers.bank import init_bank
-from ltu_jax.config import LTU, Attackers, Model, Training
+from ltu_jax.config import Attackers, Model, Training, method_config
 from ltu_jax.methods import build_method
 from ltu_jax.models.build import build_model
 from ltu_jax.training.dispatch import compiled, numbers_as_arrays, take_step
@@ -112,9 +113,8 @@ def build(form: str, model: str, width: int, batch: int, queries: int = 3) -> Fo
         state, context = init_training(spec.apply_fn, params, model_state, Training(), 10 * batch, jax.random.key(1))
         return _form(Supervised(batch, "none"), jax.tree.map(jnp.copy, state), context, _rows(2 * batch))
     order = "second" if form in ("save_memory", "bfloat16") else form
-    settings = LTU(
-        batch_size=batch, query_size=batch, num_queries=queries, order=order, save_memory=form == "save_memory"
-    )
+    sizes = {"batch_size": batch, "query_size": batch, "num_queries": queries}
+    settings = dataclasses.replace(method_config("paper"), order=order, save_memory=form == "save_memory", **sizes)
     bank = init_bank(jax.random.key(2), Attackers().names, CLASSES)
     parts = Parts(spec.apply_fn, CLASSES, features=spec.features, bank=bank)
     method = build_method(settings, parts)

@@ -85,7 +85,7 @@ CHANGES = (
     Change(
         "the monitor sees all of D_r",
         ((MONITOR, '"remain": splits.visible,', '"remain": splits.remain,'),),
-        "unlearning/test_loop.py::test_neither_ltu_nor_what_scores_it_reads_hidden_test_or_reserve_rows",
+        "unlearning/test_loop.py::test_neither_ltu_nor_what_scores_it_reads_hidden_or_test_rows",
     ),
     Change(
         "calibration sees all of D_r",
@@ -152,6 +152,26 @@ CHANGES = (
         "support and query are always the same two attackers",
         ((LTU, "draw_pair(pair_key, ", "draw_pair(jax.random.key(0), "),),
         "methods/test_ltu.py::test_the_attackers_of_support_and_query_are_drawn_anew_each_step",
+    ),
+    Change(
+        "labels of remaining rows are read that are not of the rho subset",
+        ((LOOP, "source.labels[splits.visible])", "source.labels[splits.remain])"),),
+        "unlearning/test_loop.py::test_neither_ltu_nor_what_scores_it_reads_hidden_or_test_rows",
+    ),
+    Change(
+        "margins are compared with those of evaluation mode",
+        ((LTU, "augment).images, train=True)", "augment).images, train=False)"),),
+        "methods/test_ltu.py::test_the_margins_are_of_training_mode_in_batches_of_mixed_rows_and_leave_the_model_as_it_is",
+    ),
+    Change(
+        "margins are brought to those of held-out rows of any class",
+        ((LTU, "matched_weights(of, labels, num_classes)", "matched_weights(of, of, num_classes)"),),
+        "methods/test_ltu.py::test_the_targets_are_the_originals_margins_of_class_matched_held_out_rows_by_rank",
+    ),
+    Change(
+        "the margins of a batch are brought to those of other rows",
+        ((LTU, "context.matching.targets[anchors]", "context.matching.targets[: len(anchors)]"),),
+        "methods/test_ltu.py::test_what_a_batch_is_compared_with_belongs_to_its_rows",
     ),
     Change(
         "the monitor forgets how well the original did",

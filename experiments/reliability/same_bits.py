@@ -31,11 +31,11 @@ MORE = {  # code that a method's defaults do not reach
     "ltu": {
         "adaptive": ("config.eval_every=5",),
         "first": ("config.method.order=first", "config.method.combine=alternate", "config.method.relabel=once"),
-        "original": ("config.attackers.fitted_on=original", "config.method.save_memory=true"),
         "vit": ("config.model.name=vit_micro", "config.model.patch_size=2"),
         "seeds": ("config.num_seeds=2", "config.at_once=2"),
         "host": ("config.data.stream=host",),
     },
+    "paper": {"original": ("config.attackers.fitted_on=original", "config.method.save_memory=true")},
     "fisher": {"small": ("config.method.alpha=1e-7",)},
     "partial_retrain": {"small": ("config.method.flops=1e10",)},
     "finetune": {"milestones": ("config.training.schedule=multistep", "config.training.milestones=2,4")},

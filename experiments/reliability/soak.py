@@ -112,7 +112,9 @@ def requests(what: str) -> Callable[[int, Path], None]:
     params, model_state = jax.tree.map(np.asarray, spec.init(jax.random.key(0)))
     config = Config(
         attackers=settings_of.Attackers(names=("sorted", "metrics"), epochs=2, draws=1),
-        method=settings_of.LTU(epochs=2.0, batch_size=4, query_size=4, num_queries=1, order="first"),
+        method=settings_of.LTU(
+            epochs=2.0, batch_size=4, query_size=4, num_queries=1, forget_by="attackers", order="first", relabel="step"
+        ),
         calibration=settings_of.Calibration(trials=0),
         evaluation=settings_of.Evaluation(batch_size=50),
     )

@@ -13,7 +13,7 @@ as the others, so it has the same number of updates but half as many gradients o
 from pathlib import Path
 
 from experiments.grid import Row, Sweep
-from experiments.sweeps.cifar10_jpeg import LTU_SPACE
+from experiments.sweeps.cifar10_jpeg import BY_ATTACKERS, LTU_SPACE
 
 TUNED = Path("experiments/results/cifar10_jpeg/tuned_ablations.json")
 VARIANTS = {
@@ -30,7 +30,7 @@ def get_sweep() -> Sweep:
     """The sweep."""
     return Sweep(
         config="experiments/configs/cifar10_jpeg_small.py",
-        rows=[Row(label, "ltu", settings, 0.3, LTU_SPACE) for label, settings in VARIANTS.items()],
+        rows=[Row(label, "ltu", BY_ATTACKERS | changes, 0.3, LTU_SPACE) for label, changes in VARIANTS.items()],
         seeds=(0, 1, 2),
         settings={"evaluation.num_retrain": 2},
         tuned=str(TUNED) if TUNED.exists() else None,

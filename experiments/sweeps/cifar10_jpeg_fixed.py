@@ -10,12 +10,13 @@ import json
 
 from experiments.grid import Row, Sweep
 from experiments.sweeps import cifar10_jpeg_ablations as ablations
+from experiments.sweeps.cifar10_jpeg import BY_ATTACKERS
 
 
 def get_sweep() -> Sweep:
-    """The sweep; with LTU's default settings until tuned ones exist."""
+    """The sweep; with untuned settings until tuned ones exist."""
     tuned = ablations.TUNED
-    best = json.loads(tuned.read_text())["rows"]["LTU"]["best"] if tuned.exists() else {"method.epochs": 7.0}
+    best = BY_ATTACKERS | (json.loads(tuned.read_text())["rows"]["LTU"]["best"] if tuned.exists() else {})
     rows = [Row(label, "ltu", {**best, **settings}, 0.3) for label, settings in ablations.VARIANTS.items()]
     twice = {**best, "method.combine": "alternate", "method.epochs": 2 * best["method.epochs"]}
     rows.append(Row("LTU (w/ Iterative Grad, twice the updates)", "ltu", twice, 0.3))

@@ -13,6 +13,7 @@ uses.
 from pathlib import Path
 
 from experiments.grid import Row, Sweep
+from experiments.sweeps.cifar10_jpeg import BY_ATTACKERS
 
 TUNED = Path("experiments/results/digits/tuned.json")
 SMALL = {"method.batch_size": 50, "method.schedule": "cosine"}
@@ -44,7 +45,7 @@ def get_sweep() -> Sweep:
         Row(
             "LTU",
             "ltu",
-            {"method.learning_rate": 0.01, "method.epochs": 7.0},
+            BY_ATTACKERS,
             remain_fraction=0.3,
             space={**rate(0.001, 0.03), "method.epochs": [7.0, 13.0, 26.0, 40.0]},
         ),

@@ -51,6 +51,9 @@ def matched_margins(forget: jax.Array, held_out: jax.Array, weights: jax.Array) 
     """
     chex.assert_rank([forget, held_out, weights], 1)
     rank = jnp.argsort(jnp.argsort(forget))
-    order = jnp.argsort(held_out)
+    counts = weights > 0
+    largest = jnp.max(held_out, where=counts, initial=-jnp.inf)
+    order = jnp.argsort(jnp.where(counts, held_out, jnp.inf))  # rows that count for nothing come last, and add nothing
     middles = jnp.cumsum(weights[order]) - weights[order] / 2
-    return jnp.interp((rank + 0.5) / len(forget), middles, held_out[order])
+    points = (rank + 0.5) / len(forget)
+    return jnp.interp(points, middles, jnp.where(counts, held_out, largest)[order]).astype(forget.dtype)

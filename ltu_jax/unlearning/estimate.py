@@ -12,7 +12,7 @@ from ltu_jax.methods import build_method
 from ltu_jax.models.build import ModelSpec
 from ltu_jax.training.checkpoint import KEPT
 from ltu_jax.training.cost import image_flops
-from ltu_jax.training.optimizers import SGD
+from ltu_jax.training.optimizers import OPTIMIZERS, SGD
 from ltu_jax.training.supervised import num_train_steps
 from ltu_jax.types import ArrayTree, Parts, Rows, Visible, make_state
 from ltu_jax.unlearning.loop import MOST_HELD_OUT
@@ -102,13 +102,15 @@ def disk_bytes(config: Config, spec: ModelSpec) -> dict[str, int]:
       config: resolved settings.
       spec: the model.
     """
-    params, model_state = (_bytes(tree) for tree in jax.eval_shape(spec.init, jax.random.key(0)))
-    model, state = params + model_state, 2 * params + model_state  # with momentum
+    params, model_state = jax.eval_shape(spec.init, jax.random.key(0))
+    model = _bytes(params) + _bytes(model_state)
+    optimizer = OPTIMIZERS[getattr(config.method, "optimizer", "sgd")]
+    trains, unlearns = (model + _bytes(jax.eval_shape(tx.init, params)) for tx in (SGD, optimizer))
     trained = 1 + config.evaluation.num_retrain + config.attackers.num_shadows
     kept = KEPT + 1  # the next one is written before the oldest goes
     return {
-        "workdir": kept * state * (2 if config.eval_every else 1) + 2 * model,
-        "cache": trained * model + kept * state,
+        "workdir": kept * unlearns * (2 if config.eval_every else 1) + 2 * model,
+        "cache": trained * model + kept * trains,
     }
 
 

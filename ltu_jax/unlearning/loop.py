@@ -213,11 +213,12 @@ def _held_out(source: Source, splits: Splits) -> Rows:
     """Rows that the forget rows are to look like: up to ``MOST_HELD_OUT`` of the reserve, spread over it.
 
     Of a class of which no row remains a model knows nothing: there, they are rows of the other classes with this label.
+    Which classes those are, the rho subset says: of the other remaining rows not even labels are read.
     """
     index = splits.reserve[
         np.linspace(0, len(splits.reserve) - 1, min(len(splits.reserve), MOST_HELD_OUT)).round().astype(int)
     ]
-    gone = np.setdiff1d(source.labels[splits.forget], source.labels[splits.remain])
+    gone = np.setdiff1d(source.labels[splits.forget], source.labels[splits.visible])
     if not len(gone):
         return source.rows(index)
     others = index[~np.isin(source.labels[index], gone)]

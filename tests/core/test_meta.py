@@ -159,6 +159,33 @@ def test_nothing_is_shared_between_calls_of_a_stateful_inner_optimizer(x64):
     chex.assert_trees_all_close(sgd, momentum, rtol=1e-14)
 
 
+@pytest.mark.parametrize("save_memory", [False, True])
+def test_without_a_support_set_it_is_the_gradient_of_the_summed_query_losses(x64, save_memory):
+    params, _, queries = network_problem(6)
+    tasks = [jax.tree.map(lambda x, i=i: x[i], queries) for i in range(3)]
+
+    def summed(params):
+        return sum(network_loss(params, task)[0] for task in tasks)
+
+    options = {"order": "none", "save_memory": save_memory, "tune_weight": 7.0}
+    out = meta_grad(network_loss, params, None, queries, optax.sgd(0.3), **options)
+    wanted = jax.grad(summed)(params)
+    chex.assert_trees_all_close(out.grad, wanted, rtol=1e-12)
+    losses, aux = zip(*(network_loss(params, task) for task in tasks), strict=True)
+    np.testing.assert_allclose(out.query_losses, losses, rtol=1e-12)
+    np.testing.assert_allclose(out.aux.queries, aux, rtol=1e-12)
+    norm = np.linalg.norm(np.concatenate([np.ravel(x) for x in jax.tree.leaves(wanted)]))
+    np.testing.assert_allclose([out.norms.query, out.norms.grad], [norm, norm], rtol=1e-12)
+    assert out.tune_loss is None and out.norms.tune is None and out.aux.support is None
+
+
+def test_orders_that_take_an_inner_step_refuse_to_do_without_a_support_set():
+    params, _, queries = network_problem(6)
+    for order in ("second", "naive", "first"):
+        with pytest.raises(ValueError, match=f"order: '{order}' .* support set, and there is none; allowed: none"):
+            meta_grad(network_loss, params, None, queries, optax.sgd(0.3), order=order)
+
+
 def test_unknown_order_and_ragged_queries_are_refused():
     params, support, queries = network_problem(5)
     with pytest.raises(ValueError, match="'third' is unknown; allowed: second"):

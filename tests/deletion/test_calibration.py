@@ -7,7 +7,7 @@ import jax
 import numpy as np
 import pytest
 from numbered import watched
-from small_request import request_settings
+from small_request import by_margins, request_settings
 
 from ltu_jax.config import Retrain
 from ltu_jax.deletion import calibration
@@ -60,6 +60,14 @@ def test_it_reads_forget_visible_and_validation_rows_and_no_others(problem):
     splits = problem.splits
     assert len(splits.visible) < len(splits.remain)
     assert seen == {*splits.forget, *splits.visible, *splits.validation}
+
+
+def test_by_margins_it_reads_rows_of_the_reserve_too(problem):
+    source, seen = watched(problem.source)
+    settings = by_margins(request_settings(trials=1))
+    calibrate(dataclasses.replace(problem, source=source, config=settings))
+    splits = problem.splits
+    assert seen == {*splits.forget, *splits.visible, *splits.validation, *splits.reserve}
 
 
 def test_it_is_the_least_distance_of_all_looks_and_no_worse_than_doing_nothing(problem, calibrated):

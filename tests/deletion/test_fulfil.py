@@ -10,7 +10,7 @@ import flax.serialization
 import jax
 import numpy as np
 import pytest
-from small_request import request_settings
+from small_request import by_margins, request_settings
 
 from ltu_jax.config import method_config
 from ltu_jax.deletion import fulfil as module
@@ -44,6 +44,16 @@ def test_a_request_leaves_everything_that_is_promised(home):
     assert receipt["request"]["count"] == 30 and receipt["evidence"]["rows"]["forget"] == 30
     assert set(receipt["files_salted_sha256"]) >= {"config.json", "result.json", "report.html"}
     assert check_hashes(open_request(home / "request-1" / "receipt.json")) == []
+
+
+def test_a_request_by_margins_fits_no_attackers_and_leaves_the_same_files(home, tmp_path, source, spec, original, ids):
+    settings = by_margins(request_settings(trials=1))
+    done = fulfil(Request(settings, ids[:30], tmp_path / "out"), source, spec, original)
+    left = {path.name for path in (home / "request-2").iterdir()}
+    assert {path.name for path in done.folder.iterdir()} == left
+    assert done.result["attackers"] == [] and done.result["attackers_fitted_on"] is None
+    assert done.receipt["guidance"] is None and done.result["time"]["attackers_s"] == 0
+    assert check_hashes(open_request(done.folder / "receipt.json")) == []
 
 
 def test_no_file_names_anyone_who_was_forgotten(home, source, ids):

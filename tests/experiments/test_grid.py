@@ -100,7 +100,8 @@ def test_runs_share_a_problem_unless_data_model_training_or_seeds_differ():
 
 
 def test_what_is_shared_is_made_by_the_run_that_asks_for_most():
-    rows = [Row("Amnesiac", "amnesiac"), Row("FT", "finetune"), Row("LTU", "ltu", remain_fraction=0.3)]
+    attackers = {"method.forget_by": "attackers"}
+    rows = [Row("Amnesiac", "amnesiac"), Row("FT", "finetune"), Row("LTU", "ltu", attackers, remain_fraction=0.3)]
     amnesiac, plain, ltu = made(rows=rows, seeds=[0])
     shared = amnesiac.problems[0]
     assert (plain.problems, ltu.problems) == ((shared,), (shared,))

@@ -26,8 +26,11 @@ TOY = str(pathlib.Path(__file__).with_name("toy.py"))
 FILE = """
 from experiments.grid import Row, Sweep
 
+ATTACKERS = {"method.forget_by": "attackers"}
+
 def get_sweep():
-    rows = [Row("FT", "finetune"), Row("GA", "gradient_ascent"), Row("LTU", "ltu", {LTU}), Row("SSD", "ssd")]
+    ltu = Row("LTU", "ltu", ATTACKERS | {LTU})
+    rows = [Row("FT", "finetune"), Row("GA", "gradient_ascent"), ltu, Row("SSD", "ssd")]
     return Sweep({CONFIG!r}, rows[:{ROWS}], {SEEDS})
 """
 

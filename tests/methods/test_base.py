@@ -87,10 +87,9 @@ def original(name):
     return by_hand.convolved() if name in ("ct", "msg", "negate_first") else by_hand.original()
 
 
-def images_of(draw, name):
-    """All images of a draw; the forget batch of LTU, which has three more roles, once."""
-    counted = (draw.support, draw.queries) if name in ("ltu", "paper") else draw
-    return [x.reshape(-1, *x.shape[-3:]) for x in jax.tree.leaves(counted) if x.ndim > 3]
+def images_of(draw):
+    """All images of a draw."""
+    return [x.reshape(-1, *x.shape[-3:]) for x in jax.tree.leaves(draw) if x.ndim > 3]
 
 
 def kinds_of(images, name):
@@ -111,7 +110,8 @@ def test_every_configuration_builds_and_its_cost_counts_the_images_that_it_draws
     num_steps, cost = method.num_steps(visible), method.cost(visible)
     _, context = by_hand.started(method, start=original(name))
     drawn = [by_hand.draw_at(method, context, step) for step in range(num_steps)]
-    kinds = [kind for draw in drawn for images in images_of(draw, name) for kind in kinds_of(images, name)]
+    kinds = [kind for draw in drawn for images in images_of(draw) for kind in kinds_of(images, name)]
+    assert ("held_out" in kinds) == method.sees_held_out == (name == "ltu")
     spent = cost.of(num_steps)
     assert spent == cost.init.plus(cost.step, num_steps)
     counted = kinds.count("forget") + cost.init.forget, kinds.count("remain") + cost.init.remain
@@ -123,11 +123,13 @@ def test_every_method_has_a_configuration():
     assert {METHOD_CONFIGS[name]().name for name in METHOD_CONFIGS} == set(METHODS)
 
 
-SHARED = ("ltu", "finetune", "fisher", "ssd")
+STRUCTURES = [*METHODS, "paper"]
+"""Every method; LTU by margins, and by attackers."""
+SHARED = ("ltu", "paper", "finetune", "fisher", "ssd")
 """Those that keep arrays, a rate, and what init compiles apart from the steps; the others are slow tests."""
 
 
-@pytest.mark.parametrize("name", [pytest.param(n, marks=() if n in SHARED else pytest.mark.slow) for n in METHODS])
+@pytest.mark.parametrize("name", [pytest.param(n, marks=() if n in SHARED else pytest.mark.slow) for n in STRUCTURES])
 def test_equal_settings_share_their_steps_and_other_arrays_and_rates_count_all_the_same(name):
     """Compiled once in a process; steps that kept what the first was built from would ask the first one's attackers."""
     method, other_arrays, other_rate = built(name, arrays=3, rate=0.03), built(name, rate=0.03), built(name, arrays=3)
@@ -141,7 +143,7 @@ def test_equal_settings_share_their_steps_and_other_arrays_and_rates_count_all_t
         ends.append(jax.tree.map(np.asarray, (state.params, state.model_state)))
         programs.append(len(made))
     assert programs[1:] == [0, 0]
-    if name in ("ltu", "amnesiac"):
+    if name in ("paper", "amnesiac"):
         assert not np.array_equal(ends[0][0]["w1"], ends[1][0]["w1"])
     if hasattr(METHOD_CONFIGS[name](), "learning_rate"):
         assert not np.array_equal(ends[0][0]["w1"], ends[2][0]["w1"])
@@ -152,13 +154,13 @@ def numbers_of(settings):
     return [field.name for field in dataclasses.fields(settings) if field.type is float]
 
 
-@pytest.mark.parametrize("name", [pytest.param(n, marks=() if n in SHARED else pytest.mark.slow) for n in METHODS])
+@pytest.mark.parametrize("name", [pytest.param(n, marks=() if n in SHARED else pytest.mark.slow) for n in STRUCTURES])
 def test_another_trial_of_any_number_compiles_nothing(name):
     """Rates, weights, momentum, epochs, temperatures: after the first run of a method no other makes a program."""
     settings = dataclasses.replace(METHOD_CONFIGS[name](), **{"epochs": 2.0} if name in EPOCHS else {})
     changes = [{}, {}, *({number: 0.6 * getattr(settings, number)} for number in numbers_of(settings))]
     source, empty = mlp.toy_source(num_classes=by_hand.C), np.arange(0)
-    splits = Splits(np.arange(24), np.arange(24, 84), *[empty] * 4)
+    splits = Splits(np.arange(24), np.arange(24, 84), empty, empty, np.arange(84, 120), empty)
     bank = init_bank(jax.random.key(0), ("sorted", "metrics"), by_hand.C)
     updates = jax.tree.map(jnp.zeros_like, by_hand.original().params)
     parts = by_hand.parts(bank=bank, training=Training(epochs=2, batch_size=12), updates=updates)
@@ -173,14 +175,14 @@ def test_another_trial_of_any_number_compiles_nothing(name):
     assert set(made.values()) == {0}, made
 
 
-EPOCHS = {name for name in METHODS if hasattr(METHOD_CONFIGS[name](), "epochs")}
+EPOCHS = {name for name in STRUCTURES if hasattr(METHOD_CONFIGS[name](), "epochs")}
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("name", STRUCTURES)
 def test_every_method_takes_the_same_steps_when_its_images_stay_on_the_host(name):
-    method, images = built(name), np.asarray(by_hand.VISIBLE.all.images)
-    places = np.split(np.arange(len(images)), [len(by_hand.VISIBLE.forget.labels)])
+    method, images = built(name), np.concatenate([rows.images for rows in by_hand.VISIBLE])
+    places = np.split(np.arange(len(images)), np.cumsum([len(rows.labels) for rows in by_hand.VISIBLE])[:-1])
     on_host = Visible(*(Rows(StoredImages(images, p), r.labels) for p, r in zip(places, by_hand.VISIBLE, strict=True)))
     num_steps, ends = min(5, method.num_steps(by_hand.VISIBLE)), []
     for visible in (by_hand.VISIBLE, on_host):
@@ -193,12 +195,13 @@ def test_every_method_takes_the_same_steps_when_its_images_stay_on_the_host(name
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("name", STRUCTURES)
 def test_every_method_goes_on_where_it_stopped_and_takes_its_steps_beside_another_seed(name, tmp_path):
     method, source, empty = built(name), mlp.toy_source(num_classes=by_hand.C), np.arange(0)
     num_steps, starts = min(5, method.num_steps(by_hand.VISIBLE)), []
     for seed in (0, 10):
-        splits = Splits(np.arange(seed, seed + 24), np.arange(seed + 24, seed + 84), *[empty] * 4)
+        held_out = np.arange(seed + 84, seed + 110)
+        splits = Splits(np.arange(seed, seed + 24), np.arange(seed + 24, seed + 84), empty, empty, held_out, empty)
         starts.append(Start(method, original(name).replace(rng=jax.random.key(seed)), splits, source))
     alone = [run_unlearning(*start[:4], num_steps=num_steps)[0] for start in starts]
     for stop in (min(3, num_steps), num_steps):

@@ -14,21 +14,25 @@ import pytest
 
 from ltu_jax.attackers.bank import init_bank
 from ltu_jax.attackers.networks import NETWORKS
-from ltu_jax.config import LTU, Model, Training
+from ltu_jax.config import LTU, METHOD_CONFIGS, Model, Training
 from ltu_jax.data.batches import gather
+from ltu_jax.evaluation import likeness
 from ltu_jax.methods import build_method, ltu
 from ltu_jax.methods.base import Method
 from ltu_jax.models.build import build_model
 from ltu_jax.training.dispatch import compiled, numbers_as_arrays, take_step
 from ltu_jax.training.optimizers import SGD
 from ltu_jax.training.supervised import Supervised, init_training
-from ltu_jax.types import Parts, Rows, Visible, make_state
+from ltu_jax.types import Batch, Parts, Rows, StoredImages, Visible, make_state
 
 C, RATE, INNER = 4, 0.05, 0.1
 SPEC = mlp.build(None, C, (4, 4, 3))  # one model for all tests: what is compiled for it is compiled once
+SIZES = {"batch_size": 10, "query_size": 6, "learning_rate": RATE, "inner_learning_rate": INNER}
+PLAIN = {"optimizer": "sgd", "momentum": 0.0, "schedule": "constant"}
 SETTINGS = LTU(
-    batch_size=10, query_size=6, momentum=0.0, schedule="constant", learning_rate=RATE, inner_learning_rate=INNER
+    **SIZES, **PLAIN, forget_by="attackers", forget_weight=1.0, relabel="step", order="second", tune_weight=0.03
 )
+MARGINS = dataclasses.replace(SETTINGS, forget_by="margins", relabel="never", order="none", forget_weight=0.5)
 
 
 SAMPLE = jax.jit(lambda method, *args: method.sample(*args))  # equal structures share what is compiled
@@ -43,7 +47,7 @@ def x64():
 
 def problem(settings, apply_fn=None, model_state=None, features=True, augment="none"):
     source = mlp.toy_source()
-    visible = Visible(source.rows(np.arange(0, 24)), source.rows(np.arange(24, 90)))
+    visible = Visible(*(source.rows(np.arange(*ends)) for ends in ((0, 24), (24, 90), (90, 120))))
     params, _ = SPEC.init(jax.random.key(1))
     bank = init_bank(jax.random.key(2), ("sorted", "metrics"), C)
     parts = Parts(
@@ -65,6 +69,17 @@ def in_float64(tree):
 def cross_entropy(params, bank, name, batch):
     log_p = jax.nn.log_softmax(SPEC.apply_fn(params, {}, batch.images, True)[0])
     return -log_p[jnp.arange(len(batch.labels)), batch.labels].mean()
+
+
+def margins(params, batch):
+    p = jax.nn.softmax(SPEC.apply_fn(params, {}, batch.images, True)[0])[jnp.arange(len(batch.labels)), batch.labels]
+    return jnp.log(p) - jnp.log(1 - p)
+
+
+class Task(NamedTuple):
+    """What an attacker is asked about; which one it is, ``bce`` is told by name."""
+
+    batch: Batch
 
 
 def bce(params, bank, name, task):
@@ -92,14 +107,38 @@ def meta_gradient(loss, names, order, weight, params, bank, support, queries):
     return jax.grad(objective)(params)
 
 
+def forgetting(settings, params, bank, draw, order):
+    """Eq. 11: the attackers i and j of the draw, asked about the forget rows."""
+    i, j = map(int, draw.attackers)
+    support, query = Task(draw.forget), jax.tree.map(lambda x: x[None], Task(draw.forget))
+    return meta_gradient(bce, (bank.names[i], bank.names[j]), order, 1.0, params, bank, support, query)
+
+
+def matching(settings, params, bank, draw, order):
+    """The Huber loss of the forget rows' margins, to targets that moved as the held-out rows did on average."""
+    targets, held_out, before = draw.compared
+    moved = np.mean([now - then for now, then in zip(margins(params, held_out), before, strict=True)])
+    assert abs(moved) > 0.1, "the held-out rows must have moved"
+    targets = targets + moved
+
+    def huber(params):
+        off = jnp.abs(margins(params, draw.forget) - targets)
+        return jnp.mean(jnp.where(off <= 1, off**2 / 2, off - 1 / 2))
+
+    off = np.abs(margins(params, draw.forget) - targets)
+    assert (off < 0.9).any() and (off > 1.1).any(), "the draw must exercise both parts of the loss"
+    return jax.grad(huber)(params)
+
+
 def expected_gradient(settings, params, bank, draw):
     """Eqs. 1-6, 11, 12 as they read."""
-    names = lambda task: tuple(bank.names[i] for i in np.ravel(task.attacker))  # noqa: E731
     order = {"naive": "exact"}.get(settings.order, settings.order)
-    rest = order, settings.tune_weight, params, bank, draw.support, draw.queries
+    support, weight = draw.support, settings.tune_weight
+    if support is None:
+        support, weight = draw.forget, 0.0
+    rest = order, weight, params, bank, support, draw.queries
     r = meta_gradient(cross_entropy, (None,) * (1 + settings.num_queries), *rest)
-    attacked = names(draw.audit_i) + names(draw.audit_j)
-    f = meta_gradient(bce, attacked, order, 1.0, params, bank, draw.audit_i, draw.audit_j)
+    f = (matching if draw.compared else forgetting)(settings, params, bank, draw, order)
     flat = lambda tree: jax.flatten_util.ravel_pytree(tree)[0]  # noqa: E731
     r, f = flat(r) * settings.remember, flat(f) * settings.forget_weight * settings.forget
     if settings.combine == "harmonize" and r @ f < 0:
@@ -120,36 +159,67 @@ VARIANTS = {
     "one query set": {"num_queries": 1},
     "save_memory, weights": {"save_memory": True, "tune_weight": 0.5, "forget_weight": 7.0},
 }
+BY_MARGINS = {
+    "margins": {},
+    "margins, save_memory": {"save_memory": True, "forget_weight": 7.0},
+    "margins, GradAdd": {"combine": "add"},
+    "margins, without RemFeed": {"remember": False},
+    "margins, random labels": {"relabel": "step", "tune_weight": 0.05},
+    "margins, second order": {"relabel": "step", "order": "second", "tune_weight": 0.05},
+}
 
 
-SLOW = ("naive", "five query sets", "one query set", "GradAdd", "Iterative Grad")
+SLOW = (
+    *("naive", "five query sets", "one query set", "GradAdd", "Iterative Grad"),
+    *("margins, save_memory", "margins, GradAdd", "margins, without RemFeed", "margins, second order"),
+)
 """Each is a program of its own, and what it adds has tests in core/."""
 
 
-@pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=pytest.mark.slow if name in SLOW else ()) for name in VARIANTS]
-)
-def test_a_step_descends_the_gradient_of_the_equations(x64, name):
-    settings = dataclasses.replace(SETTINGS, **VARIANTS[name])
+SHARPER = 6  # than the original: some margins are further off than the Huber loss is quadratic
+
+
+def check_step(settings, read_as=None):
+    """Holds a step, of a model that is no longer the original, against the equations; ``read_as`` has their numbers."""
     method, state, context, visible, bank = problem(settings)
     draw = method.sample(jax.random.key(5), state.step, context, visible)
+    if settings.forget_by == "margins":
+        state = state.replace(params=jax.tree.map(lambda p: SHARPER * p, state.params))
     state, context, bank, draw = in_float64((state, context, bank, draw))
     after, metrics = method.step(state, context, draw)
-    wanted = expected_gradient(settings, state.params, bank, draw)
+    wanted = expected_gradient(read_as or settings, state.params, bank, draw)
     assert metrics["conflict"] == (settings.remember and settings.forget), "the draw must exercise the projection"
     moved = jax.flatten_util.ravel_pytree(jax.tree.map(lambda a, b: (b - a) / RATE, after.params, state.params))[0]
     np.testing.assert_allclose(moved, wanted, rtol=1e-5, atol=1e-7)  # rates and weights are held in float32
     np.testing.assert_allclose(metrics["norm/update"], np.linalg.norm(wanted), rtol=1e-5)
     assert after.step == 1
+    return draw
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.slow if name in SLOW else ()) for name in VARIANTS | BY_MARGINS]
+)
+def test_a_step_descends_the_gradient_of_the_equations(x64, name):
+    start, changes = (MARGINS, BY_MARGINS) if name in BY_MARGINS else (SETTINGS, VARIANTS)
+    check_step(dataclasses.replace(start, **changes[name]))
+
+
+def test_paper_is_equations_4_5_and_11_with_sgd(x64):
+    settings = dataclasses.replace(METHOD_CONFIGS["paper"](), **SIZES)
+    ones = {"tune_weight": 1.0, "forget_weight": 1.0, "order": "second", "combine": "harmonize"}
+    draw = check_step(settings, dataclasses.replace(SETTINGS, **ones))
+    assert draw.compared is None and draw.support is not None
+    assert (settings.schedule, settings.momentum, settings.epochs, settings.num_queries) == ("constant", 0.0, 7.0, 3)
 
 
 def test_both_halves_share_the_forget_batch_and_differ_in_their_labels():
     method, state, context, visible, _ = problem(SETTINGS)
     draw = method.sample(jax.random.key(5), state.step, context, visible)
-    chex.assert_trees_all_equal(draw.audit_i.batch, jax.tree.map(lambda x: x[0], draw.audit_j.batch))
-    np.testing.assert_array_equal(draw.support.images, draw.audit_i.batch.images)
-    assert (draw.support.labels != draw.audit_i.batch.labels).any()
-    assert draw.audit_i.attacker != draw.audit_j.attacker[0]
+    rows = rows_of(draw.forget.images, visible.forget)
+    np.testing.assert_array_equal(np.asarray(visible.forget.labels)[rows], draw.forget.labels)
+    np.testing.assert_array_equal(draw.support.images, draw.forget.images)
+    assert (draw.support.labels != draw.forget.labels).any()
+    assert draw.attackers[0] != draw.attackers[1]
 
 
 def rows_of(images, rows):
@@ -166,8 +236,8 @@ def test_support_comes_from_the_forget_set_and_queries_from_the_rho_subset():
     seen = []
     for step in range(12):  # 12 steps of 10 are five epochs of 24
         draw = method.sample(jax.random.fold_in(jax.random.key(5), step), jnp.int32(step), context, visible)
-        rows = rows_of(draw.audit_i.batch.images, visible.forget)
-        np.testing.assert_array_equal(np.asarray(visible.forget.labels)[rows], draw.audit_i.batch.labels)
+        rows = rows_of(draw.forget.images, visible.forget)
+        np.testing.assert_array_equal(np.asarray(visible.forget.labels)[rows], draw.forget.labels)
         seen += list(rows)
         rows = rows_of(draw.queries.images, visible.remain)
         np.testing.assert_array_equal(np.asarray(visible.remain.labels)[rows], np.ravel(draw.queries.labels))
@@ -179,10 +249,10 @@ def test_each_query_set_is_drawn_by_its_own_function_around_the_forget_rows_of_t
     """Eqs. 8-10 in NumPy, with F computed anew: z1 a nearest row, z2 one of the nearest label, z3 any row."""
     method, state, context, visible, _ = problem(dataclasses.replace(SETTINGS, num_neighbours=3))
     forget, remain = (
-        np.asarray(SPEC.features(state.params, {}, rows.images.astype(jnp.float32) / 255)) for rows in visible
+        np.asarray(SPEC.features(state.params, {}, rows.images.astype(jnp.float32) / 255)) for rows in visible[:2]
     )
     nearest = np.argsort(np.linalg.norm(forget[:, None] - remain[None], axis=2), axis=1)[:, :3]
-    labels, of_rest = (np.asarray(rows.labels) for rows in visible)
+    labels, of_rest, _ = (np.asarray(rows.labels) for rows in visible)
     assert set(labels) <= set(of_rest)  # so the nearest label is the anchor's own
     near, alike, drawn = [], [], []
     for step in range(12):
@@ -200,8 +270,8 @@ def test_each_query_set_is_drawn_by_its_own_function_around_the_forget_rows_of_t
 
 @pytest.mark.parametrize("augment", ["flip", "none"])
 def test_every_image_is_augmented_as_in_training(augment):
-    method, state, context, visible, _ = problem(SETTINGS, augment=augment)
-    mirrored = [[] for _ in range(4)]  # forget, and three query sets
+    method, state, context, visible, _ = problem(MARGINS, augment=augment)
+    mirrored = [[] for _ in range(5)]  # forget, three query sets, and held-out
     both = [
         Rows(np.concatenate([x.images, x.images[:, :, ::-1]]), np.resize(x.labels, 2 * len(x.labels))) for x in visible
     ]
@@ -210,6 +280,8 @@ def test_every_image_is_augmented_as_in_training(augment):
         mirrored[0] += list(rows_of(draw.forget.images, both[0]) >= len(visible.forget.labels))
         for i, images in enumerate(draw.queries.images):
             mirrored[1 + i] += list(rows_of(images, both[1]) >= len(visible.remain.labels))
+        of_held_out = rows_of(draw.compared.held_out.images, both[2])
+        mirrored[4] += list(of_held_out >= len(visible.held_out.labels))
     for one in mirrored:  # 72 images or more: one in two within four standard deviations
         assert abs(np.mean(one) - 0.5) < 0.24 if augment == "flip" else not any(one)
 
@@ -219,7 +291,7 @@ def test_the_attackers_of_support_and_query_are_drawn_anew_each_step():
     draws = [
         method.sample(jax.random.fold_in(jax.random.key(5), step), state.step, context, visible) for step in range(20)
     ]
-    assert {(int(draw.i), int(draw.j)) for draw in draws} == {(0, 1), (1, 0)}
+    assert {tuple(map(int, draw.attackers)) for draw in draws} == {(0, 1), (1, 0)}
 
 
 def test_random_labels_are_drawn_at_each_step_or_once():
@@ -240,13 +312,16 @@ def test_statistics_of_the_query_passes_are_kept_and_never_those_of_the_random_l
 
     for settings, wanted in (
         (SETTINGS, lambda draw: draw.queries.images.mean()),
-        (dataclasses.replace(SETTINGS, remember=False), lambda draw: draw.audit_j.batch.images.mean()),
+        (dataclasses.replace(SETTINGS, remember=False), lambda draw: draw.forget.images.mean()),
+        (MARGINS, lambda draw: draw.queries.images.mean()),
+        (dataclasses.replace(MARGINS, remember=False), lambda draw: draw.forget.images.mean()),
     ):
         method, state, context, visible, _ = problem(settings, with_statistics, {"mean": jnp.zeros(())})
         draw = method.sample(jax.random.key(5), state.step, context, visible)
         after, _ = method.step(state, context, draw)
         np.testing.assert_allclose(after.model_state["mean"], wanted(draw), rtol=1e-6)
-        assert abs(wanted(draw) - draw.support.images.mean()) > 1e-4 or not settings.remember
+        assert abs(wanted(draw) - draw.forget.images.mean()) > 1e-4 or not settings.remember
+        assert draw.compared is None or abs(wanted(draw) - draw.compared.held_out.images.mean()) > 1e-4
 
 
 def test_features_default_to_the_logits():
@@ -254,7 +329,7 @@ def test_features_default_to_the_logits():
     _, _, with_logits, _, _ = problem(SETTINGS, features=False)
     logits = [
         np.asarray(state.apply_fn(state.params, {}, rows.images.astype(jnp.float32) / 255, False)[0])
-        for rows in visible
+        for rows in visible[:2]
     ]
     distance = np.linalg.norm(logits[0][:, None] - logits[1][None], axis=2)
     np.testing.assert_array_equal(with_logits.pool.neighbours, np.argsort(distance, axis=1)[:, :10])
@@ -296,9 +371,150 @@ def test_momentum_is_the_optimizers_and_the_rate_follows_the_schedule():
     chex.assert_trees_all_close(moved(once, twice), wanted, rtol=1e-3, atol=1e-6)
 
 
-def test_a_missing_bank_is_named():
+@pytest.mark.parametrize("optimizer", ["adam", "adamw"])
+def test_the_outer_optimizer_is_the_one_of_the_settings(optimizer):
+    """Adam in NumPy on the gradients that plain SGD took, of which the first beta is ``momentum``."""
+    numbers = lambda state: np.asarray(jax.flatten_util.ravel_pytree(state.params)[0], np.float64)  # noqa: E731
+    method, state, context, visible, _ = problem(dataclasses.replace(MARGINS, optimizer=optimizer, momentum=0.5))
+    plain, start, *_ = problem(MARGINS)
+    draw = method.sample(jax.random.key(5), state.step, context, visible)
+    mean = square = 0
+    for t in (1, 2):
+        descended, _ = plain.step(start.replace(params=state.params), context, draw)
+        grad = (numbers(state) - numbers(descended)) / RATE
+        mean, square = 0.5 * mean + 0.5 * grad, 0.999 * square + 0.001 * grad**2
+        wanted = numbers(state) - RATE * (mean / (1 - 0.5**t)) / (np.sqrt(square / (1 - 0.999**t)) + 1e-8)
+        state, _ = method.step(state, context, draw)
+        np.testing.assert_allclose(numbers(state), wanted, atol=1e-3 * RATE)
+
+
+def test_attackers_are_a_part_where_they_say_what_is_forgotten_and_only_there():
+    without = Parts(lambda *a, **k: None, C)
     with pytest.raises(ValueError, match="parts.bank is missing"):
-        ltu.LTU.build(SETTINGS, Parts(lambda *a, **k: None, C))
+        ltu.LTU.build(SETTINGS, without)
+    assert not ltu.LTU.build(SETTINGS, without.replace(bank=0)).sees_held_out
+    assert ltu.LTU.build(MARGINS, without).sees_held_out
+
+
+def test_forgetting_by_margins_needs_held_out_rows():
+    source = mlp.toy_source()
+    for held_out in (None, source.rows(np.arange(0))):
+        method = ltu.LTU.build(MARGINS, Parts(SPEC.apply_fn, C))
+        state = make_state(SPEC.apply_fn, *SPEC.init(jax.random.key(1)), SGD, jax.random.key(3))
+        visible = Visible(source.rows(np.arange(24)), source.rows(np.arange(24, 90)), held_out)
+        with pytest.raises(ValueError, match="ltu: visible.held_out has no rows; allowed: one or more, or forget_by"):
+            method.init(jax.random.key(4), state, visible)
+
+
+def in_numpy(params, rows, mirrored=False):
+    """The margin of each row in evaluation mode, which the toy model has alone, by the evaluation's own measure."""
+    images = np.asarray(rows.images, np.float64)[:, :, :: -1 if mirrored else 1] / 255 - 0.5
+    hidden = np.tanh(images.reshape(len(images), -1) @ np.asarray(params["w1"], np.float64))
+    return likeness.predictions(hidden @ np.asarray(params["w2"], np.float64), np.asarray(rows.labels)).margin
+
+
+def test_the_targets_are_the_originals_margins_of_class_matched_held_out_rows_by_rank():
+    _, state, context, visible, _ = problem(MARGINS)
+    forget, held_out = in_numpy(state.params, visible.forget), in_numpy(state.params, visible.held_out)
+    np.testing.assert_allclose(context.matching.held_out, held_out, rtol=1e-3, atol=1e-4)
+    weights = likeness.matched_weights(*(np.asarray(rows.labels) for rows in (visible.held_out, visible.forget)))
+    order = np.argsort(held_out)
+    middles = np.cumsum(weights[order]) - weights[order] / 2
+    wanted = np.interp((np.argsort(np.argsort(forget)) + 0.5) / 24, middles, held_out[order])
+    np.testing.assert_allclose(context.matching.targets, wanted, rtol=1e-3, atol=1e-4)
+    assert np.std(weights) > 0 and np.abs(wanted - forget).max() > 0.1
+    assert problem(SETTINGS)[2].matching is None
+
+
+def test_the_margins_are_the_mean_of_two_augmented_passes():
+    _, state, context, visible, _ = problem(MARGINS, augment="flip")
+    plain, mirrored = (in_numpy(state.params, visible.held_out, flip) for flip in (False, True))
+    could_be = np.stack([plain, (plain + mirrored) / 2, mirrored])
+    off = np.abs(could_be - np.asarray(context.matching.held_out))
+    np.testing.assert_allclose(off.min(axis=0), 0, atol=1e-4)
+    assert set(off.argmin(axis=0)) == {0, 1, 2}, "each pass has a mirror of its own"
+
+
+def test_the_margins_are_of_training_mode_in_batches_of_mixed_rows_and_leave_the_model_as_it_is():
+    def of_the_batch(params, model_state, images, train):
+        assert train, "running statistics are not what a step sees"
+        level = jnp.mean(images) * jnp.ones((len(images), 1))
+        return jnp.pad(level, ((0, 0), (0, C - 1))) + 0 * params["w1"].sum(), {"mean": model_state["mean"] + 1}
+
+    images = np.repeat(np.uint8([0, 255]), 20)[:, None, None, None] * np.ones((1, 4, 4, 3), np.uint8)  # class by class
+    rows = Rows(jnp.asarray(images), jnp.zeros(40, jnp.int32))
+    params, _ = SPEC.init(jax.random.key(1))
+    state = make_state(of_the_batch, params, {"mean": jnp.zeros(())}, SGD, jax.random.key(3))
+    features = lambda params, model_state, images: images.reshape(len(images), -1)  # noqa: E731
+    method = ltu.LTU.build(MARGINS, Parts(of_the_batch, C, features=features))
+    after, context = method.init(jax.random.key(4), state, Visible(rows, rows, rows))
+    level = np.asarray(context.matching.held_out) + np.log(C - 1)
+    np.testing.assert_allclose(level.mean(), 0.5, rtol=1e-5)  # each row is in one batch of 10 of each pass
+    assert 0.1 < level.min() and level.max() < 0.9 and len(np.unique(level.round(4))) > 2
+    assert after.model_state["mean"] == 0
+
+
+@pytest.mark.parametrize("settings", [SETTINGS, MARGINS], ids=["attackers", "margins"])
+def test_the_account_of_init_is_what_it_passes_through_the_model(settings):
+    passed = []
+
+    def counted(params, model_state, images, train):
+        jax.debug.callback(lambda: passed.append(len(images)))
+        return SPEC.apply_fn(params, {}, images, train)
+
+    source = mlp.toy_source()
+    visible = Visible(*(source.rows(np.arange(*ends)) for ends in ((0, 24), (24, 90), (90, 120))))
+    state = make_state(counted, *SPEC.init(jax.random.key(1)), SGD, jax.random.key(3))
+    bank = init_bank(jax.random.key(2), ("sorted", "metrics"), C)
+    method = ltu.LTU.build(dataclasses.replace(settings, batch_size=6), Parts(counted, C, bank=bank))
+    jax.block_until_ready(method.init(jax.random.key(4), state, visible))
+    jax.effects_barrier()
+    assert sum(passed) == method.cost(visible).init.forward >= 24 + 66
+    assert method.cost(visible).init.backward == 0
+
+
+def test_what_a_batch_is_compared_with_belongs_to_its_rows():
+    method, state, context, visible, _ = problem(MARGINS)
+    targets, before = (np.asarray(x) for x in (context.matching.targets, context.matching.held_out))
+    drawn = set()
+    for step in range(12):
+        draw = method.sample(jax.random.fold_in(jax.random.key(5), step), jnp.int32(step), context, visible)
+        np.testing.assert_array_equal(draw.compared.targets, targets[rows_of(draw.forget.images, visible.forget)])
+        rows = rows_of(draw.compared.held_out.images, visible.held_out)
+        np.testing.assert_array_equal(draw.compared.before, before[rows])
+        np.testing.assert_array_equal(draw.compared.held_out.labels, np.asarray(visible.held_out.labels)[rows])
+        assert len(set(rows)) == 10, "a row is drawn once a step"
+        drawn |= set(rows)
+        assert draw.attackers is None and draw.support is None
+    assert drawn == set(range(30))
+    few = visible._replace(held_out=Rows(visible.held_out.images[:4], visible.held_out.labels[:4]))
+    draw = method.sample(jax.random.key(5), jnp.int32(0), context, few)
+    assert sorted(rows_of(draw.compared.held_out.images, few.held_out)) == [0, 1, 2, 3]
+
+
+def test_images_on_the_host_are_compared_alike():
+    method, _, context, visible, _ = problem(MARGINS, augment="flip")
+    source, params = mlp.toy_source(), SPEC.init(jax.random.key(1))[0]
+    places = (np.arange(*ends) for ends in ((0, 24), (24, 90), (90, 120)))
+    on_host = Visible(*(Rows(StoredImages(source.images, at), jnp.asarray(source.labels[at])) for at in places))
+    state = make_state(SPEC.apply_fn, params, {}, SGD, jax.random.key(3))
+    built = ltu.LTU.build(MARGINS, Parts(SPEC.apply_fn, C, features=SPEC.features, augment="flip"))
+    state, again = built.init(jax.random.key(4), state, on_host)
+    chex.assert_trees_all_equal(again.matching, context.matching)
+    draws = [
+        built.sample(jax.random.key(5), jnp.int32(1), again, on_host),
+        method.sample(jax.random.key(5), jnp.int32(1), context, visible),
+    ]
+    chex.assert_trees_all_close(*draws, rtol=1e-6)
+
+
+def test_without_a_support_set_there_is_no_metric_of_it():
+    method, state, context, visible, _ = problem(MARGINS)
+    _, metrics = method.step(state, context, method.sample(jax.random.key(5), state.step, context, visible))
+    assert {name for name in metrics if "remember" in name or "forget" in name} == {
+        *(f"loss/remember_query_{i}" for i in range(3)), "norm/remember_query", "norm/remember_grad",
+        "loss/forget_query_0", "norm/forget_query", "norm/forget_grad",
+    }  # fmt: skip
 
 
 class Compiled(NamedTuple):
@@ -318,8 +534,8 @@ def compiled_step(**settings):
         parts = Parts(spec.apply_fn, C, features=spec.features, bank=init_bank(key, ("sorted", "metrics"), C))
         method = ltu.LTU.build(LTU(batch_size=8, query_size=8, **settings), parts)
         state = make_state(spec.apply_fn, params, model_state, SGD, key)
-        state, context = jax.eval_shape(method.init, key, state, Visible(rows, rows))
-        draw = jax.eval_shape(method.sample, key, state.step, context, Visible(rows, rows))
+        state, context = jax.eval_shape(method.init, key, state, Visible(rows, rows, rows))
+        draw = jax.eval_shape(method.sample, key, state.step, context, Visible(rows, rows, rows))
     else:
         state, context = init_training(spec.apply_fn, params, model_state, Training(), 8, key)
         draw, method = jax.eval_shape(gather, rows, jnp.arange(8)), Supervised(8)
@@ -340,14 +556,19 @@ def test_a_step_has_no_more_convolutions_than_its_floor_all_in_the_fast_order():
     plain = count + backward
     assert len(compiled_step().convolutions) == plain
     # One forward pass of D_f serves both halves; in each a backward pass, the query sets, a Hessian product.
-    exact = compiled_step(num_queries=3).convolutions
+    meta = {"num_queries": 3, "forget_by": "attackers", "relabel": "step", "optimizer": "sgd"}
+    exact = compiled_step(order="second", **meta).convolutions
     assert len(exact) == count + 2 * (backward + plain + along)
     assert set(exact) == set(compiled_step().convolutions)
-    assert len(compiled_step(num_queries=3, order="none").convolutions) == count + 2 * (backward + plain)
+    assert len(compiled_step(order="none", **meta).convolutions) == count + 2 * (backward + plain)
+    # By margins one pass of the query sets, one of the forget rows, and held-out rows forward.
+    by_margins = compiled_step(num_queries=3, forget_by="margins", relabel="never", order="none").convolutions
+    assert len(by_margins) == 2 * plain + count
 
 
 @pytest.mark.slow
 def test_a_step_peaks_at_six_plain_steps_and_at_three_with_save_memory():
     plain = compiled_step().bytes
-    assert compiled_step(num_queries=3).bytes <= 6 * plain
-    assert compiled_step(num_queries=3, save_memory=True).bytes <= 3 * plain
+    meta = {"num_queries": 3, "forget_by": "attackers", "relabel": "step", "order": "second", "optimizer": "sgd"}
+    assert compiled_step(**meta).bytes <= 6 * plain
+    assert compiled_step(save_memory=True, **meta).bytes <= 3 * plain

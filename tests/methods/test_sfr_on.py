@@ -38,7 +38,7 @@ def built(**changes):
 def importances(size):
     """The mean over batches of the squared gradient of the batch's mean loss, in evaluation mode, of both kinds."""
     found = []
-    for rows in VISIBLE:
+    for rows in VISIBLE[:2]:
         images, labels = gather(rows, slice(None))
         starts = range(0, len(labels), size)
         each = [

@@ -7,6 +7,7 @@ import pathlib
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from small import BY_ATTACKERS
 
 from ltu_jax import config
 from ltu_jax.data.splits import make_splits
@@ -77,7 +78,7 @@ def test_steps_and_rows_follow_from_the_settings():
             model=config.Model("mlp:build"),
             training=config.Training(epochs=3, batch_size=20),
             attackers=config.Attackers(num_shadows=4),
-            method=config.LTU(epochs=6, batch_size=8),
+            method=config.LTU(**BY_ATTACKERS, epochs=6, batch_size=8),
             evaluation=config.Evaluation(num_retrain=2),
         )
     )
@@ -152,7 +153,7 @@ def test_a_model_with_batch_statistics_is_counted():
 def test_the_method_is_built_of_what_a_run_would_build_it_of(monkeypatch):
     built, build = [], module.build_method
     monkeypatch.setattr(module, "build_method", lambda *args: built.append(args) or build(*args))
-    settings, problem = finetuning(method=config.LTU())
+    settings, problem = finetuning(method=config.LTU(**BY_ATTACKERS))
     estimate(settings, problem)
     ((method, parts),) = built
     spec = problem.spec
@@ -163,9 +164,11 @@ def test_the_method_is_built_of_what_a_run_would_build_it_of(monkeypatch):
 
 def test_shadows_are_counted_where_attackers_are_fitted_on_them_and_all_rows_where_retraining_sees_them():
     counts = lambda **changes: estimate(*finetuning(**changes))  # noqa: E731
-    assert counts(method=config.LTU())["steps"]["shadows"] == 4 * 6  # 40 rows each
+    by_attackers = config.LTU(**BY_ATTACKERS)
+    assert counts(method=by_attackers)["steps"]["shadows"] == 4 * 6  # 40 rows each
     original = config.Attackers(num_shadows=4, fitted_on="original")
-    assert counts(method=config.LTU(), attackers=original)["steps"]["shadows"] == 0
+    assert counts(method=by_attackers, attackers=original)["steps"]["shadows"] == 0
+    assert counts(method=config.LTU(forget_by="margins"))["steps"]["shadows"] == 0
     assert counts()["rows"]["visible_remain"] == 45
     assert counts(method=config.Retrain())["rows"]["visible_remain"] == 90
     assert counts(method=config.METHOD_CONFIGS["fisher"]())["shapes"]["draw"] == {}  # it takes no step
@@ -183,12 +186,27 @@ def test_what_the_device_holds_is_counted_in_bytes():
     assert estimate(*finetuning(streamed=True))["held_bytes"] == held | {"visible": (10 + 45) * 4}
 
 
+@pytest.mark.parametrize("reserve, seen", [(80, 80), (1100, 1000)])
+def test_held_out_rows_are_on_the_device_where_the_method_is_shown_them(reserve, seen):
+    data = config.Data(train_size=100, forget_fraction=0.1, remain_fraction=0.5, reserve_size=reserve)
+    for forget_by, rows in (("margins", 10 + 45 + seen), ("attackers", 10 + 45)):
+        method = config.LTU(forget_by=forget_by)
+        assert estimate(*finetuning(data=data, method=method))["held_bytes"]["visible"] == rows * (192 + 4)
+        held = estimate(*finetuning(data=data, method=method, streamed=True))["held_bytes"]
+        assert held["visible"] == rows * 4
+
+
+@pytest.mark.parametrize("optimizer, kept", [("sgd", 1), ("adam", 2), ("adamw", 2)])
 @pytest.mark.parametrize("eval_every, states", [(0, 3), (3, 6)])
-def test_a_run_writes_two_checkpoints_and_the_next_its_report_and_a_model_for_each_training(eval_every, states):
-    settings, _ = finetuning(eval_every=eval_every)
+def test_a_run_writes_two_checkpoints_and_the_next_its_report_and_a_model_for_each_training(
+    eval_every, states, optimizer, kept
+):
+    settings, _ = finetuning(eval_every=eval_every, method=config.LTU(optimizer=optimizer))
     init = lambda key: ({"w": jnp.zeros((3, 2))}, {"batch_stats": {"mean": jnp.zeros(5)}})  # noqa: E731
-    model, state = 4 * (6 + 5), 4 * (6 + 6 + 5)  # parameters, their momentum, statistics
-    assert module.disk_bytes(settings, ModelSpec(init, None, None)) == {
-        "workdir": states * state + 2 * model,
-        "cache": (1 + 2 + 4) * model + 3 * state,
-    }
+    # Parameters and statistics; beside them momentum, or Adam's two moments, and a few numbers.
+    model, trained, unlearned = 4 * (6 + 5), 4 * (6 + 6 + 5), 4 * (6 + kept * 6 + 5)
+    found, numbers = module.disk_bytes(settings, ModelSpec(init, None, None)), 30
+    assert 0 <= found["workdir"] - (states * unlearned + 2 * model) < states * numbers
+    assert 0 <= found["cache"] - ((1 + 2 + 4) * model + 3 * trained) < 3 * numbers
+    retrain = dataclasses.replace(settings, method=config.Retrain())  # it has no such setting
+    assert module.disk_bytes(retrain, ModelSpec(init, None, None))["workdir"] < states * (trained + numbers) + 2 * model

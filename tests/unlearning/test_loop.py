@@ -9,11 +9,12 @@ import jax.numpy as jnp
 import mlp
 import numpy as np
 import pytest
-from numbered import watched
+from numbered import numbered_source, numbers, watched
 from progress_recorder import Killed, recording
 
 from ltu_jax.data.splits import see
-from ltu_jax.methods.base import Method, MethodCost
+from ltu_jax.methods import build_method
+from ltu_jax.methods.base import Method, MethodCost, one_shot
 from ltu_jax.training import steps
 from ltu_jax.training.cost import Cost
 from ltu_jax.training.optimizers import SGD
@@ -148,13 +149,76 @@ def test_a_method_sees_the_forget_rows_and_rho_of_the_rest_and_nothing_else(rho)
     assert len({image.tobytes() for image in remain}) == len(remain)
 
 
-def test_neither_ltu_nor_what_scores_it_reads_hidden_test_or_reserve_rows(problem):
+@pytest.mark.parametrize("forget_by", ["attackers", "margins"])
+def test_neither_ltu_nor_what_scores_it_reads_hidden_or_test_rows(problem, forget_by):
+    """Of the reserve, attackers have learned before; margins are compared with some of its rows."""
     source, seen = watched(problem.source)
-    _, history = run_problem(dataclasses.replace(problem, source=source), eval_every=2)
+    changes = {"relabel": "never", "order": "none"} if forget_by == "margins" else {}
+    method = build_method(dataclasses.replace(problem.config.method, forget_by=forget_by, **changes), problem.parts)
+    _, history = run_problem(dataclasses.replace(problem, source=source), method, eval_every=2)
     assert "eval/distance" in history.rows[-1]
     splits = problem.splits
     assert len(splits.visible) < len(splits.remain)
-    assert seen == {*splits.forget, *splits.visible, *splits.validation}
+    held_out = splits.reserve if forget_by == "margins" else ()
+    assert seen == {*splits.forget, *splits.visible, *splits.validation, *held_out}
+
+
+def held_out_of(source, splits):
+    """What a method that asks for held-out rows sees."""
+    seen = []
+
+    def init(key, state, visible):
+        seen.append(visible.held_out)
+        return state, ()
+
+    method = one_shot(init).replace(sees_held_out=True)
+    state = original().replace(apply_fn=lambda params, model_state, images, train: (images[:, 0, 0, :], model_state))
+    run_unlearning(method, state, splits, source)
+    return seen[0]
+
+
+def test_held_out_rows_are_some_thousand_of_the_reserve_spread_over_it_for_methods_that_ask():
+    source = numbered_source(5000)
+    splits = Splits(np.arange(20), np.arange(20, 100), EMPTY, np.arange(100, 120), np.arange(120, 4620), EMPTY)
+    held_out = held_out_of(source, splits)
+    rows = np.asarray(numbers(jnp.asarray(held_out.images) / 255))
+    assert len(rows) == len(set(rows)) == 1000 and rows.min() == 120 and rows.max() == 4619
+    assert set(np.diff(np.sort(rows))) == {4, 5}
+    np.testing.assert_array_equal(held_out.labels, source.labels[rows])
+    few = held_out_of(source, dataclasses.replace(splits, reserve=np.arange(120, 150)))
+    np.testing.assert_array_equal(np.sort(numbers(jnp.asarray(few.images) / 255)), np.arange(120, 150))
+    seen = []
+    method = noisy_ascent()
+    watch = method.replace(init=lambda key, state, visible: seen.append(visible) or method.init(key, state, visible))
+    run_unlearning(watch, original(), SPLITS, SOURCE)
+    assert seen[0].held_out is None
+
+
+def test_of_a_class_forgotten_whole_held_out_rows_are_those_of_others_that_bear_its_label():
+    """The label of row r is r % 4, and class 1 is forgotten: no model that never saw it knows rows of class 1."""
+    source = numbered_source(400)
+    train, reserve = np.arange(200), np.arange(300, 400)
+    gone = source.labels[train] == 1
+    splits = Splits(train[gone], train[~gone], EMPTY, np.arange(200, 300), reserve, EMPTY)
+    held_out = held_out_of(source, splits)
+    rows, labels = np.asarray(numbers(jnp.asarray(held_out.images) / 255)), np.asarray(held_out.labels)
+    assert not (source.labels[rows] == 1).any()
+    for bears_it in (True, False):  # each once with its own label, and once with that of the class
+        np.testing.assert_array_equal(np.sort(rows[(labels == 1) == bears_it]), reserve[source.labels[reserve] != 1])
+    assert (labels[labels != 1] == source.labels[rows[labels != 1]]).all() and labels.dtype == np.int32
+    one_remains = Splits(train[gone][1:], train[~gone].tolist() + [train[gone][0]], *[EMPTY] * 2, reserve, EMPTY)
+    one_remains = dataclasses.replace(one_remains, remain=np.sort(np.asarray(one_remains.remain)))
+    of_all = held_out_of(source, one_remains)
+    np.testing.assert_array_equal(np.asarray(numbers(jnp.asarray(of_all.images) / 255)), reserve)
+    np.testing.assert_array_equal(of_all.labels, source.labels[reserve])
+
+
+def test_of_two_classes_forgotten_whole_each_has_held_out_rows():
+    source = numbered_source(400)
+    train, reserve = np.arange(200), np.arange(300, 400)
+    gone = source.labels[train] % 2 == 1
+    labels = held_out_of(source, Splits(train[gone], train[~gone], EMPTY, EMPTY, reserve, EMPTY)).labels
+    np.testing.assert_array_equal(np.bincount(labels), [25, 25, 25, 25])
 
 
 def test_retrain_alone_sees_all_of_it():

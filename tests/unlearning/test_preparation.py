@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from numbered import watched
 from progress_recorder import recording
-from small import small_config
+from small import BY_ATTACKERS, small_config
 
 from ltu_jax import config
 from ltu_jax.attackers import shadows
@@ -107,7 +107,9 @@ def test_of_a_few_rows_one_of_each_side_is_kept_to_measure_the_attackers(problem
 def test_what_a_problem_needs_is_told_by_its_method():
     source, splits, spec, _ = load_problem(small_config())
     kinds = lambda method: [job.kind for job in jobs_of(small_config(method=method), splits, is_given=False)]  # noqa: E731
-    assert kinds(config.LTU()) == ["original", "retrain", "retrain", "shadow", "shadow"]
+    by_attackers = config.LTU(**BY_ATTACKERS)
+    assert kinds(by_attackers) == ["original", "retrain", "retrain", "shadow", "shadow"]
+    assert kinds(config.LTU(forget_by="margins")) == ["original", "retrain", "retrain"]
     labels = [job.label for job in jobs_of(small_config(), splits, is_given=False)]
     assert labels == ["original", "retrain 0", "retrain 1", "shadow 1/2", "shadow 2/2"]
     assert kinds(config.Retrain()) == ["original", "retrain", "retrain"]
@@ -148,7 +150,8 @@ def test_the_key_of_a_model_is_what_it_is_a_function_of():
 
     base = keys()
     assert len(set(base)) == len(base)
-    assert keys(method=config.LTU(learning_rate=0.5)) == base
+    assert keys(method=config.LTU(**{**BY_ATTACKERS, "learning_rate": 0.5})) == base
+    assert keys(method=config.LTU(forget_by="margins")) == base[:3]
     assert set(keys(seed=1)).isdisjoint(base)
     assert set(keys(training=config.Training(epochs=6, batch_size=20))).isdisjoint(base)
     assert jobs.AUDIT == 6  # a stream of keys of its own for each purpose: none may move

@@ -10,7 +10,7 @@ import jax
 import numpy as np
 import pytest
 from numbered import numbered_source, state_of, tells
-from small import small_config
+from small import BY_ATTACKERS, small_config
 
 from ltu_jax import config
 from ltu_jax.evaluation.scores import accuracy
@@ -51,7 +51,7 @@ def trained(settings, cache):
 
 
 def test_a_second_method_on_the_same_problem_trains_nothing(problem, cache):
-    again, labels = trained(small_config(method=config.LTU(learning_rate=0.5, order="none")), cache)
+    again, labels = trained(small_config(method=config.LTU(**{**BY_ATTACKERS, "learning_rate": 0.5})), cache)
     assert labels == []
     chex.assert_trees_all_equal(again.original.params, problem.original.params)
     chex.assert_trees_all_equal(again.bank.params, problem.bank.params)
@@ -71,8 +71,9 @@ def test_another_recipe_or_seed_finds_nothing(own_cache):
         assert trained(small_config(**changes), own_cache)[1][0] == "original"
 
 
-def test_retrain_needs_no_attackers():
-    settings = small_config(method=config.Retrain())
+@pytest.mark.parametrize("method", [config.Retrain(), config.LTU(forget_by="margins")], ids=["retrain", "ltu"])
+def test_neither_retraining_nor_forgetting_by_margins_needs_attackers(method):
+    settings = small_config(method=method)
     found, labels = trained(settings, None)
     assert found.bank is None and found.attackers == () and not any("shadow" in label for label in labels)
 

@@ -159,18 +159,18 @@ CHANGES = (
         "unlearning/test_loop.py::test_neither_ltu_nor_what_scores_it_reads_hidden_or_test_rows",
     ),
     Change(
-        "margins are compared with those of evaluation mode",
-        ((LTU, "augment).images, train=True)", "augment).images, train=False)"),),
-        "methods/test_ltu.py::test_the_margins_are_of_training_mode_in_batches_of_mixed_rows_and_leave_the_model_as_it_is",
+        "margins are compared with those of training mode",
+        ((LTU, "batch.images, train=False)", "batch.images, train=True)"),),
+        "methods/test_ltu.py::test_how_far_a_row_is_off_is_seen_as_served_and_the_direction_is_that_of_training",
     ),
     Change(
         "margins are brought to those of held-out rows of any class",
-        ((LTU, "matched_weights(of, labels, num_classes)", "matched_weights(of, of, num_classes)"),),
+        ((LTU, "matched_weights(labels, forget_labels, num_classes)", "matched_weights(labels, labels, num_classes)"),),
         "methods/test_ltu.py::test_the_targets_are_the_originals_margins_of_class_matched_held_out_rows_by_rank",
     ),
     Change(
         "the margins of a batch are brought to those of other rows",
-        ((LTU, "context.matching.targets[anchors]", "context.matching.targets[: len(anchors)]"),),
+        ((LTU, "matching.targets[anchors]", "matching.targets[: len(anchors)]"),),
         "methods/test_ltu.py::test_what_a_batch_is_compared_with_belongs_to_its_rows",
     ),
     Change(

@@ -1,4 +1,4 @@
-r"""LTU's defaults, nothing tuned, at 10, 30 and 50 % to forget: on digits, seeds 100 to 119 that were never looked at before.
+r"""LTU's defaults, nothing tuned, at 10, 30 and 50 % to forget: digits, seeds 100 to 119, never looked at before.
 
 python experiments/sweep.py experiments/sweeps/defaults.py --out runs/defaults
 python experiments/defaults.py runs/defaults/results.jsonl

@@ -212,19 +212,16 @@ def _visible(start: Start) -> Visible:
 def _held_out(source: Source, splits: Splits) -> Rows:
     """Rows that the forget rows are to look like: up to ``MOST_HELD_OUT`` of the reserve, spread over it.
 
-    Of a class of which no row remains a model knows nothing: there, they are rows of the other classes with this label.
-    Which classes those are, the rho subset says: of the other remaining rows not even labels are read.
+    Of a class that is forgotten whole a model is to know nothing: there, they are rows of other classes with its label.
     """
-    index = splits.reserve[
-        np.linspace(0, len(splits.reserve) - 1, min(len(splits.reserve), MOST_HELD_OUT)).round().astype(int)
-    ]
-    gone = np.setdiff1d(source.labels[splits.forget], source.labels[splits.visible])
-    if not len(gone):
-        return source.rows(index)
-    others = index[~np.isin(source.labels[index], gone)]
-    rows = source.rows(np.concatenate([others, others]))
-    labels = np.concatenate([source.labels[others], np.resize(gone, len(others))])
-    return rows._replace(labels=jax.device_put(labels.astype(np.int32)))
+    count = min(len(splits.reserve), MOST_HELD_OUT)
+    index = splits.reserve[np.linspace(0, len(splits.reserve) - 1, count).round().astype(int)]
+    forgotten = source.labels[splits.forget]
+    if not len(splits.test_forgotten) or np.isin(forgotten, source.labels[splits.visible]).any():
+        return source.rows(index)  # a fine class leaves rows of its coarse class
+    others = index[~np.isin(source.labels[index], forgotten)]
+    labels = np.resize(np.unique(forgotten), len(others)).astype(np.int32)
+    return source.rows(others)._replace(labels=jax.device_put(labels))
 
 
 def _num_steps(starts: Sequence[Start], visible: Sequence[Visible]) -> int:

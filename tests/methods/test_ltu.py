@@ -116,7 +116,8 @@ def forgetting(settings, params, bank, draw, order):
 
 def matching(settings, params, bank, draw, order):
     """The Huber loss of the forget rows' margins, to targets that moved as the held-out rows did on average."""
-    targets, held_out, before = draw.compared
+    forget, targets, held_out, before = draw.compared
+    np.testing.assert_array_equal(forget.images, draw.forget.images)  # this problem augments nothing
     moved = np.mean([now - then for now, then in zip(margins(params, held_out), before, strict=True)])
     assert abs(moved) > 0.1, "the held-out rows must have moved"
     targets = targets + moved
@@ -271,7 +272,7 @@ def test_each_query_set_is_drawn_by_its_own_function_around_the_forget_rows_of_t
 @pytest.mark.parametrize("augment", ["flip", "none"])
 def test_every_image_is_augmented_as_in_training(augment):
     method, state, context, visible, _ = problem(MARGINS, augment=augment)
-    mirrored = [[] for _ in range(5)]  # forget, three query sets, and held-out
+    mirrored = [[] for _ in range(4)]  # forget, and three query sets
     both = [
         Rows(np.concatenate([x.images, x.images[:, :, ::-1]]), np.resize(x.labels, 2 * len(x.labels))) for x in visible
     ]
@@ -280,8 +281,9 @@ def test_every_image_is_augmented_as_in_training(augment):
         mirrored[0] += list(rows_of(draw.forget.images, both[0]) >= len(visible.forget.labels))
         for i, images in enumerate(draw.queries.images):
             mirrored[1 + i] += list(rows_of(images, both[1]) >= len(visible.remain.labels))
-        of_held_out = rows_of(draw.compared.held_out.images, both[2])
-        mirrored[4] += list(of_held_out >= len(visible.held_out.labels))
+        rows = rows_of(draw.forget.images, both[0]) % len(visible.forget.labels)
+        np.testing.assert_array_equal(rows_of(draw.compared.forget.images, both[0]), rows)  # as they are served
+        assert max(rows_of(draw.compared.held_out.images, both[2])) < len(visible.held_out.labels)
     for one in mirrored:  # 72 images or more: one in two within four standard deviations
         assert abs(np.mean(one) - 0.5) < 0.24 if augment == "flip" else not any(one)
 
@@ -406,9 +408,9 @@ def test_forgetting_by_margins_needs_held_out_rows():
             method.init(jax.random.key(4), state, visible)
 
 
-def in_numpy(params, rows, mirrored=False):
+def in_numpy(params, rows):
     """The margin of each row in evaluation mode, which the toy model has alone, by the evaluation's own measure."""
-    images = np.asarray(rows.images, np.float64)[:, :, :: -1 if mirrored else 1] / 255 - 0.5
+    images = np.asarray(rows.images, np.float64) / 255 - 0.5
     hidden = np.tanh(images.reshape(len(images), -1) @ np.asarray(params["w1"], np.float64))
     return likeness.predictions(hidden @ np.asarray(params["w2"], np.float64), np.asarray(rows.labels)).margin
 
@@ -426,32 +428,39 @@ def test_the_targets_are_the_originals_margins_of_class_matched_held_out_rows_by
     assert problem(SETTINGS)[2].matching is None
 
 
-def test_the_margins_are_the_mean_of_two_augmented_passes():
+def surer_in_training(params, model_state, images, train):
+    """Margins are three times as large in training mode."""
+    logits, _ = SPEC.apply_fn(params, {}, images, train)
+    return (3 if train else 1) * logits, model_state
+
+
+def test_the_originals_margins_are_those_that_it_is_served_with():
     _, state, context, visible, _ = problem(MARGINS, augment="flip")
-    plain, mirrored = (in_numpy(state.params, visible.held_out, flip) for flip in (False, True))
-    could_be = np.stack([plain, (plain + mirrored) / 2, mirrored])
-    off = np.abs(could_be - np.asarray(context.matching.held_out))
-    np.testing.assert_allclose(off.min(axis=0), 0, atol=1e-4)
-    assert set(off.argmin(axis=0)) == {0, 1, 2}, "each pass has a mirror of its own"
+    state, method = state.replace(apply_fn=surer_in_training), ltu.LTU.build(MARGINS, Parts(surer_in_training, C))
+    matching = method.init(jax.random.key(4), state, visible)[1].matching
+    np.testing.assert_allclose(matching.held_out, in_numpy(state.params, visible.held_out), rtol=1e-3, atol=1e-4)
+    np.testing.assert_array_equal(matching.targets, context.matching.targets)
 
 
-def test_the_margins_are_of_training_mode_in_batches_of_mixed_rows_and_leave_the_model_as_it_is():
-    def of_the_batch(params, model_state, images, train):
-        assert train, "running statistics are not what a step sees"
-        level = jnp.mean(images) * jnp.ones((len(images), 1))
-        return jnp.pad(level, ((0, 0), (0, C - 1))) + 0 * params["w1"].sum(), {"mean": model_state["mean"] + 1}
+def test_how_far_a_row_is_off_is_seen_as_served_and_the_direction_is_that_of_training():
+    method, state, context, visible, _ = problem(MARGINS)
+    draw = method.sample(jax.random.key(5), state.step, context, visible)
+    params = jax.tree.map(lambda p: SHARPER * p, state.params)
+    state, trained = state.replace(params=params, apply_fn=surer_in_training), ltu.LTU.build(MARGINS, Parts(None, C))
+    found = trained.match(state, draw)
+    forget, targets, held_out, before = draw.compared
+    off = margins(params, forget) - targets - jnp.mean(margins(params, held_out) - before)
+    assert (abs(off) < 0.9).any() and (abs(off) > 1.1).any(), "the draw must exercise both parts of the loss"
 
-    images = np.repeat(np.uint8([0, 255]), 20)[:, None, None, None] * np.ones((1, 4, 4, 3), np.uint8)  # class by class
-    rows = Rows(jnp.asarray(images), jnp.zeros(40, jnp.int32))
-    params, _ = SPEC.init(jax.random.key(1))
-    state = make_state(of_the_batch, params, {"mean": jnp.zeros(())}, SGD, jax.random.key(3))
-    features = lambda params, model_state, images: images.reshape(len(images), -1)  # noqa: E731
-    method = ltu.LTU.build(MARGINS, Parts(of_the_batch, C, features=features))
-    after, context = method.init(jax.random.key(4), state, Visible(rows, rows, rows))
-    level = np.asarray(context.matching.held_out) + np.log(C - 1)
-    np.testing.assert_allclose(level.mean(), 0.5, rtol=1e-5)  # each row is in one batch of 10 of each pass
-    assert 0.1 < level.min() and level.max() < 0.9 and len(np.unique(level.round(4))) > 2
-    assert after.model_state["mean"] == 0
+    def along(params):  # the derivative of the Huber loss is clip(off, -1, 1)
+        log_p = jax.nn.log_softmax(surer_in_training(params, {}, draw.forget.images, True)[0])
+        own = log_p[jnp.arange(len(off)), draw.forget.labels]
+        return jnp.mean(jnp.clip(off, -1, 1) * (own - jnp.log1p(-jnp.exp(own))))
+
+    for ours, wanted in zip(jax.tree.leaves(found.grad), jax.tree.leaves(jax.grad(along)(params)), strict=True):
+        np.testing.assert_allclose(ours, wanted, rtol=2e-3, atol=1e-4)
+    huber = jnp.where(abs(off) <= 1, off**2 / 2, abs(off) - 1 / 2)
+    np.testing.assert_allclose(found.query_losses, [huber.mean()], rtol=1e-4)
 
 
 @pytest.mark.parametrize("settings", [SETTINGS, MARGINS], ids=["attackers", "margins"])

@@ -197,28 +197,22 @@ def test_held_out_rows_are_some_thousand_of_the_reserve_spread_over_it_for_metho
 def test_of_a_class_forgotten_whole_held_out_rows_are_those_of_others_that_bear_its_label():
     """The label of row r is r % 4, and class 1 is forgotten: no model that never saw it knows rows of class 1."""
     source = numbered_source(400)
-    train, reserve = np.arange(200), np.arange(300, 400)
-    gone = source.labels[train] == 1
-    splits = Splits(train[gone], train[~gone], EMPTY, np.arange(200, 300), reserve, EMPTY)
+    train, test, reserve = np.arange(200), np.arange(200, 300), np.arange(300, 400)
+    gone, gone_test = source.labels[train] == 1, source.labels[test] == 1
+    splits = Splits(train[gone], train[~gone], EMPTY, test[~gone_test], reserve, test[gone_test])
     held_out = held_out_of(source, splits)
-    rows, labels = np.asarray(numbers(jnp.asarray(held_out.images) / 255)), np.asarray(held_out.labels)
-    assert not (source.labels[rows] == 1).any()
-    for bears_it in (True, False):  # each once with its own label, and once with that of the class
-        np.testing.assert_array_equal(np.sort(rows[(labels == 1) == bears_it]), reserve[source.labels[reserve] != 1])
-    assert (labels[labels != 1] == source.labels[rows[labels != 1]]).all() and labels.dtype == np.int32
-    one_remains = Splits(train[gone][1:], train[~gone].tolist() + [train[gone][0]], *[EMPTY] * 2, reserve, EMPTY)
-    one_remains = dataclasses.replace(one_remains, remain=np.sort(np.asarray(one_remains.remain)))
-    of_all = held_out_of(source, one_remains)
-    np.testing.assert_array_equal(np.asarray(numbers(jnp.asarray(of_all.images) / 255)), reserve)
-    np.testing.assert_array_equal(of_all.labels, source.labels[reserve])
+    rows = np.asarray(numbers(jnp.asarray(held_out.images) / 255))
+    np.testing.assert_array_equal(rows, reserve[source.labels[reserve] != 1])
+    assert (held_out.labels == 1).all() and held_out.labels.dtype == np.int32
 
-
-def test_of_two_classes_forgotten_whole_each_has_held_out_rows():
-    source = numbered_source(400)
-    train, reserve = np.arange(200), np.arange(300, 400)
-    gone = source.labels[train] % 2 == 1
-    labels = held_out_of(source, Splits(train[gone], train[~gone], EMPTY, EMPTY, reserve, EMPTY)).labels
-    np.testing.assert_array_equal(np.bincount(labels), [25, 25, 25, 25])
+    by_ids = dataclasses.replace(splits, test=test, test_forgotten=EMPTY)  # the sample of what remains may lack a class
+    fine = Splits(
+        train[gone][1:], np.setdiff1d(train, train[gone][1:]), EMPTY, test[~gone_test], reserve, test[gone_test]
+    )
+    for as_they_are in (by_ids, fine):
+        held_out = held_out_of(source, as_they_are)
+        np.testing.assert_array_equal(np.asarray(numbers(jnp.asarray(held_out.images) / 255)), reserve)
+        np.testing.assert_array_equal(held_out.labels, source.labels[reserve])
 
 
 def test_retrain_alone_sees_all_of_it():

@@ -284,7 +284,7 @@ def resolve(config: Config) -> Config:
         raise ConfigError(f"config.attackers.names: {names!r} leaves no pair; allowed: two or more, all different")
     if getattr(config.method, "samplers", True) == ():
         raise ConfigError("config.method.samplers: () draws nothing; allowed: one or more of its names")
-    if isinstance(config.method, LTU) and config.method.relabel == "never" and config.method.order != "none":
+    if name == "ltu" and config.method.relabel == "never" and config.method.order != "none":
         raise ConfigError(
             f"config.method.relabel: 'never' leaves order {config.method.order!r} no support set; allowed: step, once,"
             " or order none"

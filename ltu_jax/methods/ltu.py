@@ -89,7 +89,7 @@ class LTU(SettingsMethod):
     @property
     def sees_held_out(self) -> bool:
         """Where it forgets by margins."""
-        return self.settings.forget_by == "margins"
+        return self.settings.forget and self.settings.forget_by == "margins"
 
     def step(self, state: UnlearnState, context: LTUContext, draw: LTUDraw) -> tuple[UnlearnState, Metrics]:
         """One step: remember, forget, harmonize, update."""
@@ -181,7 +181,8 @@ class LTU(SettingsMethod):
         index = draw_queries(query_key, samplers, anchors, context.pool, settings.query_size)
         queries = augmented(query_aug, gather(visible.remain, index), self.augment)
         if context.matching is None:
-            attackers = draw_pair(pair_key, len(self.parts.bank.names))
+            by_attackers = settings.forget_by == "attackers"
+            attackers = draw_pair(pair_key, len(self.parts.bank.names)) if by_attackers else None
             return LTUDraw(forget, labels, queries, attackers, None)
         held_out, matching = _held_out(visible), context.matching
         size = min(settings.batch_size, len(held_out.labels))

@@ -1,4 +1,4 @@
-"""The embedded default: LTU on 300 digits, 90 of them to forget. A minute or two on two CPU cores.
+"""The embedded default: LTU on 900 digits, 90 of them to forget. A minute or two on two CPU cores.
 
 python -m ltu_jax.unlearn --config experiments/configs/digits.py --workdir runs/digits
 python -m ltu_jax.unlearn --config experiments/configs/digits.py:paper --workdir runs/digits-paper

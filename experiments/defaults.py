@@ -5,15 +5,10 @@ python experiments/defaults.py runs/defaults/results.jsonl runs/defaults_cifar10
 
 import argparse
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-
-ROOT = Path(__file__).resolve().parents[1]
-if str(ROOT) not in sys.path:  # as a program: beside the package, not in it
-    sys.path.insert(0, str(ROOT))
 
 HEADER = (
     "problem",

@@ -26,6 +26,7 @@ BY_ATTACKERS = {
     "method.optimizer": "sgd",
     "method.learning_rate": 0.01,
     "method.epochs": 7.0,
+    "method.query_size": 50,
 }
 """LTU as all tables measured it: attackers say what is forgotten, by exact meta-gradients."""
 LTU_SPACE = {"method.learning_rate": (0.003, 0.03, "log"), "method.epochs": [3.0, 5.0, 7.0, 10.0]}

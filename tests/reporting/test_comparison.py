@@ -169,9 +169,8 @@ def test_a_result_without_retrain_has_scores_and_no_figures(tmp_path):
     assert not re.search(r"\b(None|nan)\b", " ".join(Reader(page).words))
 
 
-@pytest.mark.parametrize("name", ["digits", "cifar10_jpeg_small"])
-def test_results_of_schema_1_are_shown(name, tmp_path):
-    files = sorted((RESULTS / name).glob("seed-*.json"))
+def test_results_of_schema_1_are_shown(tmp_path):
+    files = sorted((RESULTS / "cifar10_jpeg_small").glob("seed-*.json"))
     runs = [read_run(file) for file in files]
     reader = Reader(comparison.render_comparison(runs, tmp_path))
     assert [row[0] for row in reader.rows].count("Retrain") == 1 + len(files)

@@ -27,6 +27,7 @@ SHAPES = {  # training rows, test rows, side, classes
     "cifar10_jpeg": (50000, 10000, 32, 10),
     "cifar100": (50000, 10000, 32, 100),
     "tiny_imagenet": (100000, 10000, 64, 200),
+    "tiny_imagenet32": (100000, 10000, 32, 200),
 }
 
 
@@ -78,7 +79,7 @@ def test_steps_and_rows_follow_from_the_settings():
             model=config.Model("mlp:build"),
             training=config.Training(epochs=3, batch_size=20),
             attackers=config.Attackers(num_shadows=4),
-            method=config.LTU(**BY_ATTACKERS, epochs=6, batch_size=8),
+            method=config.LTU(**BY_ATTACKERS, epochs=6, batch_size=8, query_size=50),
             evaluation=config.Evaluation(num_retrain=2),
         )
     )

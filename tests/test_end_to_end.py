@@ -15,13 +15,15 @@ HERE = pathlib.Path(__file__).parent
 CONFIG = """
 from ltu_jax import config
 
+BY_ATTACKERS = config.LTU(forget_by="attackers", relabel="step", order="second", learning_rate=0.01)
+
 def get_config(method="ltu"):
     return config.Config(
         data=config.Data(train_size=100, forget_fraction=0.2),
         model=config.Model("mlp:build"),
         training=config.Training(epochs=3, batch_size=20),
         attackers=config.Attackers(names=("sorted", "metrics"), num_shadows=2, epochs=2, draws=1),
-        method=config.method_config(method),
+        method=BY_ATTACKERS if method == "ltu" else config.method_config(method),
         evaluation=config.Evaluation(num_retrain=1),
         save_every=5,
         eval_every=10,

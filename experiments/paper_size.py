@@ -100,14 +100,14 @@ def print_table(results: dict[str, dict[str, Any]]) -> None:
     if not results:
         return
     first = next(iter(results.values()))
-    near = first["audits"]["closeness"]
+    near = first["closeness"]
     rows = [
         HEADS,
         _cells("original", first["original_gap"], first["original"], near["original"]),
         _cells("Retrain", first["retrain_spread"], first["retrain"], near["retrain"]),
     ]
     for label, result in results.items():
-        cost, scores = result["cost"], (result["gap"], result["scores"], result["audits"]["closeness"]["unlearned"])
+        cost, scores = result["cost"], (result["gap"], result["scores"], result["closeness"]["unlearned"])
         spent = (cost["run_s"], cost["compile_s"], cost["forward_images"] / 1000, cost["backward_images"] / 1000)
         rows.append((*_cells(label, *scores), *(f"{value:.1f}" for value in spent)))
     for row in rows:
@@ -118,7 +118,7 @@ def print_table(results: dict[str, dict[str, Any]]) -> None:
 
 def _cells(label: str, gap: Numbers, scores: Numbers, near: Numbers) -> tuple[str, ...]:
     four = (scores[name] for name in ("ua", "ra", "ta", "mi"))
-    close = (f"{near['js']:.4f}", f"{near['ks']:.1f}", f"{near['auc']:.3f}")
+    close = (f"{near['js_forget']:.4f}", f"{near['ks']:.1f}", f"{near['auc']:.3f}")
     return label, f"{gap['mean']:.2f}", *(f"{value:.2f}" for value in four), *close
 
 

@@ -265,6 +265,7 @@ def made_result(method: str = "ltu", seed: int = 0) -> dict[str, Any]:
         "rho": 0.3,
         **{name: {**scores, "mean": 1.0} for name in ("original", "retrain_spread", "gap", "original_gap")},
         **{name: {**scores, "ut_minutes": 1.0} for name in ("scores", "retrain")},
+        "closeness": {"unlearned": {"js_forget": 0.1, "ks": 3.0}, "original": {}, "retrain": {"js_forget": None}},
         "attackers": [{"name": "sorted", "auc_shadow": 0.7}],
         "warnings": ["beware"],
         "ratio": 2.5,

@@ -5,23 +5,21 @@ import dataclasses
 import functools
 import json
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import jax
-import numpy as np
 from absl import logging
 
 from experiments.grid import Cell
 from ltu_jax.commands import processes, shutdown
 from ltu_jax.config import Config
-from ltu_jax.evaluation.likeness import attack_auc, ks_distance, predictions
+from ltu_jax.evaluation.closeness import Answers
 from ltu_jax.files import write_whole
 from ltu_jax.setting import ConfigError
 from ltu_jax.training.dispatch import compile_clock
 from ltu_jax.training.jobs import Trainer
-from ltu_jax.training.predict import EvalForward, predict
-from ltu_jax.types import Progress, Source, UnlearnState
+from ltu_jax.types import Progress, Source
 from ltu_jax.unlearning.loop import run_problem
 from ltu_jax.unlearning.preparation import original_job, retrain_jobs
 from ltu_jax.unlearning.problem import Problem, load_problem, prepare
@@ -68,8 +66,7 @@ def run(cells: Sequence[Cell], cache: Path, clock: Clock) -> list[str]:
     """Runs the cells that have no result yet, until the time is over; what was done is found by the next call.
 
     Args:
-      cells: runs of one seed that differ in method and rho alone, the one that needs most first. Each ``result.json``
-        also has ``audits.closeness``, see ``closeness``.
+      cells: runs of one seed that differ in method and rho alone, the one that needs most first.
       cache: folder of what they share.
       clock: asked before each model and each run.
 
@@ -89,9 +86,14 @@ def run(cells: Sequence[Cell], cache: Path, clock: Clock) -> list[str]:
         with clock.part("data"):
             source, splits, spec, _ = load_problem(config, progress)
         trainer, jobs = Trainer(config, source, spec, cache, progress), [original_job(splits)]
-        shared = {job.label: functools.partial(trainer.model, job) for job in jobs + retrain_jobs(config, splits)}
-        shared["attackers and scores"] = functools.partial(prepared, config, source, cache, progress)
-        own = {cell.label: functools.partial(finish, cell, source, cache, progress) for cell in left}
+        retrained: list[Answers] = []  # asked once for all methods
+        shared: dict[str, Callable[[], object]] = {
+            job.label: functools.partial(trainer.model, job) for job in jobs + retrain_jobs(config, splits)
+        }
+        shared["attackers and scores"] = lambda: retrained.extend(
+            map(functools.cache, prepared(config, source, cache, progress).retrained)
+        )
+        own = {cell.label: functools.partial(finish, cell, source, retrained, cache, progress) for cell in left}
         for name, make in {**shared, **own}.items():
             if clock.is_over:
                 break
@@ -110,56 +112,10 @@ def prepared(config: Config, source: Source, cache: Path, progress: Progress) ->
     return prepare(config, loaded=load_problem(config, progress, source=source), cache=cache, progress=progress)
 
 
-def finish(cell: Cell, source: Source, cache: Path, progress: Progress) -> None:
+def finish(cell: Cell, source: Source, retrained: Sequence[Answers], cache: Path, progress: Progress) -> None:
     """Runs a cell and writes its ``result.json``."""
     started, problem = now(), prepared(cell.config, source, cache, progress)
     state, history = run_problem(problem, progress=progress)
-    result = {**make_result(problem, state, history, started), "audits": {"closeness": closeness(problem, state)}}
+    result = make_result(problem, state, history, started, retrained)
     cell.result.parent.mkdir(parents=True, exist_ok=True)
     write_whole(cell.result, json.dumps(result, indent=2) + "\n")
-
-
-def closeness(problem: Problem, state: UnlearnState) -> dict[str, dict[str, float]]:
-    """How close the unlearned model, the original and Retrain come to Retrain and to rows that none of them saw.
-
-    Args:
-      problem: of two or more Retrains.
-      state: the unlearned model.
-
-    Returns:
-      Of ``unlearned``, ``original`` and ``retrain`` (a Retrain to the others) ``js``, see ``divergence``, on the forget
-      rows, and ``ks`` and ``auc`` of the margins of forget against test rows, see ``evaluation.likeness``.
-    """
-    source, splits, batch_size = problem.source, problem.splits, problem.config.evaluation.batch_size
-
-    def logits(model: UnlearnState, rows: np.ndarray) -> np.ndarray:
-        forward = EvalForward(model.apply_fn)
-        return predict(forward, model.params, model.model_state, source.stored(rows), batch_size=batch_size)
-
-    def measured(model: UnlearnState, forget: np.ndarray, others: Sequence[np.ndarray]) -> dict[str, float]:
-        both = (
-            predictions(forget, source.labels[splits.forget]),
-            predictions(logits(model, splits.test), source.labels[splits.test]),
-        )
-        js = float(np.mean([divergence(forget, other) for other in others]))
-        return {"js": js, "ks": ks_distance(*both), "auc": attack_auc(*both)}
-
-    of_retrains = [logits(model, splits.forget) for model in problem.retrains]
-    retrains = [
-        measured(model, of_retrains[i], of_retrains[:i] + of_retrains[i + 1 :])
-        for i, model in enumerate(problem.retrains)
-    ]
-    return {
-        "unlearned": measured(state, logits(state, splits.forget), of_retrains),
-        "original": measured(problem.original, logits(problem.original, splits.forget), of_retrains),
-        "retrain": {name: float(np.mean([one[name] for one in retrains])) for name in retrains[0]},
-    }
-
-
-def divergence(logits: np.ndarray, others: np.ndarray) -> float:
-    """Mean over the rows of the Jensen-Shannon divergence of two models' answers, f32[M, C] each; in bits, 0..1."""
-    from scipy.special import log_softmax, rel_entr
-
-    p, q = (np.exp(log_softmax(x.astype(np.float64), axis=1)) for x in (logits, others))
-    middle = (p + q) / 2
-    return float(np.mean(np.sum(rel_entr(p, middle) + rel_entr(q, middle), axis=1)) / (2 * np.log(2)))

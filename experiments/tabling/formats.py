@@ -5,11 +5,13 @@ import io
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from experiments.tabling.layout import GAPS, Entry, Row, Score, Table
+from experiments.tabling.layout import CLOSE, Entry, Row, Score, Table
 from experiments.tabling.runs import MEASURES
 from ltu_jax.reporting.table import minutes, number
 
 Bold = Callable[[str], str]
+HEADS = {**{name: name.upper() for name in MEASURES}, "mean": "mean gap", "js_forget": "JS", "margin_forget": "margin"}
+"""Of the columns of scores; one that no row has is left out."""
 LATEX = {c: f"\\{c}" for c in "&%$#_{}"} | {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}"}
 LATEX |= {"^": r"\textasciicircum{}", "<": r"\textless{}", ">": r"\textgreater{}", "±": r"$\pm$"}
 
@@ -62,6 +64,7 @@ def to_csv(tables: Sequence[Table]) -> str:
     costs = ["forward_images", "backward_images", "flops"]
     heads = ["source", "table", "block", "row", "hint", "num_seeds", *scores, "gap_mean", "gap_std", "best"]
     heads += ["ut_minutes", "rho", "remain_per_forget", *costs]
+    heads += [f"{name}_{part}" for name in CLOSE for part in ("mean", "std")]
     about = list(dict.fromkeys(name for table in tables for name in table.about))
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
@@ -73,8 +76,14 @@ def to_csv(tables: Sequence[Table]) -> str:
                 for name in MEASURES:
                     values += entry.scores[name][:3]
                 values += entry.scores["mean"][:2]
-                values += [" ".join(name for name in GAPS if entry.scores[name].best), entry.minutes, entry.rho]
+                values += [
+                    " ".join(name for name, score in entry.scores.items() if score.best),
+                    entry.minutes,
+                    entry.rho,
+                ]
                 values += [entry.ratio, *(entry.cost.get(name) for name in costs)]
+                for name in CLOSE:
+                    values += entry.scores.get(name, Score(None))[:2]
                 writer.writerow([*values, *(table.about.get(name) for name in about), "\n".join(entry.commands)])
     return buffer.getvalue()
 
@@ -82,7 +91,7 @@ def to_csv(tables: Sequence[Table]) -> str:
 def _columns(table: Table) -> list[str]:
     """Column heads of one block; a column that would be empty in every row is left out."""
     entries = [entry for row in table.rows for entry in row.entries.values()]
-    heads = [*(name.upper() for name in MEASURES), "mean gap", "UT"]
+    heads = [*(head for name, head in HEADS.items() if any(name in entry.scores for entry in entries)), "UT"]
     if any(entry.cost for entry in entries):
         heads.append("images, k")
     if any(entry.ratio is not None for entry in entries):
@@ -105,13 +114,14 @@ def _cell(entry: Entry, head: str, bold: Bold) -> str:
         return _images(entry)
     if head == "remain per forget":
         return f"{entry.ratio:.3g}" if entry.ratio is not None else ""
-    return _score(entry.scores["mean" if head == "mean gap" else head.lower()], bold)
+    name = next(name for name, of_name in HEADS.items() if of_name == head)
+    return _score(entry.scores.get(name, Score(None)), bold, 3 if name == "js_forget" else 2)
 
 
-def _score(score: Score, bold: Bold) -> str:
+def _score(score: Score, bold: Bold, digits: int) -> str:
     """``mean ± deviation (gap)``; the number that is compared is bold if it is the best."""
-    text = number(score.mean) if score.mean is not None else ""
-    text += f" ± {number(score.deviation)}" if score.deviation is not None else ""
+    text = number(score.mean, digits) if score.mean is not None else ""
+    text += f" ± {number(score.deviation, digits)}" if score.deviation is not None else ""
     if score.gap is None:
         return bold(text) if score.best else text
     gap = bold(number(score.gap)) if score.best else number(score.gap)

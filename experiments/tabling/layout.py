@@ -10,10 +10,12 @@ from experiments.tabling.notes import notes
 from experiments.tabling.runs import MEASURES, Run, block_of, by_block, check
 
 GAPS = (*MEASURES, "mean")
+CLOSE = ("js_forget", "margin_forget")
+"""Closeness to Retrain row by row: divergence in bits and |difference of margins|, on the forget rows."""
 
 
 class Score(NamedTuple):
-    """One score of a table in percent, with its deviation and its gap in points."""
+    """One score of a table, with its deviation and its gap: in percent and points, but for the figures in CLOSE."""
 
     mean: float | None
     deviation: float | None = None
@@ -25,7 +27,7 @@ class Score(NamedTuple):
 class Entry:
     """A row within one block."""
 
-    scores: Mapping[str, Score]  # by the names in GAPS; "mean" is the mean gap
+    scores: Mapping[str, Score]  # by the names in GAPS, "mean" is the mean gap, and in CLOSE where they are known
     num_seeds: int | None = None
     minutes: float | None = None
     rho: float | None = None
@@ -96,13 +98,20 @@ def one_each_pair(runs: Sequence[Run]) -> list[Run]:
 
 
 def best_rows(runs: Sequence[Run]) -> dict[str, tuple[str, ...]]:
-    """The rows that are best beyond the noise: label to the gaps in which it is best. Retrain does not compete."""
+    """The rows that are best beyond the noise: label to the names in GAPS and CLOSE in which it is best.
+
+    Retrain does not compete.
+    """
     labels = dict.fromkeys(run.label for run in runs if run.result["method"] != "retrain")
     bests: dict[str, tuple[str, ...]] = {}
-    for gap in GAPS:
-        rows = {label: {run.seeds: run.result["gap"][gap] for run in runs if run.label == label} for label in labels}
+    figures = [(run, {**run.close("unlearned"), **run.result["gap"]}) for run in runs if run.label in labels]
+    for name in (*GAPS, *CLOSE):
+        known = [(run, value) for run, found in figures if (value := found.get(name)) is not None]
+        if len(known) < len(figures):
+            continue
+        rows = {label: {run.seeds: value for run, value in known if run.label == label} for label in labels}
         if winner := noise.best(rows):
-            bests[winner] = (*bests.get(winner, ()), gap)
+            bests[winner] = (*bests.get(winner, ()), name)
     return bests
 
 
@@ -121,9 +130,20 @@ def _scores(scores: Sequence[Mapping], gaps: Sequence[Mapping], best: Sequence[s
     return {**by_measure, "mean": Score(*noise.spread([g["mean"] for g in gaps]), None, "mean" in best)}
 
 
+def _close(runs: Sequence[Run], model: str, best: Sequence[str] = ()) -> dict[str, Score]:
+    """The figures in CLOSE that are known of every run."""
+    columns = {name: [run.close(model).get(name) for run in runs] for name in CLOSE}
+    return {
+        name: Score(*noise.spread([value for value in values if value is not None]), None, name in best)
+        for name, values in columns.items()
+        if None not in values
+    }
+
+
 def _original(runs: Sequence[Run]) -> Entry:
-    own = [run.result for run in one_each_pair(runs)]
-    return Entry(_scores([r["original"] for r in own], [r["original_gap"] for r in own]), len(own))
+    own = one_each_pair(runs)
+    scores = _scores([run.result["original"] for run in own], [run.result["original_gap"] for run in own])
+    return Entry({**scores, **_close(own, "original")}, len(own))
 
 
 def _retrain(runs: Sequence[Run]) -> Entry:
@@ -133,25 +153,29 @@ def _retrain(runs: Sequence[Run]) -> Entry:
 
 
 def _floor(runs: Sequence[Run]) -> Entry | None:
-    """How far apart two Retrain models are: gaps only, without scores."""
-    own = [spread for run in one_each_pair(runs) if (spread := run.result.get("retrain_spread"))]
+    """How far apart two Retrain models are: gaps and closeness only, without scores."""
+    own = [run for run in one_each_pair(runs) if run.result.get("retrain_spread")]
     if not own:
         return None
-    scores = {name: Score(None, None, statistics.fmean(s[name] for s in own)) for name in MEASURES}
-    return Entry({**scores, "mean": Score(*noise.spread([s["mean"] for s in own]))}, len(own))
+    spreads = [run.result["retrain_spread"] for run in own]
+    scores = {name: Score(None, None, statistics.fmean(s[name] for s in spreads)) for name in MEASURES}
+    mean = Score(*noise.spread([s["mean"] for s in spreads]))
+    return Entry({**scores, "mean": mean, **_close(own, "retrain")}, len(own))
 
 
 def _method(runs: Sequence[Run], best: Sequence[str]) -> Entry:
-    own = [run.result for run in sorted(runs, key=lambda run: run.seeds)]
+    runs = sorted(runs, key=lambda run: run.seeds)
+    own = [run.result for run in runs]
+    scores = _scores([r["scores"] for r in own], [r["gap"] for r in own], best)
     costs = {name: mean_or_none([(r.get("cost") or {}).get(name) for r in own]) for name in COSTS}
     return Entry(
-        _scores([r["scores"] for r in own], [r["gap"] for r in own], best),
+        {**scores, **_close(runs, "unlearned", best)},
         len(own),
         mean_or_none([r["scores"].get("ut_minutes") for r in own]),
         own[0]["rho"],
         mean_or_none([r.get("ratio") for r in own]),
         {name: cost for name, cost in costs.items() if cost is not None},
-        tuple(run.command for run in sorted(runs, key=lambda run: run.seeds)),
+        tuple(run.command for run in runs),
     )
 
 

@@ -17,6 +17,11 @@ BOLD = (
     "seeds of one original count as one, and one alone decides nothing. Original and Retrain do not compete."
 )
 FLOOR = "Between two Retrains: the mean gap of two Retrain models to each other; a gap within it is noise."
+CLOSE = (
+    "JS and margin: how far the answers on the forget rows are from Retrain's, row by row: the mean Jensen-Shannon "
+    "divergence of the probabilities in bits (0 to 1), and the mean absolute difference of the log-odds of the true "
+    "label; over the Retrains, of two Retrains each to the other. Bold as gaps are."
+)
 COST = (
     "images, k: thousands passed forward / backward, by the method's own account. remain per forget: remaining images "
     "drawn for each forget image drawn over the run, repeats counted. rho: the fraction of the remaining rows that the "
@@ -36,6 +41,8 @@ def notes(blocks: Mapping[str, Sequence[Run]]) -> tuple[str, ...]:
         paragraphs.append(BOLD)
     if any(run.result.get("retrain_spread") for run in runs):
         paragraphs.append(FLOOR)
+    if any(run.close("unlearned") for run in runs):
+        paragraphs.append(CLOSE)
     if any(run.result.get("cost") or run.result.get("ratio") is not None for run in runs):
         paragraphs.append(COST)
     return tuple(filter(None, paragraphs))

@@ -44,6 +44,10 @@ class Run(NamedTuple):
         """The seeds it ran with."""
         return Seeds(*(self.result["seeds"][name] for name in SEEDS))
 
+    def close(self, model: str) -> Mapping[str, float | None]:
+        """How close ``unlearned``, ``original`` or ``retrain`` is to Retrain row by row; empty if not known."""
+        return (self.result.get("closeness") or {}).get(model) or {}
+
     @property
     def num_train(self) -> int | None:
         """Rows that the original was trained on; None if the result does not say."""

@@ -1,7 +1,7 @@
 """UA, RA, TA, MI (sec. 4.1) and gaps to Retrain. Only for evaluation: methods must not use it."""
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -52,9 +52,13 @@ def evaluate(apply_fn: ApplyFn, state: UnlearnState, splits: Splits, source: Sou
 
 def mean_scores(scores: Sequence[Scores]) -> Scores:
     """The mean of each measure over several models; None if one of them lacks it."""
-    columns: dict[str, list[Any]] = {name: [asdict(s)[name] for s in scores] for name in asdict(scores[0])}
-    means: dict[str, Any] = {n: None if None in column else float(np.mean(column)) for n, column in columns.items()}
-    return Scores(**means)
+    return Scores(**means([asdict(one) for one in scores]))
+
+
+def means(models: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """The mean of each figure over several models; None if one of them lacks it."""
+    columns = {name: [one[name] for one in models] for name in models[0]}
+    return {name: None if None in column else float(np.mean(column)) for name, column in columns.items()}
 
 
 def gap(scores: Scores, reference: Scores) -> dict[str, float]:

@@ -108,4 +108,4 @@ def _cell(values: Sequence[float | None], after: str = "", digits: int = 2) -> C
 
 
 def _part(results: Sequence[Result], part: str, name: str) -> list[float | None]:
-    return [(result.get(part) or {}).get(name) for result in results]
+    return [(result.get(part) or {}).get(name) if part else None for result in results]

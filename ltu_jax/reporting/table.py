@@ -138,6 +138,16 @@ def forgotten_classes(result: Mapping[str, Any]) -> str | None:
     return f"Test accuracy on the forgotten classes: {', '.join(texts)}" if texts else None
 
 
+def per_row(result: Mapping[str, Any]) -> str | None:
+    """How close the answers on the forget rows are to Retrain's, row by row; None if unknown."""
+    figures = result.get("closeness") or {}
+    names = {"original": "Original", "unlearned": str(result["method"]), "retrain": "a Retrain to the others"}
+    values = [(name, figures.get(model, {}).get("js_forget")) for model, name in names.items()]
+    texts = [f"{name} {number(value, 3)}" for name, value in values if value is not None]
+    what = "Per row, Jensen-Shannon divergence to Retrain on the forget rows, in bits"
+    return f"{what}: {', '.join(texts)}" if texts else None
+
+
 def gives_no_guidance(attacker: Mapping[str, Any]) -> bool:
     """Whether the attacker is at chance on held-out outputs; False if that is unknown."""
     auc = attacker.get("auc_shadow")

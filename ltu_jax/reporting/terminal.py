@@ -42,8 +42,8 @@ def print_result(result: Mapping[str, Any], console: "Console | None" = None) ->
         line(note, "dim")
     else:
         line("No Retrain model to compare with.", "dim")
-    if forgotten := table.forgotten_classes(result):
-        line(forgotten)
+    for text in filter(None, (table.per_row(result), table.forgotten_classes(result))):
+        line(text)
     if result.get("attackers"):
         console.print()
         console.print(_attackers(result["attackers"]))

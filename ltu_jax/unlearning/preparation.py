@@ -2,18 +2,23 @@
 
 import dataclasses
 import functools
+from collections.abc import Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from ltu_jax.attackers.bank import Bank
 from ltu_jax.attackers.shadows import fit_on_original, fit_on_shadows, shadow
 from ltu_jax.config import Config, needs
-from ltu_jax.evaluation.scores import evaluate
+from ltu_jax.evaluation.closeness import Answers, Figures, compare
+from ltu_jax.evaluation.scores import evaluate, means
 from ltu_jax.setting import digest
 from ltu_jax.training.cache import CacheEntry, cached, cached_numbers
 from ltu_jax.training.checkpoint import tree_sha256
 from ltu_jax.training.jobs import ORIGINAL, RETRAIN, SHADOWS, Trainer, TrainingJob
+from ltu_jax.training.predict import EvalForward, predict
 from ltu_jax.types import ArrayTree, Scores, Source, Splits, UnlearnState
 
 
@@ -55,8 +60,21 @@ def score(config: Config, source: Source, splits: Splits, state: UnlearnState) -
 
 def cached_scores(trainer: Trainer, state: UnlearnState, splits: Splits) -> Scores:
     """The scores of a model that many runs are compared with, computed once."""
-    key = {
-        "model": tree_sha256([state.params, state.model_state]),
+    key = {"model": _sha256(state), **_measured_on(trainer, splits)}
+
+    def make() -> dict[str, float | None]:
+        return dataclasses.asdict(score(trainer.config, trainer.source, splits, state))
+
+    return Scores(**cached_numbers(CacheEntry(trainer.cache, "scores", key), make))
+
+
+def _sha256(state: UnlearnState) -> str:
+    return tree_sha256([state.params, state.model_state])
+
+
+def _measured_on(trainer: Trainer, splits: Splits) -> dict[str, Any]:
+    """What measures of a model are a function of, beside the model."""
+    return {
         "settings": dataclasses.asdict(trainer.config.model),
         "code": trainer.model_code,
         "data": trainer.source.sha256(),
@@ -64,10 +82,44 @@ def cached_scores(trainer: Trainer, state: UnlearnState, splits: Splits) -> Scor
         "batch_size": trainer.config.evaluation.batch_size,
     }
 
-    def make() -> dict[str, float | None]:
-        return dataclasses.asdict(score(trainer.config, trainer.source, splits, state))
 
-    return Scores(**cached_numbers(CacheEntry(trainer.cache, "scores", key), make))
+def answers(config: Config, source: Source, splits: Splits, state: UnlearnState) -> Answers:
+    """What a state says of the rows that it is compared with Retrain on."""
+    forward, rows = EvalForward(state.apply_fn), compared_rows(splits)
+
+    def ask(name: str) -> np.ndarray:
+        images, batch_size = source.stored(rows[name]), config.evaluation.batch_size
+        return predict(forward, state.params, state.model_state, images, batch_size=batch_size)
+
+    return ask
+
+
+def compared_rows(splits: Splits) -> dict[str, np.ndarray]:
+    """The sets of rows that models are compared with Retrain on; to ``test`` belong those of forgotten classes."""
+    test = np.concatenate([splits.test, splits.test_forgotten])
+    return {"forget": splits.forget, "remain": splits.remain, "test": test}
+
+
+def closeness(source: Source, splits: Splits, models: Sequence[Answers], retrains: Sequence[Answers]) -> list[Figures]:
+    """How close models come to Retrain row by row: see ``compare``."""
+    return compare(models, retrains, {name: source.labels[rows] for name, rows in compared_rows(splits).items()})
+
+
+def cached_closeness(
+    trainer: Trainer, splits: Splits, original: UnlearnState, retrains: Sequence[UnlearnState]
+) -> dict[str, Figures] | None:
+    """How close the original, and a Retrain to the others, come: computed once. None without Retrain."""
+    if not retrains:
+        return None
+    key = {"models": [_sha256(state) for state in (original, *retrains)], **_measured_on(trainer, splits)}
+
+    def make() -> dict[str, Figures]:
+        config, source = trainer.config, trainer.source
+        first, *others = (answers(config, source, splits, state) for state in (original, *retrains))
+        of_original, *of_retrains = closeness(source, splits, [first, *others], others)
+        return {"original": of_original, "retrain": means(of_retrains)}
+
+    return cached_numbers(CacheEntry(trainer.cache, "closeness", key), make)
 
 
 def attackers(trainer: Trainer, splits: Splits, original: UnlearnState) -> tuple[Bank, dict[str, float], float]:
@@ -81,7 +133,7 @@ def attackers(trainer: Trainer, splits: Splits, original: UnlearnState) -> tuple
     else:
         known = splits.visible
         key["known"] = digest(known.tolist())
-        key["original"] = tree_sha256([original.params, original.model_state])
+        key["original"] = _sha256(original)
         make = functools.partial(fit_on_original, trainer, original, known, reserve)
     made = cached(CacheEntry(trainer.cache, "attackers", key), make)
     auc = {name: float(made["auc"][name]) for name in settings.names}

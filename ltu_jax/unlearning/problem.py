@@ -14,13 +14,24 @@ from ltu_jax.attackers.shadows import outputs_of
 from ltu_jax.config import MOST_ROWS, Config, asked_for, needs
 from ltu_jax.data.sources import load_source
 from ltu_jax.data.splits import make_splits
+from ltu_jax.evaluation.closeness import Answers, Figures
 from ltu_jax.interop.weights import load_weights
 from ltu_jax.models.build import ModelSpec, build_model
 from ltu_jax.setting import ConfigError, digest, import_reference, to_dict
 from ltu_jax.training.checkpoint import tree_sha256
 from ltu_jax.training.jobs import AUDIT, Trainer, train_or_find, train_together
 from ltu_jax.types import ArrayTree, Parts, Progress, Scores, Source, Splits, UnlearnState, silent
-from ltu_jax.unlearning.preparation import attackers, cached_scores, jobs_of, original, retrain_jobs, score
+from ltu_jax.unlearning.preparation import (
+    answers,
+    attackers,
+    cached_closeness,
+    cached_scores,
+    closeness,
+    jobs_of,
+    original,
+    retrain_jobs,
+    score,
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,6 +48,7 @@ class Problem:
     updates: ArrayTree | None  # recorded while the original was trained, for the methods that need them
     original_scores: Scores
     retrain_scores: tuple[Scores, ...]
+    closeness: dict[str, Figures] | None  # of ``original`` and ``retrain`` (one to the others); None without Retrain
     attackers: tuple[dict[str, Any], ...]  # name, auc_shadow (on outputs they were not fitted on), auc_original
     seconds: dict[str, float]  # original_s, retrain_s (one model), attackers_s: what each cost, now or once
 
@@ -70,6 +82,23 @@ class Problem:
     def score(self, state: UnlearnState) -> Scores:
         """The paper's measures of a state on this problem."""
         return score(self.config, self.source, self.splits, state)
+
+    @property
+    def retrained(self) -> list[Answers]:
+        """What each Retrain says of the rows that a state is compared with it on."""
+        return [answers(self.config, self.source, self.splits, state) for state in self.retrains]
+
+    def closeness_of(self, state: UnlearnState, retrained: Sequence[Answers] | None = None) -> Figures | None:
+        """How close a state comes to Retrain row by row, see ``evaluation.closeness.compare``; None without Retrain.
+
+        Args:
+          state: the model.
+          retrained: as the property of this name, where it is kept for several calls; None asks the Retrains anew.
+        """
+        if not self.retrains:
+            return None
+        own = answers(self.config, self.source, self.splits, state)
+        return closeness(self.source, self.splits, [own], retrained or self.retrained)[0]
 
     def attackers_on(self, state: UnlearnState) -> dict[str, float]:
         """AUC of each attacker in telling the forget rows from validation rows; the forget rows are its members.
@@ -247,6 +276,7 @@ def _prepare(trainer: Trainer, loaded: Loaded) -> Problem:
         updates=begun_from.get("updates"),
         original_scores=scores[0],
         retrain_scores=tuple(scores[1:]),
+        closeness=cached_closeness(trainer, splits, states[0], states[1:]),
         attackers=(),
         seconds=seconds,
     )

@@ -4,6 +4,7 @@ import datetime
 import importlib.metadata
 import subprocess
 import sys
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import jax
 from ltu_jax.attackers.fit import auc_noise
 from ltu_jax.config import NO_GUIDANCE_AUC
 from ltu_jax.devices import num_cores
+from ltu_jax.evaluation.closeness import Answers
 from ltu_jax.evaluation.scores import gap, mean_scores, spread
 from ltu_jax.setting import digest, to_dict
 from ltu_jax.training.cost import Cost, image_flops
@@ -23,7 +25,13 @@ from ltu_jax.unlearning.problem import Problem
 SCHEMA_VERSION = 2
 
 
-def make_result(problem: Problem, state: UnlearnState, history: History, started: str) -> dict[str, Any]:
+def make_result(
+    problem: Problem,
+    state: UnlearnState,
+    history: History,
+    started: str,
+    retrained: Sequence[Answers] | None = None,
+) -> dict[str, Any]:
     """Scores a finished run beside the original and Retrain.
 
     Args:
@@ -31,6 +39,7 @@ def make_result(problem: Problem, state: UnlearnState, history: History, started
       state: the unlearned model.
       history: what the run recorded.
       started: time the program started, ISO 8601.
+      retrained: see ``Problem.closeness_of``.
 
     Returns:
       The dictionary; percentages 0..100, UT in minutes, other times in seconds.
@@ -40,6 +49,7 @@ def make_result(problem: Problem, state: UnlearnState, history: History, started
     scores = Scores(**{**asdict(problem.score(state)), "ut_minutes": history.ut_minutes})
     reference = mean_scores(retrains) if retrains else None
     retrain = None if reference is None else {**_plain(reference), "ut_minutes": seconds["retrain_s"] / 60}
+    close = problem.closeness_of(state, retrained)
     auc = problem.attackers_on(state)
     forgotten = problem.source.ids[splits.forget].tolist()
     return {
@@ -62,6 +72,7 @@ def make_result(problem: Problem, state: UnlearnState, history: History, started
         "retrain_spread": spread(retrains),
         "gap": None if reference is None else gap(scores, reference),
         "original_gap": None if reference is None else gap(original, reference),
+        "closeness": None if close is None else {"unlearned": close, **(problem.closeness or {})},
         "attackers_fitted_on": config.attackers.fitted_on if problem.attackers else None,
         "attackers": [{**row, "auc_unlearned": auc.get(row["name"])} for row in problem.attackers],
         "warnings": history.warnings + _no_better_than_chance(problem) + _blind(problem),

@@ -7,13 +7,8 @@ import subprocess
 import sys
 import types
 
-import jax
-import mlp
 import numpy as np
 import pytest
-from scipy.spatial.distance import jensenshannon
-from scipy.special import softmax
-from sklearn.metrics import roc_auc_score
 
 from experiments import paper_size
 from experiments.grid import cells
@@ -23,11 +18,11 @@ from experiments.tabling import layout, runs
 from ltu_jax.data.splits import make_splits
 from ltu_jax.methods import build_method
 from ltu_jax.training.dispatch import STEPS_PER_CALL
-from ltu_jax.training.optimizers import SGD
 from ltu_jax.training.supervised import num_train_steps
-from ltu_jax.types import Parts, Rows, Source, Visible, make_state
+from ltu_jax.types import Parts, Rows, Source, Visible
 
 ROOT = pathlib.Path(__file__).parents[2]
+FINISH = one_process.finish
 LABELS = ["LTU", "BadT", "SalUn", "RandL", "AMUN"]
 
 
@@ -60,46 +55,6 @@ def test_the_problem_is_whole_and_every_run_takes_whole_calls_of_steps(tmp_path)
         assert len(splits.visible) == (12_150 if cell.label == "LTU" else 40_500)
 
 
-def test_the_divergence_is_that_of_scipy_and_at_most_a_bit():
-    p, q = (np.random.default_rng(seed).normal(0, 3, (7, 5)).astype(np.float32) for seed in (0, 1))
-    one, two = (np.exp(x.astype(float)) / np.exp(x.astype(float)).sum(axis=1, keepdims=True) for x in (p, q))
-    expected = np.mean(jensenshannon(one, two, base=2, axis=1) ** 2)
-    assert np.isclose(one_process.divergence(p, q), expected, rtol=1e-9)
-    assert np.isclose(one_process.divergence(q, p), expected, rtol=1e-9)
-    sure = np.array([[900.0, 0.0], [0.0, 900.0]], np.float32)
-    assert one_process.divergence(sure, sure) == 0 and one_process.divergence(sure, sure[::-1]) == 1
-
-
-def test_closeness_is_to_each_retrain_and_to_rows_that_nobody_saw():
-    spec, rng = mlp.build(None, 4, (4, 4, 3)), np.random.default_rng(0)
-    images, labels = rng.integers(0, 256, (30, 4, 4, 3), np.uint8), np.tile(rng.integers(0, 4, 10), 3)
-    source = Source("c", images, labels, np.arange(30).astype(str), 4, 20)
-    original, one, other = (
-        make_state(spec.apply_fn, *spec.init(jax.random.key(i)), SGD, jax.random.key(9)) for i in range(3)
-    )
-    problem = types.SimpleNamespace(
-        source=source,
-        splits=types.SimpleNamespace(forget=np.arange(10), test=np.arange(20, 30)),
-        config=types.SimpleNamespace(evaluation=types.SimpleNamespace(batch_size=4)),
-        original=original,
-        retrains=(one, other),
-    )
-    found = one_process.closeness(problem, one)
-    # The divergence to itself is 0, so the mean to both is half of that between them.
-    assert found["retrain"]["js"] > 0 and np.isclose(found["unlearned"]["js"], found["retrain"]["js"] / 2)
-
-    def answers(model):
-        logits, _ = spec.apply_fn(model.params, model.model_state, source.images / np.float32(255), train=False)
-        return softmax(np.asarray(logits, float), axis=1)
-
-    apart = [jensenshannon(answers(original)[:10], answers(model)[:10], 2, axis=1) ** 2 for model in (one, other)]
-    assert np.isclose(found["original"]["js"], np.mean(apart))
-    sure = answers(one)[np.arange(30), source.labels]
-    shown = np.concatenate([problem.splits.forget, problem.splits.test])  # of equally many of each class
-    auc = roc_auc_score([1] * 10 + [0] * 10, np.log(sure / (1 - sure))[shown])
-    assert np.isclose(found["unlearned"]["auc"], auc) and found["original"]["auc"] != auc
-
-
 @pytest.fixture
 def stubs(monkeypatch):
     """Everything that takes time is a line in the list; a name that it also lists under ``diverges`` raises."""
@@ -122,7 +77,7 @@ def stubs(monkeypatch):
     monkeypatch.setattr(one_process, "original_job", lambda splits: job)
     monkeypatch.setattr(one_process, "retrain_jobs", lambda config, splits: [again])
     monkeypatch.setattr(one_process, "Trainer", lambda *_: types.SimpleNamespace(model=lambda job: note(job.label)))
-    monkeypatch.setattr(one_process, "prepared", lambda *_: note("attackers"))
+    monkeypatch.setattr(one_process, "prepared", lambda *_: types.SimpleNamespace(retrained=note("attackers") or []))
     monkeypatch.setattr(one_process, "finish", write)
     return made, diverges
 
@@ -154,6 +109,17 @@ def test_nothing_starts_when_the_time_is_over_and_the_next_call_goes_on(tmp_path
     assert made[3:] == ["SalUn", "RandL", "AMUN"]
     made.clear()
     assert one_process.run(todo, tmp_path, Countdown(0.0, 0.0)) == [] and made == []
+
+
+def test_the_retrains_are_asked_once_for_all_methods(tmp_path, stubs, monkeypatch):
+    asked, passed = [], []
+    problem = types.SimpleNamespace(retrained=[asked.append])
+    monkeypatch.setattr(one_process, "prepared", lambda *_: problem)
+    monkeypatch.setattr(one_process, "run_problem", lambda *_, **__: (None, None))
+    monkeypatch.setattr(one_process, "make_result", lambda *args: passed.append([one("forget") for one in args[-1]]))
+    monkeypatch.setattr(one_process, "finish", FINISH)
+    assert one_process.run(planned(tmp_path)[::3], tmp_path, one_process.Clock(0.0, np.inf)) == []
+    assert len(passed) == 5 and asked == ["forget"]
 
 
 def test_a_method_that_diverges_stops_no_other_and_a_model_that_does_stops_all(tmp_path, stubs):
@@ -203,8 +169,8 @@ def test_a_tiny_run_is_whole_can_be_continued_and_makes_a_table(tmp_path):
         result = line["result"]
         assert result == json.loads(files[result["method"]].read_text())
         assert result["provenance"]["device"].startswith("CPU") and f":{result['method']} " in line["command"]
-        near = result["audits"]["closeness"]
-        assert list(near) == ["unlearned", "original", "retrain"] and 0 <= near["unlearned"]["js"] <= 1
+        near = result["closeness"]
+        assert list(near) == ["unlearned", "original", "retrain"] and 0 <= near["unlearned"]["js_forget"] <= 1
     table = layout.build(1, runs.read([str(tmp_path / "seed-0.jsonl")]))
     assert [row.label for row in table.rows] == ["Original", "Retrain", *LABELS, "between two Retrains"]
     shown = {line.split()[0]: line.split()[1:] for line in done.stdout.splitlines()[-9:]}

@@ -15,6 +15,7 @@ from experiments.tabling import runs as reading
 from experiments.tabling.paper import FILE
 
 SEEDS = [(0, 0, 0), (1, 1, 1), (2, 2, 2)]
+JS = [0.2, 0.31, 0.26]
 
 
 @pytest.fixture
@@ -195,6 +196,43 @@ def test_csv_has_the_unrounded_numbers(show):
         assert shown == pytest.approx([values.mean(), values.std(ddof=1), np.mean([r["gap"][name] for r in own])])
     assert float(row["gap_mean"]) == pytest.approx(np.mean([r["gap"]["mean"] for r in own]))
     assert (row["source"], row["num_seeds"], row["rho"], row["flops"]) == ("ours", "3", "1.0", "1000000000000.0")
+
+
+def close(js, margin=1.0):
+    """``closeness`` of a method; of the original 0.9 bits, between two Retrains 0.05."""
+    figures = {"unlearned": js, "original": 0.9, "retrain": 0.05}
+    return {model: {"js_forget": value, "margin_forget": margin, "js_test": 0.7} for model, value in figures.items()}
+
+
+def test_closeness_on_the_forget_rows_has_columns_where_it_is_known(show):
+    cells = [made_up.cell("FT", seeds=seed, closeness=close(js, 2.5)) for seed, js in zip(SEEDS, JS, strict=True)]
+    text = show(1, cells)
+    rows = grid(text)
+    assert list(rows["Original"])[4:8] == ["mean gap", "JS", "margin", "UT"] and "JS and margin: how far" in text
+    assert rows["FT, rho 1"]["JS"] == f"{np.mean(JS):.3f} ± {np.std(JS, ddof=1):.3f}"
+    assert [rows[row]["JS"] for row in ("Original", "Retrain, rho 1")] == ["0.900 ± 0.000", ""]
+    assert rows["between two Retrains"]["JS"] == "0.050 ± 0.000"
+    assert rows["FT, rho 1"]["margin"] == "2.50 ± 0.00"
+    [row] = [r for r in csv.DictReader(io.StringIO(show(1, cells, "--format", "csv"))) if r["row"] == "FT"]
+    shown = [float(row[name]) for name in ("js_forget_mean", "js_forget_std", "margin_forget_mean")]
+    assert shown == pytest.approx([np.mean(JS), np.std(JS, ddof=1), 2.5])
+    # A mean over some of the seeds is not the mean, and what is not known of all runs has no best.
+    old = [made_up.cell("LTU", seeds=seed, closeness=close(0.9) if seed[0] else None) for seed in SEEDS]
+    rows = grid(show(1, [*cells, *old]))
+    assert rows["LTU, rho 1"]["JS"] == "" and "**" not in rows["FT, rho 1"]["JS"]
+    without = show(1, [made_up.cell()])
+    assert "margin" not in without and "JS" not in without
+
+
+def test_a_divergence_is_bold_if_it_beats_the_others_beyond_the_noise(show):
+    cells = [
+        made_up.cell(label, seeds=seed, closeness=close(by + js, margin))
+        for seed, js, margin in zip(SEEDS, JS, (1.0, 3.0, 2.0), strict=True)
+        for label, by in (("FT", 0.1 + js / 10), ("LTU", 0.0))
+    ]
+    rows = grid(show(1, cells))
+    assert rows["LTU, rho 1"]["JS"].startswith("**") and "**" not in rows["FT, rho 1"]["JS"]
+    assert "**" not in rows["LTU, rho 1"]["margin"] + rows["FT, rho 1"]["margin"]
 
 
 def test_a_method_that_states_no_cost_leaves_its_cells_empty(show):

@@ -93,3 +93,9 @@ def test_without_retrain_there_are_no_gaps():
     reader = table([("ltu", [result])], [result])
     assert reader.row("ltu") == ["9.00", "97.00", "87.00", "41.00", "-", "0.50", "0.3"]
     assert [row[0] for row in reader.rows] == ["", "Original", "ltu"]
+
+
+def test_a_part_without_a_name_is_none_of_a_result(results):
+    """Retrain has no gap to itself, whatever a damaged file has under an empty name."""
+    odd = [result | {"": [3]} for result in results]
+    assert table([("ltu", odd)], odd).rows == table([("ltu", results)], results).rows

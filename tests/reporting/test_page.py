@@ -50,6 +50,13 @@ def test_nothing_is_fetched(text):
     assert not re.findall(r"https?://(?!www\.w3\.org/(?:2000/svg|1999/xlink)\")", text)
 
 
+def test_the_divergence_of_the_forget_rows_is_told_where_it_is_known(result, history, confidence, text):
+    assert "Per row" not in text
+    figures = {name: {"js_forget": js} for name, js in (("unlearned", 0.1234), ("original", 0.5), ("retrain", None))}
+    told = page.render_report(result | {"closeness": figures}, history, confidence)
+    assert "in bits: Original 0.500, ltu 0.123.</p>" in told
+
+
 def test_the_table_holds_the_numbers_of_the_result(text):
     reader = Reader(text)
     assert reader.row("Retrain") == ["5.33", "99.91", "94.17", "13.34", "-", "4.00"]

@@ -75,6 +75,16 @@ def test_attackers_warnings_and_times_are_told(result):
     assert "8.00 times as long as ltu; 2.00 times" in text
 
 
+def test_the_divergence_of_the_forget_rows_is_told_where_it_is_known(result):
+    assert "Per row" not in printed(result)
+    figures = {"unlearned": {"js_forget": 0.1234}, "original": {"js_forget": 0.5}, "retrain": {"js_forget": None}}
+    words = "Per row, Jensen-Shannon divergence to Retrain on the forget rows, in bits: Original 0.500, ltu 0.123"
+    assert words == row(printed(result | {"closeness": figures}, width=200), "Per row")
+    figures["retrain"]["js_forget"] = 0.0617
+    text = printed(result | {"closeness": figures}, width=200)
+    assert row(text, "Per row") == f"{words}, a Retrain to the others 0.062"
+
+
 def test_a_result_without_retrain_says_so(without_retrain):
     text = printed(without_retrain)
     assert "No Retrain model to compare with." in text

@@ -1,6 +1,7 @@
 """The models of a problem: several in one program are those made one by one, and lie where prepare finds them."""
 
 import dataclasses
+import functools
 import types
 
 import chex
@@ -8,6 +9,9 @@ import numpy as np
 import pytest
 from numbered import watched
 from progress_recorder import recording
+from scipy.spatial.distance import jensenshannon
+from scipy.special import logit, softmax
+from sklearn.metrics import roc_auc_score
 from small import BY_ATTACKERS, small_config
 
 from ltu_jax import config
@@ -221,6 +225,75 @@ def test_scores_are_found_by_the_model_the_data_the_splits_and_the_batch_size(pr
     ]
     assert key == again and len({key, *(other for other, _ in others)}) == 6
     assert make() == dataclasses.asdict(problem.score(problem.original))
+
+
+def test_closeness_is_found_by_the_models_the_data_and_the_splits(problem, asked_of_the_cache):
+    def ask(original=problem.original, retrains=problem.retrains, splits=problem.splits):
+        trainer = Trainer(small_config(), problem.source, problem.spec, "cache", silent)
+        assert preparation.cached_closeness(trainer, splits, original, retrains)["ua"] == 1.0
+        entry, make = asked_of_the_cache[-1]
+        assert (entry.directory, entry.kind) == ("cache", "closeness")
+        return str(entry.key), make
+
+    (key, make), (again, _) = ask(), ask()
+    one, two = problem.retrains
+    others = [
+        ask(original=other_params(problem.original)),
+        ask(retrains=(one, other_params(two))),
+        ask(retrains=(one,)),
+        ask(splits=dataclasses.replace(problem.splits, test=problem.splits.test[1:])),
+    ]
+    assert key == again and len({key, *(other for other, _ in others)}) == 5
+    assert make() == problem.closeness
+    trainer = Trainer(small_config(), problem.source, problem.spec, "cache", silent)
+    assert preparation.cached_closeness(trainer, problem.splits, problem.original, ()) is None
+
+
+def test_closeness_is_that_of_the_models_answers_on_the_rows_of_each_set(problem):
+    source, forgotten, rest = problem.source, problem.splits.test[:30], problem.splits.test[30:]
+    rows = {"forget": problem.splits.forget, "remain": problem.splits.remain, "test": problem.splits.test}
+
+    def answers(model, index):
+        images = source.images[index] / np.float32(255)
+        logits, _ = problem.spec.apply_fn(model.params, model.model_state, images, train=False)
+        return softmax(np.asarray(logits, float), axis=1)
+
+    def apart(model, retrains, index):
+        pairs = [(answers(model, index), answers(one, index)) for one in retrains]
+        return np.mean([jensenshannon(*pair, 2, axis=1) ** 2 for pair in pairs])
+
+    def margins(model, index):
+        return logit(answers(model, index)[np.arange(len(index)), source.labels[index]])
+
+    original, (one, two) = problem.original, problem.retrains
+    unlearned = other_params(original)
+    found = {"unlearned": problem.closeness_of(unlearned), **problem.closeness}
+    for name, index in rows.items():
+        for model, wanted in (
+            ("unlearned", apart(unlearned, (one, two), index)),
+            ("original", apart(original, (one, two), index)),
+            ("retrain", apart(one, (two,), index)),
+        ):
+            assert np.isclose(found[model][f"js_{name}"], wanted, rtol=1e-4)
+        margin = np.mean(abs(margins(one, index) - margins(two, index)))
+        assert np.isclose(found["retrain"][f"margin_{name}"], margin, rtol=1e-4)
+    # Rows of a class that is forgotten whole are seen by no model either; with them every class weighs as it should.
+    split = dataclasses.replace(problem.splits, test=rest, test_forgotten=forgotten)
+    assert dataclasses.replace(problem, splits=split).closeness_of(unlearned) == pytest.approx(found["unlearned"])
+
+    alike = dataclasses.replace(source, labels=np.zeros_like(source.labels))
+    p = answers(unlearned, np.concatenate([rows["forget"], rows["test"]]))[:, 0]
+    auc = roc_auc_score([1] * len(rows["forget"]) + [0] * len(rows["test"]), np.log(p / (1 - p)))
+    assert np.isclose(dataclasses.replace(problem, source=alike).closeness_of(unlearned)["auc"], auc)
+
+
+def test_retrains_whose_answers_are_kept_are_asked_no_more(problem):
+    kept = [functools.cache(answers) for answers in problem.retrained]
+    wanted = problem.closeness_of(problem.original, kept)
+    blind = dataclasses.replace(problem, retrains=(None, None))  # nothing to ask
+    assert blind.closeness_of(problem.original, kept) == wanted == problem.closeness_of(problem.original)
+    assert wanted == problem.closeness["original"]
+    assert dataclasses.replace(problem, retrains=()).closeness_of(problem.original) is None
 
 
 def test_without_shadows_the_attackers_learn_from_the_original_itself(tmp_path):

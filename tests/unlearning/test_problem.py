@@ -172,8 +172,10 @@ def test_scoring_itself_without_validation_rows_is_a_mistake_of_the_settings():
 def test_the_scores_of_what_is_compared_with_are_those_of_the_models_and_made_once(problem, cache, monkeypatch):
     assert problem.original_scores == problem.score(problem.original)
     assert problem.retrain_scores == tuple(problem.score(state) for state in problem.retrains)
-    monkeypatch.setattr(preparation, "evaluate", lambda *a, **k: pytest.fail("scored again"))
-    assert trained(small_config(), cache)[0].retrain_scores == problem.retrain_scores
+    for name in ("evaluate", "compare"):
+        monkeypatch.setattr(preparation, name, lambda *a, **k: pytest.fail("scored again"))
+    again = trained(small_config(), cache)[0]
+    assert again.retrain_scores == problem.retrain_scores and again.closeness == problem.closeness
 
 
 def test_a_recorded_original_is_the_original_and_belongs_to_its_forget_set(problem, own_cache):

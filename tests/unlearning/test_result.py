@@ -53,6 +53,12 @@ def test_the_result_holds_what_the_schema_promises(problem):
     for name in ("ua", "ra", "ta", "mi"):  # a Retrain model is half the spread away from the mean of two
         assert np.isclose(result["gap"][name], result["retrain_spread"][name] / 2)
     assert np.isclose(result["gap"]["mean"], np.mean([result["gap"][n] for n in ("ua", "ra", "ta", "mi")]))
+    close = result["closeness"]
+    assert list(close) == ["unlearned", "original", "retrain"]
+    for name in ("forget", "remain", "test"):  # of one Retrain to two, of which one is itself
+        for figure in (f"js_{name}", f"margin_{name}"):
+            assert close["retrain"][figure] > 0 and np.isclose(close["unlearned"][figure], close["retrain"][figure] / 2)
+    assert close["original"] == problem.closeness_of(problem.original)
     blind = [row["name"] for row in result["attackers"] if row["auc_shadow"] <= 0.55]
     assert all(name in result["warnings"][-1] for name in blind)
 
@@ -175,7 +181,7 @@ def test_scores_stand_beside_those_of_the_original_and_of_the_mean_retrain(probl
 def test_what_there_is_nothing_to_compare_with_is_null(problem):
     bare = dataclasses.replace(problem, retrains=(), retrain_scores=(), bank=None, attackers=())
     result = json.loads(json.dumps(make_result(bare, problem.original, History(), now())))
-    for name in ("retrain", "retrain_spread", "gap", "original_gap", "ratio", "attackers_fitted_on"):
+    for name in ("retrain", "retrain_spread", "gap", "original_gap", "closeness", "ratio", "attackers_fitted_on"):
         assert result[name] is None, name
     images = dict.fromkeys(("forward_images", "backward_images", "remain_images", "forget_images"))
     assert result["cost"] == images | {"flops": None, "compile_s": 0.0, "run_s": 0.0}

@@ -53,7 +53,7 @@ def _carry_out(config: Config, forget: str, options: Options, progress: Progress
         splits = todo.splits
         line = (
             f"request {todo.number}: {len(splits.forget)} rows to forget, {len(splits.visible)} of"
-            f" {len(splits.remain)} remaining rows used; held out: {len(splits.reserve)} for the attackers,"
+            f" {len(splits.remain)} remaining rows used; held out: {len(splits.reserve)} to guide it,"
             f" {len(splits.validation)} to calibrate by, {len(splits.test)} for the evidence"
         )
         print(plain(line), file=sys.stderr)

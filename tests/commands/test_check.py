@@ -50,7 +50,7 @@ def folder(tmp_path_factory):
     done = run(folder, *REQUEST, "--keep_original")
     assert done.returncode == 0, done.stderr
     assert "request 1" in done.stdout and "20 rows forgotten by ltu" in done.stdout
-    assert "request 1: 20 rows to forget, 24 of 80 remaining rows used; held out: 60 for the attackers" in done.stderr
+    assert "request 1: 20 rows to forget, 24 of 80 remaining rows used; held out: 60 to guide it" in done.stderr
     return folder
 
 

@@ -46,7 +46,7 @@ BAD = {
         "--forget: 1 of 1 ids are not in the training set: 'id70' (held out)",
     ),
     "rho that leaves one row": (
-        changed("--config.data.remain_fraction=0.001"),
+        changed("--config.data.remain_fraction=0.001", "--config.method.forget_by=attackers"),
         "config.data.remain_fraction: 0.001 leaves 1 of",
     ),
     "all ids": (changed(forget="all.txt"), "all training rows are to be forgotten"),

@@ -118,8 +118,8 @@ class Data:
     )
     reserve_size: int | None = setting(
         None,
-        "rows set aside to guide the forgetting; unset takes 2 x train_size from the spare rows, or 10 % of the training part"
-        " where train_size is unset, or a third of the test part (held_out test)",
+        "rows set aside to guide the forgetting; unset takes 2 x train_size from the spare rows, or a tenth of the"
+        " training part where train_size is unset, or a third of the test part (held_out test)",
         low=4,
         high=MOST_ROWS,
     )

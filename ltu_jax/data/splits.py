@@ -27,7 +27,7 @@ def make_splits(source: Source, data: Data, seed: int, ids: Sequence[str] | None
     cut = _cut_test_part if data.held_out == "test" else _cut_training_part
     train, validation, test, reserve = cut(source, data, rng)
     if len(reserve) < 4:
-        raise ConfigError(f"config.data.reserve_size: {len(reserve)} rows are left to guide the forgetting; allowed: >= 4")
+        raise ConfigError(f"config.data.reserve_size: {len(reserve)} rows are left to guide it; allowed: >= 4")
 
     forget = _forget_rows(source, train, data, seed) if ids is None else rows_of_ids(source, train, ids, "--forget")
     remain = np.setdiff1d(train, forget)

@@ -276,7 +276,7 @@ def test_sizes_of_held_out_parts_are_kept():
         (dataclasses.replace(HELD_OUT, reserve_size=59), made_up(), "config.data.reserve_size: 59 is more than the 58"),
         (dataclasses.replace(HELD_OUT, test_size=40, reserve_size=20), made_up(), "config.data.test_size: 40 is more"),
         (dataclasses.replace(HELD_OUT, train_size=301), made_up(), "config.data.train_size: 301 is more"),
-        (HELD_OUT, made_up(num_test=9), "config.data.reserve_size: 3 rows are left to guide the forgetting"),
+        (HELD_OUT, made_up(num_test=9), "config.data.reserve_size: 3 rows are left to guide it"),
     ],
 )
 def test_too_few_held_out_rows_are_refused(data, source, message):

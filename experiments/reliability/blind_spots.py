@@ -154,9 +154,9 @@ CHANGES = (
         "methods/test_ltu.py::test_the_attackers_of_support_and_query_are_drawn_anew_each_step",
     ),
     Change(
-        "labels of remaining rows are read that are not of the rho subset",
-        ((LOOP, "source.labels[splits.visible])", "source.labels[splits.remain])"),),
-        "unlearning/test_loop.py::test_neither_ltu_nor_what_scores_it_reads_hidden_or_test_rows",
+        "rows of a class forgotten whole are brought to held-out rows of that class",
+        ((LOOP, "if not len(splits.test_forgotten) or", "if len(splits.test_forgotten) or"),),
+        "unlearning/test_loop.py::test_of_a_class_forgotten_whole_held_out_rows_are_those_of_others_that_bear_its_label",
     ),
     Change(
         "margins are compared with those of training mode",

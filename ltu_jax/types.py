@@ -81,10 +81,15 @@ class Visible(NamedTuple):
     held_out: Rows | None = None  # rows of the reserve, to compare with; for methods that ask for them alone
 
     @property
+    def both(self) -> tuple[Rows, Rows]:
+        """The forget rows and the remaining ones."""
+        return self.forget, self.remain
+
+    @property
     def all(self) -> Rows:
         """The forget rows, then the remaining ones."""
-        labels = jnp.concatenate([rows.labels for rows in self[:2]])
-        images = [rows.images for rows in self[:2]]
+        labels = jnp.concatenate([rows.labels for rows in self.both])
+        images = [rows.images for rows in self.both]
         if isinstance(images[0], StoredImages):
             return Rows(StoredImages(images[0].images, np.concatenate([of.rows for of in images])), labels)
         return Rows(jnp.concatenate(images), labels)

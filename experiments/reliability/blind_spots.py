@@ -161,17 +161,17 @@ CHANGES = (
     Change(
         "margins are compared with those of training mode",
         ((LTU, "batch.images, train=False)", "batch.images, train=True)"),),
-        "methods/test_ltu.py::test_how_far_a_row_is_off_is_seen_as_served_and_the_direction_is_that_of_training",
+        "methods/test_ltu_margins.py::test_how_far_a_row_is_off_is_seen_as_served_and_the_direction_is_that_of_training",
     ),
     Change(
         "margins are brought to those of held-out rows of any class",
         ((LTU, "matched_weights(labels, forget_labels, num_classes)", "matched_weights(labels, labels, num_classes)"),),
-        "methods/test_ltu.py::test_the_targets_are_the_originals_margins_of_class_matched_held_out_rows_by_rank",
+        "methods/test_ltu_margins.py::test_the_targets_are_the_originals_margins_of_class_matched_held_out_rows_by_rank",
     ),
     Change(
         "the margins of a batch are brought to those of other rows",
         ((LTU, "matching.targets[anchors]", "matching.targets[: len(anchors)]"),),
-        "methods/test_ltu.py::test_what_a_batch_is_compared_with_belongs_to_its_rows",
+        "methods/test_ltu_margins.py::test_what_a_batch_is_compared_with_belongs_to_its_rows",
     ),
     Change(
         "the monitor forgets how well the original did",

@@ -118,6 +118,9 @@ def meta_grad(
         losses, aux = jax.vmap(loss_fn, in_axes=(None, 0))(tuned, queries)
         return losses.sum(), (losses, aux)
 
+    def test_gradient(tuned):
+        return _test_one_by_one(loss_fn, tuned, queries) if save_memory else jax.grad(test, has_aux=True)(tuned)
+
     def hessian_product(vector):
         return jax.jvp(lambda params: tune(params)[0], (after(params, vector),), (vector,))[1]
 
@@ -126,9 +129,7 @@ def meta_grad(
         return tune_weight * loss + test(inner_step(params, grad))[0]
 
     if support is None:
-        v, (query_losses, query_aux) = (
-            _test_one_by_one(loss_fn, params, queries) if save_memory else jax.grad(test, has_aux=True)(params)
-        )
+        v, (query_losses, query_aux) = test_gradient(params)
         norm = optax.tree.norm(v)
         return MetaGrad(v, None, query_losses, Norms(None, norm, norm), Aux(None, query_aux))
     if order == "second" and not save_memory:
@@ -139,9 +140,7 @@ def meta_grad(
         tuned, pull = params, lambda v: (v, None)
     else:
         tuned, pull = jax.vjp(inner_step, params, g)
-    v, (query_losses, query_aux) = (
-        _test_one_by_one(loss_fn, tuned, queries) if save_memory else jax.grad(test, has_aux=True)(tuned)
-    )
+    v, (query_losses, query_aux) = test_gradient(tuned)
 
     if order == "naive":
         grad = jax.grad(objective)(params)

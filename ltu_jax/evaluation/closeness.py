@@ -17,7 +17,6 @@ BOUND = 30.0
 """Margins count up to this many nats on either side: beyond, probabilities are 1e-13 from 0 or 1."""
 AT_ONCE = 8192
 """Rows whose probabilities are held in 64 bits at one time."""
-TINY = np.finfo(np.float64).tiny
 
 
 def divergence(logits: np.ndarray, others: np.ndarray) -> np.ndarray:
@@ -35,16 +34,13 @@ def divergence(logits: np.ndarray, others: np.ndarray) -> np.ndarray:
 
 
 def _divergence(logits: np.ndarray, others: np.ndarray) -> np.ndarray:
-    p, q = _probabilities(logits), _probabilities(others)
-    middle = np.maximum((p + q) / 2, TINY)
-    parts = [np.sum(x * np.log2(np.maximum(x, TINY) / middle), axis=1) for x in (p, q)]
-    return np.clip(np.nan_to_num((parts[0] + parts[1]) / 2, nan=1.0), 0, 1)
+    from scipy.special import rel_entr, softmax
 
-
-def _probabilities(logits: np.ndarray) -> np.ndarray:
     with np.errstate(invalid="ignore"):  # what is not finite comes out as NaN
-        z = np.exp(logits.astype(np.float64) - logits.max(axis=1, keepdims=True))
-    return z / z.sum(axis=1, keepdims=True)
+        p, q = (softmax(z.astype(np.float64), axis=1) for z in (logits, others))
+    middle = (p + q) / 2
+    bits = (rel_entr(p, middle).sum(axis=1) + rel_entr(q, middle).sum(axis=1)) / (2 * np.log(2))
+    return np.clip(np.nan_to_num(bits, nan=1.0), 0, 1)
 
 
 def margin_difference(margins: np.ndarray, others: np.ndarray) -> np.ndarray:

@@ -45,7 +45,7 @@ class LTUContext:
 
     pool: QueryPool
     order_key: jax.Array  # shuffles the epochs over the forget set
-    labels_once: jax.Array  # i32[F], the random labels when they are drawn once
+    labels_once: jax.Array | None  # i32[F], the random labels where they are drawn once
     schedule: Schedule
     matching: Matching | None  # None where the attackers say what is forgotten
 
@@ -170,9 +170,10 @@ class LTU(SettingsMethod):
         settings, num_classes = self.settings, self.parts.num_classes
         label_key, query_key, pair_key, forget_aug, query_aug = jax.random.split(key, 5)
         anchors = epoch_rows(context.order_key, step, len(visible.forget.labels), settings.batch_size)
-        forget = augmented(forget_aug, gather(visible.forget, anchors), self.augment)
+        as_stored = gather(visible.forget, anchors)
+        forget = augmented(forget_aug, as_stored, self.augment)
         labels = None
-        if settings.relabel == "once":
+        if context.labels_once is not None:
             labels = context.labels_once[anchors]
         elif settings.relabel == "step":
             labels = relabel(label_key, forget.labels, num_classes, allow_true=settings.allow_true)
@@ -188,7 +189,7 @@ class LTU(SettingsMethod):
         size = min(settings.batch_size, len(held_out.labels))
         index = jax.random.choice(pair_key, len(held_out.labels), (size,), replace=False)
         compared = Compared(
-            gather(visible.forget, anchors),
+            as_stored,
             matching.targets[anchors],
             gather(held_out, index),
             matching.held_out[index],
@@ -201,15 +202,18 @@ class LTU(SettingsMethod):
         forward = parts.features or EvalForward(parts.apply_fn)
         forget_features, remain_features = (
             jax.device_put(predict(forward, state.params, state.model_state, rows.images, batch_size=FEATURE_BATCH))
-            for rows in visible[:2]
+            for rows in visible.both
         )
         known = forget_features, visible.forget.labels, remain_features, visible.remain.labels
         static = parts.num_classes, settings.num_neighbours, settings.label_vectors
         asked = label_key, visible.forget.labels
+        labels_once = None
+        if settings.relabel == "once":
+            labels_once = compiled(_relabel, *asked, static=(parts.num_classes, settings.allow_true))(*asked)
         context = LTUContext(
             pool=compiled(_query_pool, *known, static=static)(*known),
             order_key=order_key,
-            labels_once=compiled(_relabel, *asked, static=(parts.num_classes, settings.allow_true))(*asked),
+            labels_once=labels_once,
             schedule=make_schedule(settings.schedule, settings.learning_rate, self.num_steps(visible)),
             matching=self.matching(state, visible) if self.sees_held_out else None,
         )
@@ -231,8 +235,8 @@ class LTU(SettingsMethod):
         return max(1, round(self.settings.epochs * num_forget / min(self.settings.batch_size, num_forget)))
 
     def cost(self, visible: Visible) -> MethodCost:
-        """``init`` passes each visible row once; for a step see ``meta_grad``."""
-        settings, (num_forget, num_remain) = self.settings, (len(rows.labels) for rows in visible[:2])
+        """``init`` passes each visible row once, by margins forget rows twice; for a step see ``meta_grad``."""
+        settings, (num_forget, num_remain) = self.settings, (len(rows.labels) for rows in visible.both)
         size, queries = min(settings.batch_size, num_forget), settings.num_queries * settings.query_size
         # The support's gradient, and its Hessian product; the double backward and save_memory make it once more.
         again = int(settings.save_memory)

@@ -38,7 +38,7 @@ class MSG(Finetune):
 
     def _difference(self, key: jax.Array, state: UnlearnState, visible: Visible) -> ArrayTree:
         """The remaining rows' mean gradient minus the forget rows'."""
-        num_forget, num_remain = (len(rows.labels) for rows in visible[:2])
+        num_forget, num_remain = (len(rows.labels) for rows in visible.both)
         index = jax.random.permutation(key, num_remain)[: self._num_compared(visible)]
         of_forget = sum_over_batches(summed_gradient, state, visible.forget, GRADIENT_BATCH)
         of_remain = sum_over_batches(summed_gradient, state, visible.remain, GRADIENT_BATCH, index)
@@ -46,7 +46,7 @@ class MSG(Finetune):
 
     def _num_compared(self, visible: Visible) -> int:
         """Remaining rows that the forget rows are compared with."""
-        return min(len(rows.labels) for rows in visible[:2])
+        return min(len(rows.labels) for rows in visible.both)
 
     def step(self, state: UnlearnState, context: Context, draw: ArrayTree) -> tuple[UnlearnState, Metrics]:
         """FT's, with scaled gradients."""

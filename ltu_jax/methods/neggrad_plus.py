@@ -32,7 +32,7 @@ class NegGradPlus(DescentMethod):
 
     def sizes(self, visible: Visible) -> tuple[int, int]:
         """Forget and remaining rows a step."""
-        num_forget, num_remain = (len(rows.labels) for rows in visible[:2])
+        num_forget, num_remain = (len(rows.labels) for rows in visible.both)
         size = min(self.settings.batch_size, num_forget)
         return size, min(max(1, round((self.settings.remain_per_forget or 1) * size)), num_remain)
 
@@ -49,7 +49,7 @@ class NegGradPlus(DescentMethod):
         """A batch of each kind."""
         draws = []
         for order_key, augment_key, rows, size in zip(
-            jax.random.split(context.order_key), jax.random.split(key), visible[:2], self.sizes(visible), strict=True
+            jax.random.split(context.order_key), jax.random.split(key), visible.both, self.sizes(visible), strict=True
         ):
             batch = gather(rows, epoch_rows(order_key, step, len(rows.labels), size))
             draws.append(augmented(augment_key, batch, self.augment))

@@ -34,8 +34,8 @@ class SFROn(DescentMethod):
     def init(self, key: jax.Array, state: UnlearnState, visible: Visible) -> tuple[UnlearnState, Context]:
         """``context.extra`` is the mask, and alpha as a schedule."""
         settings, num_steps = self.settings, self.num_steps(visible)
-        size = min(settings.batch_size, *(len(rows.labels) for rows in visible[:2]))  # importance depends on it
-        of_forget, of_remain = (importance(state, rows, size) for rows in visible[:2])
+        size = min(settings.batch_size, *(len(rows.labels) for rows in visible.both))  # importance depends on it
+        of_forget, of_remain = (importance(state, rows, size) for rows in visible.both)
         mask = jax.tree.map(lambda f, r: f > settings.saliency_ratio * r, of_forget, of_remain)
         alpha = make_schedule("cosine", settings.forget_weight, num_steps)
         return begin(settings, state, key, num_steps, extra=(mask, alpha))
@@ -64,6 +64,6 @@ class SFROn(DescentMethod):
 
     def cost(self, visible: Visible) -> MethodCost:
         """An image of a step once, and a gradient of each visible row for the mask."""
-        num_forget, num_remain = (len(rows.labels) for rows in visible[:2])
+        num_forget, num_remain = (len(rows.labels) for rows in visible.both)
         once = num_forget + num_remain
         return super().cost(visible)._replace(init=Cost(once, once, num_remain, num_forget))

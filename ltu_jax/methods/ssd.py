@@ -33,6 +33,6 @@ class SSD(OneShot):
 
     def cost(self, visible: Visible) -> MethodCost:
         """A gradient of each visible row, and another of the forget rows."""
-        num_forget, num_remain = (len(rows.labels) for rows in visible[:2])
+        num_forget, num_remain = (len(rows.labels) for rows in visible.both)
         passed = 2 * num_forget + num_remain
         return MethodCost(Cost(passed, passed, num_remain, 2 * num_forget), Cost())

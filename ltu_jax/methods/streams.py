@@ -167,7 +167,7 @@ def mixed_stream(settings: Descent, forget_copies: int = 1) -> Stream:
         copy, forget_row = entry // _count(visible.forget), entry % _count(visible.forget)
         row = jnp.where(is_forget, forget_row, jax.random.permutation(subset_key, _count(visible.remain))[place])
         epoch = jnp.where(is_forget, forget_copies * epoch + copy, epoch)
-        forget, remain = (gather(rows, jnp.minimum(row, _count(rows) - 1)) for rows in visible[:2])
+        forget, remain = (gather(rows, jnp.minimum(row, _count(rows) - 1)) for rows in visible.both)
         images = jnp.where(is_forget[:, None, None, None], forget.images, remain.images)
         return Draw(Batch(images, jnp.where(is_forget, forget.labels, remain.labels)), is_forget, row, epoch)
 

@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-import re
 from typing import NamedTuple
 
 import chex
@@ -14,16 +13,11 @@ import pytest
 
 from ltu_jax.attackers.bank import init_bank
 from ltu_jax.attackers.networks import NETWORKS
-from ltu_jax.config import LTU, METHOD_CONFIGS, Model, Training
-from ltu_jax.data.batches import gather
-from ltu_jax.evaluation import likeness
+from ltu_jax.config import LTU, METHOD_CONFIGS
 from ltu_jax.methods import build_method, ltu
 from ltu_jax.methods.base import Method
-from ltu_jax.models.build import build_model
-from ltu_jax.training.dispatch import compiled, numbers_as_arrays, take_step
 from ltu_jax.training.optimizers import SGD
-from ltu_jax.training.supervised import Supervised, init_training
-from ltu_jax.types import Batch, Parts, Rows, StoredImages, Visible, make_state
+from ltu_jax.types import Batch, Parts, Rows, Visible, make_state
 
 C, RATE, INNER = 4, 0.05, 0.1
 SPEC = mlp.build(None, C, (4, 4, 3))  # one model for all tests: what is compiled for it is compiled once
@@ -398,71 +392,6 @@ def test_attackers_are_a_part_where_they_say_what_is_forgotten_and_only_there():
     assert ltu.LTU.build(MARGINS, without).sees_held_out
 
 
-def test_forgetting_by_margins_needs_held_out_rows():
-    source = mlp.toy_source()
-    for held_out in (None, source.rows(np.arange(0))):
-        method = ltu.LTU.build(MARGINS, Parts(SPEC.apply_fn, C))
-        state = make_state(SPEC.apply_fn, *SPEC.init(jax.random.key(1)), SGD, jax.random.key(3))
-        visible = Visible(source.rows(np.arange(24)), source.rows(np.arange(24, 90)), held_out)
-        with pytest.raises(ValueError, match="ltu: visible.held_out has no rows; allowed: one or more, or forget_by"):
-            method.init(jax.random.key(4), state, visible)
-
-
-def in_numpy(params, rows):
-    """The margin of each row in evaluation mode, which the toy model has alone, by the evaluation's own measure."""
-    images = np.asarray(rows.images, np.float64) / 255 - 0.5
-    hidden = np.tanh(images.reshape(len(images), -1) @ np.asarray(params["w1"], np.float64))
-    return likeness.predictions(hidden @ np.asarray(params["w2"], np.float64), np.asarray(rows.labels)).margin
-
-
-def test_the_targets_are_the_originals_margins_of_class_matched_held_out_rows_by_rank():
-    _, state, context, visible, _ = problem(MARGINS)
-    forget, held_out = in_numpy(state.params, visible.forget), in_numpy(state.params, visible.held_out)
-    np.testing.assert_allclose(context.matching.held_out, held_out, rtol=1e-3, atol=1e-4)
-    weights = likeness.matched_weights(*(np.asarray(rows.labels) for rows in (visible.held_out, visible.forget)))
-    order = np.argsort(held_out)
-    middles = np.cumsum(weights[order]) - weights[order] / 2
-    wanted = np.interp((np.argsort(np.argsort(forget)) + 0.5) / 24, middles, held_out[order])
-    np.testing.assert_allclose(context.matching.targets, wanted, rtol=1e-3, atol=1e-4)
-    assert np.std(weights) > 0 and np.abs(wanted - forget).max() > 0.1
-    assert problem(SETTINGS)[2].matching is None
-
-
-def surer_in_training(params, model_state, images, train):
-    """Margins are three times as large in training mode."""
-    logits, _ = SPEC.apply_fn(params, {}, images, train)
-    return (3 if train else 1) * logits, model_state
-
-
-def test_the_originals_margins_are_those_that_it_is_served_with():
-    _, state, context, visible, _ = problem(MARGINS, augment="flip")
-    state, method = state.replace(apply_fn=surer_in_training), ltu.LTU.build(MARGINS, Parts(surer_in_training, C))
-    matching = method.init(jax.random.key(4), state, visible)[1].matching
-    np.testing.assert_allclose(matching.held_out, in_numpy(state.params, visible.held_out), rtol=1e-3, atol=1e-4)
-    np.testing.assert_array_equal(matching.targets, context.matching.targets)
-
-
-def test_how_far_a_row_is_off_is_seen_as_served_and_the_direction_is_that_of_training():
-    method, state, context, visible, _ = problem(MARGINS)
-    draw = method.sample(jax.random.key(5), state.step, context, visible)
-    params = jax.tree.map(lambda p: SHARPER * p, state.params)
-    state, trained = state.replace(params=params, apply_fn=surer_in_training), ltu.LTU.build(MARGINS, Parts(None, C))
-    found = trained.match(state, draw)
-    forget, targets, held_out, before = draw.compared
-    off = margins(params, forget) - targets - jnp.mean(margins(params, held_out) - before)
-    assert (abs(off) < 0.9).any() and (abs(off) > 1.1).any(), "the draw must exercise both parts of the loss"
-
-    def along(params):  # the derivative of the Huber loss is clip(off, -1, 1)
-        log_p = jax.nn.log_softmax(surer_in_training(params, {}, draw.forget.images, True)[0])
-        own = log_p[jnp.arange(len(off)), draw.forget.labels]
-        return jnp.mean(jnp.clip(off, -1, 1) * (own - jnp.log1p(-jnp.exp(own))))
-
-    for ours, wanted in zip(jax.tree.leaves(found.grad), jax.tree.leaves(jax.grad(along)(params)), strict=True):
-        np.testing.assert_allclose(ours, wanted, rtol=2e-3, atol=1e-4)
-    huber = jnp.where(abs(off) <= 1, off**2 / 2, abs(off) - 1 / 2)
-    np.testing.assert_allclose(found.query_losses, [huber.mean()], rtol=1e-4)
-
-
 @pytest.mark.parametrize("settings", [SETTINGS, MARGINS], ids=["attackers", "margins"])
 def test_the_account_of_init_is_what_it_passes_through_the_model(settings):
     passed = []
@@ -482,41 +411,6 @@ def test_the_account_of_init_is_what_it_passes_through_the_model(settings):
     assert method.cost(visible).init.backward == 0
 
 
-def test_what_a_batch_is_compared_with_belongs_to_its_rows():
-    method, state, context, visible, _ = problem(MARGINS)
-    targets, before = (np.asarray(x) for x in (context.matching.targets, context.matching.held_out))
-    drawn = set()
-    for step in range(12):
-        draw = method.sample(jax.random.fold_in(jax.random.key(5), step), jnp.int32(step), context, visible)
-        np.testing.assert_array_equal(draw.compared.targets, targets[rows_of(draw.forget.images, visible.forget)])
-        rows = rows_of(draw.compared.held_out.images, visible.held_out)
-        np.testing.assert_array_equal(draw.compared.before, before[rows])
-        np.testing.assert_array_equal(draw.compared.held_out.labels, np.asarray(visible.held_out.labels)[rows])
-        assert len(set(rows)) == 10, "a row is drawn once a step"
-        drawn |= set(rows)
-        assert draw.attackers is None and draw.support is None
-    assert drawn == set(range(30))
-    few = visible._replace(held_out=Rows(visible.held_out.images[:4], visible.held_out.labels[:4]))
-    draw = method.sample(jax.random.key(5), jnp.int32(0), context, few)
-    assert sorted(rows_of(draw.compared.held_out.images, few.held_out)) == [0, 1, 2, 3]
-
-
-def test_images_on_the_host_are_compared_alike():
-    method, _, context, visible, _ = problem(MARGINS, augment="flip")
-    source, params = mlp.toy_source(), SPEC.init(jax.random.key(1))[0]
-    places = (np.arange(*ends) for ends in ((0, 24), (24, 90), (90, 120)))
-    on_host = Visible(*(Rows(StoredImages(source.images, at), jnp.asarray(source.labels[at])) for at in places))
-    state = make_state(SPEC.apply_fn, params, {}, SGD, jax.random.key(3))
-    built = ltu.LTU.build(MARGINS, Parts(SPEC.apply_fn, C, features=SPEC.features, augment="flip"))
-    state, again = built.init(jax.random.key(4), state, on_host)
-    chex.assert_trees_all_equal(again.matching, context.matching)
-    draws = [
-        built.sample(jax.random.key(5), jnp.int32(1), again, on_host),
-        method.sample(jax.random.key(5), jnp.int32(1), context, visible),
-    ]
-    chex.assert_trees_all_close(*draws, rtol=1e-6)
-
-
 def test_without_a_support_set_there_is_no_metric_of_it():
     method, state, context, visible, _ = problem(MARGINS)
     _, metrics = method.step(state, context, method.sample(jax.random.key(5), state.step, context, visible))
@@ -524,60 +418,3 @@ def test_without_a_support_set_there_is_no_metric_of_it():
         *(f"loss/remember_query_{i}" for i in range(3)), "norm/remember_query", "norm/remember_grad",
         "loss/forget_query_0", "norm/forget_query", "norm/forget_grad",
     }  # fmt: skip
-
-
-class Compiled(NamedTuple):
-    """What the compiler made of a step."""
-
-    convolutions: list[str]  # the dimension order of each
-    bytes: int  # beside arguments and results
-
-
-@functools.cache
-def compiled_step(**settings):
-    """A step on ResNet-8, or without settings one of plain training on a batch of the same size."""
-    spec, key = build_model(Model("resnet8", width=4), C, (16, 16, 3)), jax.random.key(0)
-    params, model_state = spec.init(key)
-    rows = Rows(jnp.zeros((8, 16, 16, 3), jnp.uint8), jnp.zeros(8, jnp.int32))
-    if settings:
-        parts = Parts(spec.apply_fn, C, features=spec.features, bank=init_bank(key, ("sorted", "metrics"), C))
-        method = ltu.LTU.build(LTU(batch_size=8, query_size=8, **settings), parts)
-        state = make_state(spec.apply_fn, params, model_state, SGD, key)
-        state, context = jax.eval_shape(method.init, key, state, Visible(rows, rows, rows))
-        draw = jax.eval_shape(method.sample, key, state.step, context, Visible(rows, rows, rows))
-    else:
-        state, context = init_training(spec.apply_fn, params, model_state, Training(), 8, key)
-        draw, method = jax.eval_shape(gather, rows, jnp.arange(8)), Supervised(8)
-    program = compiled(take_step, numbers_as_arrays(method), state, context, draw, donate=(1,))
-    memory = program.memory_analysis()
-    return Compiled(re.findall(r"dim_labels=([^\s,]+)", program.as_text()), memory.temp_size_in_bytes)
-
-
-NUM_CONVOLUTIONS = 9  # of ResNet-8 forward: seven 3x3 and two of 1x1
-
-
-@pytest.mark.slow
-def test_a_step_has_no_more_convolutions_than_its_floor_all_in_the_fast_order():
-    # A convolution y = w * x is one forward, two backward (to x and to w), and six along a direction (each of
-    # the three is bilinear). The images need no gradient, which saves one of two and two of six in the first.
-    count = NUM_CONVOLUTIONS
-    backward, along = 2 * count - 1, 6 * count - 4
-    plain = count + backward
-    assert len(compiled_step().convolutions) == plain
-    # One forward pass of D_f serves both halves; in each a backward pass, the query sets, a Hessian product.
-    meta = {"num_queries": 3, "forget_by": "attackers", "relabel": "step", "optimizer": "sgd"}
-    exact = compiled_step(order="second", **meta).convolutions
-    assert len(exact) == count + 2 * (backward + plain + along)
-    assert set(exact) == set(compiled_step().convolutions)
-    assert len(compiled_step(order="none", **meta).convolutions) == count + 2 * (backward + plain)
-    # By margins one pass of the query sets, one of the forget rows, and these and held-out rows forward, as served.
-    by_margins = compiled_step(num_queries=3, forget_by="margins", relabel="never", order="none").convolutions
-    assert len(by_margins) == 2 * plain + 2 * count
-
-
-@pytest.mark.slow
-def test_a_step_peaks_at_six_plain_steps_and_at_three_with_save_memory():
-    plain = compiled_step().bytes
-    meta = {"num_queries": 3, "forget_by": "attackers", "relabel": "step", "order": "second", "optimizer": "sgd"}
-    assert compiled_step(**meta).bytes <= 6 * plain
-    assert compiled_step(save_memory=True, **meta).bytes <= 3 * plain

@@ -5,7 +5,6 @@ attackers look at, are brought to those of held-out rows (``core.margins``).
 """
 
 import itertools
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import flax.struct
@@ -17,7 +16,7 @@ from ltu_jax.attackers.fit import attacked_loss
 from ltu_jax.core.harmonize import COMBINERS, Harmonized
 from ltu_jax.core.losses import cross_entropy
 from ltu_jax.core.margins import log_odds, matched_margins, matched_weights
-from ltu_jax.core.meta import MetaGrad, after, meta_grad
+from ltu_jax.core.meta import LossFn, MetaGrad, after, meta_grad
 from ltu_jax.core.queries import SAMPLERS, QueryPool, draw_queries, make_query_pool
 from ltu_jax.core.support import draw_pair, relabel
 from ltu_jax.data.batches import augmented, epoch_rows, gather
@@ -135,11 +134,16 @@ class LTU(SettingsMethod):
         return self.meta(attacked, params, support, jax.tree.map(lambda x: x[None], query))
 
     def match(self, state: UnlearnState, draw: LTUDraw) -> MetaGrad:
-        """The forgetting feedback by margins: the gradient of their Huber loss to where held-out rows are by now.
+        """The forgetting feedback by margins: the gradient of ``distance``, one statistic, hence no support set."""
+        distance, forget = self.distance(state, draw)
+        return self.meta(distance, state.params, None, jax.tree.map(lambda x: x[None], forget))
+
+    def distance(self, state: UnlearnState, draw: LTUDraw) -> tuple[LossFn, Any]:
+        """The Huber loss of the margins to where held-out rows are by now, and the task that it takes.
 
         The targets follow the held-out rows, whose margins the run moves too: what the model learns better on its
         way would else leave the forget rows behind. How far a row is from its target is seen in evaluation mode, as the
-        model is served; the direction is that of training mode. There is one statistic, hence no support set.
+        model is served; the direction is that of training mode.
         """
         assert draw.compared is not None
         forget, targets, held_out, before = draw.compared
@@ -157,9 +161,9 @@ class LTU(SettingsMethod):
             margins += jax.lax.stop_gradient(now - margins)
             return optax.huber_loss(margins, targets).mean(), model_state
 
-        return self.meta(distance, state.params, None, jax.tree.map(lambda x: x[None], (draw.forget, targets, now)))
+        return distance, (draw.forget, targets, now)
 
-    def meta(self, loss: Callable[..., Any], params: ArrayTree, support: Any, queries: Any, **more: Any) -> MetaGrad:
+    def meta(self, loss: LossFn, params: ArrayTree, support: Any, queries: Any, **more: Any) -> MetaGrad:
         """Eqs. 1-5, the same for both halves; without a support set the gradient of the queries alone."""
         inner, settings = optax.sgd(self.settings.inner_learning_rate), self.settings
         order = "none" if support is None else settings.order
@@ -234,13 +238,17 @@ class LTU(SettingsMethod):
         num_forget = len(visible.forget.labels)
         return max(1, round(self.settings.epochs * num_forget / min(self.settings.batch_size, num_forget)))
 
+    @property
+    def support_passes(self) -> int:
+        """Of the support set in a step: its gradient, and its Hessian product, which counts as two passes each way."""
+        # The double backward and save_memory make the gradient once more.
+        return {"second": 3 + int(self.settings.save_memory), "naive": 4, "first": 1, "none": 1}[self.settings.order]
+
     def cost(self, visible: Visible) -> MethodCost:
         """``init`` passes each visible row once, by margins forget rows twice; for a step see ``meta_grad``."""
         settings, (num_forget, num_remain) = self.settings, (len(rows.labels) for rows in visible.both)
         size, queries = min(settings.batch_size, num_forget), settings.num_queries * settings.query_size
-        # The support's gradient, and its Hessian product; the double backward and save_memory make it once more.
-        again = int(settings.save_memory)
-        tune = {"second": 3 + again, "naive": 4, "first": 1, "none": 1}[settings.order] * size
+        tune = self.support_passes * size
         remember = settings.remember * ((settings.relabel != "never") * tune + queries)
         forget = settings.forget * ((not self.sees_held_out) * tune + size)
         passed, init = remember + forget, num_forget + num_remain

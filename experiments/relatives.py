@@ -5,10 +5,10 @@ python -m ltu_jax.unlearn --config experiments/configs/digits.py --config.method
 
 For a study of where meta-optimization pays: they have LTU's settings, optimizer, schedule and draws, and differ in the
 gradient alone. ``num_queries``, ``query_size`` and ``samplers`` say which remaining rows a step sees, and the losses of
-its query sets are summed, as LTU's are. ``forget_weight``, ``order`` and ``save_memory`` are LUR's; ``tune_weight``,
-``remember``, ``forget``, ``combine`` and ``relabel`` are read by none of them. The forms are those of the papers as far
-as they could be read; batches are passed apart, in training mode, and BatchNorm keeps the statistics of the
-remaining rows' passes alone: both are ours.
+its query sets are summed, as LTU's are. ``forget_weight`` and ``order`` are LUR's. ``tune_weight``, ``forget_by``,
+``remember``, ``forget``, ``combine`` and ``relabel`` change nothing in what they compute: leave them at their defaults.
+The forms are those of the papers as far as they could be read. Batches are passed apart, in training mode, and
+BatchNorm keeps the statistics of the remaining rows' passes alone: both are ours.
 """
 
 from typing import Any
@@ -80,6 +80,9 @@ class UAM(Relative):
     ``theta <- SGD(grad L_r(theta + eps))``, ``eps = r g_f / |g_f|`` with g_f the gradient of the forget rows'
     cross-entropy, over the whole tree. r is ``inner_learning_rate`` and falls as the schedule does. As published there
     is one remaining batch, ``num_queries=1, samplers=("uniform",)``, of the size of the forget batch.
+
+    To first order in r it adds ``r H_r g_f / |g_f|`` to FT's gradient, and descending that *lowers* the forget rows'
+    loss unless H_r curves down along g_f: if it forgets, it does so by a large r.
     """
 
     def descent(self, state: UnlearnState, draw: LTUDraw, share: jax.Array) -> tuple[MetaGrad, ArrayTree]:

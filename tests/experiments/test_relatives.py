@@ -113,15 +113,15 @@ def linear(params, model_state, images, train):
 
 
 def pixels(forget, remain):
-    """A state and a draw of two pixels and three classes, whose probabilities are equal at the start."""
-    state = make_state(linear, {"w": jnp.zeros((2, 3))}, {}, SGD, jax.random.key(0))
+    """A state and a draw of two pixels and four classes, whose probabilities are equal at the start."""
+    state = make_state(linear, {"w": jnp.zeros((2, 4))}, {}, SGD, jax.random.key(0))
     batches = [Batch(jnp.asarray(images, jnp.float32), jnp.asarray(labels)) for images, labels in (forget, remain)]
     return state, LTUDraw(batches[0], None, jax.tree.map(lambda x: x[None], batches[1]), None, None)
 
 
 ONE_QUERY = {"num_queries": 1, "query_size": 2, "inner_learning_rate": RADIUS}
-NO_GRADIENT = ([[1, 1]] * 3, [0, 1, 2])
-"""One image with every label: the probabilities are right already."""
+NO_GRADIENT = ([[1, 1]] * 4, [0, 1, 2, 3])
+"""One image with every label: the probabilities are right already, and the gradient is 0 without rounding."""
 ACROSS = ([[1, 1], [-1, 1]], [0, 0])
 """Rows whose gradient has no part along the first pixel, though each row's loss depends on it."""
 
@@ -155,18 +155,18 @@ def test_a_step_of_some_length_is_orthogonal_to_what_it_avoids_whatever_the_sign
 @pytest.mark.parametrize("name", ["uam", "rosu"])
 def test_forget_rows_without_a_gradient_perturb_nothing(name):
     state, draw = pixels(NO_GRADIENT, ACROSS)
-    wanted = np.zeros((2, 3))  # sum of x (p - y)
+    wanted = np.zeros((2, 4))  # mean of x (p - y)
     for x, y in zip(*ACROSS, strict=True):
-        wanted += np.outer(x, np.full(3, 1 / 3) - np.eye(3)[y]) / 2
+        wanted += np.outer(x, np.full(4, 1 / 4) - np.eye(4)[y]) / 2
     np.testing.assert_allclose(moved(name, state, draw, ONE_QUERY)["w"], wanted, atol=1e-6)
 
 
 def test_what_is_left_of_parallel_gradients_is_rounding_and_perturbs_nothing():
-    method = built("rosu", num_queries=1, query_size=12)
+    method = built("rosu")
     state, context = started(method)
     draw = draw_at(method, context, 0)
-    draw = draw._replace(forget=jax.tree.map(lambda x: x[0], draw.queries))
-    found = moved("rosu", state, draw, {"num_queries": 1, "query_size": 12, "inner_learning_rate": 64.0})
+    draw = draw._replace(queries=jax.tree.map(lambda x: jnp.stack([x] * 3), draw.forget))
+    found = moved("rosu", state, draw, {"num_queries": 3, "inner_learning_rate": 64.0})
     chex.assert_trees_all_close(found, remaining(numpy(state.params), draw), rtol=1e-4, atol=1e-6)
 
 

@@ -3,8 +3,9 @@
 python experiments/benchmarks/cost.py                                   ResNet-18 of width 8, 32 x 32 pixels
 python experiments/benchmarks/cost.py --model vit_micro --side 16
 
-One-shot methods take no step and are not listed; tests/training/test_cost.py checks their cost over a batch too, and
-requires an agreement within 5 % for all methods.
+The last column is the memory of a step, arguments and temporaries as the compiler planned them, in MB. One-shot
+methods take no step and are not listed; tests/training/test_cost.py checks their cost over a batch too, and requires an
+agreement within 5 % for all methods.
 """
 
 import argparse
@@ -56,7 +57,7 @@ def main() -> None:
     state = make_state(spec.apply_fn, params, model_state, SGD, key)
     visible = Visible(*(_rows(key, count, shape) for count in (60, 180, 60)))
     print(f"{args.model}, {args.side} x {args.side}, batch {BATCH}; one image forward {image.forward / 1e6:.2f} MFLOP,")
-    print(f"backward {image.backward / 1e6:.2f}. Of one step: images forward and backward, and account / XLA's count")
+    print(f"backward {image.backward / 1e6:.2f}. Of one step: images forward and backward, account / XLA's count, MB")
     for name, changes in VARIANTS.items():
         settings = METHOD_CONFIGS[name.partition(",")[0]]()
         if hasattr(settings, "batch_size"):
@@ -69,9 +70,10 @@ def _print(name: str, method: Any, state: Any, visible: Visible, image: ImageFlo
         return
     started, context = jax.eval_shape(method.init, jax.random.key(0), state, visible)
     draw = jax.eval_shape(method.sample, jax.random.key(0), started.step, context, visible)
-    flops = compiled(take_step, numbers_as_arrays(method), started, context, draw).cost_analysis()["flops"]
-    cost = method.cost(visible).step
-    print(f"{name:22}{cost.forward:8.0f}{cost.backward:8.0f}{image.of(cost) / flops:10.3f}", flush=True)
+    program = compiled(take_step, numbers_as_arrays(method), started, context, draw)
+    flops, memory, cost = program.cost_analysis()["flops"], program.memory_analysis(), method.cost(visible).step
+    megabytes = (memory.argument_size_in_bytes + memory.temp_size_in_bytes) / 1e6
+    print(f"{name:22}{cost.forward:8.0f}{cost.backward:8.0f}{image.of(cost) / flops:10.3f}{megabytes:8.0f}", flush=True)
 
 
 def _rows(key: jax.Array, count: int, shape: tuple[int, ...]) -> Rows:

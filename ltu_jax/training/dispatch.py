@@ -18,9 +18,12 @@ import numpy as np
 from jax.core import Tracer
 from jax.sharding import NamedSharding
 
+from ltu_jax.config import Training
 from ltu_jax.data.streaming import RowRequests, fetched, row_requests, separate, with_fetched
 from ltu_jax.devices import agreed, batch_sharding, num_devices, replicate
-from ltu_jax.types import ArrayTree, Metrics, UnlearnState
+from ltu_jax.types import ArrayTree, Metrics, UnlearnState, register_settings
+
+register_settings(Training)  # here, for training takes steps, and an unlearning method may hold the recipe
 
 Kind = TypeVar("Kind")
 

@@ -23,12 +23,9 @@ from ltu_jax.types import (
     Rows,
     UnlearnState,
     make_state,
-    register_settings,
     silent,
     static,
 )
-
-register_settings(Training)
 
 
 class Trained(NamedTuple):

@@ -60,21 +60,38 @@ def by_pair(values: Mapping[Seeds, float]) -> dict[tuple[int, int], list[float]]
     return groups
 
 
-def is_lower(ours: Mapping[Seeds, float], theirs: Mapping[Seeds, float]) -> bool:
-    """Whether ``ours`` is lower beyond the noise: Student's paired interval of the difference is below zero.
+class Interval(NamedTuple):
+    """A mean difference and its 95 % confidence interval."""
+
+    mean: float
+    low: float
+    high: float
+
+
+def difference(ours: Mapping[Seeds, float], theirs: Mapping[Seeds, float]) -> Interval | None:
+    """Student's paired interval of ``ours`` less ``theirs``.
 
     Only common seeds are paired. Differences within one (train, split) pair share its original and Retrain, so they
-    are averaged first: only pairs are independent. With fewer than two pairs the answer is False.
+    are averaged first: only pairs are independent.
+
+    Returns:
+      The interval; None with fewer than two pairs.
     """
     from scipy import stats
 
     differences = {seeds: ours[seeds] - theirs[seeds] for seeds in ours if seeds in theirs}
     independent = [statistics.fmean(group) for group in by_pair(differences).values()]
     if len(independent) < 2:
-        return False
+        return None
     quantile = float(stats.t.ppf((1 + CONFIDENCE) / 2, len(independent) - 1))
     mean, error = statistics.fmean(independent), statistics.stdev(independent) / math.sqrt(len(independent))
-    return mean + quantile * error < 0
+    return Interval(mean, mean - quantile * error, mean + quantile * error)
+
+
+def is_lower(ours: Mapping[Seeds, float], theirs: Mapping[Seeds, float]) -> bool:
+    """Whether ``ours`` is lower beyond the noise: the interval of the difference is below zero."""
+    interval = difference(ours, theirs)
+    return interval is not None and interval.high < 0
 
 
 def best(rows: Mapping[str, Mapping[Seeds, float]]) -> str | None:

@@ -1,0 +1,94 @@
+"""How far each method is from the best one, seed by seed: the paired difference with its 95 % interval.
+
+python experiments/differences.py margin_forget runs/study/results.jsonl
+python experiments/differences.py gap runs/study/results.jsonl
+
+MEASURE is ``gap``, the mean of the four gaps to Retrain, or a closeness to it row by row: ``margin_forget``,
+``js_forget``, the same of ``remain`` and ``test``, or ``ks``, forget against test rows. The best is the method with the
+lowest mean; one whose interval holds zero is within noise of it. The half width of the interval is the smallest
+difference that these seeds could have shown. Two lines need no method: the untouched original, and another Retrain.
+"""
+
+import argparse
+import statistics
+import sys
+from collections.abc import Mapping
+
+from experiments.tabling import noise
+from experiments.tabling.runs import Run, Seeds, check, read
+from ltu_jax.setting import ConfigError
+
+HEADER = ("", "seeds", "mean ± s.d.", "to the best [95 %]", "could be seen", "")
+CLOSE = tuple(f"{kind}_{rows}" for kind in ("margin", "js") for rows in ("forget", "remain", "test"))
+UNTOUCHED, RETRAIN = "nothing done", "another Retrain"
+WHOSE = {UNTOUCHED: ("original_gap", "original"), RETRAIN: ("retrain_spread", "retrain")}
+
+Values = Mapping[Seeds, float]
+
+
+def main() -> int:
+    """Prints the table as Markdown; returns the exit status."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("measure", choices=("gap", *CLOSE, "ks"), metavar="MEASURE")
+    parser.add_argument("results", nargs="+", help="results.jsonl files, all of one problem")
+    args = parser.parse_args()
+    try:
+        runs = read(args.results)
+        check(runs, 3)
+        lines = table(runs, args.measure)
+    except ConfigError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    for cells in (HEADER, ["---"] * len(HEADER), *lines):
+        print("|", " | ".join(cells), "|")
+    return 0
+
+
+def table(runs: list[Run], measure: str) -> list[list[str]]:
+    """The lines of the table, the best method first, then what needs no method.
+
+    Raises:
+      ConfigError: if a run does not have the measure.
+    """
+    methods: dict[str, dict[Seeds, float]] = {}
+    others: dict[str, dict[Seeds, float]] = {}  # the same in every run of a seed
+    for run in runs:
+        for rows, label in ((methods, run.label), *((others, label) for label in WHOSE)):
+            rows.setdefault(label, {})[run.seeds] = value(run, label, measure)
+    first, *order = sorted(methods, key=lambda label: statistics.fmean(methods[label].values()))
+    best = methods[first]
+    compared = [
+        line(label, rows[label], best) for rows, names in ((methods, order), (others, WHOSE)) for label in names
+    ]
+    return [line(first, best, None), *compared]
+
+
+def value(run: Run, label: str, measure: str) -> float:
+    """What a run has of a measure: its own, or that of the original or another Retrain.
+
+    Raises:
+      ConfigError: if it has none.
+    """
+    gap, model = WHOSE.get(label, ("gap", "unlearned"))
+    found = (run.result.get(gap) or {}).get("mean") if measure == "gap" else run.close(model).get(measure)
+    if found is None:
+        raise ConfigError(
+            f"results: a run of {run.label!r} has no {measure} of {label}; allowed: a measure that all have"
+        )
+    return found
+
+
+def line(label: str, ours: Values, best: Values | None) -> list[str]:
+    """The cells of a row, compared with the best one, None in its own line."""
+    mean, deviation = noise.spread(list(ours.values()))
+    spread = f"{mean:.3f}" + ("" if deviation is None else f" ± {deviation:.3f}")
+    apart = None if best is None else noise.difference(ours, best)
+    if apart is None:
+        return [label, str(len(ours)), spread, "", "", "best" if best is None else "too few seeds"]
+    within = "within noise" if apart.low <= 0 <= apart.high else ""
+    interval = f"{apart.mean:+.3f} [{apart.low:+.3f}, {apart.high:+.3f}]"
+    return [label, str(len(ours)), spread, interval, f"{(apart.high - apart.low) / 2:.3f}", within]
+
+
+if __name__ == "__main__":
+    sys.exit(main())

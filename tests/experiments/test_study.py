@@ -1,0 +1,59 @@
+"""The sweeps of the study do what its plan says."""
+
+import json
+
+import pytest
+from test_grid import ROOT
+
+from experiments.grid import cells, load_sweep
+from experiments.sweeps import study, study_parts
+
+PLAN = (ROOT / "experiments" / "results" / "PLAN.md").read_text()
+LATER = ["study_class", "study_fractions", "study_inner", "study_parts", "study_rho", "study_vit"]
+
+
+@pytest.fixture
+def tuned(tmp_path, monkeypatch):
+    """A search in which the gap grows along the rows, but for SalUn, which is the nearest; NoT found a rate."""
+    gaps = {row.label: float(i) for i, row in enumerate(study.rows()) if row.space} | {"SalUn": -1.0}
+    rows = {label: {"gap": gap, "best": {}} for label, gap in gaps.items()}
+    rows["LTU"]["best"] = {"method.learning_rate": 0.002}
+    monkeypatch.setattr(study, "TUNED", tmp_path / "tuned.json")
+    (tmp_path / "tuned.json").write_text(json.dumps({"rows": rows}))
+
+
+def test_the_plan_names_every_row_and_all_seeds():
+    named = PLAN[PLAN.index("- Rows") : PLAN.index("## Decision")].replace("\n  ", " ")
+    for row in study.rows():
+        assert row.label.replace("LTU, defaults", "LTU at its") in named
+    sweep = study.get_sweep()
+    assert (list(sweep.tuning_seeds), list(sweep.seeds)) == ([30, 31, 32], [*range(3, 10)])
+    assert "seeds 30, 31, 32" in PLAN and "seeds 3 to 9 of A" in PLAN
+
+
+def test_the_defaults_are_not_searched_and_everything_else_is():
+    assert [row.label for row in study.rows() if not row.space] == ["LTU, defaults"]
+    assert not study.rows()[-1].settings
+
+
+@pytest.mark.parametrize("name", LATER)
+def test_no_later_part_uses_a_tuning_seed(name, tmp_path):
+    sweep = load_sweep(ROOT / "experiments" / "sweeps" / f"{name}.py")
+    assert not {30, 31, 32} & set(sweep.seeds)
+    assert all(cell.config.evaluation.num_retrain == 2 for cell in cells(sweep, tmp_path, tmp_path))
+
+
+def test_the_nearest_are_those_of_the_search_at_its_settings(tuned):
+    labels = [row.label for row in study.nearest(3)]
+    assert labels == ["SalUn", "FT", "RandL", "LTU", "LTU, defaults"]
+    ltu, defaults = study.nearest(3)[-2:]
+    assert ltu.settings == {"method.learning_rate": 0.002} and not defaults.settings
+
+
+def test_what_a_search_found_takes_the_place_of_a_rows_own(tmp_path):
+    path = tmp_path / "tuned.json"
+    path.write_text(json.dumps({"rows": {"UAM": {"best": {"method.inner_learning_rate": 5.0}}}}))
+    before = next(row for row in study_parts.rows() if row.label == "UAM")
+    after = study.searched([before], path)[0]
+    assert after.settings == {**before.settings, "method.inner_learning_rate": 5.0} != before.settings
+    assert not after.space

@@ -5,7 +5,9 @@ python experiments/tune.py experiments/sweeps/digits.py --out runs/tune-digits/t
 Each row with a search space gets its own search for the smallest mean gap to Retrain over ``Sweep.tuning_seeds``, at
 the sweep's first rho and forget fraction; the row's own settings are its first trial. In each round every search runs
 one trial, so what is tried does not depend on how many jobs run at a time. A run that diverges makes a finished trial
-with an infinite gap. Start the same command again to continue; a trial that was killed is then finished.
+with an infinite gap. With --prune seeds come one after another, and a trial is given up when its mean gap over those so
+far is above the median of the trials that ran on all of them; it counts as a trial. Start the same command again to
+continue; a trial that was killed is then finished.
 
 ``Sweep(tuned="OUT.json")`` uses the best settings. The search itself (*.journal), trials/, logs/ and cache/ are beside
 OUT.json, or in --runs.
@@ -16,7 +18,6 @@ import datetime
 import json
 import math
 import shlex
-import statistics
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -24,7 +25,7 @@ from pathlib import Path
 from experiments.grid import Job, Sweep, cells, load_sweep
 from experiments.sweeping.pool import Pool, prepare
 from experiments.sweeping.program import Parser, folder, start
-from experiments.sweeping.search import Search, Trial
+from experiments.sweeping.search import Search, mean_gap
 from ltu_jax.files import LOCK, locked, write_whole
 from ltu_jax.setting import ConfigError, allowed_names
 
@@ -36,6 +37,7 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--runs", type=Path, metavar="DIR", help="the runs and the search; unset: beside OUT.json")
     parser.add_argument("--trials", type=int, default=8, help="finished trials of each row")
     parser.add_argument("--rows", help="labels of the rows to tune, separated by commas; unset: all that have a space")
+    parser.add_argument("--prune", action="store_true", help="give a trial up that falls behind on the first seeds")
     args = parser.parse_args(argv)
     if args.trials < 1:
         raise ConfigError(f"--trials: {args.trials} is too few; allowed: 1 or more")
@@ -50,7 +52,7 @@ def main(argv: list[str]) -> int:
         blocked = prepare(pool, cells(sweep, runs / "trials", cache), cache)
         failures = sorted({pool.failure(job.slug, job) for job in blocked.values()})
         if not blocked:
-            failures = run(pool, searches, args.trials, args.out)
+            failures = run(pool, searches, args.trials, args.out, args.prune)
             print(f"{len(searches) - len(failures)} of {len(searches)} rows: {args.out}")
     for failure in failures:
         print(f"failed: {failure}", file=sys.stderr)
@@ -83,30 +85,45 @@ def tuning(sweep: Sweep, labels: str | None = None) -> Sweep:
     )
 
 
-def run(pool: Pool, searches: Sequence[Search], trials: int, out: Path) -> list[str]:
+def run(pool: Pool, searches: Sequence[Search], trials: int, out: Path, prune: bool = False) -> list[str]:
     """Continues every search until it has ``trials`` finished trials; writes ``out`` after every round.
+
+    Args:
+      pool: what runs the jobs.
+      searches: of the rows.
+      trials: of each search.
+      out: see ``_write``.
+      prune: whether trials that fall behind on the first seeds are given up.
 
     Returns:
       A line for each row that has no best settings.
     """
     failures: dict[str, str] = {}
     going = [search for search in searches if len(search.finished()) < trials]
+    num_seeds = len(searches[0].sweep.seeds)
     while going:
-        number = 1 + min(len(search.finished()) for search in going)
-        round_ = [(search, search.ask()) for search in going]
-        left = pool.unfinished([run for _, trial in round_ for run in trial.runs])
-        pool.run(f"trial {number} of {trials}", [run.job for run in left if not diverged(pool, run.job)])
-        for search, trial in round_:
-            failed = [run for run in pool.unfinished(trial.runs) if not diverged(pool, run.job)]
-            if failed:
-                failures[search.row.label] = pool.failure(search.row.label, failed[0].job)
-            else:
-                search.tell(trial, mean_gap(pool, trial))
+        label = f"trial {1 + min(len(search.finished()) for search in going)} of {trials}"
+        open_trials = [(search, search.ask()) for search in going]
+        for count in range(1, num_seeds + 1) if prune else [num_seeds]:
+            todo = pool.unfinished([run for _, trial in open_trials for run in trial.runs[:count]])
+            pool.run(label, [run.job for run in todo if not diverged(pool, run.job)])
+            for search, trial in [*open_trials]:
+                runs = trial.runs[:count]
+                failed = [run for run in pool.unfinished(runs) if not diverged(pool, run.job)]
+                if failed:
+                    failures[search.row.label] = pool.failure(search.row.label, failed[0].job)
+                elif math.isinf(gap := mean_gap(runs)) or count == num_seeds:
+                    search.tell(trial, gap)
+                elif search.falls_behind(trial, count):
+                    search.tell(trial, None)
+                else:
+                    continue
+                open_trials.remove((search, trial))
         _write(out, pool, searches, trials)
         going = [s for s in going if len(s.finished()) < trials and s.row.label not in failures]
     _write(out, pool, searches, trials)
     for search in searches:
-        if all(math.isinf(gap) for _, gap in search.finished()):
+        if all(math.isinf(trial.gap) for trial in search.finished()):
             failures.setdefault(search.row.label, f"{search.row.label}: every trial diverged")
     return list(failures.values())
 
@@ -117,19 +134,12 @@ def diverged(pool: Pool, job: Job) -> bool:
     return outcome.status == 1 and "not finite in steps" in outcome.last_line
 
 
-def mean_gap(pool: Pool, trial: Trial) -> float:
-    """The mean gap to Retrain over a trial's seeds; infinite where a run diverged."""
-    if pool.unfinished(trial.runs):
-        return math.inf
-    return statistics.mean(json.loads(run.result.read_text())["gap"]["mean"] for run in trial.runs)
-
-
 def _write(out: Path, pool: Pool, searches: Sequence[Search], trials: int) -> None:
     """Adds these rows to ``out``; rows from earlier calls stay."""
     rows = json.loads(out.read_text())["rows"] if out.exists() else {}
     sources = []
     for search in searches:
-        settings = [settings for settings, gap in search.finished()[:trials] if math.isfinite(gap)]
+        settings = [trial.settings for trial in search.finished()[:trials] if math.isfinite(trial.gap)]
         if settings:
             rows[search.row.label] = search.report(pool, trials)
             sources += [result["provenance"] for chosen in settings for result in search.results(chosen)]

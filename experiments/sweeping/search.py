@@ -5,7 +5,7 @@ import functools
 import json
 import math
 import statistics
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -26,6 +26,14 @@ class Trial(NamedTuple):
 
     number: int
     runs: list[Cell]
+
+
+class Finished(NamedTuple):
+    """A finished trial."""
+
+    settings: Mapping[str, Any]
+    gap: float  # the mean over its seeds; infinite if it diverged or was given up
+    given_up: bool
 
 
 class Search:
@@ -74,16 +82,33 @@ class Search:
         trial = study.ask({name: _distribution(space) for name, space in self.row.space.items()})
         return Trial(trial.number, self.runs(trial.params))
 
-    def tell(self, trial: Trial, gap: float) -> None:
-        """Finishes a trial; ``gap`` is the mean over its seeds, infinite where a run diverged."""
-        self._study().tell(trial.number, gap)
+    def tell(self, trial: Trial, gap: float | None) -> None:
+        """Finishes a trial.
 
-    def finished(self) -> list[tuple[Mapping[str, Any], float]]:
-        """``(settings, gap)`` of each finished trial, in order."""
+        Args:
+          trial: the trial.
+          gap: the mean over its seeds, infinite where a run diverged; None if the trial was given up.
+        """
         import optuna
 
-        trials = self._study().get_trials(states=(optuna.trial.TrialState.COMPLETE,))
-        return [(_rounded(trial.params), math.inf if trial.value is None else trial.value) for trial in trials]
+        self._study().tell(trial.number, gap, optuna.trial.TrialState.PRUNED if gap is None else None)
+
+    def finished(self) -> list[Finished]:
+        """The finished trials, in order."""
+        import optuna
+
+        states = optuna.trial.TrialState
+        trials = self._study().get_trials(states=(states.COMPLETE, states.PRUNED))
+        gaps = [math.inf if trial.value is None else trial.value for trial in trials]
+        found = zip(trials, gaps, strict=True)
+        return [Finished(_rounded(trial.params), gap, trial.state == states.PRUNED) for trial, gap in found]
+
+    def falls_behind(self, trial: Trial, num_seeds: int) -> bool:
+        """Whether a trial's gap over its first seeds is above the median of the trials that ran on all seeds."""
+        gaps = [
+            mean_gap(self.runs(other.settings)[:num_seeds]) for other in self.finished() if math.isfinite(other.gap)
+        ]
+        return bool(gaps) and mean_gap(trial.runs[:num_seeds]) > statistics.median(gaps)
 
     def runs(self, settings: Mapping[str, Any]) -> list[Cell]:
         """The row's run with these settings at each tuning seed."""
@@ -93,21 +118,22 @@ class Search:
     def report(self, pool: Pool, trials: int) -> dict[str, Any]:
         """The best settings and the first ``trials`` finished trials, JSON-ready."""
         finished = self.finished()[:trials]
-        best, gap = min(finished, key=lambda trial: trial[1])
-        search = [self._trial_record(pool, settings, gap) for settings, gap in finished]
-        return {"best": best, "gap": gap, "space": {**self.row.space}, "search": search}
+        best = min(finished, key=lambda trial: trial.gap)
+        search = [self._trial_record(pool, trial) for trial in finished]
+        return {"best": best.settings, "gap": best.gap, "space": {**self.row.space}, "search": search}
 
     def results(self, settings: Mapping[str, Any]) -> list[dict[str, Any]]:
         """The content of ``result.json`` of each run with these settings; a run that diverged has none."""
         return [json.loads(run.result.read_text()) for run in self.runs(settings) if run.result.is_file()]
 
-    def _trial_record(self, pool: Pool, settings: Mapping[str, Any], gap: float) -> dict[str, Any]:
-        seconds = sum(pool.outcome(run.job).seconds for run in self.runs(settings))
-        if math.isinf(gap):
-            return {"settings": settings, "gap": None, "scores": None, "seconds": seconds, "diverged": True}
+    def _trial_record(self, pool: Pool, trial: Finished) -> dict[str, Any]:
+        settings, seconds = trial.settings, sum(pool.outcome(run.job).seconds for run in self.runs(trial.settings))
         scores = [result["scores"] for result in self.results(settings)]
+        if math.isinf(trial.gap):
+            how = {"given_up_after_seeds": len(scores)} if trial.given_up else {"diverged": True}
+            return {"settings": settings, "gap": None, "scores": None, "seconds": seconds, **how}
         mean = {name: statistics.mean(score[name] for score in scores) for name in MEASURES}
-        return {"settings": settings, "gap": gap, "scores": mean, "seconds": seconds}
+        return {"settings": settings, "gap": trial.gap, "scores": mean, "seconds": seconds}
 
     def _study(self) -> Any:
         import optuna
@@ -117,6 +143,13 @@ class Search:
         backend = JournalFileBackend(str(self._journal))
         storage = optuna.storages.JournalStorage(backend)
         return optuna.create_study(study_name=self._name, storage=storage, load_if_exists=True)
+
+
+def mean_gap(runs: Sequence[Cell]) -> float:
+    """The mean gap to Retrain of finished runs; infinite if one has no result, because it diverged."""
+    if not all(run.result.is_file() for run in runs):
+        return math.inf
+    return statistics.mean(json.loads(run.result.read_text())["gap"]["mean"] for run in runs)
 
 
 def _distribution(space: Range) -> "BaseDistribution":

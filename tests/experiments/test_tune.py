@@ -104,19 +104,21 @@ def test_settings_stay_inside_the_space_and_whole_numbers_stay_whole(here, monke
     assert len({s["method.learning_rate"] for s in rows["FT"]}) == 5
 
 
-def test_the_best_settings_have_the_smallest_mean_gap_over_the_tuning_seeds(here, monkeypatch):
-    def gap_by_seed(workdir, learning_rate):
-        gap = abs(math.log10(learning_rate) + 3) * (3 if "seed11" in workdir.name else 1)
-        scores = {"ua": gap, "ra": 90.0, "ta": 80.0, "mi": 20.0}
-        workdir.mkdir(parents=True)
-        result = {"scores": scores, "gap": {"mean": gap}, "provenance": {"commit": "0123", "device": "CPU"}}
-        (workdir / "result.json").write_text(json.dumps(result))
+def gap_by_seed(workdir, learning_rate):
+    """Nine times as large at seed 11 as at seed 10."""
+    gap = abs(math.log10(learning_rate) + 3) * (9 if "seed11" in workdir.name else 1)
+    scores = {"ua": gap, "ra": 90.0, "ta": 80.0, "mi": 20.0}
+    workdir.mkdir(parents=True)
+    result = {"scores": scores, "gap": {"mean": gap}, "provenance": {"commit": "0123", "device": "CPU"}}
+    (workdir / "result.json").write_text(json.dumps(result))
 
+
+def test_the_best_settings_have_the_smallest_mean_gap_over_the_tuning_seeds(here, monkeypatch):
     monkeypatch.setattr(toy, "write_result", gap_by_seed)
     assert run(monkeypatch, ROWS[0]) == 0
     row, gaps = tuned()["rows"]["FT"], []
     for trial in row["search"]:
-        expected = 2 * abs(math.log10(trial["settings"]["method.learning_rate"]) + 3)  # the mean of 1 and 3 times
+        expected = 5 * abs(math.log10(trial["settings"]["method.learning_rate"]) + 3)  # the mean of 1 and 9 times
         assert trial["gap"] == pytest.approx(expected) and trial["scores"]["ua"] == pytest.approx(expected)
         assert trial["scores"]["ta"] == 80.0 and trial["seconds"] == 4.0
         gaps.append((expected, trial["settings"]))
@@ -128,6 +130,25 @@ def test_the_best_settings_have_the_smallest_mean_gap_over_the_tuning_seeds(here
     assert tuned()["provenance"]["commit"] == "0123" and tuned()["provenance"]["device"] == "CPU"
 
 
+def test_a_trial_that_falls_behind_is_given_up_before_its_last_seed_and_is_never_the_best(here, monkeypatch):
+    monkeypatch.setattr(toy, "write_result", gap_by_seed)
+    assert run(monkeypatch, ROWS[0], arguments=("--prune", "--trials", "8")) == 0
+    row, whole = tuned()["rows"]["FT"], []
+    for trial in row["search"]:
+        first = abs(math.log10(trial["settings"]["method.learning_rate"]) + 3)  # the gap at seed 10
+        if whole and first > statistics.median(whole):
+            assert (trial["gap"], trial["given_up_after_seeds"], trial["seconds"]) == (None, 1, 2.0)
+        else:
+            whole.append(first)
+            assert trial["gap"] == pytest.approx(5 * first)
+    assert len(row["search"]) == 8 and 1 < len(whole) < 8  # the made-up search holds both kinds
+    assert row["gap"] == pytest.approx(5 * min(whole))
+    assert len(ended(here)) == 8 + len(whole)
+    # One that was given up had a smaller gap at seed 10 than the best has over both.
+    given_up = [abs(math.log10(t["settings"]["method.learning_rate"]) + 3) for t in row["search"] if t["gap"] is None]
+    assert min(given_up) < row["gap"]
+
+
 @pytest.mark.slow
 def test_a_search_learns_from_its_trials(here, monkeypatch):
     assert run(monkeypatch, ROWS[0], arguments=("--trials", "24")) == 0
@@ -137,9 +158,13 @@ def test_a_search_learns_from_its_trials(here, monkeypatch):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("stopped_after", [1, 4, 9])
-def test_a_search_that_was_stopped_ends_as_one_that_was_not(here, monkeypatch, stopped_after):
-    assert run(monkeypatch, out="whole/tuned.json") == 0
+@pytest.mark.parametrize(
+    ("stopped_after", "arguments"), [(1, ()), (4, ()), (9, ()), (1, ["--prune"]), (9, ["--prune"])]
+)
+def test_a_search_that_was_stopped_ends_as_one_that_was_not(here, monkeypatch, stopped_after, arguments):
+    assert run(monkeypatch, out="whole/tuned.json", arguments=arguments) == 0
+    runs = len(ended(here))
+    assert runs == 3 * 5 * 2 or arguments
     (here / "toy.log").unlink()
     left = [stopped_after]
 
@@ -152,13 +177,13 @@ def test_a_search_that_was_stopped_ends_as_one_that_was_not(here, monkeypatch, s
     whole = toy.main
     monkeypatch.setattr(toy, "main", lambda argv: whole(argv) if "--prepare" in argv else stop_in_time(argv))
     with pytest.raises(KeyboardInterrupt):
-        run(monkeypatch)
+        run(monkeypatch, arguments=arguments)
     monkeypatch.setattr(toy, "main", whole)
-    assert run(monkeypatch) == 0
+    assert run(monkeypatch, arguments=arguments) == 0
     assert tuned()["rows"] == tuned("whole/tuned.json")["rows"]
-    assert len(ended(here)) == len(set(ended(here))) == 3 * 5 * 2
-    assert run(monkeypatch) == 0  # nothing is left to do
-    assert len(ended(here)) == 3 * 5 * 2
+    assert len(ended(here)) == len(set(ended(here))) == runs
+    assert run(monkeypatch, arguments=arguments) == 0  # nothing is left to do
+    assert len(ended(here)) == runs
 
 
 def test_a_search_stopped_while_a_trial_is_drawn_draws_it_again(here, monkeypatch):

@@ -105,8 +105,8 @@ def test_settings_stay_inside_the_space_and_whole_numbers_stay_whole(here, monke
 
 
 def gap_by_seed(workdir, learning_rate):
-    """Nine times as large at seed 11 as at seed 10."""
-    gap = abs(math.log10(learning_rate) + 3) * (9 if "seed11" in workdir.name else 1)
+    """Nineteen times as large at seed 11 as at seed 10."""
+    gap = abs(math.log10(learning_rate) + 3) * (19 if "seed11" in workdir.name else 1)
     scores = {"ua": gap, "ra": 90.0, "ta": 80.0, "mi": 20.0}
     workdir.mkdir(parents=True)
     result = {"scores": scores, "gap": {"mean": gap}, "provenance": {"commit": "0123", "device": "CPU"}}
@@ -118,7 +118,7 @@ def test_the_best_settings_have_the_smallest_mean_gap_over_the_tuning_seeds(here
     assert run(monkeypatch, ROWS[0]) == 0
     row, gaps = tuned()["rows"]["FT"], []
     for trial in row["search"]:
-        expected = 5 * abs(math.log10(trial["settings"]["method.learning_rate"]) + 3)  # the mean of 1 and 9 times
+        expected = 10 * abs(math.log10(trial["settings"]["method.learning_rate"]) + 3)  # the mean of 1 and 19 times
         assert trial["gap"] == pytest.approx(expected) and trial["scores"]["ua"] == pytest.approx(expected)
         assert trial["scores"]["ta"] == 80.0 and trial["seconds"] == 4.0
         gaps.append((expected, trial["settings"]))
@@ -132,7 +132,7 @@ def test_the_best_settings_have_the_smallest_mean_gap_over_the_tuning_seeds(here
 
 def test_a_trial_that_falls_behind_is_given_up_before_its_last_seed_and_is_never_the_best(here, monkeypatch):
     monkeypatch.setattr(toy, "write_result", gap_by_seed)
-    assert run(monkeypatch, ROWS[0], arguments=("--prune", "--trials", "8")) == 0
+    assert run(monkeypatch, ROWS[0], arguments=("--prune", "--trials", "16")) == 0
     row, whole = tuned()["rows"]["FT"], []
     for trial in row["search"]:
         first = abs(math.log10(trial["settings"]["method.learning_rate"]) + 3)  # the gap at seed 10
@@ -140,10 +140,11 @@ def test_a_trial_that_falls_behind_is_given_up_before_its_last_seed_and_is_never
             assert (trial["gap"], trial["given_up_after_seeds"], trial["seconds"]) == (None, 1, 2.0)
         else:
             whole.append(first)
-            assert trial["gap"] == pytest.approx(5 * first)
-    assert len(row["search"]) == 8 and 1 < len(whole) < 8  # the made-up search holds both kinds
-    assert row["gap"] == pytest.approx(5 * min(whole))
-    assert len(ended(here)) == 8 + len(whole)
+            assert trial["gap"] == pytest.approx(10 * first)
+    # The made-up search holds both kinds, and one that is not the best so far and goes on.
+    assert len(row["search"]) == 16 and any(whole[i] > min(whole[:i]) for i in range(1, len(whole))) and len(whole) < 16
+    assert row["gap"] == pytest.approx(10 * min(whole))
+    assert len(ended(here)) == 16 + len(whole)
     # One that was given up had a smaller gap at seed 10 than the best has over both.
     given_up = [abs(math.log10(t["settings"]["method.learning_rate"]) + 3) for t in row["search"] if t["gap"] is None]
     assert min(given_up) < row["gap"]

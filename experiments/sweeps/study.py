@@ -1,7 +1,7 @@
 r"""The study of ``experiments/results/PLAN.md``: every method at rho 0.3, 30 % of 5,000 real images to forget.
 
 export TFDS_DATA_DIR=...
-python experiments/tune.py experiments/sweeps/study.py --out experiments/results/study/tuned.json --trials 6 \
+python experiments/tune.py experiments/sweeps/study.py --out experiments/results/study/tuned.json --trials 6 --prune \
     --runs runs/study-tune
 python experiments/sweep.py experiments/sweeps/study.py --out runs/study
 python experiments/tables.py 1 runs/study/results.jsonl

@@ -2,7 +2,7 @@ r"""Tables 3 and 4 of the study: what each part of LTU adds, with every variant 
 
 export TFDS_DATA_DIR=...
 python experiments/tune.py experiments/sweeps/study_parts.py --out experiments/results/study/tuned_parts.json \
-    --trials 4 --runs runs/study-tune
+    --trials 4 --prune --runs runs/study-tune
 python experiments/sweep.py experiments/sweeps/study_parts.py --out runs/study_parts --cache runs/study/cache
 python experiments/tables.py 3 runs/study_parts/results.jsonl
 

@@ -13,15 +13,16 @@ does. ``LTU, defaults`` is not searched.
 
 import functools
 import json
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from experiments.grid import Row, Sweep
+from experiments.sweeps.cifar10_jpeg import SMALL, rate
 
 TUNED = Path("experiments/results/study/tuned.json")
-REMAINING = {"method.batch_size": 100, "method.schedule": "cosine"}
-BOTH = {**REMAINING, "method.remain_per_forget": 2.0}
+BOTH = {**SMALL, "method.remain_per_forget": 2.0}
 LONG = {"method.epochs": [5.0, 10.0, 20.0]}
 """Passes over the 1,050 remaining rows that are visible."""
 SHORT = {"method.epochs": [1.0, 2.0, 3.0]}
@@ -34,21 +35,16 @@ def started(settings: Mapping[str, Any], rate: float, epochs: float, **more: flo
     return {**settings, **{f"method.{name}": value for name, value in given.items()}}
 
 
-def rate(low: float, high: float) -> dict[str, tuple[float, float, str]]:
-    """A search space for the learning rate."""
-    return {"method.learning_rate": (low, high, "log")}
-
-
 def rows() -> list[Row]:
     """The methods, with where their searches begin and what they may try."""
-    long = functools.partial(started, REMAINING, epochs=10.0)
+    long = functools.partial(started, SMALL, epochs=10.0)
     ltu = {**rate(3e-4, 3e-3), "method.forget_weight": (0.2, 1.5, "log")}
     alpha, fraction = "method.alpha", {"method.fraction": [0.1, 0.2, 0.3]}
     lotus = {**BOTH, "method.target_accuracy": 82.0}  # what an original gets right of held-out rows, about
     return [
         Row("FT", "finetune", long(0.3), space={**rate(0.03, 0.5), **LONG}),
         Row("RandL", "random_label", started(BOTH, 0.02, 1.0), space={**rate(0.005, 0.1), **SHORT}),
-        Row("GA", "gradient_ascent", started(REMAINING, 0.04, 2.0), space={**rate(0.001, 0.1), **SHORT}),
+        Row("GA", "gradient_ascent", started(SMALL, 0.04, 2.0), space={**rate(0.001, 0.1), **SHORT}),
         Row("Amnesiac (relabel)", "amnesiac_relabel", started(BOTH, 0.001, 1.0), space={**rate(2e-4, 5e-3), **SHORT}),
         Row("SSD", "ssd", {alpha: 5.0}, space={alpha: (1.0, 20.0, "log"), "method.dampening": (0.1, 1.0)}),
         Row("BadT", "bad_teacher", started(BOTH, 0.005, 2.0), space={**rate(5e-4, 1e-2), **SHORT}),
@@ -56,7 +52,7 @@ def rows() -> list[Row]:
         Row(
             "NegGrad+",
             "neggrad_plus",
-            started(REMAINING, 0.09, 10.0, remain_weight=0.85),
+            started(SMALL, 0.09, 10.0, remain_weight=0.85),
             space={**rate(0.01, 0.2), "method.remain_weight": (0.8, 0.99), **LONG},
         ),
         Row(
@@ -68,7 +64,7 @@ def rows() -> list[Row]:
         Row("CT", "ct", long(0.05), space={**rate(0.01, 0.3), **LONG}),
         Row("NoT", "negate_first", long(0.1), space={**rate(0.01, 0.5), **LONG}),
         Row("l1-sparse", "l1_sparse", long(0.1), space={**rate(0.01, 0.5), alpha: (3e-5, 1e-3, "log")}),
-        Row("MSG", "msg", started(REMAINING, 0.05, 10.0), space={**rate(0.01, 0.3), **fraction, **LONG}),
+        Row("MSG", "msg", started(SMALL, 0.05, 10.0), space={**rate(0.01, 0.3), **fraction, **LONG}),
         Row(
             "AMUN",
             "amun",
@@ -78,7 +74,7 @@ def rows() -> list[Row]:
         Row(
             "SFR-on",
             "sfr_on",
-            started(REMAINING, 0.01, 4.0),
+            started(SMALL, 0.01, 4.0),
             space={
                 **rate(0.003, 0.05),
                 "method.forget_weight": (3.0, 100.0, "log"),
@@ -103,7 +99,9 @@ def nearest(count: int) -> list[Row]:
     *others, ltu, defaults = searched(rows(), TUNED)
     if TUNED.exists():
         gaps = {label: row["gap"] for label, row in json.loads(TUNED.read_text())["rows"].items()}
-        others = sorted(others, key=lambda row: gaps[row.label])[:count]
+        others = sorted(others, key=lambda row: gaps.get(row.label, math.inf))[
+            :count
+        ]  # a method may only have diverged
     return [*others, ltu, defaults]
 
 

@@ -8,7 +8,7 @@ python experiments/differences.py margin_forget runs/study_inner/results.jsonl
 import dataclasses
 
 from experiments.grid import Row, Sweep
-from experiments.sweeps import study, study_parts
+from experiments.sweeps import study_fractions, study_parts
 
 RATES = (0.003, 0.01, 0.03, 0.1)
 
@@ -20,4 +20,4 @@ def get_sweep() -> Sweep:
         Row(f"{meta.label}, inner rate {rate:g}", "ltu", {**meta.settings, "method.inner_learning_rate": rate})
         for rate in RATES
     ]
-    return dataclasses.replace(study.get_sweep(), rows=rows, seeds=range(3, 8), tuned=None, tuning_seeds=())
+    return dataclasses.replace(study_fractions.get_sweep(), rows=rows, seeds=range(3, 8), forget_fractions=(0.3,))

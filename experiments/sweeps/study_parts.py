@@ -16,8 +16,7 @@ from pathlib import Path
 
 from experiments.grid import Row, Sweep
 from experiments.sweeps import study
-from experiments.sweeps.cifar10_jpeg import BY_ATTACKERS
-from experiments.sweeps.study import rate
+from experiments.sweeps.cifar10_jpeg import BY_ATTACKERS, rate
 
 TUNED = Path("experiments/results/study/tuned_parts.json")
 SUPPORT = {"method.relabel": "step"}

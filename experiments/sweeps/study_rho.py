@@ -8,16 +8,13 @@ python experiments/tables.py 2 runs/study_rho/results.jsonl
 import dataclasses
 
 from experiments.grid import Sweep
-from experiments.sweeps import study, study_parts
+from experiments.sweeps import study, study_fractions, study_parts
 
 
 def get_sweep() -> Sweep:
     """The sweep."""
+    rows = [*study.nearest(4), *study_parts.meta_and_projection()]
+    whole = study_fractions.get_sweep()
     return dataclasses.replace(
-        study.get_sweep(),
-        rows=[*study.nearest(4), *study_parts.meta_and_projection()],
-        seeds=range(3, 8),
-        remain_fractions=(0.1, 1.0),
-        tuned=None,
-        tuning_seeds=(),
+        whole, rows=rows, seeds=range(3, 8), remain_fractions=(0.1, 1.0), forget_fractions=(0.3,)
     )

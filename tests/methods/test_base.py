@@ -1,6 +1,8 @@
 """Every method by its name, a user's own among them: built from its settings, run by one loop, its cost counted."""
 
 import dataclasses
+import subprocess
+import sys
 import time
 
 import by_hand
@@ -211,3 +213,14 @@ def test_every_method_goes_on_where_it_stopped_and_takes_its_steps_beside_anothe
     chex.assert_trees_all_equal((cut.params, cut.model_state), (alone[0].params, alone[0].model_state))
     for (together, _), wanted in zip(run_together(starts, RunOptions(num_steps)), alone, strict=True):
         chex.assert_trees_all_close(together.params, wanted.params, rtol=1e-4, atol=1e-5)
+
+
+def test_the_recipe_among_the_parts_is_numbers_whatever_else_was_imported():
+    lines = [
+        "import jax; from ltu_jax.methods import build_method",
+        "from ltu_jax.config import Training, method_config; from ltu_jax.types import Parts",
+        "method = build_method(method_config('finetune'), Parts(len, 2, training=Training()))",
+        "assert all(isinstance(leaf, int | float) for leaf in jax.tree.leaves(method)), jax.tree.leaves(method)",
+    ]
+    done = subprocess.run([sys.executable, "-c", "\n".join(lines)], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr

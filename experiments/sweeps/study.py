@@ -38,7 +38,7 @@ def started(settings: Mapping[str, Any], rate: float, epochs: float, **more: flo
 def rows() -> list[Row]:
     """The methods, with where their searches begin and what they may try."""
     long = functools.partial(started, SMALL, epochs=10.0)
-    ltu = {**rate(3e-4, 3e-3), "method.forget_weight": (0.2, 1.5, "log")}
+    ltu = {**rate(3e-4, 3e-3), "method.forget_weight": (0.2, 1.5, "log"), "method.query_size": [32, 64]}
     alpha, fraction = "method.alpha", {"method.fraction": [0.1, 0.2, 0.3]}
     lotus = {**BOTH, "method.target_accuracy": 82.0}  # what an original gets right of held-out rows, about
     return [

@@ -25,6 +25,7 @@ LEVELS = [
     {"attackers"},
     {"methods", "evaluation"},
     {"unlearning"},
+    {"auditing"},
     {"reporting"},
     {"deletion"},
     {"default", "commands"},

@@ -1,0 +1,275 @@
+"""Intervals, p-values and the smallest effects that could have been found, for all audits.
+
+Each interval is of 95 %, over rows and given the models at hand. Each test is two-sided: a model that treats forget
+rows worse than unseen ones leaks as much as one that treats them better.
+"""
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+LEVEL = 0.05
+POWER = 2.8
+"""Standard errors of an effect that a two-sided test at 5 % finds with 80 %: 1.96 + 0.84."""
+RESAMPLES = 1000
+OfWeights = Callable[[np.ndarray, np.ndarray], float]
+"""A statistic of two sets of rows as a function of the rows' weights f64[n1] and f64[n0]."""
+
+
+class Figure(NamedTuple):
+    """A figure, its 95 % interval, and the smallest effect that would have been found (80 %, two-sided 5 %)."""
+
+    value: float
+    low: float
+    high: float
+    smallest: float  # distance from the value without an effect, in the figure's own unit
+
+
+class Tail(NamedTuple):
+    """How many positives a threshold finds at a low rate of false positives."""
+
+    asked: float  # the FPR that was asked for
+    tpr: Figure  # Clopper-Pearson; its smallest effect is a distance from the FPR that was asked for
+    fpr: float  # as measured, at most what was asked for
+    fpr_limit: float  # upper limit of its two-sided 95 % interval
+
+
+def finite(name: str, values: np.ndarray) -> np.ndarray:
+    """The values in 64 bits.
+
+    Raises:
+      ValueError: there are none, or one is not finite.
+    """
+    values = np.asarray(values, np.float64)
+    wrong = int(np.sum(~np.isfinite(values)))
+    if not values.size or wrong:
+        found = f"{wrong} of {values.size} are not finite" if values.size else "there are none"
+        raise ValueError(f"{name}: {found}; an audit needs at least one row and finite values")
+    return values
+
+
+def auc_of_weights(positives: np.ndarray, negatives: np.ndarray) -> OfWeights:
+    """The AUC as a function of the rows' weights: for resampling, the scores are sorted only once.
+
+    Args:
+      positives: scores, f64[n1].
+      negatives: scores, f64[n0].
+
+    Returns:
+      A function of weights f64[n1] and f64[n0] (any scale): P[positive > negative], ties half.
+    """
+    order = np.argsort(negatives, kind="stable")
+    left, right = (np.searchsorted(negatives[order], positives, side) for side in ("left", "right"))
+
+    def of_weights(of_positives: np.ndarray, of_negatives: np.ndarray) -> float:
+        below = np.concatenate([[0.0], np.cumsum(of_negatives[order])])
+        return float(of_positives @ (below[left] + below[right]) / (2 * of_positives.sum() * below[-1]))
+
+    return of_weights
+
+
+def auc(positives: np.ndarray, negatives: np.ndarray, weights: np.ndarray | None = None) -> float:
+    """P[a positive's score f64[n1] > a negative's f64[n0]], ties half; the negatives weighted by f64[n0]."""
+    weights = np.ones(len(negatives)) if weights is None else weights
+    return auc_of_weights(positives, negatives)(np.ones(len(positives)), weights)
+
+
+def auc_error(value: float, n1: float, n0: float) -> float:
+    """Standard error of an AUC of n1 and n0 rows (Hanley and McNeil 1982); for weights w, n0 is 1 / sum(w^2)."""
+    q1, q2 = value / (2 - value), 2 * value**2 / (1 + value)
+    variance = value * (1 - value) + (n1 - 1) * (q1 - value**2) + (n0 - 1) * (q2 - value**2)
+    return math.sqrt(max(variance, 0.0) / (n1 * n0))
+
+
+def smallest_auc(n1: float, n0: float) -> float:
+    """The smallest distance of an AUC from 1/2 that n1 and n0 rows find with 80 % at two-sided 5 %."""
+    return POWER * auc_error(0.5, n1, n0)
+
+
+def effective(weights: np.ndarray) -> float:
+    """How many equally weighted rows are worth as much as rows with weights f64[M]."""
+    return float(weights.sum() ** 2 / np.sum(weights**2))
+
+
+def resampled_weights(classes: np.ndarray, rng: np.random.Generator, number: int = RESAMPLES) -> Iterator[np.ndarray]:
+    """Bootstrap weights of rows, each class resampled on its own.
+
+    Of the n rows of a class n - 1 are drawn, and count n / (n - 1) each: so the variance of a mean is right for small
+    classes too, where n draws make it too small by the factor 1 - 1/n (Rao and Wu 1988). Classes of one row, which
+    have no spread of their own, are drawn from as one class.
+
+    Args:
+      classes: of the rows, i32[M].
+      rng: for the draws.
+      number: of resamples.
+
+    Yields:
+      Weights f64[M] with sum M, for ``number`` resamples.
+    """
+    stratum, size = np.unique(classes, return_inverse=True, return_counts=True)[1:]
+    stratum = np.unique(np.where(size[stratum] == 1, -1, stratum), return_inverse=True)[1]
+    size = np.bincount(stratum)
+    order, first = np.argsort(stratum, kind="stable"), np.cumsum(size) - size
+    draws = np.maximum(size - 1, 1)  # a single such row is always there
+    of_draw = np.repeat(np.arange(len(size)), draws)
+    scale = (size / draws)[stratum]
+    for _ in range(number):
+        drawn = order[first[of_draw] + rng.integers(size[of_draw])]
+        yield np.bincount(drawn, minlength=len(classes)) * scale
+
+
+def bootstrap(
+    statistic: OfWeights,
+    classes: tuple[np.ndarray, np.ndarray],
+    weights: np.ndarray,
+    rng: np.random.Generator,
+    number: int = RESAMPLES,
+) -> np.ndarray:
+    """A statistic of two sets of rows over resamples, which are drawn from each set on its own, classes kept.
+
+    Args:
+      statistic: of the weights of both sets.
+      classes: of the rows of both, i32[n1] and i32[n0].
+      weights: how much each row of the second set counts, f64[n0].
+      rng: for the draws.
+      number: of resamples.
+
+    Returns:
+      f64[number].
+    """
+    first, second = (resampled_weights(of_rows, rng, number) for of_rows in classes)
+    return np.array([statistic(w1, w0 * weights) for w1, w0 in zip(first, second, strict=True)])
+
+
+def figure(value: float, resampled: np.ndarray, smallest: float | None = None) -> Figure:
+    """A figure with the percentile interval of its resamples f64[B]; the smallest effect from them unless given."""
+    low, high = np.quantile(resampled, [LEVEL / 2, 1 - LEVEL / 2])
+    spread = POWER * float(np.std(resampled, ddof=1)) if smallest is None else smallest
+    return Figure(float(value), float(low), float(high), spread)
+
+
+def permutation_p_value(
+    scores: Sequence[tuple[np.ndarray, np.ndarray]],
+    classes: tuple[np.ndarray, np.ndarray],
+    rng: np.random.Generator,
+    number: int = RESAMPLES,
+) -> float:
+    """Two-sided p-value of an AUC of 1/2: the rows of each class change sides at random.
+
+    Exact, whatever the spread between and within classes, where forget and held-out rows of a class are exchangeable:
+    for a random forget set, not for one that was chosen.
+
+    Args:
+      scores: of positives and negatives, (f64[n1], f64[n0]); of several AUCs over the same rows the mean is tested.
+      classes: of these rows, i32[n1] and i32[n0]. If no class is on both sides, all rows change sides with each other.
+      rng: for the permutations.
+      number: of permutations; no p-value is below 1 / (number + 1).
+    """
+    n1, both = len(classes[0]), np.concatenate(classes)
+    stratum = both if np.isin(*classes).any() else np.zeros_like(both)
+    wanted = np.bincount(stratum[:n1], minlength=1 + stratum.max())
+    there = np.bincount(stratum[n1:], minlength=1 + stratum.max())
+    weights = (wanted / np.maximum(there, 1))[stratum]
+    at_start = np.argsort(stratum, kind="stable") < n1  # who is positive, class by class
+    of_all = [auc_of_weights(both_scores, both_scores) for both_scores in map(np.concatenate, scores)]
+
+    def mean_auc(is_positive: np.ndarray) -> float:
+        return float(np.mean([one(is_positive.astype(float), weights * ~is_positive) for one in of_all]))
+
+    apart, at_least = abs(mean_auc(np.arange(len(both)) < n1) - 0.5), 1
+    for _ in range(number):
+        shuffled = np.argsort(stratum + rng.random(len(stratum)))  # the rows of each class in a new order
+        is_positive = np.empty(len(stratum), bool)
+        is_positive[shuffled] = at_start
+        at_least += abs(mean_auc(is_positive) - 0.5) >= apart - 1e-12
+    return at_least / (number + 1)
+
+
+def clopper_pearson(right: int, of: int) -> tuple[float, float]:
+    """The exact 95 % interval of a rate, ``right`` of ``of``."""
+    from scipy.stats import binomtest
+
+    interval = binomtest(right, of).proportion_ci(1 - LEVEL, method="exact")
+    return float(interval.low), float(interval.high)
+
+
+def fpr_limit(fpr: float, negatives: float) -> float:
+    """Upper limit of the 95 % interval (Clopper-Pearson) of a measured FPR; 1 - .025^(1/n) where none was seen."""
+    from scipy.stats import beta
+
+    seen = fpr * negatives
+    return float(beta.ppf(1 - LEVEL / 2, seen + 1, negatives - seen)) if seen < negatives else 1.0
+
+
+def tpr_at_fpr(positives: np.ndarray, negatives: np.ndarray, asked: float, weights: np.ndarray | None = None) -> Tail:
+    """The largest TPR of a threshold whose measured FPR is at most ``asked``; higher scores are called positive.
+
+    Args:
+      positives: scores, f64[n1].
+      negatives: scores, f64[n0].
+      asked: FPR in [0, 1).
+      weights: how much each negative counts, f64[n0]; equal ones if None.
+    """
+    weights = np.ones(len(negatives)) if weights is None else weights
+    order = np.argsort(negatives)
+    from_here = np.concatenate([np.cumsum(weights[order][::-1])[::-1], [0.0]]) / weights.sum()
+    fpr = from_here[np.searchsorted(negatives[order], positives, "left")]  # with each positive as the threshold
+    allowed = fpr <= asked + 1e-12
+    found, n1, n0 = int(allowed.sum()), len(positives), effective(weights)
+    spread = math.sqrt(asked * (1 - asked) * (1 / n1 + 1 / n0))
+    measured = float(fpr[allowed].max()) if found else 0.0
+    return Tail(
+        asked, Figure(found / n1, *clopper_pearson(found, n1), POWER * spread), measured, fpr_limit(measured, n0)
+    )
+
+
+def tails(
+    positives: np.ndarray,
+    negatives: np.ndarray,
+    weights: np.ndarray | None = None,
+    asked: Sequence[float] = (1e-2, 1e-3),
+) -> dict[str, tuple[Tail, ...]]:
+    """``tpr_at_fpr`` for high scores (``high``) and low ones (``low``); only an FPR of 10 negatives or more."""
+    rows = len(negatives) if weights is None else effective(weights)
+    asked = [rate for rate in asked if rows * rate >= 10 - 1e-9]
+    return {
+        name: tuple(tpr_at_fpr(sign * positives, sign * negatives, rate, weights) for rate in asked)
+        for name, sign in (("high", 1), ("low", -1))
+    }
+
+
+def rate_difference(right: int, of: int, other_right: int, other_of: int) -> Figure:
+    """The difference of two rates of different rows, points. A rate of 0 or 1 spreads as half a row would make it."""
+    rates = right / of, other_right / other_of
+    kept = [min(max(rate, 0.5 / n), 1 - 0.5 / n) for rate, n in zip(rates, (of, other_of), strict=True)]
+    return _difference(
+        rates[0] - rates[1], math.sqrt(sum(p * (1 - p) / n for p, n in zip(kept, (of, other_of), strict=True)))
+    )
+
+
+def paired_difference(first: np.ndarray, second: np.ndarray) -> Figure:
+    """The difference of two models' rates on the same rows, points.
+
+    Where no row differs, it spreads as if one did.
+
+    Args:
+      first: which rows the first model has right, bool[M].
+      second: the same of the second.
+    """
+    rows, b, c = len(first), int(np.sum(first & ~second)), int(np.sum(~first & second))
+    return _difference((b - c) / rows, math.sqrt(max(b + c, 1) - (b - c) ** 2 / rows) / rows)
+
+
+def _difference(value: float, error: float) -> Figure:
+    return Figure(*(100 * x for x in (value, value - 1.96 * error, value + 1.96 * error, POWER * error)))
+
+
+def holm(p_values: Sequence[float]) -> np.ndarray:
+    """The p-values f64[A] of several audits, corrected for their number (Holm 1979): reject what is at most 5 %."""
+    order = np.argsort(p_values)
+    steps = np.asarray(p_values, float)[order] * np.arange(len(order), 0, -1)
+    adjusted = np.empty(len(order))
+    adjusted[order] = np.minimum(np.maximum.accumulate(steps), 1)
+    return adjusted

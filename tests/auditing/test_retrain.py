@@ -116,7 +116,7 @@ def test_only_what_is_farther_than_retrains_are_from_each_other_is_found():
 
 
 def test_margins_of_sure_answers_do_not_count_beyond_the_bound():
-    sure, surer = np.array([[40.0, 0.0], [0.0, -50.0]]), np.array([[60.0, 0.0], [0.0, -29.0]])
+    sure, surer = np.array([[40.0, 0.0], [0.0, -50.0]]), np.array([[90.0, 0.0], [0.0, -29.0]])
     found = closeness_to_retrain(sure, [surer], np.zeros(2, int), np.random.default_rng(8), 20)
     assert found.margin.figure.value == pytest.approx((0 + 30 - 29) / 2)
 

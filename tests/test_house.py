@@ -106,6 +106,7 @@ def test_heavy_packages_are_imported_where_they_are_used():
         "optuna",
         "cryptography",
         "pyarrow",
+        "jax_privacy",
     )
     builders = {"cifar.py", "tiny_imagenet.py"}  # define TFDS builders; imported only to prepare a data set
     early = []

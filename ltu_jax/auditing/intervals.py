@@ -76,6 +76,23 @@ def auc(positives: np.ndarray, negatives: np.ndarray, weights: np.ndarray | None
     return auc_of_weights(positives, negatives)(np.ones(len(positives)), weights)
 
 
+def ks_of_weights(one: np.ndarray, other: np.ndarray) -> Callable[[np.ndarray], float]:
+    """The Kolmogorov-Smirnov distance of two models' values f64[M] on the same rows, as a function of their weights.
+
+    Returns:
+      A function of weights f64[M] (any scale): points.
+    """
+    both = np.concatenate([one, other])
+    order = np.argsort(both)
+    is_last = np.append(np.diff(both[order]) > 0, True)  # of its value: the distribution functions step there at once
+
+    def of_weights(weights: np.ndarray) -> float:
+        apart = np.cumsum(np.concatenate([weights, -weights])[order])
+        return float(100 * np.abs(apart[is_last]).max() / weights.sum())
+
+    return of_weights
+
+
 def auc_error(value: float, n1: float, n0: float) -> float:
     """Standard error of an AUC of n1 and n0 rows (Hanley and McNeil 1982); for weights w, n0 is 1 / sum(w^2)."""
     q1, q2 = value / (2 - value), 2 * value**2 / (1 + value)

@@ -11,7 +11,15 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ltu_jax.auditing.intervals import RESAMPLES, Figure, auc_of_weights, figure, finite, resampled_weights
+from ltu_jax.auditing.intervals import (
+    RESAMPLES,
+    Figure,
+    auc_of_weights,
+    figure,
+    finite,
+    ks_of_weights,
+    resampled_weights,
+)
 from ltu_jax.evaluation.closeness import BOUND, divergence
 from ltu_jax.evaluation.likeness import predictions
 
@@ -101,17 +109,5 @@ def _measures(
     js, is_same = divergence(logits, others), logits.argmax(axis=1) == others.argmax(axis=1)
     apart = margins - their_margins
     of_row = np.stack([js, 100.0 * is_same, apart, np.abs(apart)])
-    ks, auc = _ks_of_weights(margins, their_margins), auc_of_weights(margins, their_margins)
+    ks, auc = ks_of_weights(margins, their_margins), auc_of_weights(margins, their_margins)
     return lambda w: np.array([*(of_row @ w / w.sum()), ks(w), auc(w, w)])
-
-
-def _ks_of_weights(margins: np.ndarray, others: np.ndarray) -> Callable[[np.ndarray], float]:
-    both = np.concatenate([margins, others])
-    order = np.argsort(both)
-    is_last = np.append(np.diff(both[order]) > 0, True)  # of its value: the distribution functions step there at once
-
-    def of_weights(w: np.ndarray) -> float:
-        apart = np.cumsum(np.concatenate([w, -w])[order])
-        return float(100 * np.abs(apart[is_last]).max() / w.sum())
-
-    return of_weights

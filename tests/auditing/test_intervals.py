@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from scipy.stats import binom, mannwhitneyu, norm
+from scipy.stats import binom, ks_2samp, mannwhitneyu, norm
 from sklearn.metrics import roc_auc_score
 
 from ltu_jax.auditing.intervals import (
@@ -17,6 +17,7 @@ from ltu_jax.auditing.intervals import (
     finite,
     fpr_limit,
     holm,
+    ks_of_weights,
     paired_difference,
     permutation_p_value,
     rate_difference,
@@ -82,6 +83,13 @@ def test_hanley_mcneils_error_is_the_spread_of_aucs_of_exponentials():
     drawn = [auc(rng.exponential(3, 40), rng.exponential(1, 60)) for _ in range(2000)]
     assert np.mean(drawn) == pytest.approx(0.75, abs=0.005)
     assert np.std(drawn) == pytest.approx(auc_error(0.75, 40, 60), rel=0.05)
+
+
+def test_the_ks_distance_of_weighted_rows_is_scipys_of_repeated_ones():
+    rng = np.random.default_rng(14)
+    one, other, weights = rng.integers(0, 7, 40), rng.integers(1, 9, 40), rng.integers(0, 3, 40)
+    theirs = ks_2samp(np.repeat(one, weights), np.repeat(other, weights)).statistic
+    assert ks_of_weights(one, other)(weights / 7) == pytest.approx(100 * theirs)
 
 
 def test_effective_rows_of_weights():

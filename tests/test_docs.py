@@ -112,7 +112,7 @@ def test_every_method_has_its_line_and_its_paragraph():
 def test_every_dependency_stands_in_the_list_of_licences():
     project = tomllib.loads((DOCS.parent / "pyproject.toml").read_text())["project"]
     wanted = project["dependencies"] + [
-        name for group in ("experiments", "test") for name in project["optional-dependencies"][group]
+        name for group in ("audit", "experiments", "test") for name in project["optional-dependencies"][group]
     ]
     names = {re.match(r"[\w.-]+", one)[0] for one in wanted} - {"ltu-jax"}
     listed = (DOCS / "promises.md").read_text().split("Licences of what is installed")[1].split("What these need")[0]

@@ -48,7 +48,8 @@ def held_out(forget: Predictions, others: Predictions, rng: np.random.Generator,
     Raises:
       ValueError: a margin is not finite, or there is no row.
     """
-    finite("forget margins", forget.margin), finite("held-out margins", others.margin)
+    finite("forget margins", forget.margin)
+    finite("held-out margins", others.margin)
     forget = comparable(forget, others)
     weights = matched_weights(others.labels, forget.labels)
     classes, rows = (forget.labels, others.labels), (len(forget.labels), effective(weights))

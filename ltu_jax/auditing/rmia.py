@@ -140,7 +140,8 @@ def rmia(
       ValueError: a margin is not finite, there is no row, or the two sets have other references.
     """
     for name, rows in (("forget", forget), ("held-out", held_out)):
-        finite(f"{name} margins", rows.target), finite(f"{name} margins of references", rows.references)
+        finite(f"{name} margins", rows.target)
+        finite(f"{name} margins of references", rows.references)
     if len(forget.references) != len(held_out.references):
         found = f"{len(forget.references)} on forget and {len(held_out.references)} on held-out rows"
         raise ValueError(f"references: {found}; they have to be the same")

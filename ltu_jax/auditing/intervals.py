@@ -1,7 +1,7 @@
 """Intervals, p-values and the smallest effects that could have been found, for all audits.
 
-Each interval is of 95 %, over rows and given the models at hand. Each test is two-sided: a model that treats forget
-rows worse than unseen ones leaks as much as one that treats them better.
+Each interval is of 95 %; over rows and given the models at hand, but for that of ``one_more``. Each test is two-sided:
+a model that treats forget rows worse than unseen ones leaks as much as one that treats them better.
 """
 
 import math
@@ -282,6 +282,27 @@ def paired_difference(first: np.ndarray, second: np.ndarray) -> Figure:
 
 def _difference(value: float, error: float) -> Figure:
     return Figure(*(100 * x for x in (value, value - 1.96 * error, value + 1.96 * error, POWER * error)))
+
+
+def one_more(value: float, others: np.ndarray) -> tuple[Figure, float]:
+    """The difference of a model's figure to those of K >= 2 Retrains, with the interval that one more Retrain lies in.
+
+    Student's t with K - 1 degrees of freedom: the figure is taken to be normal over seeds.
+
+    Args:
+      value: of the model.
+      others: of the Retrains, f64[K].
+
+    Returns:
+      The difference to their mean, with its interval; the two-sided p-value of being one of them.
+    """
+    from scipy.stats import t
+
+    freedom = len(others) - 1
+    apart, error = float(value - others.mean()), float(np.std(others, ddof=1) * np.sqrt(1 + 1 / len(others)))
+    half, of_80 = float(t.isf(LEVEL / 2, freedom)) * error, float(t.isf(0.2, freedom)) * error
+    p_value = float(2 * t.sf(abs(apart) / error, freedom)) if error else float(apart == 0)
+    return Figure(apart, apart - half, apart + half, half + of_80), p_value
 
 
 def holm(p_values: Sequence[float]) -> np.ndarray:

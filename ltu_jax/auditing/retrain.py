@@ -1,8 +1,9 @@
 """Audit: does a model answer as a Retrain does, row by row, within the spread of Retrains among themselves?
 
 One set of rows at a time (forget, remaining, test): all models answer the same rows. Intervals are over rows, given
-these models; K Retrains allow no p-value below 1 / (K + 1), so there is none. It does not claim equal distributions
-over seeds, nor that another recipe for Retrain would give the same distance.
+these models, but for ``over_seeds``. By chance alone one more Retrain is the farthest of K + 1 once in K + 1 times: to
+lie outside the floor is no proof. It does not claim equal distributions over seeds, nor that another recipe for
+Retrain would give the same distance.
 """
 
 import itertools
@@ -18,13 +19,15 @@ from ltu_jax.auditing.intervals import (
     figure,
     finite,
     ks_of_weights,
+    one_more,
     resampled_weights,
 )
 from ltu_jax.evaluation.closeness import BOUND, divergence
 from ltu_jax.evaluation.likeness import predictions
 
-SAME = {"js": 0.0, "agreement": 100.0, "margin": 0.0, "margin_apart": 0.0, "ks": 0.0, "auc": 0.5}
-"""What two models with the same answers have."""
+MEASURES = "js", "agreement", "margin", "margin_apart", "ks", "auc"
+NEUTRAL = {"margin": 0.0, "auc": 0.5}
+"""The measures with a sign, which change sides about this value when the two models do."""
 
 
 class Distance(NamedTuple):
@@ -33,18 +36,19 @@ class Distance(NamedTuple):
     figure: Figure  # mean over the Retrains
     floor: tuple[float, float] | None  # range over pairs of Retrains; None for one Retrain, which has no floor
     excess: Figure | None  # figure - mean over those pairs, on the same rows
-    is_farther: bool | None  # than any pair of Retrains, and the excess is not chance; None for fewer than 3 Retrains
 
 
 class ClosenessToRetrain(NamedTuple):
     """How close a model's answers on a set of rows are to those of Retrains."""
 
-    js: Distance  # the main figure: Jensen-Shannon divergence of the probabilities, bits
+    js: Distance  # Jensen-Shannon divergence of the probabilities, bits
     agreement: Distance  # rows with the same answer, points
-    margin: Distance  # margin - Retrain's, nats; margins count up to ``closeness.BOUND``
+    margin: Distance  # the main figure: margin - Retrain's, nats; margins count up to ``closeness.BOUND``
     margin_apart: Distance  # |margin - Retrain's|, nats
     ks: Distance  # Kolmogorov-Smirnov distance of the two sets of margins, points
     auc: Distance  # P[a margin > one of a Retrain], any two rows
+    over_seeds: Figure | None  # ``margin`` with the 95 % interval over Retrains' seeds; None for one Retrain
+    p_value: float | None  # two-sided, of being one more Retrain, by the mean margin; None for one Retrain
     rows: int
     retrains: int
 
@@ -81,25 +85,26 @@ def closeness_to_retrain(
     num = len(retrains)
 
     def distance(name: str) -> Distance:
-        i, same = list(SAME).index(name), SAME[name]
+        i = MEASURES.index(name)
         value, resampled = found[:num, i].mean(), drawn[:, :num, i].mean(axis=1)
         theirs, theirs_drawn = found[num:, i], drawn[:, num:, i]
         if not theirs.size:
-            return Distance(figure(value, resampled), None, None, None)
-        if name in ("margin", "auc"):  # these have a sign, and either Retrain of a pair could stand first
-            theirs, theirs_drawn = (np.append(x, 2 * same - x, axis=-1) for x in (theirs, theirs_drawn))
+            return Distance(figure(value, resampled), None, None)
+        if name in NEUTRAL:  # either Retrain of a pair could stand first
+            theirs, theirs_drawn = (np.append(x, 2 * NEUTRAL[name] - x, axis=-1) for x in (theirs, theirs_drawn))
         excess = figure(value - theirs.mean(), resampled - theirs_drawn.mean(axis=1))
-        is_farther = abs(value - same) > np.abs(theirs - same).max() and not excess.low <= 0 <= excess.high
-        floor = float(theirs.min()), float(theirs.max())
-        return Distance(figure(value, resampled), floor, excess, bool(is_farther) if num > 2 else None)
+        return Distance(figure(value, resampled), (float(theirs.min()), float(theirs.max())), excess)
 
-    return ClosenessToRetrain(**{name: distance(name) for name in SAME}, rows=len(labels), retrains=num)
+    means = np.array([margins.mean() for _, margins in models])
+    over_seeds, p_value = one_more(means[0], means[1:]) if num > 1 else (None, None)
+    distances = {name: distance(name) for name in MEASURES}
+    return ClosenessToRetrain(**distances, over_seeds=over_seeds, p_value=p_value, rows=len(labels), retrains=num)
 
 
 def _measures(
     one: tuple[np.ndarray, np.ndarray], other: tuple[np.ndarray, np.ndarray]
 ) -> Callable[[np.ndarray], np.ndarray]:
-    """The measures of two models as a function of the rows' weights, in the order of ``SAME``, f64[6].
+    """The measures of two models as a function of the rows' weights, in the order of ``MEASURES``, f64[6].
 
     Args:
       one: a model's logits f32[M, C] and margins f64[M].

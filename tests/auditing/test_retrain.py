@@ -9,6 +9,7 @@ from scipy.special import logsumexp, softmax
 from scipy.stats import binom, ks_2samp
 from sklearn.metrics import roc_auc_score
 
+from ltu_jax.auditing.intervals import one_more
 from ltu_jax.auditing.retrain import closeness_to_retrain
 
 C = 4
@@ -55,6 +56,10 @@ def test_each_measure_is_a_mean_over_retrains_and_its_floor_the_range_over_their
         assert measure.excess.value == pytest.approx(value - np.mean(both_ways), rel=1e-4, abs=1e-6)
         assert measure.excess.low < measure.excess.value < measure.excess.high
     assert (found.rows, found.retrains) == (40, 3)
+    means = [margins_of(one, labels).mean() for one in (target, *retrains)]
+    over_seeds, p_value = one_more(means[0], np.array(means[1:]))
+    np.testing.assert_allclose(found.over_seeds, over_seeds)
+    assert found.p_value == pytest.approx(p_value) and found.margin.figure.value == pytest.approx(over_seeds.value)
 
 
 def test_the_excess_is_resampled_row_by_row():
@@ -76,7 +81,7 @@ def test_one_retrain_has_no_floor():
     rng = np.random.default_rng(2)
     labels = rng.integers(0, C, 20)
     found = closeness_to_retrain(answers(rng, labels), [answers(rng, labels)], labels, rng, 50)
-    assert found.js.floor is found.js.excess is found.js.is_farther is None
+    assert found.js.floor is found.js.excess is found.over_seeds is found.p_value is None
     assert found.js.figure.low < found.js.figure.value < found.js.figure.high
 
 
@@ -102,30 +107,35 @@ def test_the_excess_of_a_retrain_holds_its_level():
     assert all(low <= count <= high for count in outside.values()), outside
 
 
-def test_only_what_is_farther_than_retrains_are_from_each_other_is_found():
-    rng, farther = np.random.default_rng(6), {shift: [] for shift in (2.0, 0.0, -2.0)}
-    for _ in range(30):
-        labels = rng.integers(0, C, 60)
-        retrains = [answers(rng, labels) for _ in range(3)]
-        for shift, into in farther.items():
-            found = closeness_to_retrain(answers(rng, labels, shift), retrains, labels, rng, 100)
-            into.append([found.margin.is_farther, found.js.is_farther])
-        mean = closeness_to_retrain(np.mean(retrains, axis=0), retrains, labels, rng, 100)
-        assert not mean.js.is_farther and mean.js.excess.high < 0  # closer than they are to each other
-    assert np.mean(farther[2.0]) > 0.8 and np.mean(farther[-2.0]) > 0.8 and np.mean(farther[0.0]) <= 0.1
+def test_the_distance_of_a_model_between_retrains_is_below_their_own():
+    rng = np.random.default_rng(6)
+    labels = rng.integers(0, C, 60)
+    retrains = [answers(rng, labels) for _ in range(3)]
+    mean = closeness_to_retrain(np.mean(retrains, axis=0), retrains, labels, rng, 100)
+    far = closeness_to_retrain(answers(rng, labels, 2.0), retrains, labels, rng, 100)
+    assert mean.js.excess.high < 0 < far.js.excess.low and mean.js.figure.value < mean.js.floor[0]
+
+
+def test_seeds_that_move_all_rows_at_once_accuse_no_retrain():
+    """Each model is a little surer or less sure of all rows than the others: rows say little of that, seeds do."""
+    rng, accused, by_rows, found = np.random.default_rng(10), 0, 0, []
+    for seed in range(300):
+        labels = np.zeros(200, int)
+        models = [answers(rng, labels, rng.normal(0, 0.4)) for _ in range(4)]
+        null = closeness_to_retrain(models[0], models[1:], labels, rng, 19)
+        accused += null.p_value <= 0.05
+        by_rows += not null.margin.excess.low <= 0 <= null.margin.excess.high
+        if seed < 20:
+            found.append(closeness_to_retrain(models[0] + [[6.0, 0, 0, 0]], models[1:], labels, rng, 2).p_value <= 0.05)
+    assert binom.ppf(0.0005, 300, 0.05) <= accused <= binom.ppf(0.9995, 300, 0.05)
+    assert by_rows > 100  # why rows give no p-value here
+    assert np.mean(found) > 0.8
 
 
 def test_margins_of_sure_answers_do_not_count_beyond_the_bound():
     sure, surer = np.array([[40.0, 0.0], [0.0, -50.0]]), np.array([[90.0, 0.0], [0.0, -29.0]])
     found = closeness_to_retrain(sure, [surer], np.zeros(2, int), np.random.default_rng(8), 20)
     assert found.margin.figure.value == pytest.approx((0 + 30 - 29) / 2)
-
-
-def test_two_retrains_are_one_pair_and_no_range():
-    rng, labels = np.random.default_rng(7), np.zeros(30, int)
-    retrains = [answers(rng, labels) for _ in range(2)]
-    found = closeness_to_retrain(answers(rng, labels, 5.0), retrains, labels, rng, 20).js
-    assert found.floor is not None and found.floor[0] == found.floor[1] and found.is_farther is None
 
 
 def test_bad_answers_are_named():

@@ -15,9 +15,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from ltu_jax.auditing.intervals import RESAMPLES, Figure, auc_of_weights, bootstrap, figure, paired_difference
 from ltu_jax.data.batches import augmented
 from ltu_jax.devices import replicate
-from ltu_jax.evaluation.likeness import Predictions, attack_auc
+from ltu_jax.evaluation.likeness import Predictions, comparable, matched_weights
 from ltu_jax.training.dispatch import compiled
 from ltu_jax.training.predict import gathered
 from ltu_jax.types import ApplyFn, ArrayTree, Batch, Progress, Rows, silent
@@ -36,14 +37,11 @@ class Refit(NamedTuple):
 
 
 class Change(NamedTuple):
-    """A figure before and after on the same rows; ``low`` and ``high`` are the 95 % interval of the change."""
+    """A figure before and after on the same rows."""
 
     before: float
     after: float
-    change: float
-    se: float
-    low: float
-    high: float
+    change: Figure
 
 
 def recalibrate(
@@ -158,44 +156,29 @@ def _momentum(name: str, zeros: np.ndarray, ones: np.ndarray, dtype: np.dtype) -
 
 
 def accuracy_change(before: np.ndarray, after: np.ndarray) -> Change:
-    """The accuracy of two models on the same rows, points, with the standard error of paired rates.
+    """The accuracy with the statistics as they were and measured anew, points; the rows are paired.
 
     Args:
       before: whether each row is right, bool[M].
-      after: the same under the other model, bool[M].
-
-    Returns:
-      ``Change``; ``se`` = sqrt(b + c - (b - c)^2 / M) / M, where b rows are right only before and c only after.
+      after: the same of the same rows afterwards, bool[M].
     """
-    num_rows = len(before)
-    lost, won = int(np.sum(before & ~after)), int(np.sum(after & ~before))
-    se = 100 * math.sqrt(lost + won - (won - lost) ** 2 / num_rows) / num_rows
-    change = 100 * (won - lost) / num_rows
-    return Change(
-        100 * float(np.mean(before)), 100 * float(np.mean(after)), change, se, change - 1.96 * se, change + 1.96 * se
-    )
+    return Change(100 * float(np.mean(before)), 100 * float(np.mean(after)), paired_difference(after, before))
 
 
 def auc_change(
-    before: Sequence[Predictions], after: Sequence[Predictions], *, seed: int = 0, resamples: int = 1000
+    before: Sequence[Predictions], after: Sequence[Predictions], *, seed: int = 0, resamples: int = RESAMPLES
 ) -> Change:
-    """The AUC of forget against held-out rows under two models; both are resampled with the same rows.
+    """The AUC of forget against held-out rows before and after; both are resampled with the same rows.
 
     Args:
       before: predictions on the forget rows and on the held-out rows.
-      after: the same rows under the other model.
+      after: those on the same rows afterwards.
       seed: of the bootstrap.
       resamples: of forget and held-out rows apart, within each class.
-
-    Returns:
-      ``Change``, its interval the 2.5th and 97.5th percentile of the resamples.
     """
-    rng, figures = np.random.default_rng(seed), []
-    classes = [[np.flatnonzero(rows.labels == label) for label in np.unique(rows.labels)] for rows in before]
-    for _ in range(resamples):
-        drawn = [np.concatenate([rng.choice(of, len(of)) for of in groups]) for groups in classes]
-        old, new = (attack_auc(*(rows.at(at) for rows, at in zip(of, drawn, strict=True))) for of in (before, after))
-        figures.append(new - old)
-    old, new = attack_auc(*before), attack_auc(*after)
-    low, high = np.quantile(figures, [0.025, 0.975])
-    return Change(old, new, new - old, float(np.std(figures)), float(low), float(high))
+    kept = comparable(*before).labels, before[1].labels
+    weights = matched_weights(kept[1], kept[0])
+    old, new = (auc_of_weights(comparable(*one).margin, one[1].margin) for one in (before, after))
+    first, last = (of(np.ones(len(kept[0])), weights) for of in (old, new))
+    resampled = bootstrap(lambda *of: new(*of) - old(*of), kept, weights, np.random.default_rng(seed), resamples)
+    return Change(first, last, figure(last - first, resampled))

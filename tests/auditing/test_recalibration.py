@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from ltu_jax.auditing.recalibration import accuracy_change, auc_change, recalibrate
-from ltu_jax.evaluation.likeness import Predictions
+from ltu_jax.evaluation.likeness import Predictions, attack_auc
 from ltu_jax.types import Rows
 
 EPSILON = 1e-5
@@ -196,9 +196,10 @@ def test_the_change_of_accuracy_is_paired():
     before, after = rng.random(200) < 0.6, rng.random(200) < 0.8
     found = accuracy_change(before, after)
     each = 100.0 * (after.astype(float) - before.astype(float))
-    assert found.change == pytest.approx(each.mean()) == pytest.approx(found.after - found.before)
-    assert found.se == pytest.approx(each.std() / np.sqrt(200))  # the formula of section 1 is this
-    assert (found.low, found.high) == (pytest.approx(each.mean() - 1.96 * found.se), found.change + 1.96 * found.se)
+    assert found.change.value == pytest.approx(each.mean()) == pytest.approx(found.after - found.before)
+    error = each.std() / np.sqrt(200)  # the formula of paired rates is this
+    assert found.change.low == pytest.approx(each.mean() - 1.96 * error)
+    assert found.change.smallest == pytest.approx(2.8 * error)
 
 
 def predicted(margin, labels):
@@ -207,13 +208,17 @@ def predicted(margin, labels):
 
 def test_the_change_of_the_auc_and_its_interval():
     rng = np.random.default_rng(0)
-    labels = rng.integers(0, 3, 300)
-    held, forget = rng.normal(size=300), rng.normal(size=300)
-    before = predicted(forget, labels), predicted(held, labels)
+    labels, of_held = rng.integers(0, 4, 300), rng.integers(0, 3, 200)  # forget rows of class 3 have no held-out rows
+    forget, held = rng.normal(size=300) - 5 * (labels == 3), rng.normal(size=200)
+    before = predicted(forget, labels), predicted(held, of_held)
+    after = predicted(forget + 1, labels), predicted(held, of_held)
     same = auc_change(before, before, resamples=50)
-    assert same[2:] == (0, 0, 0, 0)  # resampled together, rows that did not change give no noise
-    found = auc_change(before, (predicted(forget + 1, labels), predicted(held, labels)), resamples=200)
+    assert tuple(same.change) == (0, 0, 0, 0)  # resampled together, rows that did not change give no noise
+    found = auc_change(before, after, resamples=400)
+    assert found.before == pytest.approx(attack_auc(*before), abs=1e-12)
+    assert found.after == pytest.approx(attack_auc(*after), abs=1e-12)
     # Phi(1 / sqrt 2) = .760 of Gaussian margins one apart
-    assert found.before == pytest.approx(0.5, abs=0.06) and found.after == pytest.approx(0.760, abs=0.05)
-    assert found.low < found.change == found.after - found.before < found.high
-    assert found.high - found.low == pytest.approx(4 * found.se, rel=0.15)
+    assert found.before == pytest.approx(0.5, abs=0.08) and found.after == pytest.approx(0.760, abs=0.07)
+    assert found.change.low < found.change.value == found.after - found.before < found.change.high
+    # Paired it is narrower than of the difference of two AUCs of their own rows.
+    assert found.change.high - found.change.low < 0.06

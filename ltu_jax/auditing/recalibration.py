@@ -89,7 +89,7 @@ def recalibrate(
     batch_size = min(batch_size, num_rows)
     orders = _batches(num_rows, batch_size, max(math.ceil(num_rows / batch_size), least_batches), key)
     augment_key = jax.random.fold_in(key, 1)
-    is_kept = [not np.issubdtype(leaf.dtype, np.inexact) for leaf in given]  # a count is no statistic
+    is_kept = [not jnp.issubdtype(leaf.dtype, jnp.inexact) for leaf in given]  # a count is no statistic
 
     def run(place: int, value: float) -> tuple[np.ndarray, list[np.ndarray]]:
         """Logits and statistics of a batch in training mode, from averages that are all ``value``."""

@@ -169,6 +169,14 @@ def test_without_momentum_the_statistic_is_that_of_the_batch():
     np.testing.assert_allclose(refit.model_state["x"], np.asarray(rows(6).images).mean((0, 1, 2)) / 255, rtol=1e-6)
 
 
+def test_averages_of_half_precision_are_measured_too():
+    half = lambda x, mean: (0.5 * x + 0.5 * mean).astype(jnp.bfloat16)  # noqa: E731
+    refit = recalibrate(with_leaf(half), {}, {"x": jnp.ones(3, jnp.bfloat16)}, rows(6), jax.random.key(0))
+    expected = np.asarray(rows(6).images).mean((0, 1, 2)) / 255
+    np.testing.assert_allclose(np.asarray(refit.model_state["x"], np.float64), expected, rtol=1e-2)
+    assert refit.model_state["x"].dtype == jnp.bfloat16
+
+
 def test_a_model_of_frozen_leaves_and_counts_alone_has_no_statistics():
     def apply_fn(params, model_state, images, train):
         return images.mean(axis=(1, 2)), {"count": model_state["count"] + 1, "x": model_state["x"]}

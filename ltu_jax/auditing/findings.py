@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ltu_jax.auditing.intervals import LEVEL, Figure
+from ltu_jax.auditing.intervals import LEVEL, Figure, holm
 
 SCHEMA_VERSION = 1
 
@@ -137,19 +137,13 @@ def missing(audit: str, why: str) -> Finding:
     return Finding(audit, nothing, not_done=why)
 
 
-def holm(p_values: Mapping[str, float], level: float = LEVEL) -> dict[str, bool]:
-    """Which of several hypotheses are rejected when no true one may be, but with probability ``level`` (Holm 1979)."""
-    rejected, still = dict.fromkeys(p_values, False), True
-    for place, name in enumerate(sorted(p_values, key=lambda name: p_values[name])):
-        still = still and p_values[name] <= level / (len(p_values) - place)
-        rejected[name] = still
-    return rejected
-
-
 def verdict(findings: Sequence[Finding]) -> dict[str, bool | None]:
     """Whether each audit tells the model from one that never saw the forget rows; None where it has no p-value."""
     tested = {one.audit: one.p_value for one in findings if one.p_value is not None}
-    return {one.audit: None for one in findings} | holm(tested)
+    corrected = holm(list(tested.values()))
+    return {one.audit: None for one in findings} | {
+        name: bool(p <= LEVEL) for name, p in zip(tested, corrected, strict=True)
+    }
 
 
 def as_json(value: Any) -> Any:

@@ -14,6 +14,7 @@ from ltu_jax.files import LOCK, check_folder, is_partial
 from ltu_jax.setting import ConfigError, to_dict
 
 RUN_FILES = (LOCK, "config.json", "result.json", "report.html", "metrics.jsonl", "checkpoints", "model", "weights")
+RUN_FILES += ("audit.json", "audit.html")
 """What the folder of a run may hold."""
 WRITTEN = ("checkpoints", "model", "weights", "request-", "seed-")
 """How the folders begin that a run or request makes in its workdir."""
@@ -39,6 +40,24 @@ class Options:
     debug: bool
 
 
+@dataclasses.dataclass(frozen=True)
+class AuditOptions:
+    """The flags of ``python -m ltu_jax.audit``."""
+
+    workdir: Path
+    cache: Path
+    audits: list[str] | None
+    level: int
+    retrains: int
+    dry_run: bool
+    deterministic: bool
+    debug: bool
+    distributed: bool = False
+    coordinator: str | None = None
+    num_processes: int | None = None
+    process_id: int | None = None
+
+
 def default_workdir(config: Config, forget: str | None) -> str:
     """The folder of a command that names none."""
     if forget:
@@ -62,6 +81,21 @@ def check_run_folders(config: Config, options: Options) -> list[tuple[Config, Pa
         _check_workdir(workdir, one)
     _check_writable("--cache", options.cache)
     return jobs
+
+
+def check_audited_folder(config: Config, options: AuditOptions) -> None:
+    """Refuses a folder that is not that of a finished run of this configuration, and one that cannot be written.
+
+    Raises:
+      ConfigError: the flag, the folder, what is allowed.
+    """
+    workdir = options.workdir
+    if not (workdir / "result.json").is_file():
+        raise ConfigError(
+            f"--workdir: {str(workdir)!r} has no result.json; allowed: a folder that python -m ltu_jax.unlearn finished"
+        )
+    _check_workdir(workdir, config)
+    _check_writable("--cache", options.cache)
 
 
 def check_request_folders(options: Options) -> None:

@@ -1,0 +1,72 @@
+"""Audits a finished run: does the forgetting hold? ``python -m ltu_jax.audit``."""
+
+from pathlib import Path
+
+from absl import flags
+
+from ltu_jax.commands import command_line
+from ltu_jax.commands.options import AuditOptions, check_audited_folder
+from ltu_jax.config import Config
+from ltu_jax.setting import ConfigError, check_path
+
+USAGE = """
+python -m ltu_jax.audit --config FILE.py[:METHOD] [--config.FIELD=VALUE ...] --workdir RUN [--level 0|1|2]
+
+Attacks the model of a finished run with more than the paper's MI: is it like rows never seen, like Retrain, does the
+forgetting lie in BatchNorm statistics, does it come back? --config and its fields are those of the run. Level 0 trains
+nothing but what the cache lacks of the run's own models; level 1 a few more models; level 2 a population of them.
+Writes audit.json and audit.html into the run's folder; docs/audits.md says what each audit claims.
+"""
+
+
+def define_flags() -> None:
+    """The flags of this command."""
+    flags.DEFINE_string("workdir", None, "folder of the run, as python -m ltu_jax.unlearn made it")
+    flags.DEFINE_string("cache", None, "folder of originals and Retrain models; unset: beside the workdir")
+    flags.DEFINE_string("audits", None, "which audits, separated by commas; unset: all of the level and those below")
+    flags.DEFINE_integer("level", 1, "0: no training; 1: a few models, about five trainings; 2: a population")
+    flags.DEFINE_integer("retrains", 3, "of level 1: how many Retrains the model is compared with")
+    flags.DEFINE_bool("dry_run", False, "print what would be trained, how long it takes and what each audit can see")
+    flags.DEFINE_bool("deterministic", True, "of a GPU: as the run was made")
+    flags.DEFINE_bool("debug", False, "stop at the operation that makes the first NaN and show where it is; slow")
+
+
+def main(config: Config) -> int:
+    """Checks flags and folders, then audits; the exit status.
+
+    Raises:
+      ConfigError: if a flag, a folder or something that is read later is not what it should be.
+    """
+    given = flags.FLAGS
+    if given.workdir is None:
+        raise ConfigError("--workdir: None; allowed: the folder of a finished run")
+    for name in ("workdir", "cache"):
+        if path := getattr(given, name):
+            check_path(f"--{name}", path)
+    for name, most in (("level", 2), ("retrains", 64)):
+        if not 0 <= (value := getattr(given, name)) <= most:
+            raise ConfigError(f"--{name}: {value}; allowed: 0..{most}")
+    if config.num_seeds > 1:
+        raise ConfigError(
+            f"config.num_seeds: {config.num_seeds}; allowed: 1, the folder of one seed and its config.seed"
+        )
+    names = None if given.audits is None else [name.strip() for name in given.audits.split(",")]
+    workdir = Path(given.workdir)
+    options = AuditOptions(
+        workdir=workdir,
+        cache=Path(given.cache or workdir.parent / "cache"),
+        audits=names,
+        level=given.level,
+        retrains=given.retrains,
+        dry_run=given.dry_run,
+        deterministic=given.deterministic,
+        debug=given.debug,
+    )
+    check_audited_folder(config, options)
+    from ltu_jax.commands.audit import audit
+
+    return audit(config, options)
+
+
+if __name__ == "__main__":
+    command_line.run(define_flags, main, USAGE)

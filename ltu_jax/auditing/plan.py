@@ -1,0 +1,81 @@
+"""What an audit will take and what it can see, said before anything is trained."""
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from ltu_jax.auditing.findings import AUDITS
+from ltu_jax.auditing.intervals import POWER, effective, smallest_auc
+from ltu_jax.evaluation.likeness import matched_weights
+from ltu_jax.setting import ConfigError, allowed_names
+from ltu_jax.training.jobs import Trainer, TrainingJob
+
+DIFFERING = 0.1
+"""Share of rows that two models are taken to answer differently."""
+
+
+class PlannedModel(NamedTuple):
+    """A model that an audit compares with."""
+
+    name: str
+    trained_on: str
+    rows: int
+    found: bool  # in the cache; else it is trained
+    seconds: float  # that its training takes, about; 0 where it is found
+
+
+def chosen_audits(names: Sequence[str] | None, level: int) -> list[str]:
+    """The audits of a level and those below it, in their order; or of these the ones that are named.
+
+    Raises:
+      ConfigError: a name is no audit, or one of a higher level.
+    """
+    there = [name for name, audit in AUDITS.items() if audit.level <= level]
+    for name in names or ():
+        if name not in AUDITS:
+            raise ConfigError(f"--audits: {name!r} is no audit; {allowed_names(name, AUDITS)}")
+        if name not in there:
+            raise ConfigError(
+                f"--audits: {name!r} is of level {AUDITS[name].level}; allowed: with --level {AUDITS[name].level}"
+            )
+    return [name for name in there if not names or name in names]
+
+
+def planned(
+    trainer: Trainer, jobs: Sequence[tuple[TrainingJob, str]], of_one: float, rows_of_one: int
+) -> list[PlannedModel]:
+    """The models of training jobs.
+
+    Args:
+      trainer: would train them.
+      jobs: each with what it is trained on, in words.
+      of_one: seconds that a training on ``rows_of_one`` rows took.
+      rows_of_one: see there.
+    """
+    models = []
+    for job, trained_on in jobs:
+        found, rows = trainer.entry(job).is_there(), len(job.rows)
+        models.append(PlannedModel(job.label, trained_on, rows, found, 0.0 if found else of_one * rows / rows_of_one))
+    return models
+
+
+def resolution(audits: Sequence[str], forget: np.ndarray, held_out: np.ndarray) -> dict[str, str]:
+    """The smallest effect that each audit would find with 80 % at two-sided 5 %, in words, where rows alone say it.
+
+    Args:
+      audits: names.
+      forget: labels of the forget rows, i32[F].
+      held_out: labels of the held-out rows, i32[V].
+    """
+    others = effective(matched_weights(held_out, forget))
+    of_auc = {
+        "held_out": smallest_auc(len(forget), others),
+        "rmia": smallest_auc(len(forget), others),
+        "iam": smallest_auc(len(forget), len(forget)),
+    }
+    points = 100 * POWER * math.sqrt(DIFFERING / len(forget))
+    words = {name: f"AUC {0.5 - apart:.3f} or {0.5 + apart:.3f}" for name, apart in of_auc.items()}
+    words |= dict.fromkeys(("recalibration", "relearning"), f"{points:.1f} points, if a tenth of the rows differ")
+    return {name: words[name] for name in audits if name in words}

@@ -26,6 +26,8 @@ def define_flags() -> None:
     flags.DEFINE_string("audits", None, "which audits, separated by commas; unset: all of the level and those below")
     flags.DEFINE_integer("level", 1, "0: no training; 1: a few models, about five trainings; 2: a population")
     flags.DEFINE_integer("retrains", 3, "of level 1: how many Retrains the model is compared with")
+    flags.DEFINE_integer("shadows", 32, "of level 2: how many models are trained, and unlearned, in pairs")
+    flags.DEFINE_integer("oracles", 16, "of level 2: how many Retrains of these, and unlearnings of one of them")
     flags.DEFINE_bool("dry_run", False, "print what would be trained, how long it takes and what each audit can see")
     flags.DEFINE_bool("deterministic", True, "of a GPU: as the run was made")
     flags.DEFINE_bool("debug", False, "stop at the operation that makes the first NaN and show where it is; slow")
@@ -43,9 +45,11 @@ def main(config: Config) -> int:
     for name in ("workdir", "cache"):
         if path := getattr(given, name):
             check_path(f"--{name}", path)
-    for name, most in (("level", 2), ("retrains", 64)):
-        if not 0 <= (value := getattr(given, name)) <= most:
-            raise ConfigError(f"--{name}: {value}; allowed: 0..{most}")
+    for name, least, most in (("level", 0, 2), ("retrains", 1, 64), ("shadows", 6, 512), ("oracles", 6, 512)):
+        if not least <= (value := getattr(given, name)) <= most:
+            raise ConfigError(f"--{name}: {value}; allowed: {least}..{most}")
+    if given.shadows % 2:
+        raise ConfigError(f"--shadows: {given.shadows}; allowed: an even number, for they come in pairs")
     if config.num_seeds > 1:
         raise ConfigError(
             f"config.num_seeds: {config.num_seeds}; allowed: 1, the folder of one seed and its config.seed"
@@ -58,6 +62,8 @@ def main(config: Config) -> int:
         audits=names,
         level=given.level,
         retrains=given.retrains,
+        shadows=given.shadows,
+        oracles=given.oracles,
         dry_run=given.dry_run,
         deterministic=given.deterministic,
         debug=given.debug,

@@ -8,19 +8,23 @@ import time
 from pathlib import Path
 from typing import Any
 
-from ltu_jax.auditing import plan
+import numpy as np
+
+from ltu_jax.auditing import plan, population
+from ltu_jax.auditing.again import can_be_run_again
 from ltu_jax.auditing.audited import Audited, RuleError
-from ltu_jax.auditing.findings import AUDITS, SCHEMA_VERSION, Finding, as_json, verdict
+from ltu_jax.auditing.findings import AUDITS, SCHEMA_VERSION, Finding, as_json, missing, verdict
 from ltu_jax.auditing.run import AUDIT_OF
 from ltu_jax.commands import processes, shutdown
 from ltu_jax.commands.options import AuditOptions
-from ltu_jax.commands.run import FAILURES, read_source
+from ltu_jax.commands.run import FAILURES, at_once_of, read_source
 from ltu_jax.config import Config
 from ltu_jax.files import LOCK, locked, write_whole
 from ltu_jax.safe_reading import read_json, reason
 from ltu_jax.setting import ConfigError, plain
 from ltu_jax.training.checkpoint import load_tree
-from ltu_jax.training.jobs import Trainer, train_or_find
+from ltu_jax.training.jobs import ORACLE, Trainer, train_or_find
+from ltu_jax.types import Splits
 from ltu_jax.unlearning.preparation import original, original_job, retrain_jobs
 from ltu_jax.unlearning.problem import Loaded, load_problem, request_sha256
 from ltu_jax.unlearning.result import now, provenance
@@ -45,7 +49,7 @@ def audit(config: Config, options: AuditOptions) -> int:
             config, evaluation=dataclasses.replace(config.evaluation, num_retrain=num_retrain)
         )
         trainer = Trainer(trained, loaded.source, loaded.spec, options.cache, progress)
-        models = _models(trainer, loaded, result)
+        models = _models(trainer, loaded, result, names, options)
         _say_plan(names, models, loaded)
         if options.dry_run:
             return 0
@@ -77,13 +81,28 @@ def _result(config: Config, workdir: Path, loaded: Loaded) -> dict[str, Any]:
     return result
 
 
-def _models(trainer: Trainer, loaded: Loaded, result: dict[str, Any]) -> list[plan.PlannedModel]:
-    """The original and the Retrains; what a training takes is known from the run's own."""
+def _models(
+    trainer: Trainer, loaded: Loaded, result: dict[str, Any], names: list[str], options: AuditOptions
+) -> list[plan.PlannedModel]:
+    """All models that are compared with; what a training takes is known from the run's own."""
     splits, times = loaded.splits, result.get("time") or {}
     jobs = [] if loaded.weights is not None else [(original_job(splits), "all training rows")]
     jobs += [(job, "remaining rows") for job in retrain_jobs(trainer.config, splits)]
+    if set(names) & set(population.POPULATION) and not can_be_run_again(trainer):
+        of_shadows, of_oracles = population.jobs(_cut(trainer, splits, options), options.oracles)
+        jobs += [(job, "common rows and half of the candidates") for job in of_shadows]
+        jobs += [(job, "common rows") for job in of_oracles]
     of_one = times.get("original_s") or times.get("retrain_s") or 0.0
     return plan.planned(trainer, jobs, of_one, len(splits.train))
+
+
+def _cut(trainer: Trainer, splits: Splits, options: AuditOptions) -> population.Cut:
+    try:
+        return population.cut(
+            splits, options.shadows, np.random.default_rng([trainer.config.seed_for("train"), ORACLE])
+        )
+    except ValueError as error:
+        raise ConfigError(f"--level: {options.level}: {error}") from None
 
 
 def _say_plan(names: list[str], models: list[plan.PlannedModel], loaded: Loaded) -> None:
@@ -121,6 +140,10 @@ def _audit(
             begun = time.perf_counter()
             findings.append(AUDIT_OF[name](run))
             seconds[name] = time.perf_counter() - begun
+    if wanted := [name for name in names if name in population.POPULATION]:
+        begun = time.perf_counter()
+        findings += _of_population(trainer, splits, wanted, options)
+        seconds["population"] = time.perf_counter() - begun
     outcome = {
         "schema_version": SCHEMA_VERSION,
         "run": {name: result.get(name) for name in ("method", "dataset", "model", "seeds", "forget", "request_sha256")},
@@ -138,6 +161,14 @@ def _audit(
         print(finding.audit, finding.unlearned, finding.original, finding.floor, finding.p_value, finding.not_done)
     print(plain(f"audit in {options.workdir}: audit.json, audit.html"))
     return 0
+
+
+def _of_population(trainer: Trainer, splits: Splits, names: list[str], options: AuditOptions) -> list[Finding]:
+    if why := can_be_run_again(trainer):
+        return [missing(name, why) for name in names]
+    at_once = at_once_of(trainer.config, trainer.source)
+    made = population.populate(trainer, splits, _cut(trainer, splits, options), options.oracles, at_once)
+    return population.population_audits(made, names)
 
 
 def _notes(run: Audited, findings: list[Finding]) -> list[str]:

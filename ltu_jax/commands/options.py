@@ -49,6 +49,8 @@ class AuditOptions:
     audits: list[str] | None
     level: int
     retrains: int
+    shadows: int
+    oracles: int
     dry_run: bool
     deterministic: bool
     debug: bool

@@ -78,7 +78,7 @@ def _unlearn(jobs: Sequence[tuple[Config, Path]], options: Options, progress: Pr
     todo = runs if options.prepare else [run for run in runs if not _is_done(run)]
     if writes_files():
         _check_disk(todo, options.cache)
-    at_once, done = _at_once(config, source), True
+    at_once, done = at_once_of(config, source), True
     left = {run.workdir for run in todo}
     if not options.prepare:
         _check_begun(todo, at_once)
@@ -127,7 +127,7 @@ def _check_disk(todo: Sequence[Job], cache: Path) -> None:
             )
 
 
-def _at_once(config: Config, source: Source) -> int:
+def at_once_of(config: Config, source: Source) -> int:
     """How many models a program; images that stay on the host are fetched for one model at a time."""
     if source.streamed:
         return 1

@@ -168,6 +168,14 @@ def figure(value: float, resampled: np.ndarray, smallest: float | None = None) -
     return Figure(float(value), float(low), float(high), spread)
 
 
+def normal_p_value(value: Figure, neutral: float) -> float:
+    """Two-sided p-value of ``neutral``, of a figure whose error is normal: its smallest effect is 2.8 of them."""
+    from scipy.stats import norm
+
+    error = value.smallest / POWER
+    return float(2 * norm.sf(abs(value.value - neutral) / error)) if error else float(value.value == neutral)
+
+
 def permutation_p_value(
     scores: Sequence[tuple[np.ndarray, np.ndarray]],
     classes: tuple[np.ndarray, np.ndarray],

@@ -17,6 +17,7 @@ from ltu_jax.auditing import lira
 from ltu_jax.auditing.again import unlearned_again
 from ltu_jax.auditing.audited import answers
 from ltu_jax.auditing.findings import Finding, as_json
+from ltu_jax.auditing.intervals import normal_p_value
 from ltu_jax.data.splits import see
 from ltu_jax.evaluation.likeness import predictions
 from ltu_jax.training.jobs import AUDITED_SHADOW, ORACLE, Trainer, TrainingJob, train_or_find
@@ -123,36 +124,43 @@ def lira_audit(population: Population) -> Finding:
     privacy = lira.privacy(population.unlearned, made.masks, made.pairs)
     efficacy = lira.efficacy(population.unlearned, made.masks, made.pairs, population.oracles)
     details = {one.variant: _short(one) for one in (privacy, efficacy)}
-    return Finding("lira", privacy.main.auc, details=as_json(details))
+    return Finding("lira", privacy.main.auc, p_value=normal_p_value(privacy.main.auc, 0.5), details=as_json(details))
 
 
 def klom_audit(population: Population) -> Finding:
-    """``auditing.klom`` of the shadows that forgot a row and oracles; the floor is that of oracles and oracles."""
+    """``auditing.klom`` of the shadows that forgot a row and oracles; the floor is that of oracles and oracles.
+
+    The floor depends on the number of models, so the same is made of as few shadows and oracles too (``at_floor``).
+    """
     made = population.cut
     first, second = made.pairs.T
     unlearned = np.where(made.masks[first], population.unlearned[first], population.unlearned[second])
-    found = divergences.klom(unlearned, population.oracles)
     half = len(population.oracles) // 2
-    floor = divergences.klom(population.oracles[:half], population.oracles[half:])
-    both = [floor.unlearned_to_oracle.mean.value, floor.oracle_to_unlearned.mean.value]
+    few = min(half, len(unlearned))
+    found = divergences.klom(unlearned, population.oracles)
+    floor = divergences.klom(population.oracles[:few], population.oracles[half:][:few])
+    at_floor = divergences.klom(unlearned[:few], population.oracles[half:][:few])
     details = {
         name: {"mean": getattr(found, name).mean, "p95": getattr(found, name).p95}
         for name in ("unlearned_to_oracle", "oracle_to_unlearned")
     }
     details |= {"models": found.models, "models_of_floor": floor.models}
-    return Finding("klom", found.unlearned_to_oracle.mean, floor=(min(both), max(both)), details=as_json(details))
+    details["at_floor"] = at_floor.unlearned_to_oracle.mean
+    ends = floor.unlearned_to_oracle.mean.value, floor.oracle_to_unlearned.mean.value  # either could stand first
+    return Finding("klom", found.unlearned_to_oracle.mean, floor=(min(ends), max(ends)), details=as_json(details))
 
 
 def quality_audit(population: Population) -> Finding:
     """``auditing.forgetting_quality`` of one shadow unlearned many times and oracles; the floor is of oracles alone."""
-    made = population.cut
-    oracles = population.oracles[:, made.masks[0]]
-    found = quality.forgetting_quality(population.of_one, oracles)
+    oracles = population.oracles[:, population.cut.masks[0]]
     half = len(oracles) // 2
-    floor = quality.forgetting_quality(oracles[:half], oracles[half:])
+    found = quality.forgetting_quality(population.of_one, oracles)
+    floor = quality.forgetting_quality(oracles[:half], oracles[half:][:half])
+    at_floor = quality.forgetting_quality(population.of_one[:half], oracles[half:][:half])
     details = {
         "models": found.models,
         "models_of_floor": floor.models,
+        "at_floor": at_floor.quality,
         "epsilon": np.quantile(found.epsilon, [0.5, 0.95]),
     }
     value = floor.quality.value

@@ -18,6 +18,7 @@ from ltu_jax.auditing.intervals import (
     fpr_limit,
     holm,
     ks_of_weights,
+    normal_p_value,
     one_more,
     paired_difference,
     permutation_p_value,
@@ -299,3 +300,9 @@ def test_what_is_not_finite_is_named():
         finite("forget margins", np.array([1, np.nan, np.inf]))
     with pytest.raises(ValueError, match="margins: there are none"):
         finite("margins", np.zeros(0))
+
+
+@pytest.mark.parametrize("errors, wanted", [(0, 1), (1.959964, 0.05), (-1.959964, 0.05), (2.575829, 0.01)])
+def test_the_normal_p_value_counts_errors_of_which_2_8_are_the_smallest_effect(errors, wanted):
+    found = normal_p_value(Figure(0.5 + 0.02 * errors, 0, 1, 2.8 * 0.02), 0.5)
+    assert found == pytest.approx(wanted, rel=1e-4)

@@ -7,7 +7,7 @@ import pytest
 from progress_recorder import recording
 from small import small_config
 
-from ltu_jax.auditing import klom, lira
+from ltu_jax.auditing import klom, lira, population
 from ltu_jax.auditing.again import can_be_run_again
 from ltu_jax.auditing.forgetting_quality import forgetting_quality
 from ltu_jax.auditing.population import Cut, Population, cut, jobs, populate, population_audits
@@ -60,20 +60,20 @@ def made_up(rng, shift):
 
 
 def test_findings_are_those_of_the_audits_on_the_right_models():
-    population = made_up(np.random.default_rng(3), 1.0)
-    made, names = population.cut, ["lira", "klom", "forgetting_quality"]
-    found = {one.audit: one for one in population_audits(population, names)}
-    wanted = lira.privacy(population.unlearned, made.masks, made.pairs)
+    models = made_up(np.random.default_rng(3), 1.0)
+    made, names = models.cut, ["lira", "klom", "forgetting_quality"]
+    found = {one.audit: one for one in population_audits(models, names)}
+    wanted = lira.privacy(models.unlearned, made.masks, made.pairs)
     assert found["lira"].unlearned == wanted.pooled.auc
-    forgot = np.stack([population.unlearned[made.masks[:, m], m] for m in range(40)], axis=1)  # [8, 40], any order
-    once = klom.klom(forgot, population.oracles).unlearned_to_oracle.mean.value
+    forgot = np.stack([models.unlearned[made.masks[:, m], m] for m in range(40)], axis=1)  # [8, 40], any order
+    once = klom.klom(forgot, models.oracles).unlearned_to_oracle.mean.value
     assert found["klom"].unlearned.value == pytest.approx(once)
-    floor = klom.klom(population.oracles[:8], population.oracles[8:])
+    floor = klom.klom(models.oracles[:8], models.oracles[8:])
     both = floor.unlearned_to_oracle.mean.value, floor.oracle_to_unlearned.mean.value
     assert found["klom"].floor == pytest.approx((min(both), max(both)))
-    oracles = population.oracles[:, made.masks[0]]
-    assert found["forgetting_quality"].unlearned == forgetting_quality(population.of_one, oracles).quality
-    assert [one.audit for one in population_audits(population, ["klom"])] == ["klom"]
+    oracles = models.oracles[:, made.masks[0]]
+    assert found["forgetting_quality"].unlearned == forgetting_quality(models.of_one, oracles).quality
+    assert [one.audit for one in population_audits(models, ["klom"])] == ["klom"]
 
 
 def test_a_shift_is_found_and_none_is_not():
@@ -94,12 +94,21 @@ def test_a_method_that_needs_a_recorded_original_cannot_be_run_again():
     assert "recorded" in can_be_run_again(trainers[0]) and can_be_run_again(trainers[1]) is None
 
 
-def test_a_population_is_trained_once_and_each_shadow_forgets_its_own_half(tmp_path):
+def test_a_population_is_trained_once_and_each_shadow_forgets_its_own_half(tmp_path, monkeypatch):
     config, labels = small_config(method=method_config("finetune")), []
     loaded = load_problem(config)
     trainer = Trainer(config, loaded.source, loaded.spec, tmp_path, recording([], labels=labels))
     made = cut(loaded.splits, 6, np.random.default_rng(1))
+    asked, real = [], population.unlearned_again
+    monkeypatch.setattr(population, "unlearned_again", lambda *args: asked.append(args) or real(*args))
     first = populate(trainer, loaded.splits, made, 3)
+    for i, (_, _, splits, original, seed) in enumerate(asked):
+        shadow = i if i < 6 else 0
+        assert splits.forget.tolist() == made.candidates[made.masks[shadow]].tolist()
+        assert splits.remain.tolist() == made.common.tolist()
+        assert splits.test is loaded.splits.test and len(splits.visible) == round(0.3 * len(made.common))
+        assert seed == config.seed_for("unlearn") + 1 + i
+        assert original is asked[shadow][3]
     assert sum(label.startswith("audited-shadow") for label in labels) == 6
     assert sum(label.startswith("oracle") for label in labels) == 3
     assert sum(label == "unlearning" for label in labels) == 6 + 3

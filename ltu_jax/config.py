@@ -136,17 +136,35 @@ class Data:
     augment: str = setting("none", "augmentation in training and unlearning", choices=("none", "flip", "crop_flip"))
     forget_kind: str = setting(
         "random",
-        "what is forgotten: a random fraction, a class, a fine class within the coarse ones, or a list of ids",
-        choices=("random", "class", "subclass", "ids"),
+        "what is forgotten: a random fraction, a class, a fine class within the coarse ones, a list of ids, the hardest"
+        " or easiest fraction, or canaries: rows that are trained on with a wrong label",
+        choices=("random", "class", "subclass", "ids", "hard", "easy", "canaries"),
     )
     forget_fraction: float = setting(
-        0.1, "fraction of the training rows to forget (forget_kind random)", above=0, high=0.9
+        0.1, "fraction of the training rows to forget (forget_kind random, hard, easy)", above=0, high=0.9
     )
     forget_class: int = setting(
         0, "label to forget (forget_kind class), fine label (subclass)", low=0, high=MOST_CLASSES - 1
     )
     forget_ids: str | None = setting(None, "file with one id a line (forget_kind ids)", path=True)
+    difficulty: str | None = setting(
+        None,
+        "how hard each training row is (forget_kind hard, easy): what python -m ltu_jax.difficulty wrote of the same"
+        " training rows, so of the same config.seeds.split",
+        path=True,
+    )
+    canaries: int | None = setting(
+        None,
+        "training rows that get a wrong label (forget_kind canaries); a coin for each says whether it is trained on and"
+        " forgotten, or in no set at all; unset: 200",
+        low=20,
+        high=MOST_ROWS,
+    )
     remain_fraction: float = setting(0.3, "rho: fraction of the remaining rows that a method may see", above=0, high=1)
+
+
+UNLIKE_HELD_OUT = ("hard", "easy", "canaries")
+"""Kinds of forget rows that no held-out row is like: nothing but Retrain tells how they should score."""
 
 
 @dataclasses.dataclass
@@ -289,8 +307,17 @@ def resolve(config: Config) -> Config:
             f"config.method.relabel: 'never' leaves order {config.method.order!r} no support set; allowed: step, once,"
             " or order none"
         )
-    if config.data.forget_kind == "ids" and config.data.forget_ids is None:
+    kind = config.data.forget_kind
+    if kind == "ids" and config.data.forget_ids is None:
         raise ConfigError("config.data.forget_ids: None; allowed: a file with one id a line, with forget_kind=ids")
+    if kind in ("hard", "easy") and config.data.difficulty is None:
+        raise ConfigError(
+            f"config.data.difficulty: None; allowed: what python -m ltu_jax.difficulty wrote, with forget_kind={kind}"
+        )
+    if kind == "canaries" and config.weights is not None:
+        raise ConfigError(
+            f"config.weights: {config.weights!r} saw no canaries in training; allowed: unset, with forget_kind=canaries"
+        )
     if config.attackers.fitted_on == "auto":
         fitted_on = "shadows" if config.weights is None else "original"
         config = dataclasses.replace(config, attackers=dataclasses.replace(config.attackers, fitted_on=fitted_on))
@@ -335,8 +362,9 @@ def from_dict(stored: dict[str, Any]) -> Config:
 
 def _fill(config: Any, stored: dict[str, Any], name: str) -> None:
     known = vars(config)
-    if set(known) != set(stored):
-        field = sorted(set(known) ^ set(stored))[0]
+    needed = {field for field, value in known.items() if value is not None}  # older files lack some that are unset
+    if wrong := (set(stored) - set(known)) | (needed - set(stored)):
+        field = sorted(wrong)[0]
         raise ConfigError(f"{name}.{field}: no such field on one side; allowed: the same version of ltu_jax")
     for field, value in stored.items():
         is_group = hasattr(known[field], "__dict__")
@@ -354,7 +382,8 @@ def asked_for(settings: dict[str, Any]) -> dict[str, Any]:
     data = {
         name: value
         for name, value in (stored if isinstance(stored, dict) else {}).items()
-        if name not in ("memory_map", "stream")
+        # Unset, the last two are left out, for they were not there at first: no hash of an older run moves.
+        if name not in ("memory_map", "stream") and not (name in ("difficulty", "canaries") and value is None)
     }
     return {name: value for name, value in settings.items() if name not in ("at_once", "save_seconds")} | {"data": data}
 

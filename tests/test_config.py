@@ -28,7 +28,7 @@ def test_every_field_has_a_meaning_and_every_number_two_bounds():
 
 def test_whatever_names_a_file_is_checked_as_a_path():
     paths = {name for name, _, field in settings(Config()) if field.metadata["path"] or field.metadata["within"]}
-    data = {f"config.data.{name}" for name in ("name", "data_dir", "table", "memory_map", "forget_ids")}
+    data = {f"config.data.{name}" for name in ("name", "data_dir", "table", "memory_map", "forget_ids", "difficulty")}
     assert paths == {"config.weights", *data}
 
 
@@ -63,6 +63,8 @@ def test_the_defaults_are_in_their_own_ranges():
         ),
         ("model.std", (0.2, 0.2, 0.0), "config.model.std: 0.0 is out of range; allowed: 3 numbers and >= 1e-06"),
         ("data.forget_kind", "ids", "config.data.forget_ids: None; allowed: a file with one id a line"),
+        ("data.forget_kind", "easy", "config.data.difficulty: None; allowed: .*ltu_jax.difficulty wrote, with forget_"),
+        ("data.canaries", 19, "config.data.canaries: 19 is out of range; allowed: >= 20 and <= "),
     ],
 )
 def test_a_mistake_is_one_line_with_field_value_and_what_is_allowed(path, value, message):
@@ -72,6 +74,18 @@ def test_a_mistake_is_one_line_with_field_value_and_what_is_allowed(path, value,
     with pytest.raises(ConfigError, match=message) as caught:
         resolve(wrong)
     assert "\n" not in str(caught.value)
+
+
+def test_given_weights_saw_no_canaries():
+    with pytest.raises(ConfigError, match="^config.weights: 'a.pth' saw no canaries in training; allowed: unset, with"):
+        resolve(Config(data=config.Data(forget_kind="canaries"), weights="a.pth"))
+
+
+def test_what_a_result_is_a_function_of_has_new_fields_only_where_they_are_set():
+    """So the hash of a run from before they were there is what it was."""
+    asked = lambda **data: config.asked_for(to_dict(Config(data=config.Data(**data))))["data"]  # noqa: E731
+    assert not {"difficulty", "canaries"} & set(asked()) and "forget_ids" in asked()
+    assert asked(difficulty="a.csv")["difficulty"] == "a.csv" and asked(canaries=50)["canaries"] == 50
 
 
 @pytest.mark.parametrize("order", ["second", "naive", "first"])
@@ -109,6 +123,12 @@ def test_a_configuration_comes_back_from_its_json():
         assert to_dict(found) == stored and found.data.classes == (3, 1)
         # presets share a class, so it is the class and not the preset that comes back
         assert type(found.method) is type(wanted.method)
+
+
+def test_a_json_from_before_a_field_was_there_leaves_it_unset():
+    stored = to_dict(resolve(Config()))
+    del stored["data"]["difficulty"], stored["data"]["canaries"]
+    assert to_dict(config.from_dict(stored)) == to_dict(resolve(Config()))
 
 
 def test_a_method_of_ones_own_comes_back_as_what_it_said():

@@ -22,22 +22,22 @@ WRITTEN = ("checkpoints", "model", "weights", "request-", "seed-")
 
 @dataclasses.dataclass(frozen=True)
 class Options:
-    """The flags, by their names."""
+    """The flags, by their names; a command that has fewer leaves the others as they are."""
 
     workdir: Path
     cache: Path
-    forget: str | None
-    sign: str | None
-    keep_original: bool
-    prepare: bool
-    dry_run: bool
-    show_images: bool
-    distributed: bool
-    coordinator: str | None
-    num_processes: int | None
-    process_id: int | None
-    deterministic: bool
-    debug: bool
+    forget: str | None = None
+    sign: str | None = None
+    keep_original: bool = False
+    prepare: bool = False
+    dry_run: bool = False
+    show_images: bool = False
+    distributed: bool = False
+    coordinator: str | None = None
+    num_processes: int | None = None
+    process_id: int | None = None
+    deterministic: bool = True
+    debug: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,7 +81,7 @@ def check_run_folders(config: Config, options: Options) -> list[tuple[Config, Pa
         _check_apart(options.cache, [folder, *(workdir for _, workdir in jobs)])
     for one, workdir in jobs if not options.prepare else ():
         _check_workdir(workdir, one)
-    _check_writable("--cache", options.cache)
+    check_writable("--cache", options.cache)
     return jobs
 
 
@@ -107,8 +107,8 @@ def check_request_folders(options: Options) -> None:
       ConfigError: if one cannot be written, or the workdir holds anything but requests and the cache.
     """
     home, cache = options.workdir, options.cache
-    _check_writable("--workdir", home)
-    _check_writable("--cache", cache)
+    check_writable("--workdir", home)
+    check_writable("--cache", cache)
     _check_apart(cache, [home])
     for path in _inside(home):
         is_own = path.name in FILES or path.name.startswith("request-") or is_partial(path)
@@ -119,7 +119,7 @@ def check_request_folders(options: Options) -> None:
 
 def _check_workdir(workdir: Path, config: Config) -> None:
     """Refuses a folder that cannot be written, that holds another run, or that holds anything else."""
-    _check_writable("--workdir", workdir)
+    check_writable("--workdir", workdir)
     written, before = workdir / "config.json", None
     with contextlib.suppress(OSError, ValueError):
         before = safe_reading.read_json(written)
@@ -150,7 +150,12 @@ def _check_apart(cache: Path, workdirs: list[Path]) -> None:
             )
 
 
-def _check_writable(flag: str, path: Path) -> None:
+def check_writable(flag: str, path: Path) -> None:
+    """Refuses a folder that cannot be made or written to.
+
+    Raises:
+      ConfigError: the flag, the folder, what is allowed.
+    """
     check_folder(path, flag)
     there = path.absolute()
     while not there.exists():

@@ -6,15 +6,26 @@ other forget rows of the same data have the same original model.
 
 import dataclasses
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 
 from ltu_jax.config import Data
+from ltu_jax.data import hardness
 from ltu_jax.safe_reading import read_text, reason
 from ltu_jax.setting import ConfigError
 from ltu_jax.types import Source, Splits
 
 FORGET_IDS = "config.data.forget_ids"
+CANARIES = 200
+
+
+class Canaries(NamedTuple):
+    """Training rows with a wrong label, and the coins that say which of them are trained on, and then forgotten."""
+
+    rows: np.ndarray  # i64[m], sorted
+    labels: np.ndarray  # i32[m], none of them true
+    is_in: np.ndarray  # bool[m]
 
 
 def make_splits(source: Source, data: Data, seed: int, ids: Sequence[str] | None = None) -> Splits:
@@ -23,13 +34,17 @@ def make_splits(source: Source, data: Data, seed: int, ids: Sequence[str] | None
     Raises:
       ConfigError: if there are too few rows, or forget rows are not training rows.
     """
-    rng = np.random.default_rng([seed, 0])
-    cut = _cut_test_part if data.held_out == "test" else _cut_training_part
-    train, validation, test, reserve = cut(source, data, rng)
+    train, validation, test, reserve = _cut(source, data, seed)
     if len(reserve) < 4:
         raise ConfigError(f"config.data.reserve_size: {len(reserve)} rows are left to guide it; allowed: >= 4")
 
-    forget = _forget_rows(source, train, data, seed) if ids is None else rows_of_ids(source, train, ids, "--forget")
+    if ids is not None:
+        forget = rows_of_ids(source, train, ids, "--forget")
+    elif data.forget_kind == "canaries":
+        drawn = draw_canaries(source, data, seed)
+        forget, train = drawn.rows[drawn.is_in], np.setdiff1d(train, drawn.rows[~drawn.is_in])
+    else:
+        forget = _forget_rows(source, train, data, seed)
     remain = np.setdiff1d(train, forget)
     if not len(remain):
         raise ConfigError("config.data: all training rows are to be forgotten; allowed: at least one that remains")
@@ -52,6 +67,32 @@ def see(splits: Splits, fraction: float, seed: int) -> Splits:
     return dataclasses.replace(splits, seen=np.sort(seen))
 
 
+def draw_canaries(source: Source, data: Data, seed: int) -> Canaries:
+    """The canaries among the training rows of a source as it was read, with its true labels: see ``canaries_of``."""
+    train, *_ = _cut(source, data, seed)
+    return canaries_of(source.labels, train, source.num_classes, data.canaries or CANARIES, seed)
+
+
+def canaries_of(labels: np.ndarray, train: np.ndarray, num_classes: int, count: int, seed: int) -> Canaries:
+    """Canaries among the training rows, for the audit of one run (``auditing.canaries``).
+
+    Args:
+      labels: true ones of all rows of the source, i32[M].
+      train: the training rows, i64[.].
+      num_classes: C; a wrong label is any of the C - 1 others.
+      count: m; about half of them are in, for each has its own fair coin.
+      seed: that of the splits. Rows and labels are one stream of it, coins another.
+
+    Raises:
+      ConfigError: if there are fewer training rows.
+    """
+    _enough("canaries", count, len(train))
+    rng, coins = np.random.default_rng([seed, 4]), np.random.default_rng([seed, 5])
+    rows = np.sort(rng.choice(train, count, replace=False)).astype(np.int64)
+    wrong = (labels[rows] + rng.integers(1, num_classes, count)) % num_classes
+    return Canaries(rows, wrong.astype(labels.dtype), coins.integers(2, size=count) == 1)
+
+
 def read_ids(path: str, field: str = FORGET_IDS) -> list[str]:
     """The ids in a text file, one per line; blank lines are skipped. ``field`` is for messages.
 
@@ -65,6 +106,11 @@ def read_ids(path: str, field: str = FORGET_IDS) -> list[str]:
     if not ids:
         raise ConfigError(f"{field}: {path!r} holds no id; allowed: one id a line")
     return ids
+
+
+def _cut(source: Source, data: Data, seed: int) -> tuple[np.ndarray, ...]:
+    cut = _cut_test_part if data.held_out == "test" else _cut_training_part
+    return cut(source, data, np.random.default_rng([seed, 0]))
 
 
 def _cut_training_part(source: Source, data: Data, rng: np.random.Generator) -> tuple[np.ndarray, ...]:
@@ -123,16 +169,18 @@ def _sizes(data: Data, spare: int, num_rows: int) -> tuple[int, int]:
 
 
 def _forget_rows(source: Source, train: np.ndarray, data: Data, seed: int) -> np.ndarray:
+    count = max(1, round(data.forget_fraction * len(train)))
     if data.forget_kind == "random":
-        count = max(1, round(data.forget_fraction * len(train)))
         return np.random.default_rng([seed, 1]).choice(train, count, replace=False)
+    if data.forget_kind in ("hard", "easy"):
+        assert data.difficulty is not None  # config.resolve
+        return _hardest_or_easiest(source, train, data.difficulty, data.forget_kind, count)
     if data.forget_kind == "ids":
         assert data.forget_ids is not None  # config.resolve
         return rows_of_ids(source, train, read_ids(data.forget_ids))
     if data.forget_kind == "subclass" and source.coarse is None:
         raise ConfigError(
-            f"config.data.forget_kind: 'subclass' needs coarse labels and {source.name!r} has none;"
-            " allowed: random, class, ids"
+            f"config.data.forget_kind: 'subclass' needs coarse labels and {source.name!r} has none; allowed: any other"
         )
     rows = train[source.labels[train] == data.forget_class]
     if not len(rows):
@@ -142,6 +190,19 @@ def _forget_rows(source: Source, train: np.ndarray, data: Data, seed: int) -> np
             f" allowed: {there[0]}..{there[-1]}"
         )
     return rows
+
+
+def _hardest_or_easiest(source: Source, train: np.ndarray, path: str, kind: str, count: int) -> np.ndarray:
+    """Those of the largest LT-IQR or mean confidence; of equal ones the first come first."""
+    found, ids = hardness.read(path), source.ids[train].tolist()
+    rows_of_ids(source, train, list(found), hardness.FIELD)
+    if missing := [name for name in ids if name not in found]:
+        raise ConfigError(
+            f"{hardness.FIELD}: {path!r} lacks {len(missing)} of {len(ids)} training rows:"
+            f" {', '.join(map(repr, missing[:5]))}; {hardness.ALLOWED}"
+        )
+    measured = np.array([found[name] for name in ids])[:, 0 if kind == "hard" else 1]
+    return train[np.argsort(-measured, kind="stable")[:count]]
 
 
 def rows_of_ids(source: Source, train: np.ndarray, ids: Sequence[str], field: str = FORGET_IDS) -> np.ndarray:

@@ -11,7 +11,7 @@ import dataclasses
 import functools
 import hashlib
 import importlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -24,7 +24,7 @@ from ltu_jax.models.build import ModelSpec
 from ltu_jax.setting import digest, to_dict
 from ltu_jax.training.cache import CacheEntry, cached, cached_together
 from ltu_jax.training.optimizers import SGD
-from ltu_jax.training.recording import recording_run
+from ltu_jax.training.recording import recording_run, tracing_run
 from ltu_jax.training.saving import Run, Saving
 from ltu_jax.training.supervised import Trained, finish_trainings, training_run
 from ltu_jax.types import ArrayTree, Progress, Source, UnlearnState, make_state
@@ -130,15 +130,23 @@ class Trainer:
     def recorded(self, job: TrainingJob, forget: np.ndarray, last_epochs: float) -> ArrayTree:
         """``model``, and ``updates``: what its training did at the batches that held a row of ``forget``."""
         key = {**self.key(job), "forget": digest(forget.tolist()), "last_epochs": last_epochs}
-        entry = CacheEntry(self.cache, "recorded", key)
+        marked, part = np.isin(job.rows, forget), last_epochs / self.config.training.epochs
+        recorder = functools.partial(recording_run, marked=marked, part=part)
+        return self._recorded(job, CacheEntry(self.cache, "recorded", key), recorder, "updates")
+
+    def traced(self, job: TrainingJob) -> ArrayTree:
+        """``model`` trained alone, and ``losses`` f16[E, M] of its rows: see ``tracing_run``."""
+        entry = CacheEntry(self.cache, "traced", dataclasses.replace(self, places={}).key(job))
+        recorder = functools.partial(tracing_run, epochs=self.config.training.epochs)
+        return self._recorded(job, entry, recorder, "losses")
+
+    def _recorded(self, job: TrainingJob, entry: CacheEntry, recorder: Callable[[Run], Run], what: str) -> ArrayTree:
+        """A model, and the field ``what`` of the state that its training ends with when ``recorder`` changed it."""
 
         def make() -> dict[str, ArrayTree]:
-            run = self.training(job, entry.saving(self.config.save_seconds))
-            part = last_epochs / self.config.training.epochs
-            run = recording_run(run, marked=np.isin(job.rows, forget), part=part)
+            run = recorder(self.training(job, entry.saving(self.config.save_seconds)))
             (trained,) = finish_trainings([run], label=f"{job.label}, recorded", progress=self.progress)
-            state: Any = trained.state  # a RecordingState
-            return {**_value(trained), "updates": state.updates}
+            return {**_value(trained), what: getattr(trained.state, what)}
 
         return cached(entry, make)
 

@@ -96,6 +96,13 @@ class Supervised:
 
 def train_step(state: UnlearnState, context: TrainContext, batch: Batch) -> tuple[UnlearnState, Metrics]:
     """One step of SGD on the mean cross-entropy of a batch."""
+    return step_and_logits(state, context, batch)[:2]
+
+
+def step_and_logits(
+    state: UnlearnState, context: TrainContext, batch: Batch
+) -> tuple[UnlearnState, Metrics, jax.Array]:
+    """``train_step``, and the logits f32[B, C] that it went by: in training mode, of the weights before it."""
 
     def loss_fn(params):
         logits, model_state = state.apply_fn(params, state.model_state, batch.images, train=True)
@@ -104,7 +111,7 @@ def train_step(state: UnlearnState, context: TrainContext, batch: Batch) -> tupl
     (loss, (logits, model_state)), grads = jax.value_and_grad(loss_fn, has_aux=True)(state.params)
     state = set_hyperparams(state, learning_rate=learning_rate(context.schedule, state.step))
     state = state.apply_gradients(grads=grads, model_state=model_state)
-    return state, {"loss/train": loss, "accuracy/train": jnp.mean(logits.argmax(-1) == batch.labels)}
+    return state, {"loss/train": loss, "accuracy/train": jnp.mean(logits.argmax(-1) == batch.labels)}, logits
 
 
 def train(

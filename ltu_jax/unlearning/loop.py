@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ltu_jax.config import Config
+from ltu_jax.config import UNLIKE_HELD_OUT, Config
 from ltu_jax.data.splits import see
 from ltu_jax.methods import build_method
 from ltu_jax.methods.base import Method, UnlearningMethod
@@ -39,6 +39,7 @@ class RunOptions:
     eval_every: int = 0  # steps between two scorings, of which the best state is returned; 0 for none
     batch_size: int = 500  # images a forward pass of the scoring
     progress: Progress = silent  # called with the steps taken; what it raises stops the runs, which are saved first
+    judged: bool = True  # whether a run without a judge of its own scores itself, by validation rows
 
 
 class Start(NamedTuple):
@@ -158,6 +159,7 @@ def run_options(config: Config, progress: Progress = silent) -> RunOptions:
         eval_every=config.eval_every,
         batch_size=config.evaluation.batch_size,
         progress=progress,
+        judged=config.data.forget_kind not in UNLIKE_HELD_OUT,
     )
 
 
@@ -180,9 +182,7 @@ def run_together(starts: Sequence[Start], options: RunOptions = RunOptions()) ->
       FloatingPointError, WrongRunError, CheckpointError: as ``run_unlearning``.
     """
     visible = [_visible(start) for start in starts]
-    judges = [
-        start.judge or make_monitor(start.state, start.source, start.splits, options.batch_size) for start in starts
-    ]
+    judges = [start.judge or _judge(start, options) for start in starts]
     if options.eval_every and None in judges:
         raise ValueError("eval_every: needs validation rows and a request of single rows; allowed: 0")
     num_steps = _num_steps(starts, visible) if options.num_steps is None else options.num_steps
@@ -200,6 +200,12 @@ def run_together(starts: Sequence[Start], options: RunOptions = RunOptions()) ->
         progress=options.progress,
     )
     return [_end(*one) for one in zip(starts, runs, judges, strict=True)]
+
+
+def _judge(start: Start, options: RunOptions) -> Judge | None:
+    if not options.judged:
+        return None
+    return make_monitor(start.state, start.source, start.splits, options.batch_size)
 
 
 def _visible(start: Start) -> Visible:

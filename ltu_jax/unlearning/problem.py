@@ -11,9 +11,9 @@ import numpy as np
 from ltu_jax.attackers.bank import Bank
 from ltu_jax.attackers.fit import attacker_auc
 from ltu_jax.attackers.shadows import outputs_of
-from ltu_jax.config import MOST_ROWS, Config, asked_for, needs
+from ltu_jax.config import MOST_ROWS, UNLIKE_HELD_OUT, Config, Data, asked_for, needs
 from ltu_jax.data.sources import load_source
-from ltu_jax.data.splits import make_splits
+from ltu_jax.data.splits import Canaries, draw_canaries, make_splits
 from ltu_jax.evaluation.closeness import Answers, Figures
 from ltu_jax.interop.weights import load_weights
 from ltu_jax.models.build import ModelSpec, build_model
@@ -103,9 +103,9 @@ class Problem:
     def attackers_on(self, state: UnlearnState) -> dict[str, float]:
         """AUC of each attacker in telling the forget rows from validation rows; the forget rows are its members.
 
-        Empty where there is nothing to compare them with: no validation rows, or a class forgotten whole.
+        Empty where there is nothing to compare them with: see ``has_like_rows``.
         """
-        if self.bank is None or not len(self.splits.validation) or len(self.splits.test_forgotten):
+        if self.bank is None or not has_like_rows(self.config, self.splits):
             return {}
         key = jax.random.fold_in(jax.random.key(self.config.seed_for("train")), AUDIT)
         members, others = self.splits.forget, self.splits.validation
@@ -130,7 +130,7 @@ def load_problem(config: Config, progress: Progress = silent, *, source: Source 
       source: the data, if already read by ``load_source``.
 
     Returns:
-      ``Loaded``; for ``forget_kind`` subclass the labels are the coarse ones.
+      ``Loaded``; for ``forget_kind`` subclass the labels are the coarse ones, for canaries theirs are wrong ones.
 
     Raises:
       ConfigError: if the data, the model, its weights or what is to be forgotten is not there or does not fit.
@@ -141,8 +141,21 @@ def load_problem(config: Config, progress: Progress = silent, *, source: Source 
         source = dataclasses.replace(
             source, labels=source.coarse, coarse=None, num_classes=int(source.coarse.max()) + 1
         )
+    if config.data.forget_kind == "canaries":
+        drawn, labels = canaries(config, source), source.labels.copy()
+        labels[drawn.rows] = drawn.labels
+        source = dataclasses.replace(source, labels=labels)
     check_scoring(config, splits)
     return Loaded(source, splits, *load_model(config, source))
+
+
+def canaries(config: Config, source: Source) -> Canaries:
+    """The canaries of a problem, given its source as ``load_source`` read it: also those that are in no split.
+
+    Raises:
+      ConfigError: as ``cut``.
+    """
+    return draw_canaries(source, _with_held_out_part(config, source), config.seed_for("split"))
 
 
 def load_model(config: Config, source: Source) -> tuple[ModelSpec, ArrayTree | None]:
@@ -169,8 +182,8 @@ def check_scoring(config: Config, splits: Splits) -> None:
     """Refuses what there are no rows for: scoring during a run, attackers that are fitted on the original.
 
     Raises:
-      ConfigError: if ``eval_every`` is set and there are no validation rows, or a class is forgotten whole; if the
-        attackers get fewer than two of the remaining rows.
+      ConfigError: if ``eval_every`` is set and there are no validation rows like the forget rows; if the attackers get
+        fewer than two of the remaining rows.
     """
     if "bank" in needs(config.method) and config.attackers.fitted_on == "original" and len(splits.visible) < 2:
         raise ConfigError(
@@ -178,11 +191,20 @@ def check_scoring(config: Config, splits: Splits) -> None:
             f" {len(splits.remain)} remaining rows; allowed: two or more, for the attackers are fitted on some of the"
             " rows and measured on the others"
         )
-    if config.eval_every and (not len(splits.validation) or len(splits.test_forgotten)):
+    if config.eval_every and not has_like_rows(config, splits):
         raise ConfigError(
-            f"config.eval_every: {config.eval_every} needs validation rows and a request of single rows;"
+            f"config.eval_every: {config.eval_every} needs validation rows and a request of single rows like them;"
             " allowed: 0, or data.validation_fraction > 0 and data.forget_kind random or ids"
         )
+
+
+def has_like_rows(config: Config, splits: Splits) -> bool:
+    """Whether there are validation rows that the forget rows are to look like, once forgotten.
+
+    There are none for a class forgotten whole, and for rows that were chosen for being unlike others.
+    """
+    chosen = config.data.forget_kind in UNLIKE_HELD_OUT
+    return len(splits.validation) > 0 and not len(splits.test_forgotten) and not chosen
 
 
 def cut(config: Config, source: Source, ids: Sequence[str] | None = None) -> Splits:
@@ -191,8 +213,7 @@ def cut(config: Config, source: Source, ids: Sequence[str] | None = None) -> Spl
     Raises:
       ConfigError: as ``make_splits`` and ``held_out_part``, and if the epochs are more images than can be counted.
     """
-    data = dataclasses.replace(config.data, held_out=held_out_part(config, source))
-    splits = make_splits(source, data, config.seed_for("split"), ids)
+    splits = make_splits(source, _with_held_out_part(config, source), config.seed_for("split"), ids)
     for name in ("training", "method"):
         epochs, rows = getattr(getattr(config, name), "epochs", 0), len(splits.train)
         if (
@@ -203,6 +224,10 @@ def cut(config: Config, source: Source, ids: Sequence[str] | None = None) -> Spl
                 f"config.{name}.epochs: {epochs} over {rows} rows are too many images; allowed: <= {most}"
             )
     return splits
+
+
+def _with_held_out_part(config: Config, source: Source) -> Data:
+    return dataclasses.replace(config.data, held_out=held_out_part(config, source))
 
 
 def held_out_part(config: Config, source: Source) -> str:

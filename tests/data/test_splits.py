@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from ltu_jax.config import Data
-from ltu_jax.data.splits import make_splits, read_ids, rows_of_ids, see
+from ltu_jax.data import hardness
+from ltu_jax.data.splits import canaries_of, draw_canaries, make_splits, read_ids, rows_of_ids, see
 from ltu_jax.setting import ConfigError
 from ltu_jax.types import Source
 
@@ -32,18 +33,26 @@ def with_ids(data, path, ids):
     return dataclasses.replace(data, forget_kind="ids", forget_ids=str(path))
 
 
+def with_table(data, kind, path, ids, iqr, confidence=None):
+    path.write_text(hardness.text_of(list(ids), iqr, -np.asarray(iqr) if confidence is None else confidence))
+    return dataclasses.replace(data, forget_kind=kind, difficulty=str(path))
+
+
 def one_line(error):
     assert "\n" not in str(error.value) and "; allowed: " in str(error.value)
     return str(error.value)
 
 
-KINDS = ("random", "class", "subclass", "ids")
+KINDS = ("random", "class", "subclass", "ids", "hard", "easy")
 
 
 def request_of(kind, data, source, path):
     """The same cut with another kind of request."""
     if kind == "ids":
         return with_ids(data, path / "ids.txt", source.ids[make_splits(source, data, 3).train[5:9]])
+    if kind in ("hard", "easy"):
+        train = make_splits(source, data, 3).train
+        return with_table(data, kind, path / "rows.csv", source.ids[train], np.arange(len(train)))
     return dataclasses.replace(data, forget_kind=kind, forget_class=4)
 
 
@@ -291,3 +300,88 @@ def test_ids_may_be_given_as_they_are_and_then_the_command_is_named():
     np.testing.assert_array_equal(splits.forget, [3, 7])
     with pytest.raises(ConfigError, match="--forget: 1 of 1 ids are not in the training set: 'image300'"):
         make_splits(source, HELD_OUT, 0, ["image300"])
+
+
+@pytest.mark.parametrize(("kind", "fraction"), [("hard", 0.1), ("easy", 0.1), ("hard", 0.33), ("easy", 0.001)])
+def test_the_hardest_have_the_largest_spread_and_the_easiest_the_largest_confidence(tmp_path, kind, fraction):
+    source, data = made_up(), dataclasses.replace(SMALL, forget_fraction=fraction)
+    train, (iqr, confidence) = make_splits(source, data, 0).train, np.random.default_rng(4).random((2, 80))
+    order = np.random.default_rng(5).permutation(80)  # lines come in any order
+    given = source.ids[train[order]], iqr[order], confidence[order]
+    splits = make_splits(source, with_table(data, kind, tmp_path / "rows.csv", *given), 0)
+    measured = dict(zip(train, iqr if kind == "hard" else confidence, strict=True))
+    by_hand = sorted(train, key=lambda row: -measured[row])[: max(1, round(fraction * 80))]
+    np.testing.assert_array_equal(splits.forget, sorted(by_hand))
+    other = make_splits(source, with_table(data, kind, tmp_path / "rows.csv", given[0], given[1][::-1]), 0)
+    assert other.sha256() != splits.sha256()  # the file says which rows, not its name
+
+
+def test_of_equally_hard_rows_the_first_come_first(tmp_path):
+    source = made_up()
+    train = make_splits(source, SMALL, 0).train
+    splits = make_splits(source, with_table(SMALL, "hard", tmp_path / "rows.csv", source.ids[train], np.ones(80)), 0)
+    np.testing.assert_array_equal(splits.forget, train[:8])
+
+
+def test_a_table_of_other_rows_than_those_of_training_is_refused(tmp_path):
+    source = made_up()
+    splits = make_splits(source, SMALL, 0)
+    ids, path = source.ids[splits.train], tmp_path / "rows.csv"
+    with pytest.raises(ConfigError) as error:
+        make_splits(source, with_table(SMALL, "easy", path, [*ids, source.ids[splits.test[0]], "a"], np.ones(82)), 0)
+    assert one_line(error).startswith("config.data.difficulty: 2 of 82 ids are not in the training set: ")
+    assert "(held out), 'a' (unknown); allowed: ids of the 80 rows" in str(error.value)
+    with pytest.raises(ConfigError) as error:
+        make_splits(source, with_table(SMALL, "hard", path, ids[2:], np.ones(78)), 0)
+    lacks = (
+        f"config.data.difficulty: {str(path)!r} lacks 2 of 80 training rows: {str(ids[0])!r}, {str(ids[1])!r}; allowed"
+    )
+    assert one_line(error).startswith(lacks)
+
+
+CANARIES = dataclasses.replace(SMALL, forget_kind="canaries", canaries=30)
+
+
+def test_canaries_that_are_in_are_forgotten_and_the_others_are_in_no_set():
+    source = made_up()
+    plain, splits, drawn = (
+        make_splits(source, SMALL, 0),
+        make_splits(source, CANARIES, 0),
+        draw_canaries(source, CANARIES, 0),
+    )
+    assert np.isin(drawn.rows, plain.train).all() and len(set(drawn.rows)) == 30 and np.all(np.diff(drawn.rows) > 0)
+    np.testing.assert_array_equal(splits.forget, drawn.rows[drawn.is_in])
+    np.testing.assert_array_equal(splits.remain, np.setdiff1d(plain.train, drawn.rows))
+    for name in ("validation", "test", "reserve"):
+        np.testing.assert_array_equal(getattr(splits, name), getattr(plain, name))
+    everywhere = np.concatenate([splits.train, splits.validation, splits.test, splits.reserve])
+    assert not np.isin(drawn.rows[~drawn.is_in], everywhere).any() and 0 < drawn.is_in.sum() < 30
+
+
+def test_canaries_have_any_wrong_label_and_a_fair_coin_and_follow_the_seed():
+    labels, train = np.repeat(np.arange(5, dtype=np.int32), 40), np.arange(20, 200)
+    drawn = [canaries_of(labels, train, 5, 100, seed) for seed in range(200)]
+    again = canaries_of(labels, train, 5, 100, 7)
+    for name in ("rows", "labels", "is_in"):
+        np.testing.assert_array_equal(getattr(again, name), getattr(drawn[7], name))
+        assert len({getattr(one, name).tobytes() for one in drawn}) == 200
+    shift = np.concatenate([(one.labels - labels[one.rows]) % 5 for one in drawn])
+    share = np.bincount(shift, minlength=5) / 20_000
+    assert share[0] == 0 and np.abs(share[1:] - 1 / 4).max() < 4 * np.sqrt(3 / 16 / 20_000)
+    assert drawn[0].labels.dtype == np.int32 and drawn[0].labels.min() >= 0 and drawn[0].labels.max() < 5
+    coins = np.stack([one.is_in for one in drawn])
+    assert abs(coins.mean() - 0.5) < 4 * 0.5 / np.sqrt(20_000)
+    assert abs(coins.sum(axis=1).var() / 25 - 1) < 4 * np.sqrt(2 / 200)  # independent: binomial, no fixed number is in
+    rows = np.bincount(np.concatenate([one.rows for one in drawn]), minlength=200) / 200
+    assert np.abs(rows[20:] - 100 / 180).max() < 5 * np.sqrt(20 / 81 / 200) and not rows[:20].any()
+
+
+def test_unset_there_are_200_canaries_and_no_more_than_training_rows():
+    source = made_up()
+    unset = dataclasses.replace(CANARIES, canaries=None, train_size=250)
+    assert len(draw_canaries(source, unset, 0).rows) == 200
+    with pytest.raises(ConfigError) as error:
+        make_splits(source, dataclasses.replace(CANARIES, canaries=None), 0)
+    assert one_line(error) == "config.data.canaries: 200 is more than the 80 rows there are; allowed: <= 80"
+    with pytest.raises(ConfigError, match="config.data: all training rows are to be forgotten"):
+        make_splits(source, dataclasses.replace(CANARIES, canaries=80), 0)

@@ -52,6 +52,18 @@ def test_a_list_is_trained_once_and_goes_on_where_it_was_stopped(loaded, tmp_pat
     assert len(labels) == 3
 
 
+def test_a_traced_model_is_the_model_with_the_losses_of_its_rows_and_is_found_again(loaded, tmp_path):
+    labels, (one, other) = [], jobs(loaded, 2)
+    first = trainer(loaded, tmp_path, labels).traced(one)
+    for name in ("params", "model_state"):
+        chex.assert_trees_all_equal(first[name], trainer(loaded).model(one)[name])
+    assert first["losses"].shape == (small_config().training.epochs, len(one.rows))
+    # A program of several plain models trains none of those that are traced.
+    (placed,) = train_together([(trainer(loaded, tmp_path, labels), [one, other])], at_once=2)
+    chex.assert_trees_all_equal(placed.traced(one)["losses"], first["losses"])
+    assert labels == ["audit 0, recorded", "2 models"]
+
+
 def test_without_a_cache_each_is_trained_once_too(loaded):
     labels = []
     train_or_find(trainer(loaded, None, labels), jobs(loaded, 2))

@@ -1,14 +1,16 @@
 """Recording against a loop by hand over the steps of a training; what it must not change is the training."""
 
+import dataclasses
+
 import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from by_hand import apply_fn, init_params, rows
+from by_hand import apply_fn, forward, init_params, numpy, one_hot, rows, softmax
 
 from ltu_jax.config import Training
-from ltu_jax.training.recording import RecordedTraining, recording_run
+from ltu_jax.training.recording import RecordedTraining, TracedTraining, recording_run, tracing_run
 from ltu_jax.training.supervised import (
     Supervised,
     finish_trainings,
@@ -33,12 +35,16 @@ def recorded(marked, last_epochs, recipe=RECIPE, **more):
 
 @pytest.fixture(scope="module")
 def trail():
+    return trail_of(RECIPE)
+
+
+def trail_of(recipe):
     """What a plain training does: for each step the rows of its batch and the weights after it."""
-    state, context = init_training(apply_fn, *START, RECIPE, 50, KEY)
-    sample, step = jax.jit(Supervised(10).sample), jax.jit(train_step)
+    state, context = init_training(apply_fn, *START, recipe, 50, KEY)
+    sample, step = jax.jit(Supervised(recipe.batch_size).sample), jax.jit(train_step)
     stored = {np.asarray(image).tobytes(): row for row, image in enumerate(np.asarray(ROWS.images))}
     batches, weights = [], [START[0]]
-    for t in range(num_train_steps(RECIPE, 50)):
+    for t in range(num_train_steps(recipe, 50)):
         draw = sample(jax.random.fold_in(state.rng, t), jnp.int32(t), context, ROWS)
         pixels = np.rint(np.asarray(draw.images) * 255).astype(np.uint8)
         batches.append([stored[image.tobytes()] for image in pixels])
@@ -84,7 +90,46 @@ def test_the_callers_parameters_are_not_consumed():
     assert not any(x.is_deleted() for x in jax.tree.leaves((START, ROWS)))
 
 
-def test_equal_recordings_are_one_structure():
+@pytest.mark.parametrize("kind", [RecordedTraining, TracedTraining])
+def test_equal_recordings_are_one_structure(kind):
     """So that they are compiled once."""
-    assert jax.tree.structure(RecordedTraining(8)) == jax.tree.structure(RecordedTraining(8))
-    assert jax.tree.structure(RecordedTraining(8)) != jax.tree.structure(RecordedTraining(9))
+    assert jax.tree.structure(kind(8)) == jax.tree.structure(kind(8))
+    assert jax.tree.structure(kind(8)) != jax.tree.structure(kind(9))
+
+
+def traced(recipe, **more):
+    run = training_run(apply_fn, *START, ROWS, recipe, KEY, **more)
+    return finish_trainings([tracing_run(run, epochs=recipe.epochs)])[0].state
+
+
+@pytest.mark.parametrize("augment", ["none", "flip"])
+@pytest.mark.parametrize("batch_size", [10, 15])
+def test_keeping_losses_changes_no_bit_of_the_training(augment, batch_size):
+    recipe = dataclasses.replace(RECIPE, batch_size=batch_size)
+    plain, state = train(apply_fn, *START, ROWS, recipe, KEY, augment=augment).state, traced(recipe, augment=augment)
+    for name in ("params", "model_state", "opt_state", "step"):
+        chex.assert_trees_all_equal(getattr(state, name), getattr(plain, name))
+
+
+@pytest.mark.parametrize("batch_size, left_out", [(10, 0), (15, 5), (30, 0), (80, 0)])
+def test_the_loss_of_a_row_is_that_of_its_batch_in_its_epoch_by_the_weights_before_the_step(batch_size, left_out):
+    """13 steps of 15 rows end 5 rows before the fourth epoch does, 7 of 30 rows 10 rows after it."""
+    recipe = dataclasses.replace(RECIPE, batch_size=batch_size)
+    batches, weights = trail_of(recipe)
+    wanted, position, images, labels = (
+        np.full((4, 50), np.nan),
+        0,
+        np.asarray(ROWS.images) / 255,
+        np.asarray(ROWS.labels),
+    )
+    for t, batch in enumerate(batches):
+        params = numpy({name: after[t] for name, after in weights.items()})
+        p = (softmax(forward(params, images[batch])[2]) * one_hot(labels[batch])).sum(axis=1)
+        for row, loss in zip(batch, -np.log(p), strict=True):
+            if position < 200:
+                wanted[position // 50, row] = loss
+            position += 1
+    found = np.asarray(traced(recipe).losses)
+    assert found.dtype == np.float16 and found.shape == (4, 50)
+    assert np.isnan(wanted).sum() == np.isnan(wanted[3]).sum() == left_out
+    np.testing.assert_allclose(found.astype(float), wanted, rtol=2e-3, atol=1e-4)

@@ -14,7 +14,7 @@ from progress_recorder import Killed, recording
 
 from ltu_jax.config import Training
 from ltu_jax.training import dispatch, saving, steps
-from ltu_jax.training.recording import recording_run
+from ltu_jax.training.recording import recording_run, tracing_run
 from ltu_jax.training.saving import Saving
 from ltu_jax.training.supervised import (
     finish_trainings,
@@ -169,9 +169,14 @@ def toy_run(seed=0, kept=None, **more):
     return recording_run(run, **more) if more else run
 
 
+def traced_run(kept):
+    return tracing_run(toy_run(kept=kept), epochs=SHORT.epochs)
+
+
 TRAININGS = {
     "alone": lambda kept: [toy_run(kept=kept)],
     "recorded": lambda kept: [toy_run(kept=kept, marked=np.arange(20) < 3, part=0.4)],
+    "traced": lambda kept: [traced_run(kept)],
     "together": lambda kept: [toy_run(seed, kept=kept and inner(kept, seed)) for seed in range(2)],
 }
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import time
+import types
 
 import chex
 import jax
@@ -12,6 +13,7 @@ import pytest
 from numbered import numbered_source, numbers, watched
 from progress_recorder import Killed, recording
 
+from ltu_jax.config import Config, Data
 from ltu_jax.data.splits import see
 from ltu_jax.methods import build_method
 from ltu_jax.methods.base import Method, MethodCost, one_shot
@@ -279,6 +281,18 @@ def test_scoring_itself_needs_validation_rows():
     with pytest.raises(ValueError, match="eval_every: needs validation rows"):
         run_unlearning(noisy_ascent(), original(), blind, SOURCE, eval_every=2)
     assert run_unlearning(noisy_ascent(), original(), blind, SOURCE)[1].warnings == []
+
+
+def test_a_run_on_rows_that_no_held_out_row_is_like_does_not_judge_itself_by_any(monkeypatch):
+    judge = types.SimpleNamespace(warnings=lambda state: ["unlike validation rows"])
+    monkeypatch.setattr(loop, "make_monitor", lambda *args: judge)
+    start, config = Start(noisy_ascent(), original(), SPLITS, SOURCE), Config()
+    for kind, judged in {"random": True, "ids": True, "hard": False, "easy": False, "canaries": False}.items():
+        options = loop.run_options(dataclasses.replace(config, data=Data(forget_kind=kind)))
+        (_, history), *_ = run_together([start], options)
+        assert bool(history.warnings) == judged
+    with pytest.raises(ValueError, match="eval_every: needs validation rows"):
+        run_together([start], dataclasses.replace(options, eval_every=1))
 
 
 def test_log_every_thins_the_history_and_keeps_the_last_step():

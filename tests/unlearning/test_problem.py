@@ -121,6 +121,40 @@ def test_subclasses_are_forgotten_of_a_model_of_the_coarse_classes(monkeypatch):
     assert set(source.labels[splits.test_forgotten]) == {3} and 3 not in source.labels[splits.test]
 
 
+def canary_config(**changes):
+    data = dataclasses.replace(small_config().data, forget_kind="canaries", canaries=20)
+    return small_config(data=data, method=config.Retrain(), **changes)
+
+
+def test_canaries_are_trained_on_with_their_wrong_labels_and_the_hash_of_the_data_follows(own_cache):
+    settings, source = canary_config(), module.load_source(config.Data())
+    found, drawn = prepare(settings, cache=own_cache), module.canaries(settings, source)
+    np.testing.assert_array_equal(found.source.labels[drawn.rows], drawn.labels)
+    others = np.setdiff1d(np.arange(len(source.labels)), drawn.rows)
+    np.testing.assert_array_equal(found.source.labels[others], source.labels[others])
+    assert np.all(drawn.labels != source.labels[drawn.rows]) and found.source.sha256() != source.sha256()
+    np.testing.assert_array_equal(found.splits.forget, drawn.rows[drawn.is_in])
+    trainer = Trainer(settings, found.source, found.spec, None, silent)
+    assert trainer.key(original_job(found.splits))["data"] == found.source.sha256()
+    knows = lambda state: accuracy(  # noqa: E731, by the wrong labels: what 100 - UA is
+        predict(EvalForward(state.apply_fn), state.params, {}, source.images[found.splits.forget], batch_size=100),
+        drawn.labels[drawn.is_in],
+    )
+    assert found.original_scores.ua == 100 - knows(found.original) < 100 - knows(found.retrains[0])
+
+
+def test_rows_that_no_held_out_row_is_like_are_not_scored_against_any(problem, own_cache):
+    with pytest.raises(ConfigError, match="config.eval_every: 3 needs .* a request of single rows like them"):
+        load_problem(canary_config(eval_every=3))
+    settings = canary_config()
+    found = prepare(settings, cache=own_cache)
+    assert dataclasses.replace(found, bank=problem.bank).attackers_on(found.original) == {}
+    kinds = {"random": True, "ids": True, "hard": False, "easy": False, "canaries": False}
+    for kind, wanted in kinds.items():
+        data = dataclasses.replace(settings.data, forget_kind=kind)
+        assert module.has_like_rows(dataclasses.replace(settings, data=data), problem.splits) == wanted
+
+
 def test_a_class_forgotten_whole_is_not_scored_against_held_out_rows(problem):
     data = dataclasses.replace(small_config().data, forget_kind="class", forget_class=3)
     with pytest.raises(ConfigError, match="config.eval_every: 3 needs .* a request of single rows"):

@@ -5,7 +5,7 @@ from pathlib import Path
 from absl import flags
 
 from ltu_jax.commands import command_line
-from ltu_jax.commands.options import AuditOptions, check_audited_folder
+from ltu_jax.commands.options import FEWEST_CANARIES, AuditOptions, check_audited_folder
 from ltu_jax.config import Config
 from ltu_jax.setting import ConfigError, check_path
 
@@ -26,6 +26,9 @@ def define_flags() -> None:
     flags.DEFINE_string("audits", None, "which audits, separated by commas; unset: all of the level and those below")
     flags.DEFINE_integer("level", 1, "0: no training; 1: a few models, about five trainings; 2: a population")
     flags.DEFINE_integer("retrains", 3, "of level 1: how many Retrains the model is compared with")
+    flags.DEFINE_integer(
+        "canaries", None, "of level 1: rows with a wrong label; unset: a fiftieth of the rows; 0: none"
+    )
     flags.DEFINE_integer("shadows", 32, "of level 2: how many models are trained, and unlearned, in pairs")
     flags.DEFINE_integer("oracles", 16, "of level 2: how many Retrains of these, and unlearnings of one of them")
     flags.DEFINE_bool("dry_run", False, "print what would be trained, how long it takes and what each audit can see")
@@ -48,6 +51,8 @@ def main(config: Config) -> int:
     for name, least, most in (("level", 0, 2), ("retrains", 1, 64), ("shadows", 6, 512), ("oracles", 6, 512)):
         if not least <= (value := getattr(given, name)) <= most:
             raise ConfigError(f"--{name}: {value}; allowed: {least}..{most}")
+    if given.canaries is not None and given.canaries and given.canaries < FEWEST_CANARIES:
+        raise ConfigError(f"--canaries: {given.canaries}; allowed: 0, or {FEWEST_CANARIES} and more")
     if given.shadows % 2:
         raise ConfigError(f"--shadows: {given.shadows}; allowed: an even number, for they come in pairs")
     if config.num_seeds > 1:
@@ -62,6 +67,7 @@ def main(config: Config) -> int:
         audits=names,
         level=given.level,
         retrains=given.retrains,
+        canaries=given.canaries,
         shadows=given.shadows,
         oracles=given.oracles,
         dry_run=given.dry_run,

@@ -6,8 +6,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ltu_jax.auditing.canaries import smallest_epsilon
 from ltu_jax.auditing.findings import AUDITS
-from ltu_jax.auditing.intervals import POWER, effective, smallest_auc
+from ltu_jax.auditing.intervals import LEVEL, POWER, effective, smallest_auc
 from ltu_jax.evaluation.likeness import matched_weights
 from ltu_jax.setting import ConfigError, allowed_names
 from ltu_jax.training.jobs import Trainer, TrainingJob
@@ -79,3 +80,8 @@ def resolution(audits: Sequence[str], forget: np.ndarray, held_out: np.ndarray) 
     words = {name: f"AUC {0.5 - apart:.3f} or {0.5 + apart:.3f}" for name, apart in of_auc.items()}
     words |= dict.fromkeys(("recalibration", "relearning"), f"{points:.1f} points, if a tenth of the rows differ")
     return {name: words[name] for name in audits if name in words}
+
+
+def resolution_of_canaries(count: int) -> str:
+    """The epsilon that so many canaries would find, in words."""
+    return f"epsilon {smallest_epsilon(count // 4, LEVEL / 2):.1f}"

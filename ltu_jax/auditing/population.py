@@ -7,7 +7,7 @@ other half. Oracles are trained on the common rows alone, so each is an exact Re
 
 import dataclasses
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -140,7 +140,7 @@ def klom_audit(population: Population) -> Finding:
     found = divergences.klom(unlearned, population.oracles)
     floor = divergences.klom(population.oracles[:few], population.oracles[half:][:few])
     at_floor = divergences.klom(unlearned[:few], population.oracles[half:][:few])
-    details = {
+    details: dict[str, Any] = {
         name: {"mean": getattr(found, name).mean, "p95": getattr(found, name).p95}
         for name in ("unlearned_to_oracle", "oracle_to_unlearned")
     }

@@ -5,18 +5,18 @@ import json
 import shlex
 import sys
 import time
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
-from ltu_jax.auditing import plan, population
+from ltu_jax.auditing import plan, population, second_request
 from ltu_jax.auditing.again import can_be_run_again
 from ltu_jax.auditing.audited import Audited, RuleError
 from ltu_jax.auditing.findings import AUDITS, SCHEMA_VERSION, Finding, as_json, missing, verdict
 from ltu_jax.auditing.run import AUDIT_OF
 from ltu_jax.commands import processes, shutdown
-from ltu_jax.commands.options import AuditOptions
+from ltu_jax.commands.options import FEWEST_CANARIES, AuditOptions
 from ltu_jax.commands.run import FAILURES, at_once_of, read_source
 from ltu_jax.config import Config
 from ltu_jax.files import LOCK, locked, write_whole
@@ -24,14 +24,91 @@ from ltu_jax.safe_reading import read_json, reason
 from ltu_jax.setting import ConfigError, plain
 from ltu_jax.training.checkpoint import load_tree
 from ltu_jax.training.jobs import ORACLE, Trainer, train_or_find
-from ltu_jax.types import Splits
+from ltu_jax.types import Source, UnlearnState
+from ltu_jax.unlearning import problem
 from ltu_jax.unlearning.preparation import original, original_job, retrain_jobs
 from ltu_jax.unlearning.problem import Loaded, load_problem, request_sha256
 from ltu_jax.unlearning.result import now, provenance
 
+OF_A_CLASS = "the run forgets a class: its settings say nothing of single rows"
+TOO_FEW = "{} canaries fit a run of this size, and {} are the fewest that can show anything: --canaries asks for more"
+
+
+@dataclasses.dataclass(frozen=True)
+class Planned:
+    """What an audit will do; nothing is trained yet."""
+
+    options: AuditOptions
+    names: list[str]
+    result: dict[str, Any]  # of the run
+    loaded: Loaded
+    raw: Source  # as it was read, with true labels
+    trainer: Trainer  # its configuration has as many Retrains as are compared with
+
+    @property
+    def not_made(self) -> dict[str, str]:
+        """Audits that cannot be made of this run, and why."""
+        wanted, why = {*self.names}, {}
+        kind = self.trainer.config.data.forget_kind
+        again = can_be_run_again(self.trainer)
+        if again is None and kind in ("class", "subclass"):
+            again = OF_A_CLASS
+        for name in (*second_request.SECOND, *population.POPULATION):
+            if again is not None and not (name == "canaries" and kind == "canaries"):
+                why[name] = again
+        if "canaries" in wanted and "canaries" not in why and self.num_canaries < FEWEST_CANARIES:
+            why["canaries"] = TOO_FEW.format(self.num_canaries, FEWEST_CANARIES)
+        return {name: reason for name, reason in why.items() if name in wanted}
+
+    @property
+    def num_canaries(self) -> int:
+        """How many there are; in a run that forgets canaries, its own."""
+        if self.trainer.config.data.forget_kind == "canaries":
+            return len(problem.canaries(self.trainer.config, self.raw).rows)
+        asked = self.options.canaries
+        return second_request.default_canaries(self.loaded.splits) if asked is None else asked
+
+    @property
+    def second(self) -> second_request.Second | None:
+        """The second request, where an audit is made of it."""
+        todo = [name for name in second_request.SECOND if name in self.names and name not in self.not_made]
+        if self.trainer.config.data.forget_kind == "canaries":
+            todo = [name for name in todo if name != "canaries"]
+        if not todo:
+            return None
+        count = 0 if "canaries" in self.not_made or "canaries" not in self.names else self.num_canaries
+        seed = self.trainer.config.seed_for("split")
+        return second_request.second_request(self.loaded.source, self.loaded.splits, count, seed)
+
+    @property
+    def cut(self) -> population.Cut | None:
+        """The rows of a population, where an audit is made of one."""
+        if not [name for name in population.POPULATION if name in self.names and name not in self.not_made]:
+            return None
+        rng = np.random.default_rng([self.trainer.config.seed_for("train"), ORACLE])
+        try:
+            return population.cut(self.loaded.splits, self.options.shadows, rng)
+        except ValueError as error:
+            raise ConfigError(f"--shadows: {error}") from None
+
+    def models(self) -> list[plan.PlannedModel]:
+        """All models that are compared with; what a training takes is known from the run's own."""
+        splits, times, trainer = self.loaded.splits, self.result.get("time") or {}, self.trainer
+        of_one = times.get("original_s") or times.get("retrain_s") or 0.0
+        jobs = [] if self.loaded.weights is not None else [(original_job(splits), "all training rows")]
+        jobs += [(job, "remaining rows") for job in retrain_jobs(trainer.config, splits)]
+        if self.cut is not None:
+            shadows, oracles = population.jobs(self.cut, self.options.oracles)
+            jobs += [(job, "common rows and half of the candidates") for job in shadows]
+            jobs += [(job, "common rows") for job in oracles]
+        models = plan.planned(trainer, jobs, of_one, len(splits.train))
+        if (second := self.second) is not None:
+            models += second_request.planned(trainer, splits, second, of_one)
+        return models
+
 
 def audit(config: Config, options: AuditOptions) -> int:
-    """Audits the model of a finished run; the exit status, 0 where every audit could be made.
+    """Audits the model of a finished run; the exit status, 0 where it was done.
 
     Raises:
       ConfigError: if the folder holds another run, or a flag does not fit.
@@ -40,22 +117,20 @@ def audit(config: Config, options: AuditOptions) -> int:
     processes.use_devices(config, options)
     with shutdown.catch_signals() as stop:
         progress = stop.watched(processes.progress())
-        loaded = load_problem(config, progress, source=read_source(config))
-        result = _result(config, options.workdir, loaded)
-        num_retrain = config.evaluation.num_retrain
-        if options.level:
-            num_retrain = max(num_retrain, options.retrains)
-        trained = dataclasses.replace(
-            config, evaluation=dataclasses.replace(config.evaluation, num_retrain=num_retrain)
-        )
-        trainer = Trainer(trained, loaded.source, loaded.spec, options.cache, progress)
-        models = _models(trainer, loaded, result, names, options)
-        _say_plan(names, models, loaded)
+        raw = read_source(config)
+        loaded = load_problem(config, progress, source=raw)
+        result = _result(config, options, loaded)
+        num = max(config.evaluation.num_retrain, options.retrains if options.level else 0)
+        compared = dataclasses.replace(config, evaluation=dataclasses.replace(config.evaluation, num_retrain=num))
+        trainer = Trainer(compared, loaded.source, loaded.spec, options.cache, progress)
+        planned = Planned(options, names, result, loaded, raw, trainer)
+        models = planned.models()
+        _say(planned, models)
         if options.dry_run:
             return 0
         with locked(options.workdir / LOCK, "--workdir"):
             try:
-                return _audit(trainer, loaded, result, names, models, options)
+                return _audit(planned, models)
             except FAILURES as error:
                 if options.debug:
                     raise
@@ -67,9 +142,9 @@ def audit(config: Config, options: AuditOptions) -> int:
                 ) from error
 
 
-def _result(config: Config, workdir: Path, loaded: Loaded) -> dict[str, Any]:
+def _result(config: Config, options: AuditOptions, loaded: Loaded) -> dict[str, Any]:
     """The run's own result, which has to be of these settings and data."""
-    file = workdir / "result.json"
+    file = options.workdir / "result.json"
     try:
         result = read_json(file)
     except (OSError, ValueError) as error:
@@ -77,83 +152,69 @@ def _result(config: Config, workdir: Path, loaded: Loaded) -> dict[str, Any]:
             f"--workdir: {str(file)!r} cannot be read ({reason(error)}); allowed: a finished run"
         ) from None
     if result.get("request_sha256") != request_sha256(config, loaded):
-        raise ConfigError(f"--workdir: {str(workdir)!r} holds a run on other data, ids or weights; allowed: its own")
+        where = str(options.workdir)
+        raise ConfigError(f"--workdir: {where!r} holds a run on other data, ids or weights; allowed: its own settings")
     return result
 
 
-def _models(
-    trainer: Trainer, loaded: Loaded, result: dict[str, Any], names: list[str], options: AuditOptions
-) -> list[plan.PlannedModel]:
-    """All models that are compared with; what a training takes is known from the run's own."""
-    splits, times = loaded.splits, result.get("time") or {}
-    jobs = [] if loaded.weights is not None else [(original_job(splits), "all training rows")]
-    jobs += [(job, "remaining rows") for job in retrain_jobs(trainer.config, splits)]
-    if set(names) & set(population.POPULATION) and not can_be_run_again(trainer):
-        of_shadows, of_oracles = population.jobs(_cut(trainer, splits, options), options.oracles)
-        jobs += [(job, "common rows and half of the candidates") for job in of_shadows]
-        jobs += [(job, "common rows") for job in of_oracles]
-    of_one = times.get("original_s") or times.get("retrain_s") or 0.0
-    return plan.planned(trainer, jobs, of_one, len(splits.train))
-
-
-def _cut(trainer: Trainer, splits: Splits, options: AuditOptions) -> population.Cut:
-    try:
-        return population.cut(
-            splits, options.shadows, np.random.default_rng([trainer.config.seed_for("train"), ORACLE])
-        )
-    except ValueError as error:
-        raise ConfigError(f"--level: {options.level}: {error}") from None
-
-
-def _say_plan(names: list[str], models: list[plan.PlannedModel], loaded: Loaded) -> None:
+def _say(planned: Planned, models: list[plan.PlannedModel]) -> None:
     """Prints what will be trained, and what each audit can see."""
-    source, splits = loaded.source, loaded.splits
+    source, splits, not_made = planned.loaded.source, planned.loaded.splits, planned.not_made
     missing = [model for model in models if not model.found]
     seconds = sum(model.seconds for model in missing)
     words = f"{len(missing)} to be trained, about {seconds:.0f} s" if missing else "all in the cache"
     print(plain(f"{len(models)} models, {words}"))
-    sees = plan.resolution(names, source.labels[splits.forget], source.labels[splits.test])
-    for name in names:
+    sees = plan.resolution(planned.names, source.labels[splits.forget], source.labels[splits.test])
+    if "canaries" in planned.names and "canaries" not in not_made:
+        sees["canaries"] = plan.resolution_of_canaries(planned.num_canaries)
+    for name in planned.names:
         finds = f"; it would find {sees[name]}" if name in sees else ""
-        print(plain(f"  {name}: {AUDITS[name].title}{finds}"))
+        print(
+            plain(f"  {name}: {AUDITS[name].title}" + (f"; not made: {not_made[name]}" if name in not_made else finds))
+        )
 
 
-def _audit(
-    trainer: Trainer,
-    loaded: Loaded,
-    result: dict[str, Any],
-    names: list[str],
-    models: list[plan.PlannedModel],
-    options: AuditOptions,
-) -> int:
-    started, start = now(), time.perf_counter()
+def _audit(planned: Planned, models: list[plan.PlannedModel]) -> int:
+    """Trains what is missing, audits, and writes ``audit.json`` last."""
+    started, start, options, trainer = now(), time.perf_counter(), planned.options, planned.trainer
     processes.keep_compiled(options.cache)
-    config, splits = trainer.config, loaded.splits
-    begun_from = trainer.state_of(original(trainer, splits, loaded.weights))
-    retrains = [trainer.state_of(model) for model in train_or_find(trainer, retrain_jobs(config, splits))]
+    splits = planned.loaded.splits
+    begun_from = trainer.state_of(original(trainer, splits, planned.loaded.weights))
+    retrains = [trainer.state_of(model) for model in train_or_find(trainer, retrain_jobs(trainer.config, splits))]
     tree, _ = load_tree(options.workdir / "model")
     unlearned = begun_from.replace(params=tree["params"], model_state=tree["model_state"])
-    run = Audited(config, loaded.source, splits, unlearned, begun_from, tuple(retrains), trainer.progress)
-    trainings, findings, seconds = time.perf_counter() - start, [], {}
-    for name in names:
-        if name in AUDIT_OF:
-            begun = time.perf_counter()
-            findings.append(AUDIT_OF[name](run))
-            seconds[name] = time.perf_counter() - begun
-    if wanted := [name for name in names if name in population.POPULATION]:
+    run = Audited(
+        trainer.config, planned.loaded.source, splits, unlearned, begun_from, tuple(retrains), trainer.progress
+    )
+    seconds = {"models": time.perf_counter() - start}
+    findings = [missing(name, why) for name, why in planned.not_made.items()]
+
+    def timed(name: str, find: Callable[[], list[Finding]]) -> None:
         begun = time.perf_counter()
-        findings += _of_population(trainer, splits, wanted, options)
-        seconds["population"] = time.perf_counter() - begun
+        findings.extend(find())
+        seconds[name] = time.perf_counter() - begun
+
+    for name in planned.names:
+        if name in AUDIT_OF:
+            timed(name, lambda: [AUDIT_OF[name](run)])  # noqa: B023, called at once
+    if planned.trainer.config.data.forget_kind == "canaries" and "canaries" in planned.names:
+        timed("canaries", lambda: _own_canaries(planned, unlearned, begun_from, retrains))
+    timed("second request", lambda: _of_second(planned))
+    timed("population", lambda: _of_population(planned))
+    findings.sort(key=lambda finding: [*AUDITS].index(finding.audit))
     outcome = {
         "schema_version": SCHEMA_VERSION,
-        "run": {name: result.get(name) for name in ("method", "dataset", "model", "seeds", "forget", "request_sha256")},
+        "run": {
+            name: planned.result.get(name)
+            for name in ("method", "dataset", "model", "seeds", "forget", "request_sha256")
+        },
         "level": options.level,
         "models": as_json(models),
         "rows": {name: len(index) for name, index in run.rows.items()},
         "findings": as_json(findings),
         "verdict": verdict(findings),
-        "notes": _notes(run, findings),
-        "seconds": {"trainings": trainings, "audits": seconds, "total": time.perf_counter() - start},
+        "notes": _notes(run),
+        "seconds": {**seconds, "total": time.perf_counter() - start},
         "provenance": {**provenance(started), "command": shlex.join(["python", "-m", "ltu_jax.audit", *sys.argv[1:]])},
     }
     write_whole(options.workdir / "audit.json", json.dumps(outcome, indent=2) + "\n")
@@ -163,23 +224,47 @@ def _audit(
     return 0
 
 
-def _of_population(trainer: Trainer, splits: Splits, names: list[str], options: AuditOptions) -> list[Finding]:
-    if why := can_be_run_again(trainer):
-        return [missing(name, why) for name in names]
+def _own_canaries(
+    planned: Planned, unlearned: UnlearnState, begun_from: UnlearnState, retrains: list[UnlearnState]
+) -> list[Finding]:
+    """The bound of a run that forgets canaries."""
+    if "canaries" in planned.not_made:
+        return []
+    config, source = planned.trainer.config, planned.loaded.source
+    drawn = problem.canaries(config, planned.raw)
+    return [second_request.canary_audit(config, source, drawn, unlearned, begun_from, retrains)]
+
+
+def _of_second(planned: Planned) -> list[Finding]:
+    """The audits that are made of a second request."""
+    second, config = planned.second, planned.trainer.config
+    if second is None:
+        return []
+    models, findings = second_request.models_of(planned.trainer, planned.loaded.splits, second), []
+    if len(second.canaries.rows):
+        states = models.unlearned, models.original, models.retrains
+        findings.append(second_request.canary_audit(config, second.source, second.canaries, *states))
+    if "strata" in planned.names:
+        findings.append(second_request.strata_audit(config, second, models))
+    return findings
+
+
+def _of_population(planned: Planned) -> list[Finding]:
+    """The audits that are made of a population."""
+    made, trainer = planned.cut, planned.trainer
+    if made is None:
+        return []
     at_once = at_once_of(trainer.config, trainer.source)
-    made = population.populate(trainer, splits, _cut(trainer, splits, options), options.oracles, at_once)
-    return population.population_audits(made, names)
+    found = population.populate(trainer, planned.loaded.splits, made, planned.options.oracles, at_once)
+    return population.population_audits(found, planned.names)
 
 
-def _notes(run: Audited, findings: list[Finding]) -> list[str]:
+def _notes(run: Audited) -> list[str]:
     """What has to be known to read the figures."""
-    notes = [f"{AUDITS[one.audit].title}: not made, {one.not_done}" for one in findings if one.not_done]
-    if run.config.attackers.fitted_on == "original" and getattr(run.config.method, "forget_by", None) == "attackers":
-        notes.append(
-            "the attackers that guided the run were fitted on the original, and saw visible remaining rows as members"
-        )
+    notes, config = [], run.config
+    if config.attackers.fitted_on == "original" and getattr(config.method, "forget_by", None) == "attackers":
+        notes.append("the attackers that guided the run were fitted on the original, with visible rows as members")
     if not run.is_random:
-        kind = run.config.data.forget_kind
         why = "so held-out rows need not be as hard: only the difference to Retrain counts"
-        notes.append(f"the forget rows were chosen ({kind}), {why}")
+        notes.append(f"the forget rows were chosen ({config.data.forget_kind}), {why}")
     return notes

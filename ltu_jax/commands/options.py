@@ -16,6 +16,8 @@ from ltu_jax.setting import ConfigError, to_dict
 RUN_FILES = (LOCK, "config.json", "result.json", "report.html", "metrics.jsonl", "checkpoints", "model", "weights")
 RUN_FILES += ("audit.json", "audit.html")
 """What the folder of a run may hold."""
+FEWEST_CANARIES = 40
+"""With fewer, no number of right guesses is worth a figure."""
 WRITTEN = ("checkpoints", "model", "weights", "request-", "seed-")
 """How the folders begin that a run or request makes in its workdir."""
 
@@ -49,6 +51,7 @@ class AuditOptions:
     audits: list[str] | None
     level: int
     retrains: int
+    canaries: int | None
     shadows: int
     oracles: int
     dry_run: bool
@@ -97,7 +100,7 @@ def check_audited_folder(config: Config, options: AuditOptions) -> None:
             f"--workdir: {str(workdir)!r} has no result.json; allowed: a folder that python -m ltu_jax.unlearn finished"
         )
     _check_workdir(workdir, config)
-    _check_writable("--cache", options.cache)
+    check_writable("--cache", options.cache)
 
 
 def check_request_folders(options: Options) -> None:

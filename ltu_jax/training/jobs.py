@@ -134,9 +134,13 @@ class Trainer:
         recorder = functools.partial(recording_run, marked=marked, part=part)
         return self._recorded(job, CacheEntry(self.cache, "recorded", key), recorder, "updates")
 
+    def traced_entry(self, job: TrainingJob) -> CacheEntry:
+        """Where the cache keeps what ``traced`` returns."""
+        return CacheEntry(self.cache, "traced", dataclasses.replace(self, places={}).key(job))
+
     def traced(self, job: TrainingJob) -> ArrayTree:
         """``model`` trained alone, and ``losses`` f16[E, M] of its rows: see ``tracing_run``."""
-        entry = CacheEntry(self.cache, "traced", dataclasses.replace(self, places={}).key(job))
+        entry = self.traced_entry(job)
         recorder = functools.partial(tracing_run, epochs=self.config.training.epochs)
         return self._recorded(job, entry, recorder, "losses")
 

@@ -1,0 +1,205 @@
+"""A second request, for the audits that choose their rows: canaries, and hard, random and easy rows.
+
+Canaries are training rows of the run that get a wrong label; a coin says for each whether the second original is
+trained on it. That original, of the run's recipe, keeps its rows' losses; by them strata are chosen among its other
+rows. The run's method, with its settings, then makes it forget the strata and the canaries that are in: as many rows
+as the run forgot. Retrains of this request never saw them, and are the references.
+"""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ltu_jax.auditing.again import unlearned_again
+from ltu_jax.auditing.audited import answers
+from ltu_jax.auditing.canaries import OneRun, one_run
+from ltu_jax.auditing.difficulty import Strata, difficulty, strata
+from ltu_jax.auditing.findings import Finding, as_json
+from ltu_jax.auditing.intervals import Figure, figure, one_more, resampled_weights
+from ltu_jax.auditing.plan import PlannedModel
+from ltu_jax.config import Config
+from ltu_jax.data.splits import Canaries, canaries_of, see
+from ltu_jax.evaluation.likeness import predictions
+from ltu_jax.training.jobs import AUDITED_ORIGINAL, AUDITED_RETRAIN, Trainer, TrainingJob, train_or_find
+from ltu_jax.types import Source, Splits, UnlearnState
+
+SECOND = ("canaries", "strata")
+"""The audits that are made of one."""
+RETRAINS = 2
+MOST = 500
+SEED = 29
+"""Of coins, strata and resamples."""
+
+
+class Second(NamedTuple):
+    """The second request, nothing of it trained yet; strata follow from the training of its original."""
+
+    source: Source  # canaries have their wrong labels
+    canaries: Canaries
+    train: np.ndarray  # i64[.], what its original is trained on
+
+
+class Models(NamedTuple):
+    """Its models."""
+
+    splits: Splits
+    strata: Strata
+    original: UnlearnState
+    unlearned: UnlearnState
+    retrains: tuple[UnlearnState, ...]
+
+
+def default_canaries(splits: Splits) -> int:
+    """How many canaries a run of this size bears: a fiftieth of its rows, and a tenth of what it forgets is in."""
+    return min(MOST, len(splits.train) // 50, len(splits.forget) // 5)
+
+
+def second_request(source: Source, splits: Splits, count: int, seed: int) -> Second:
+    """Draws the canaries.
+
+    Args:
+      source: the data of the run.
+      splits: of the run.
+      count: m; 0 for none.
+      seed: of the run's splits, from which a stream of its own is made.
+
+    Raises:
+      ConfigError: there are fewer training rows.
+    """
+    drawn = canaries_of(source.labels, splits.train, source.num_classes, count, SEED + 1000 * seed)
+    labels = source.labels.copy()
+    labels[drawn.rows] = drawn.labels
+    train = np.setdiff1d(splits.train, drawn.rows[~drawn.is_in])
+    return Second(dataclasses.replace(source, labels=labels), drawn, train)
+
+
+def original_job(second: Second) -> TrainingJob:
+    """The training of its original."""
+    return TrainingJob("audited-original", second.train, AUDITED_ORIGINAL)
+
+
+def retrain_jobs(remain: np.ndarray) -> list[TrainingJob]:
+    """The trainings of its Retrains, on the rows that remain."""
+    return [TrainingJob(f"audited-retrain {k}", remain, AUDITED_RETRAIN, k) for k in range(RETRAINS)]
+
+
+def planned(trainer: Trainer, splits: Splits, second: Second, of_one: float) -> list[PlannedModel]:
+    """Its trainings; whether its Retrains are in the cache is known only when its original is.
+
+    Args:
+      trainer: of the run.
+      splits: of the run.
+      second: what ``second_request`` returned.
+      of_one: seconds that a training on the run's training rows took.
+    """
+    own = dataclasses.replace(trainer, source=second.source, places={})
+    found = own.traced_entry(original_job(second)).is_there()
+    rows, remain = len(second.train), len(second.train) - len(splits.forget)
+    seconds = [of_one * count / len(splits.train) for count in (rows, remain)]
+    original = PlannedModel(
+        "audited-original", "its rows, canaries that are in", rows, found, 0.0 if found else seconds[0]
+    )
+    retrains = [
+        PlannedModel(job.label, "what remains of them", remain, False, seconds[1]) for job in retrain_jobs(second.train)
+    ]
+    return [original, *retrains]
+
+
+def models_of(trainer: Trainer, splits: Splits, second: Second) -> Models:
+    """Trains, or finds in the cache, and unlearns.
+
+    Args:
+      trainer: of the run.
+      splits: of the run.
+      second: what ``second_request`` returned.
+    """
+    trainer = dataclasses.replace(trainer, source=second.source, places={})
+    original, config = trainer.traced(original_job(second)), trainer.config
+    included = second.canaries.rows[second.canaries.is_in]
+    is_canary = np.isin(second.train, included)
+    found = difficulty(np.asarray(original["losses"])[:, ~is_canary])
+    size = (len(splits.forget) - len(included)) // 3
+    chosen = strata(second.train[~is_canary], found, size, np.random.default_rng([SEED, config.seed_for("split")]))
+    forget = np.sort(np.concatenate([*chosen, included]))
+    own = dataclasses.replace(splits, forget=forget, remain=np.setdiff1d(second.train, forget), seen=None)
+    own = see(own, config.data.remain_fraction, config.seed_for("split"))
+    unlearned = unlearned_again(trainer, second.source, own, original, config.seed_for("unlearn"))
+    retrains = train_or_find(trainer, retrain_jobs(own.remain))
+    states = [trainer.state_of(model) for model in (original, *retrains)]
+    return Models(own, chosen, states[0], unlearned, tuple(states[1:]))
+
+
+def canary_audit(
+    config: Config,
+    source: Source,
+    drawn: Canaries,
+    unlearned: UnlearnState,
+    original: UnlearnState,
+    retrains: Sequence[UnlearnState],
+) -> Finding:
+    """``auditing.canaries``; a score is the margin of the wrong label, less its mean under the Retrains.
+
+    Args:
+      config: of the run.
+      source: the data, canaries with their wrong labels.
+      drawn: the canaries.
+      unlearned: the model.
+      original: trained on the canaries that are in.
+      retrains: trained on none; the floor is each beside the others, where there are two.
+    """
+    size = config.evaluation.batch_size
+
+    def margins(state: UnlearnState) -> np.ndarray:
+        logits = answers(state, source, {"canaries": drawn.rows}, size)["canaries"]
+        return predictions(logits, source.labels[drawn.rows]).margin
+
+    theirs = np.array([margins(state) for state in retrains]).reshape(len(retrains), -1)
+
+    def found(own: np.ndarray, others: np.ndarray) -> OneRun:
+        expected = others.mean(axis=0) if len(others) else 0.0
+        return one_run(own - expected, drawn.is_in, np.random.default_rng(SEED))
+
+    scores = margins(unlearned)
+    main, ceiling = found(scores, theirs), found(margins(original), theirs)
+    several = range(len(theirs) if len(theirs) > 1 else 0)
+    floor = [found(theirs[k], np.delete(theirs, k, axis=0)).epsilon.value for k in several]
+    less = scores - (theirs.mean(axis=0) if len(theirs) else 0.0)
+    details = {**main._asdict(), "scores": {"in": less[drawn.is_in], "out": less[~drawn.is_in]}}
+    between = (min(floor), max(floor)) if floor else None
+    return Finding("canaries", main.epsilon, ceiling.epsilon, between, main.p_value, as_json(details))
+
+
+def strata_audit(config: Config, second: Second, models: Models) -> Finding:
+    """Accuracy on each stratum beside that of Retrains; the main figure is that of the hard rows."""
+    found = {name: _stratum(config, second.source, rows, models) for name, rows in models.strata._asdict().items()}
+    hard = found["hard"]
+    one, other = hard["retrain"]
+    ends = -abs(one - other), abs(one - other)  # either could stand first
+    return Finding("strata", hard["difference"], hard["of_original"], ends, hard["p_value"], as_json(found))
+
+
+def _stratum(config: Config, source: Source, rows: np.ndarray, models: Models) -> dict[str, Any]:
+    """Accuracies on a stratum in percent, and differences to the mean of Retrains in points, over its rows."""
+    right = []
+    for state in (models.unlearned, models.original, *models.retrains):
+        logits = answers(state, source, {"rows": rows}, config.evaluation.batch_size)["rows"]
+        right.append(100.0 * predictions(logits, source.labels[rows]).correct)
+    own, original, *theirs = right
+    accuracy, of_original, *of_retrains = (float(one.mean()) for one in right)
+    return {
+        "rows": len(rows),
+        "unlearned": accuracy,
+        "original": of_original,
+        "retrain": of_retrains,
+        "difference": _mean_over_rows(own - np.mean(theirs, axis=0)),
+        "of_original": _mean_over_rows(original - np.mean(theirs, axis=0)),
+        "p_value": one_more(accuracy, np.array(of_retrains))[1],
+    }
+
+
+def _mean_over_rows(differences: np.ndarray) -> Figure:
+    rng = np.random.default_rng(SEED)
+    drawn = [np.average(differences, weights=w) for w in resampled_weights(np.zeros(len(differences), int), rng)]
+    return figure(float(differences.mean()), np.array(drawn))

@@ -13,6 +13,7 @@ import numpy as np
 from ltu_jax.auditing import plan, population, second_request
 from ltu_jax.auditing.again import can_be_run_again
 from ltu_jax.auditing.audited import Audited, RuleError
+from ltu_jax.auditing.canaries import jax_privacy_auditing
 from ltu_jax.auditing.findings import AUDITS, SCHEMA_VERSION, Finding, as_json, missing, verdict
 from ltu_jax.auditing.run import AUDIT_OF
 from ltu_jax.commands import processes, shutdown
@@ -58,6 +59,11 @@ class Planned:
                 why[name] = again
         if "canaries" in wanted and "canaries" not in why and self.num_canaries < FEWEST_CANARIES:
             why["canaries"] = TOO_FEW.format(self.num_canaries, FEWEST_CANARIES)
+        elif "canaries" in wanted and "canaries" not in why:
+            try:
+                jax_privacy_auditing()
+            except ModuleNotFoundError as error:
+                why["canaries"] = str(error)
         return {name: reason for name, reason in why.items() if name in wanted}
 
     @property

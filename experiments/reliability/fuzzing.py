@@ -309,6 +309,15 @@ def _ids(folder: Path, content: bytes) -> None:
     read_ids(str(_write(folder / "ids.txt", content)))
 
 
+HARDNESS = b'"id","iqr","confidence"\n"a",0.5,0.25\n"b",1.5,0.75\n'
+
+
+def _hardness(folder: Path, content: bytes) -> None:
+    from ltu_jax.data import hardness
+
+    hardness.read(str(_write(folder / "rows.csv", content)))
+
+
 IMAGES = st.sampled_from(["PNG", "JPEG", "GIF", "BMP", "WEBP", "TIFF", "PPM"]).flatmap(
     lambda kind: damaged(image_file(kind))
 )
@@ -316,6 +325,7 @@ DOORS = {
     "settings": Door(_configs(), _resolve),
     "config.json": Door(altered(to_dict(config.resolve(config.Config()))), lambda _, value: config.from_dict(value)),
     "ids": Door(st.binary(max_size=60) | st.text().map(str.encode), _ids),
+    "difficulty": Door(damaged(HARDNESS), _hardness),
     "CSV": Door(damaged(TABLE), _table),
     "Parquet": Door(st.deferred(lambda: damaged(_parquet())), functools.partial(_table, kind="parquet")),
     "image": Door(IMAGES, _folder),

@@ -44,7 +44,7 @@ def test_each_training_row_has_its_line_and_nothing_is_trained_twice(tmp_path, l
     for name in ("iqr", "confidence"):
         np.testing.assert_array_equal([float(row[name]) for row in found], getattr(wanted, name))
     for kind in ("hard", "easy", "class"):  # the same training rows, whatever is to be forgotten of them
-        data = dataclasses.replace(config.data, forget_kind=kind, difficulty=str(out))
+        data = dataclasses.replace(config.data, forget_kind=kind, difficulty=str(tmp_path / "none.csv"))
         again = tmp_path / f"{kind}.csv"
         assert trace.write_difficulty(dataclasses.replace(config, data=data), again, options) == 0
         assert again.read_bytes() == out.read_bytes()

@@ -157,16 +157,17 @@ def canary_audit(
 
     theirs = np.array([margins(state) for state in retrains]).reshape(len(retrains), -1)
 
-    def found(own: np.ndarray, others: np.ndarray) -> OneRun:
-        expected = others.mean(axis=0) if len(others) else 0.0
-        return one_run(own - expected, drawn.is_in, np.random.default_rng(SEED))
+    def above(own: np.ndarray, others: np.ndarray) -> np.ndarray:
+        return own - (others.mean(axis=0) if len(others) else 0.0)
 
-    scores = margins(unlearned)
-    main, ceiling = found(scores, theirs), found(margins(original), theirs)
+    def found(scores: np.ndarray) -> OneRun:
+        return one_run(scores, drawn.is_in, np.random.default_rng(SEED))
+
+    scores = above(margins(unlearned), theirs)
+    main, ceiling = found(scores), found(above(margins(original), theirs))
     several = range(len(theirs) if len(theirs) > 1 else 0)
-    floor = [found(theirs[k], np.delete(theirs, k, axis=0)).epsilon.value for k in several]
-    less = scores - (theirs.mean(axis=0) if len(theirs) else 0.0)
-    details = {**main._asdict(), "scores": {"in": less[drawn.is_in], "out": less[~drawn.is_in]}}
+    floor = [found(above(theirs[k], np.delete(theirs, k, axis=0))).epsilon.value for k in several]
+    details = {**main._asdict(), "scores": {"in": scores[drawn.is_in], "out": scores[~drawn.is_in]}}
     between = (min(floor), max(floor)) if floor else None
     return Finding("canaries", main.epsilon, ceiling.epsilon, between, main.p_value, as_json(details))
 

@@ -67,7 +67,13 @@ def made(tmp_path_factory):
     trainer = Trainer(config, loaded.source, loaded.spec, folder, recording([], labels=labels))
     second = second_request.second_request(loaded.source, loaded.splits, 10, seed=0)
     before = second_request.planned(trainer, loaded.splits, second, 8.0)
-    models = second_request.models_of(trainer, loaded.splits, second)
+    asked, real = [], second_request.unlearned_again
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(second_request, "unlearned_again", lambda *args: asked.append(args) or real(*args))
+        models = second_request.models_of(trainer, loaded.splits, second)
+    [(_, source, splits, original, seed)] = asked
+    assert source is second.source and splits is models.splits and seed == config.seed_for("unlearn")
+    np.testing.assert_array_equal(original["params"]["w1"], models.original.params["w1"])
     first = list(labels)
     again = second_request.models_of(trainer, loaded.splits, second)
     after = second_request.planned(trainer, loaded.splits, second, 8.0)
@@ -113,13 +119,15 @@ def test_its_models_are_trained_once_by_streams_of_their_own(made):
     assert before[0].seconds == pytest.approx(8.0 * len(second.train) / len(splits.train)) and after[0].seconds == 0
 
 
-def test_a_canarys_score_is_the_margin_of_its_wrong_label_less_that_of_retrains():
+def test_a_canarys_score_is_the_margin_of_its_wrong_label_less_that_of_retrains(monkeypatch):
     pytest.importorskip("jax_privacy")
     rng = np.random.default_rng(0)
     drawn = Canaries(np.arange(60), ((SOURCE.labels[:60] + 1) % 4).astype(np.int32), rng.random(60) < 0.5)
     labels = SOURCE.labels.copy()
     labels[:60] = drawn.labels
     source = dataclasses.replace(SOURCE, labels=labels)
+    asked, real = [], second_request.one_run
+    monkeypatch.setattr(second_request, "one_run", lambda *args: asked.append(args) or real(*args))
     finding = second_request.canary_audit(CONFIG, source, drawn, state(0), state(1), [state(2), state(3)])
 
     def margins(seed):
@@ -129,14 +137,14 @@ def test_a_canarys_score_is_the_margin_of_its_wrong_label_less_that_of_retrains(
     scores = margins(0) - (margins(2) + margins(3)) / 2
     np.testing.assert_allclose(finding.details["scores"]["in"], scores[drawn.is_in], rtol=1e-3, atol=1e-4)
     np.testing.assert_allclose(finding.details["scores"]["out"], scores[~drawn.is_in], rtol=1e-3, atol=1e-4)
-    assert finding.unlearned.value == finding.unlearned.low and finding.details["guesses"] == 15
-    wanted = second_request.one_run(margins(1) - (margins(2) + margins(3)) / 2, drawn.is_in, np.random.default_rng(29))
-    assert finding.original == wanted.epsilon
-    floor = [
-        second_request.one_run(margins(a) - margins(b), drawn.is_in, np.random.default_rng(29)).epsilon.value
-        for a, b in ((2, 3), (3, 2))
-    ]
-    assert finding.floor == (min(floor), max(floor))
+    of = {seed: margins(seed) for seed in range(4)}
+    both = (of[2] + of[3]) / 2
+    for (found, coins, _), wanted in zip(asked, (scores, of[1] - both, of[2] - of[3], of[3] - of[2]), strict=True):
+        np.testing.assert_allclose(found, wanted, rtol=1e-3, atol=1e-4)
+        assert coins is drawn.is_in
+    epsilons = [real(*args[:2], np.random.default_rng(29)).epsilon for args in asked]
+    assert (finding.unlearned, finding.original) == tuple(epsilons[:2])
+    assert finding.floor == (min(e.value for e in epsilons[2:]), max(e.value for e in epsilons[2:]))
 
 
 def test_strata_are_accuracies_beside_those_of_retrains():

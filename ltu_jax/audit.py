@@ -4,6 +4,7 @@ from pathlib import Path
 
 from absl import flags
 
+from ltu_jax.auditing.registry import chosen_audits
 from ltu_jax.commands import command_line
 from ltu_jax.commands.options import FEWEST_CANARIES, AuditOptions, check_audited_folder
 from ltu_jax.config import Config
@@ -64,7 +65,7 @@ def main(config: Config) -> int:
     options = AuditOptions(
         workdir=workdir,
         cache=Path(given.cache or workdir.parent / "cache"),
-        audits=names,
+        audits=chosen_audits(names, given.level),
         level=given.level,
         retrains=given.retrains,
         canaries=given.canaries,

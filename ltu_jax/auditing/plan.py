@@ -7,10 +7,8 @@ from typing import NamedTuple
 import numpy as np
 
 from ltu_jax.auditing.canaries import smallest_epsilon
-from ltu_jax.auditing.findings import AUDITS
 from ltu_jax.auditing.intervals import LEVEL, POWER, effective, smallest_auc
 from ltu_jax.evaluation.likeness import matched_weights
-from ltu_jax.setting import ConfigError, allowed_names
 from ltu_jax.training.jobs import Trainer, TrainingJob
 
 DIFFERING = 0.1
@@ -25,23 +23,6 @@ class PlannedModel(NamedTuple):
     rows: int
     found: bool  # in the cache; else it is trained
     seconds: float  # that its training takes, about; 0 where it is found
-
-
-def chosen_audits(names: Sequence[str] | None, level: int) -> list[str]:
-    """The audits of a level and those below it, in their order; or of these the ones that are named.
-
-    Raises:
-      ConfigError: a name is no audit, or one of a higher level.
-    """
-    there = [name for name, audit in AUDITS.items() if audit.level <= level]
-    for name in names or ():
-        if name not in AUDITS:
-            raise ConfigError(f"--audits: {name!r} is no audit; {allowed_names(name, AUDITS)}")
-        if name not in there:
-            raise ConfigError(
-                f"--audits: {name!r} is of level {AUDITS[name].level}; allowed: with --level {AUDITS[name].level}"
-            )
-    return [name for name in there if not names or name in names]
 
 
 def planned(

@@ -14,7 +14,8 @@ from ltu_jax.auditing import plan, population, second_request
 from ltu_jax.auditing.again import can_be_run_again
 from ltu_jax.auditing.audited import Audited, RuleError
 from ltu_jax.auditing.canaries import jax_privacy_auditing
-from ltu_jax.auditing.findings import AUDITS, SCHEMA_VERSION, Finding, as_json, missing, verdict
+from ltu_jax.auditing.findings import SCHEMA_VERSION, Finding, as_json, missing, verdict
+from ltu_jax.auditing.registry import AUDITS
 from ltu_jax.auditing.run import AUDIT_OF
 from ltu_jax.commands import processes, shutdown
 from ltu_jax.commands.options import FEWEST_CANARIES, AuditOptions
@@ -119,7 +120,6 @@ def audit(config: Config, options: AuditOptions) -> int:
     Raises:
       ConfigError: if the folder holds another run, or a flag does not fit.
     """
-    names = plan.chosen_audits(options.audits, options.level)
     processes.use_devices(config, options)
     with shutdown.catch_signals() as stop:
         progress = stop.watched(processes.progress())
@@ -129,7 +129,7 @@ def audit(config: Config, options: AuditOptions) -> int:
         num = max(config.evaluation.num_retrain, options.retrains if options.level else 0)
         compared = dataclasses.replace(config, evaluation=dataclasses.replace(config.evaluation, num_retrain=num))
         trainer = Trainer(compared, loaded.source, loaded.spec, options.cache, progress)
-        planned = Planned(options, names, result, loaded, raw, trainer)
+        planned = Planned(options, options.audits, result, loaded, raw, trainer)
         models = planned.models()
         _say(planned, models)
         if options.dry_run:

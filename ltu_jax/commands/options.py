@@ -48,7 +48,7 @@ class AuditOptions:
 
     workdir: Path
     cache: Path
-    audits: list[str] | None
+    audits: list[str]
     level: int
     retrains: int
     canaries: int | None

@@ -11,8 +11,9 @@ from small import small_config
 
 from ltu_jax.auditing import relearning
 from ltu_jax.auditing.audited import Audited
-from ltu_jax.auditing.findings import AUDITS, Finding, as_json, missing, verdict
+from ltu_jax.auditing.findings import Finding, as_json, missing, verdict
 from ltu_jax.auditing.intervals import Figure, one_more
+from ltu_jax.auditing.registry import AUDITS
 from ltu_jax.auditing.rmia import rmia
 from ltu_jax.auditing.run import AUDIT_OF
 from ltu_jax.config import Training

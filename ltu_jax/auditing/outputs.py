@@ -165,7 +165,7 @@ def _retrain(models: _Models, rng: np.random.Generator, resamples: int) -> Findi
     found = {name: closeness(models.target, name) for name in models.target.rows if name != "held_out"}
     main = found["forget"]
     ceiling = closeness(models.original, "forget").margin.figure if models.original else None
-    return Finding("retrain", main.over_seeds or main.margin.figure, ceiling, main.margin.floor, main.p_value, found)
+    return Finding("retrain", main.margin.figure, ceiling, main.margin.floor, main.p_value, found)
 
 
 def _rmia(models: _Models, rng: np.random.Generator, resamples: int) -> Finding:

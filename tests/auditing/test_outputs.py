@@ -12,7 +12,6 @@ from made_outputs import SIZES, C, made_outputs
 from sklearn.metrics import roc_auc_score, roc_curve
 
 import ltu_jax
-from ltu_jax.auditing.findings import holm
 from ltu_jax.auditing.outputs import NO_REFERENCES, audit_outputs
 from ltu_jax.setting import ConfigError
 
@@ -86,9 +85,7 @@ def test_forget_rows_are_compared_with_held_out_ones_under_each_model(three):
 def test_answers_are_compared_with_those_of_retrains(three):
     found, retrains = of(three, "retrain"), [margins(model, "forget") for model in (1, 2, 3)]
     mean = np.mean([margins(0, "forget", KEPT / 4) - one for one in retrains])
-    of_rows = found["details"]["forget"]["margin"]["figure"]
-    assert [found["unlearned"]["value"], of_rows["value"]] == pytest.approx([mean, mean])
-    assert found["unlearned"]["high"] > of_rows["high"]  # it is of one more Retrain's seed, as the p-value is
+    assert found["unlearned"]["value"] == pytest.approx(mean)
     assert found["original"]["value"] == pytest.approx(np.mean([margins(4, "forget", KEPT) - one for one in retrains]))
     pairs = [abs(np.mean(a - b)) for a, b in itertools.combinations(retrains, 2)]
     assert found["floor"] == pytest.approx([-max(pairs), max(pairs)])
@@ -147,7 +144,9 @@ def test_iam_lies_between_retrain_and_original(three):
 def test_the_verdict_is_holms_over_what_has_a_p_value(three):
     p_values = {one["audit"]: one["p_value"] for one in three["findings"] if one["p_value"] is not None}
     assert set(p_values) == {"held_out", "retrain", "rmia"}
-    assert three["verdict"] == {"iam": None, **holm(p_values)}
+    *_, last = ranked = sorted(p_values, key=lambda name: p_values[name])
+    assert [p_values[name] <= 0.05 / (3 - k) for k, name in enumerate(ranked)] == [True, True, False]  # Holm
+    assert three["verdict"] == {"iam": None, **{name: name != last for name in ranked}}
     assert three["verdict"]["rmia"] is True  # half a nat of 120 rows
     assert three["rows"] == SIZES and three["run"]["forget"]["count"] == SIZES["forget"]
 

@@ -34,7 +34,7 @@ AUDITS: Mapping[str, Audit] = {
         0.5,
         0,
         "No threshold on the margin tells forget rows from held-out rows of their classes better than this.",
-        "Nothing about single rows, whose gains and losses may cancel.",
+        "Anything about single rows, whose gains and losses may cancel.",
     ),
     "retrain": Audit(
         "Answers beside those of Retrain",

@@ -50,8 +50,11 @@ def render_audit(audit: Mapping[str, Any]) -> str:
         models=audit.get("models") or (),
         rows=[(name.replace("_", "-"), count) for name, count in (audit.get("rows") or {}).items()],
         times=[(AUDITS[name].title if name in AUDITS else name, s) for name, s in audit["seconds"]["audits"].items()],
-        provenance=[(name, value) for name, value in table.facts(audit["provenance"]) if not isinstance(value, list)],
-        files=audit["provenance"].get("files") or (),
+        provenance=[
+            (name, one)
+            for name, value in table.facts(audit["provenance"])
+            for one in (value if isinstance(value, list) else [value])
+        ],
     )
 
 

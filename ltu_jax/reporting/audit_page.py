@@ -37,7 +37,6 @@ def render_audit(audit: Mapping[str, Any]) -> str:
         tested=tested,
         forget_rows=run["forget"]["count"],
         seconds=audit["seconds"].get("total"),
-        trainings=audit["seconds"].get("trainings"),
         lines=lines,
         notes=audit.get("notes") or (),
         **_pictures(details),
@@ -49,13 +48,22 @@ def render_audit(audit: Mapping[str, Any]) -> str:
         claims=[(line, AUDITS[line.audit], list(_figures(details[line.audit]))) for line in lines],
         models=audit.get("models") or (),
         rows=[(name.replace("_", "-"), count) for name, count in (audit.get("rows") or {}).items()],
-        times=[(AUDITS[name].title if name in AUDITS else name, s) for name, s in audit["seconds"]["audits"].items()],
+        times=list(_times(audit["seconds"])),
         provenance=[
             (name, one)
             for name, value in table.facts(audit["provenance"])
             for one in (value if isinstance(value, list) else [value])
         ],
     )
+
+
+def _times(seconds: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """What took how long, whatever an audit tells apart."""
+    for name, taken in seconds.items():
+        if isinstance(taken, Mapping):
+            yield from _times(taken)
+        else:
+            yield AUDITS[name].title if name in AUDITS else name, table.duration(taken)
 
 
 def _pictures(details: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:

@@ -81,6 +81,7 @@ def test_claims_costs_and_provenance_are_told(page):
     for value in ("3f9c2ab", "jax 0.10.2", "2026-11-24", "python -m ltu_jax.audit --workdir runs/x"):
         assert value in footer
     assert "the forget rows were drawn by lot" in words
+    assert "trainings 1 min 01 s" in words and f"{AUDITS['rmia'].title} 2.5 s" in words and "total 1 min 40 s" in words
 
 
 def test_all_single_figures_are_listed_and_no_curve_is(page):

@@ -54,7 +54,8 @@ class Recorder:
     def score(self, state: Any) -> dict[str, float]:
         """See ``monitor.Judge``."""
         from experiments.calibration import gap_of
-        from ltu_jax.evaluation.likeness import attack_auc, ks_distance, measure
+        from ltu_jax.evaluation.likeness import attack_auc, ks_distance
+        from ltu_jax.evaluation.scores import measure
 
         problem, now = self._problem, self._monitor.score(state)
         rows = {"forget": problem.splits.forget, "test": problem.splits.test}

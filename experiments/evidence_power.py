@@ -57,7 +57,7 @@ def judged(seed: int, out: Path) -> list[dict[str, Any]]:
     """A row for each model of a seed: its kind, whether it is genuine, and the verdict with its numbers."""
     from ltu_jax.deletion.claim import judge, moved_share
     from ltu_jax.deletion.rows import rows_to_measure
-    from ltu_jax.evaluation.likeness import measure
+    from ltu_jax.evaluation.scores import measure
     from ltu_jax.training.checkpoint import load_tree, save_tree
 
     base = problem_of(seed, out, "ltu", {"evaluation.num_retrain": 2})

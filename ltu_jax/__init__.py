@@ -31,6 +31,7 @@ _WHERE = {
     "Training": "config",
     "UnlearnState": "types",
     "Visible": "types",
+    "audit_outputs": "auditing.outputs",
     "build_method": "methods",
     "check_receipt": "deletion.verification",
     "draw_queries": "core.queries",

@@ -7,10 +7,13 @@ from typing import Any
 
 from experiments.tabling.layout import CLOSE, Entry, Row, Score, Table
 from experiments.tabling.runs import MEASURES
+from ltu_jax.auditing.registry import AUDITS
+from ltu_jax.reporting import audit_table
 from ltu_jax.reporting.table import minutes, number
 
 Bold = Callable[[str], str]
 HEADS = {**{name: name.upper() for name in MEASURES}, "mean": "mean gap", "js_forget": "JS", "margin_forget": "margin"}
+HEADS |= audit_table.HEADS
 """Of the columns of scores; one that no row has is left out."""
 LATEX = {c: f"\\{c}" for c in "&%$#_{}"} | {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}"}
 LATEX |= {"^": r"\textasciicircum{}", "<": r"\textless{}", ">": r"\textgreater{}", "±": r"$\pm$"}
@@ -65,6 +68,9 @@ def to_csv(tables: Sequence[Table]) -> str:
     heads = ["source", "table", "block", "row", "hint", "num_seeds", *scores, "gap_mean", "gap_std", "best"]
     heads += ["ut_minutes", "rho", "remain_per_forget", *costs]
     heads += [f"{name}_{part}" for name in CLOSE for part in ("mean", "std")]
+    entries = [entry for table in tables for row in table.rows for entry in row.entries.values()]
+    audits = [name for name in AUDITS if any(name in entry.scores for entry in entries)]
+    heads += [f"audit_{name}_{part}" for name in audits for part in ("mean", "std", "low", "high")]
     about = list(dict.fromkeys(name for table in tables for name in table.about))
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
@@ -84,6 +90,9 @@ def to_csv(tables: Sequence[Table]) -> str:
                 values += [entry.ratio, *(entry.cost.get(name) for name in costs)]
                 for name in CLOSE:
                     values += entry.scores.get(name, Score(None))[:2]
+                for name in audits:
+                    score = entry.scores.get(name, Score(None))
+                    values += [*score[:2], *(score.ends or (None, None))]
                 writer.writerow([*values, *(table.about.get(name) for name in about), "\n".join(entry.commands)])
     return buffer.getvalue()
 
@@ -115,12 +124,13 @@ def _cell(entry: Entry, head: str, bold: Bold) -> str:
     if head == "remain per forget":
         return f"{entry.ratio:.3g}" if entry.ratio is not None else ""
     name = next(name for name, of_name in HEADS.items() if of_name == head)
-    return _score(entry.scores.get(name, Score(None)), bold, 3 if name == "js_forget" else 2)
+    places = audit_table.digits(name) if name in AUDITS else 3 if name == "js_forget" else 2
+    return _score(entry.scores.get(name, Score(None)), bold, places)
 
 
 def _score(score: Score, bold: Bold, digits: int) -> str:
     """``mean ± deviation (gap)``; the number that is compared is bold if it is the best."""
-    text = number(score.mean, digits) if score.mean is not None else ""
+    text = number(score.mean, digits) if score.mean is not None else audit_table.between(score.ends, digits)
     text += f" ± {number(score.deviation, digits)}" if score.deviation is not None else ""
     if score.gap is None:
         return bold(text) if score.best else text

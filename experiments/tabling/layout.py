@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 from experiments.tabling import noise
 from experiments.tabling.notes import notes
 from experiments.tabling.runs import MEASURES, Run, block_of, by_block, check
+from ltu_jax.auditing.registry import AUDITS
 
 GAPS = (*MEASURES, "mean")
 CLOSE = ("js_forget", "margin_forget")
@@ -21,13 +22,14 @@ class Score(NamedTuple):
     deviation: float | None = None
     gap: float | None = None
     best: bool = False
+    ends: tuple[float, float] | None = None  # a range in place of a mean
 
 
 @dataclass(frozen=True)
 class Entry:
     """A row within one block."""
 
-    scores: Mapping[str, Score]  # by the names in GAPS, "mean" is the mean gap, and in CLOSE where they are known
+    scores: Mapping[str, Score]  # by the names in GAPS, "mean" is the mean gap; in CLOSE and of AUDITS if known
     num_seeds: int | None = None
     minutes: float | None = None
     rho: float | None = None
@@ -140,10 +142,27 @@ def _close(runs: Sequence[Run], model: str, best: Sequence[str] = ()) -> dict[st
     }
 
 
+def _audits(runs: Sequence[Run], model: str) -> dict[str, Score]:
+    """The main figure of every audit that each of the runs has."""
+    shared = [name for name in AUDITS if all(name in run.audits for run in runs)]
+    columns = {name: [getattr(run.audits[name], model) for run in runs] for name in shared}
+    return {name: Score(*noise.spread(values)) for name, values in columns.items() if None not in values}
+
+
+def _ranges(runs: Sequence[Run]) -> dict[str, Score]:
+    """The range of Retrains in each audit, its ends averaged over the runs."""
+    floors = {name: [run.audits[name].floor for run in runs if name in run.audits] for name in AUDITS}
+    ends = {name: list(zip(*filter(None, found), strict=True)) for name, found in floors.items()}
+    return {
+        name: Score(None, ends=(statistics.fmean(low), statistics.fmean(high)))
+        for name, (low, high) in ((name, found) for name, found in ends.items() if found)
+    }
+
+
 def _original(runs: Sequence[Run]) -> Entry:
     own = one_each_pair(runs)
     scores = _scores([run.result["original"] for run in own], [run.result["original_gap"] for run in own])
-    return Entry({**scores, **_close(own, "original")}, len(own))
+    return Entry({**scores, **_close(own, "original"), **_audits(own, "original")}, len(own))
 
 
 def _retrain(runs: Sequence[Run]) -> Entry:
@@ -156,11 +175,11 @@ def _floor(runs: Sequence[Run]) -> Entry | None:
     """How far apart two Retrain models are: gaps and closeness only, without scores."""
     own = [run for run in one_each_pair(runs) if run.result.get("retrain_spread")]
     if not own:
-        return None
+        return Entry(ranges) if (ranges := _ranges(runs)) else None
     spreads = [run.result["retrain_spread"] for run in own]
     scores = {name: Score(None, None, statistics.fmean(s[name] for s in spreads)) for name in MEASURES}
     mean = Score(*noise.spread([s["mean"] for s in spreads]))
-    return Entry({**scores, "mean": mean, **_close(own, "retrain")}, len(own))
+    return Entry({**scores, "mean": mean, **_close(own, "retrain"), **_ranges(runs)}, len(own))
 
 
 def _method(runs: Sequence[Run], best: Sequence[str]) -> Entry:
@@ -169,7 +188,7 @@ def _method(runs: Sequence[Run], best: Sequence[str]) -> Entry:
     scores = _scores([r["scores"] for r in own], [r["gap"] for r in own], best)
     costs = {name: mean_or_none([(r.get("cost") or {}).get(name) for r in own]) for name in COSTS}
     return Entry(
-        {**scores, **_close(runs, "unlearned", best)},
+        {**scores, **_close(runs, "unlearned", best), **_audits(runs, "unlearned")},
         len(own),
         mean_or_none([r["scores"].get("ut_minutes") for r in own]),
         own[0]["rho"],

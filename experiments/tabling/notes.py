@@ -22,6 +22,11 @@ CLOSE = (
     "divergence of the probabilities in bits (0 to 1), and the mean absolute difference of the log-odds of the true "
     "label; over the Retrains, of two Retrains each to the other. Bold as gaps are."
 )
+AUDITED = (
+    "Audits: the main figure of each, mean ± standard deviation over the seeds, from the audit.json of every run. "
+    "Between two Retrains: the range of the same figure of Retrains, each against the others. None is bold: what "
+    "counts is to lie in that range."
+)
 COST = (
     "images, k: thousands passed forward / backward, by the method's own account. remain per forget: remaining images "
     "drawn for each forget image drawn over the run, repeats counted. rho: the fraction of the remaining rows that the "
@@ -43,6 +48,8 @@ def notes(blocks: Mapping[str, Sequence[Run]]) -> tuple[str, ...]:
         paragraphs.append(FLOOR)
     if any(run.close("unlearned") for run in runs):
         paragraphs.append(CLOSE)
+    if any(run.audits for run in runs):
+        paragraphs.append(AUDITED)
     if any(run.result.get("cost") or run.result.get("ratio") is not None for run in runs):
         paragraphs.append(COST)
     return tuple(filter(None, paragraphs))

@@ -6,7 +6,7 @@ from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ltu_jax.reporting.runs import find_fault
+from ltu_jax.reporting.runs import Audited, find_fault, read_audits
 from ltu_jax.safe_reading import parse_json, read_json, read_text
 from ltu_jax.setting import ConfigError
 
@@ -38,6 +38,7 @@ class Run(NamedTuple):
     command: str
     settings: str  # the part of the command that all runs of a row share
     result: Mapping[str, Any]  # content of result.json
+    audits: Mapping[str, Audited] = {}  # of audit.json, of single runs
 
     @property
     def seeds(self) -> Seeds:
@@ -86,7 +87,8 @@ def _of_lines(path: Path) -> Iterator[Run]:
 def _of_folder(path: Path) -> Run:
     config, result = read_json(path / "config.json"), read_json(path / "result.json")
     settings = shlex.join(word for word in _flags(config) if not word.startswith(OF_ONE_RUN))
-    return _checked(Run(result["method"], f"# settings in {path / 'config.json'}", settings, result))
+    audits = read_audits(path, result)
+    return _checked(Run(result["method"], f"# settings in {path / 'config.json'}", settings, result, audits))
 
 
 def _flags(config: Any, name: str = "--config") -> list[str]:

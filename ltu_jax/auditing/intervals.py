@@ -266,6 +266,31 @@ def tails(
     }
 
 
+def roc(
+    positives: np.ndarray, negatives: np.ndarray, weights: np.ndarray | None = None, points: int = 100
+) -> dict[str, np.ndarray]:
+    """The ROC of scores, thinned for a picture: exact points, at both ends in equal steps of the rate's logarithm.
+
+    Args:
+      positives: scores, f64[n1].
+      negatives: scores, f64[n0].
+      weights: how much each negative counts, f64[n0]; equal ones if None.
+      points: at most so many towards each end.
+
+    Returns:
+      ``fpr`` and ``tpr``, rising: of each FPR that is asked for the largest TPR of a threshold that keeps to it.
+    """
+    weights = np.ones(len(negatives)) if weights is None else weights
+    order, values = np.argsort(negatives), np.unique(np.concatenate([positives, negatives]))[::-1]
+    from_here = np.concatenate([np.cumsum(weights[order][::-1])[::-1], [0.0]]) / weights.sum()
+    fpr = np.append(0.0, from_here[np.searchsorted(negatives[order], values, "left")])
+    tpr = np.append(0.0, 1 - np.searchsorted(np.sort(positives), values, "left") / len(positives))
+    steps = np.geomspace(0.5 / len(negatives), 0.5, points)
+    asked = np.concatenate([[0.0], steps, 1 - steps[::-1], [1.0]])
+    kept = np.unique(np.searchsorted(fpr, asked + 1e-12, "right") - 1)
+    return {"fpr": fpr[kept], "tpr": tpr[kept]}
+
+
 def rate_difference(right: int, of: int, other_right: int, other_of: int) -> Figure:
     """The difference of two rates of different rows, points. A rate of 0 or 1 spreads as half a row would make it."""
     rates = right / of, other_right / other_of

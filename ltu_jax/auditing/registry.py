@@ -24,7 +24,7 @@ AUDITS: Mapping[str, Audit] = {
         0.5,
         0,
         "No threshold on the margin tells forget rows from held-out rows of their classes better than this.",
-        "Nothing about single rows, whose gains and losses may cancel.",
+        "Anything about single rows, whose gains and losses may cancel.",
     ),
     "retrain": Audit(
         "Answers beside those of Retrain",
@@ -56,7 +56,7 @@ AUDITS: Mapping[str, Audit] = {
         0.5,
         1,
         "An attacker with these references tells forget from unseen rows no better than this, on average.",
-        "Anything per row.",
+        "Anything about single rows.",
     ),
     "iam": Audit(
         "IAM, each row between never seen and trained on",

@@ -15,7 +15,7 @@ import numpy as np
 
 from ltu_jax.auditing.intervals import LEVEL, POWER, RESAMPLES, Figure, resampled_weights
 from ltu_jax.config import Training
-from ltu_jax.evaluation.likeness import measure
+from ltu_jax.evaluation.scores import measure
 from ltu_jax.training.steps import run_steps
 from ltu_jax.training.supervised import num_train_steps, training_run
 from ltu_jax.types import Progress, Source, UnlearnState, silent

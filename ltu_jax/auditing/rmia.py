@@ -118,7 +118,7 @@ def chosen_scale(forget: Margins, held_out: Margins) -> float:
     weights = matched_weights(held_out.labels, forget.labels)
 
     def found(scale: float) -> float:
-        aucs = [auc_of_weights(*of_rows) for of_rows in _scores(forget, held_out, scale)]
+        aucs = [auc_of_weights(*both) for both in zip(scores(forget, scale), scores(held_out, scale), strict=True)]
         return float(np.mean([one(np.ones(len(forget.labels)), weights) for one in aucs]))
 
     return max(SCALES, key=found)
@@ -148,34 +148,30 @@ def rmia(
     forget = _comparable(forget, held_out)
     classes, ones = (forget.labels, held_out.labels), np.ones(len(forget.labels))
     weights = matched_weights(held_out.labels, forget.labels)
-    scores = _scores(forget, held_out, scale)
-    of_each = [auc_of_weights(*one) for one in scores]
+    pairs = list(zip(scores(forget, scale), scores(held_out, scale), strict=True))
+    of_each = [auc_of_weights(*one) for one in pairs]
 
     def auc(w1: np.ndarray, w0: np.ndarray) -> float:
         return float(np.mean([one(w1, w0) for one in of_each]))
 
     rows = len(forget.labels), effective(weights)
     drawn = bootstrap(auc, classes, weights, rng, resamples)
-    of_forget, of_held_out = (np.mean(one, axis=0) for one in zip(*scores, strict=True))
+    of_forget, of_held_out = (np.mean(one, axis=0) for one in zip(*pairs, strict=True))
     return Rmia(
         figure(auc(ones, weights), drawn, smallest_auc(*rows)),
-        permutation_p_value(scores, classes, rng, resamples),
+        permutation_p_value(pairs, classes, rng, resamples),
         tails(of_forget, of_held_out, weights),
         scale,
-        len(scores),
+        len(pairs),
         *rows,
     )
 
 
-def _scores(forget: Margins, held_out: Margins, scale: float) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Log R of forget and held-out rows for each subset of two references, [(f64[F], f64[V])]."""
-    count = len(forget.references)
-    subsets = [list(one) for one in itertools.combinations(range(count), min(2, count))]
-
-    def score(rows: Margins, of: list[int]) -> np.ndarray:
-        return log_ratio(rows.target, expected(rows.references[of], scale))
-
-    return [(score(forget, of), score(held_out, of)) for of in subsets]
+def scores(rows: Margins, scale: float) -> list[np.ndarray]:
+    """Log R f64[M] of rows for each subset of two references, or for the one that there is."""
+    count = len(rows.references)
+    subsets = itertools.combinations(range(count), min(2, count))
+    return [log_ratio(rows.target, expected(rows.references[list(of)], scale)) for of in subsets]
 
 
 def _comparable(forget: Margins, held_out: Margins) -> Margins:

@@ -3,6 +3,7 @@
 import math
 import os
 import zipfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -61,7 +62,7 @@ def _read_part(path: Path) -> _Part:
     try:
         with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
             found = list(file.files)
-            _check_sizes(path)
+            check_sizes(path, ("images", "labels", "ids"), ("labels", "ids"))
             arrays = {name: file[name] for name in ("images", "labels", "ids") if name in found}
             names = arrays["ids"].tolist() if "ids" in found else None
     except Exception as error:  # NumPy, zipfile and zlib raise a dozen kinds for a file that is damaged
@@ -88,8 +89,13 @@ def _read_part(path: Path) -> _Part:
     return _Part(images, labels.tolist(), [str(name).strip() for name in names])
 
 
-def _check_sizes(path: Path) -> None:
+def check_sizes(path: Path, names: Sequence[str], as_objects: Sequence[str] = ()) -> None:
     """Refuses arrays whose headers claim more bytes than the file or the memory holds, before they are allocated.
+
+    Args:
+      path: an ``.npz``.
+      names: the arrays that will be read.
+      as_objects: those whose rows become objects of Python, which take memory even if they have no bytes at all.
 
     Raises:
       ValueError: names the array and both sizes; or all arrays together are more than ``check_claim`` allows.
@@ -98,7 +104,7 @@ def _check_sizes(path: Path) -> None:
     with zipfile.ZipFile(path) as archive:
         for entry in archive.infolist():
             name = entry.filename.removesuffix(".npy")  # NumPy reads them without it too
-            if name not in ("images", "labels", "ids"):
+            if name not in names:
                 continue
             with archive.open(entry) as stream:
                 version = np.lib.format.read_magic(stream)
@@ -107,6 +113,5 @@ def _check_sizes(path: Path) -> None:
                 claimed, there = math.prod(shape) * dtype.itemsize, entry.file_size - stream.tell()
             if min(shape, default=0) < 0 or claimed > there:
                 raise ValueError(f"{entry.filename} claims {claimed} bytes, and there are {there}")
-            # A row of labels or ids becomes an object of Python, also where it has no bytes at all.
-            total += claimed + (0 if name == "images" else math.prod(shape[:1]) * OBJECT)
+            total += claimed + (math.prod(shape[:1]) * OBJECT if name in as_objects else 0)
     check_claim(total, path)

@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -83,7 +83,7 @@ def _columns(table: str | None) -> dict[str, list[str]]:
             found = csv.read_csv(path, parse_options=lines, convert_options=as_text)
             names = found.column_names
         else:
-            names, found = _parquet(path)
+            names, found = read_parquet(path, COLUMNS.__contains__)
         columns = {name: found.column(name).cast(pa.string()) for name in COLUMNS if names.count(name) == 1}
         values = {name: column.to_pylist() for name, column in columns.items()}
     except Exception as error:  # Arrow raises a dozen kinds, and UnicodeDecodeError
@@ -98,11 +98,15 @@ def _columns(table: str | None) -> dict[str, list[str]]:
     return {name: ["" if value is None else value for value in column] for name, column in values.items()}
 
 
-def _parquet(path: Path) -> tuple[list[str], "pa.Table"]:
-    """The names of all columns, and those of ``COLUMNS`` that there are: others may hold whole images.
+def read_parquet(path: Path, is_wanted: Callable[[str], bool]) -> tuple[list[str], "pa.Table"]:
+    """The names of all columns of a Parquet file, and the columns that are wanted: others may hold whole images.
 
     Ten bytes can say that a billion rows are the same, or that a long text comes a billion times. So texts stay in
     their dictionary, where each is kept once, until it is known how much all rows are.
+
+    Args:
+      path: the file.
+      is_wanted: whether to read a column of this name.
 
     Raises:
       ValueError: if the columns are more than ``check_claim`` allows, or of kinds whose size cannot be known before.
@@ -112,7 +116,7 @@ def _parquet(path: Path) -> tuple[list[str], "pa.Table"]:
 
     with parquet.ParquetFile(path) as file:
         names, schema, rows = file.schema_arrow.names, file.schema_arrow, file.metadata.num_rows
-        wanted = [name for name in COLUMNS if name in names]
+        wanted = [name for name in dict.fromkeys(names) if is_wanted(name)]
         groups = [file.metadata.row_group(i) for i in range(file.num_row_groups)]
         chunks = [group.column(i) for group in groups for i in range(group.num_columns)]
     chunks = [chunk for chunk in chunks if chunk.path_in_schema.partition(".")[0] in wanted]

@@ -35,7 +35,7 @@ from ltu_jax.deletion.receipt import (
     receipt_text,
     seal_receipt,
 )
-from ltu_jax.evaluation.likeness import measure
+from ltu_jax.evaluation.scores import measure
 from ltu_jax.files import LOCK, check_folder, locked, make_folder, remove_partials, sync_tree, write_whole
 from ltu_jax.interop.weights import load_weights, save_weights
 from ltu_jax.models.build import ModelSpec

@@ -20,7 +20,7 @@ from ltu_jax.deletion.claim import judge, moved_share
 from ltu_jax.deletion.measures import Measured, evidence
 from ltu_jax.deletion.models import weights_of, weights_sha256
 from ltu_jax.deletion.receipt import RECEIPT, WORK, file_problems, read_receipt, seal_problems, strange_files
-from ltu_jax.evaluation.likeness import measure
+from ltu_jax.evaluation.scores import measure
 from ltu_jax.interop.weights import load_weights
 from ltu_jax.models.build import ModelSpec
 from ltu_jax.safe_reading import read_json

@@ -5,14 +5,11 @@ two-sided: being better and being worse than on held-out rows are both differenc
 """
 
 import math
-from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
 
 from ltu_jax.evaluation.svc_mia import confidence
-from ltu_jax.training.predict import EvalForward, predict
-from ltu_jax.types import Source, UnlearnState
 
 
 class Predictions(NamedTuple):
@@ -36,17 +33,6 @@ def predictions(logits: np.ndarray, labels: np.ndarray) -> Predictions:
     largest = others.max(axis=1)
     margin = z[rows, labels] - largest - np.log(np.exp(others - largest[:, None]).sum(axis=1))
     return Predictions(labels, logits.argmax(axis=1) == labels, confidence(logits, labels), margin)
-
-
-def measure(
-    state: UnlearnState, source: Source, rows: Mapping[str, np.ndarray], batch_size: int
-) -> dict[str, Predictions]:
-    """A model's predictions on several sets of rows, given as indices into the source by name."""
-    forward, out = EvalForward(state.apply_fn), {}
-    for name, index in rows.items():
-        logits = predict(forward, state.params, state.model_state, source.stored(index), batch_size=batch_size)
-        out[name] = predictions(logits, source.labels[index])
-    return out
 
 
 def matched_weights(held_out: np.ndarray, forget: np.ndarray) -> np.ndarray:

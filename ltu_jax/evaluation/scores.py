@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from ltu_jax.evaluation.likeness import Predictions, predictions
 from ltu_jax.evaluation.svc_mia import confidence, svc_mia
 from ltu_jax.training.predict import EvalForward, predict
 from ltu_jax.types import ApplyFn, Scores, Source, Splits, UnlearnState
@@ -48,6 +49,17 @@ def evaluate(apply_fn: ApplyFn, state: UnlearnState, splits: Splits, source: Sou
         mi=svc_mia(confidence(*remain), confidence(*test), confidence(*forget)),
         ta_forgotten=accuracy(*outputs(forgotten)) if len(forgotten) else None,
     )
+
+
+def measure(
+    state: UnlearnState, source: Source, rows: Mapping[str, np.ndarray], batch_size: int
+) -> dict[str, Predictions]:
+    """A model's predictions on several sets of rows, given as indices into the source by name."""
+    forward, out = EvalForward(state.apply_fn), {}
+    for name, index in rows.items():
+        logits = predict(forward, state.params, state.model_state, source.stored(index), batch_size=batch_size)
+        out[name] = predictions(logits, source.labels[index])
+    return out
 
 
 def mean_scores(scores: Sequence[Scores]) -> Scores:

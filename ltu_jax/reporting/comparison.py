@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from ltu_jax.reporting import comparison_plots, rendering, table
-from ltu_jax.reporting.comparison_table import MEANINGS, Name, Scores, scores_table
+from ltu_jax.auditing.registry import AUDITS
+from ltu_jax.reporting import audit_table, comparison_plots, rendering, table
+from ltu_jax.reporting.comparison_table import MEANINGS, Name, Scores, audited, scores_table
 from ltu_jax.reporting.runs import Comparison, Group, Run, compare
 
 
@@ -39,9 +40,14 @@ def render_comparison(runs: Sequence[Run], folder: Path) -> str:
             }
             for comparison in comparisons
         ],
-        meanings=MEANINGS.items(),
+        meanings=[*MEANINGS.items(), *((audit_table.HEADS[name], _meaning(name)) for name in audited(runs))],
         runs=[_run(group, run, numbers[run.path], folder) for group in groups for run in group.runs],
     )
+
+
+def _meaning(audit: str) -> str:
+    about = AUDITS[audit]
+    return f"{about.title}: {about.measure}; of Retrains their range, each against the others"
 
 
 def _count(number: int, noun: str) -> str:

@@ -3,7 +3,8 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from ltu_jax.reporting import table
+from ltu_jax.auditing.registry import AUDITS
+from ltu_jax.reporting import audit_table, table
 from ltu_jax.reporting.runs import Run
 
 COSTS = ("forward_images", "backward_images", "flops")
@@ -65,24 +66,46 @@ def scores_table(rows: Sequence[tuple[Name, Sequence[Run]]], models: Sequence[Re
     """
     known = any(run.result.get("cost") for _, runs in rows for run in runs)
     about = ["runs"] * counted + ["rho"] + ["ratio", *COSTS] * known
+    every = [run for _, runs in rows for run in runs]
+    audits = audited(every)
     gone = any("ta_forgotten" in model["original"] for model in models)
     measures = [*table.MEASURES, "ta_forgotten"] if gone else [*table.MEASURES]
     heads = ["", *(HEADS.get(name, name) for name in (*measures, "gap", "UT (min)", *about))]
+    heads += [audit_table.HEADS[name].replace(" ", "\n", 1) for name in audits]
     nothing = [Cell("")] * len(about)
     lines = [Line(Name("Original"), [*_measured(models, measures, "original", "original_gap"), *nothing])]
+    lines[0].cells.extend(_cell(_main(every, name, "original"), digits=audit_table.digits(name)) for name in audits)
     if retrained := [model for model in models if model.get("retrain")]:
-        lines.append(Line(Name("Retrain"), [*_measured(retrained, measures, "retrain", ""), *nothing]))
+        floors = [Cell("", _range(every, name)) for name in audits]
+        lines.append(Line(Name("Retrain"), [*_measured(retrained, measures, "retrain", ""), *nothing, *floors]))
     for name, runs in rows:
         results = [run.result for run in runs]
         values = _about(results)
         cells = [*_measured(results, measures, "scores", "gap"), *(Cell(values[name]) for name in about)]
+        cells += [_cell(_main(runs, name, "unlearned"), digits=audit_table.digits(name)) for name in audits]
         lines.append(Line(name, cells, "method"))
     if any(model.get("retrain_spread") for model in models):
         spread = [table.average(_part(models, "retrain_spread", name)) for name in (*measures, "mean")]
         cells = [Cell("", f"({table.number(off)})" if off is not None else "") for off in spread[:-1]]
         cells += [Cell(table.number(spread[-1])), Cell(""), *nothing]
-        lines.append(Line(Name(table.SPREAD), cells, "spread"))
+        lines.append(Line(Name(table.SPREAD), [*cells, *(Cell("") for _ in audits)], "spread"))
     return Scores(heads, lines)
+
+
+def audited(runs: Sequence[Run]) -> list[str]:
+    """The audits that any of the runs has, in their order."""
+    return [name for name in AUDITS if any(name in run.audits for run in runs)]
+
+
+def _main(runs: Sequence[Run], audit: str, model: str) -> list[float | None]:
+    return [getattr(run.audits[audit], model) for run in runs if audit in run.audits]
+
+
+def _range(runs: Sequence[Run], audit: str) -> str:
+    """The range of Retrains, its ends averaged over the runs."""
+    floors = [floor for run in runs if audit in run.audits and (floor := run.audits[audit].floor)]
+    ends = [table.average(ends) for ends in zip(*floors, strict=True)]
+    return audit_table.between(ends, audit_table.digits(audit))
 
 
 def _about(results: Sequence[Result]) -> dict[str, str]:

@@ -6,8 +6,9 @@ import json
 import statistics
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+from ltu_jax.auditing.registry import AUDITS
 from ltu_jax.reporting.table import MEASURES, average
 from ltu_jax.safe_reading import read_json, reason
 from ltu_jax.setting import ConfigError
@@ -33,6 +34,15 @@ class Run:
     result: dict[str, Any]
     settings: dict[str, Any]  # dotted field to value; only "rho" without config.json
     report: Path | None  # report.html, if it exists
+    audits: Mapping[str, "Audited"] = dataclasses.field(default_factory=dict)  # of audit.json, if it exists
+
+
+class Audited(NamedTuple):
+    """The main figure of an audit."""
+
+    unlearned: float | None
+    original: float | None
+    floor: tuple[float, float] | None  # range of Retrains, each against the others
 
 
 @dataclasses.dataclass(frozen=True)
@@ -94,7 +104,40 @@ def read_run(path: Path) -> Run:
     if written.exists():
         config = _flat(_read_json(path, written))
         settings |= {name: value for name, value in config.items() if not _is_no_setting(name)}
-    return Run(path, result, settings, report if report.exists() else None)
+    try:
+        audits = read_audits(file.parent, result)
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"folder: {str(path)!r}: {reason(error)}; allowed: {ALLOWED}") from error
+    return Run(path, result, settings, report if report.exists() else None, audits)
+
+
+def read_audits(folder: Path, result: Mapping[str, Any]) -> dict[str, Audited]:
+    """What the audits of a run found, by their names, from ``audit.json`` beside its result; empty without one.
+
+    Raises:
+      ValueError: if the file is damaged, or of another run.
+      OSError: if it cannot be read.
+    """
+    if not (folder / "audit.json").exists():
+        return {}
+    try:
+        audit = read_json(folder / "audit.json", lambda _: None)
+        names = ("method", "request_sha256")
+        if [audit["run"].get(name) for name in names] != [result.get(name) for name in names]:
+            raise ValueError("it is of another run")
+        return {
+            one["audit"]: _audited(one) for one in audit["findings"] if one["audit"] in AUDITS and not one["not_done"]
+        }
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"a damaged audit.json ({error})") from error
+
+
+def _audited(finding: Mapping[str, Any]) -> Audited:
+    numbers = [finding["unlearned"]["value"], (finding["original"] or {}).get("value"), *(finding["floor"] or ())]
+    if not all(isinstance(number, int | float | None) for number in numbers):
+        raise ValueError(f"{finding['audit']} is no number")
+    low, high = numbers[2:] or (None, None)
+    return Audited(numbers[0], numbers[1], None if low is None or high is None else (low, high))
 
 
 def _read_json(path: Path, file: Path) -> dict[str, Any]:

@@ -121,12 +121,16 @@ def times(result: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 def provenance(result: Mapping[str, Any]) -> list[tuple[str, Any]]:
     """Where a result is from: commit, versions, device and more, to be quoted with its figures."""
-    facts = dict(result["provenance"])
-    versions = facts.pop("versions", None) or {}
-    facts["versions"] = ", ".join(f"{name} {version}" for name, version in versions.items()) or "-"
-    facts["forget set"] = f"sha256 {result['forget']['sha256']}"
-    facts["schema"] = result["schema_version"]
-    return [(name, "-" if value is None else value) for name, value in facts.items()]
+    own = {"forget set": f"sha256 {result['forget']['sha256']}", "schema": result["schema_version"]}
+    return facts({**result["provenance"], **own})
+
+
+def facts(provenance: Mapping[str, Any]) -> list[tuple[str, Any]]:
+    """Names and values, with the versions in one line behind them."""
+    rest = {name: value for name, value in provenance.items() if name != "versions"}
+    versions = (provenance.get("versions") or {}).items()
+    rest["versions"] = ", ".join(f"{name} {version}" for name, version in versions) or "-"
+    return [(name, "-" if value is None else value) for name, value in rest.items()]
 
 
 def forgotten_classes(result: Mapping[str, Any]) -> str | None:

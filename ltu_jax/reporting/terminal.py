@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from time import monotonic
 from typing import TYPE_CHECKING, Any, TextIO
 
-from ltu_jax.reporting import table
+from ltu_jax.reporting import audit_table, table
 from ltu_jax.setting import plain
 
 if TYPE_CHECKING:
@@ -56,6 +56,47 @@ def print_result(result: Mapping[str, Any], console: "Console | None" = None) ->
         line(ratio)
     for warning in result.get("warnings") or ():
         line(f"Warning: {warning}", "yellow")
+
+
+def print_audit(audit: Mapping[str, Any], console: "Console | None" = None) -> None:
+    """Prints the table of ``audit.json``, what was found in words, and notes; in plain text outside of a terminal."""
+    from rich.console import Console
+    from rich.text import Text
+
+    console = console or Console()
+
+    def line(text: str, style: str = "") -> None:
+        console.print(Text(plain(text), style=style))
+
+    lines, (found, tested) = audit_table.lines(audit), audit_table.tests(audit)
+    console.print()
+    line(f"Audit of {audit_table.title(audit['run'])}", "bold")
+    line(audit_table.about(audit["run"]))
+    console.print()
+    heads = ("", "figure", "95 %", "before", "Retrains", "finds", "p", "")
+    rows = [
+        (audit_table.HEADS[one.audit], one.value, one.interval, one.original, one.floor, one.smallest, one.p_value)
+        for one in lines
+    ]
+    shown = bare_table(1)
+    for place, head in enumerate(heads):
+        ends = place in (0, len(heads) - 1)
+        shown.add_column(head, justify="left" if ends else "right", no_wrap=place > 0, overflow="fold")
+    for one, (name, *cells) in zip(lines, rows, strict=True):
+        texts = [cell.replace(" to ", "..").replace("< 0", "<") or "-" for cell in cells]
+        shown.add_row(
+            *(Text(plain(cell), style="bold" if one.verdict == "found" else "") for cell in (name, *texts, one.verdict))
+        )
+    console.print(shown)
+    console.print()
+    line("before: the original. Retrains: the range of the same figure, each against the others.", "dim")
+    line("finds: the smallest effect that so many rows show. An AUC below 0.5 leaks as one above does.", "dim")
+    line(f"{found} of {tested} tests tell the model from one that never saw the forget rows (Holm, 5 % for all).")
+    for one in lines:
+        line(f"{one.title}: {one.sentence}", "yellow" if one.verdict == "found" else "")
+    for note in audit.get("notes") or ():
+        line(f"Note: {note}", "dim")
+    line(f"Time: {table.duration(audit['seconds'].get('total'))}")
 
 
 def bare_table(space: int) -> "Table":

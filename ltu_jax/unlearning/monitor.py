@@ -12,7 +12,8 @@ from typing import NamedTuple, Protocol
 import numpy as np
 
 from ltu_jax.config import Calibration
-from ltu_jax.evaluation.likeness import attack_auc, in_rows, ks_distance, ks_noise, measure
+from ltu_jax.evaluation.likeness import attack_auc, in_rows, ks_distance, ks_noise
+from ltu_jax.evaluation.scores import measure
 from ltu_jax.types import Source, Splits, UnlearnState
 
 BEYOND = 10.0

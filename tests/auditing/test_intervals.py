@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 from scipy.stats import binom, ks_2samp, mannwhitneyu, norm, ttest_ind
-from sklearn.metrics import roc_auc_score
+from sklearn.metrics import roc_auc_score, roc_curve
 
 from ltu_jax.auditing.intervals import (
     Figure,
@@ -24,6 +24,7 @@ from ltu_jax.auditing.intervals import (
     permutation_p_value,
     rate_difference,
     resampled_weights,
+    roc,
     smallest_auc,
     tails,
     tpr_at_fpr,
@@ -306,3 +307,28 @@ def test_what_is_not_finite_is_named():
 def test_the_normal_p_value_counts_errors_of_which_2_8_are_the_smallest_effect(errors, wanted):
     found = normal_p_value(Figure(0.5 + 0.02 * errors, 0, 1, 2.8 * 0.02), 0.5)
     assert found == pytest.approx(wanted, rel=1e-4)
+
+
+def test_points_of_a_thinned_roc_are_those_of_scikit_learn():
+    rng = np.random.default_rng(4)
+    positives, negatives = np.round(rng.normal(0.5, 1, 300), 1), np.round(rng.normal(0, 1, 900), 1)  # many ties
+    weights = rng.integers(1, 4, 900).astype(float)
+    found = roc(positives, negatives, weights, points=20)
+    fpr, tpr, _ = roc_curve(
+        np.repeat([1, 0], [300, 900]),
+        np.concatenate([positives, negatives]),
+        sample_weight=np.concatenate([np.ones(300), weights]),
+        drop_intermediate=False,
+    )
+    for false, true in zip(*found.values(), strict=True):
+        assert true == pytest.approx(tpr[fpr <= false + 1e-9].max())
+    assert 10 < len(found["fpr"]) <= 42
+    assert found["fpr"][-1] == found["tpr"][-1] == 1 and (np.diff(found["fpr"]) > 0).all()
+
+
+def test_a_roc_begins_at_what_is_found_without_a_false_positive():
+    above = roc(np.array([3.0, 4.0, 0.0]), np.array([1.0, 2.0]))
+    assert (above["fpr"][0], above["tpr"][0]) == (0, pytest.approx(2 / 3))
+    below = roc(np.array([0.0]), np.array([1.0, 2.0]))
+    assert (below["fpr"][0], below["tpr"][0]) == (0, 0)
+    assert (below["fpr"][-2:].tolist(), below["tpr"][-2:].tolist()) == ([0.5, 1.0], [0.0, 1.0])

@@ -3,7 +3,6 @@
 import numpy as np
 import scipy.special
 import scipy.stats
-from numbered import C, knows, numbered_source, state_of
 from sklearn.metrics import roc_auc_score
 
 from ltu_jax.evaluation.likeness import (
@@ -13,7 +12,6 @@ from ltu_jax.evaluation.likeness import (
     ks_distance,
     ks_noise,
     matched_weights,
-    measure,
     predictions,
 )
 
@@ -102,18 +100,6 @@ def test_the_noise_is_exceeded_about_once_in_twenty_by_samples_of_one_distributi
     # a weighted sample is worth fewer rows: three quarters of the weight on 30 rows of 60
     few = ks_noise(np.repeat([0, 1], [30, 10]), np.repeat([0, 1], 30))
     assert np.isclose(few, 136 * np.sqrt(1 / 40 + 30 * (0.75 / 30) ** 2 + 30 * (0.25 / 30) ** 2))
-
-
-def test_a_model_is_asked_about_the_rows_named():
-    source, right = numbered_source(60), np.random.default_rng(0).integers(0, 2, 60)
-    index = {"forget": np.arange(7), "remain": np.array([50, 51, 3])}
-    found = measure(state_of(knows, right=right), source, index, 5)
-    assert list(found) == list(index)
-    for name, rows in index.items():
-        np.testing.assert_array_equal(found[name].labels, rows % C)
-        np.testing.assert_array_equal(found[name].correct, right[rows])
-        # The logits are 1 for one of C classes, and 0 for the others.
-        np.testing.assert_allclose(found[name].confidence, np.where(right[rows], np.e, 1) / (np.e + C - 1), rtol=1e-6)
 
 
 def test_a_figure_is_rounded_to_whole_rows():

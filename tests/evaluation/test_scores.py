@@ -7,8 +7,10 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from numbered import C as CLASSES
+from numbered import knows, numbered_source, state_of
 
-from ltu_jax.evaluation.scores import accuracy, evaluate, gap, mean_scores, spread
+from ltu_jax.evaluation.scores import accuracy, evaluate, gap, mean_scores, measure, spread
 from ltu_jax.types import Scores, Source, Splits, make_state
 
 pytestmark = pytest.mark.smoke
@@ -106,3 +108,16 @@ def test_the_mean_is_measure_by_measure_and_none_where_one_is_missing():
     assert mean_scores([A, B, C]) == Scores(ua=7, ra=99, ta=81, mi=27, ut_minutes=None)
     both = [dataclasses.replace(s, ta_forgotten=t) for s, t in ((A, 1.0), (B, 2.0))]
     assert mean_scores(both).ta_forgotten == 1.5
+
+
+def test_a_model_is_asked_about_the_rows_named():
+    source, right = numbered_source(60), np.random.default_rng(0).integers(0, 2, 60)
+    index = {"forget": np.arange(7), "remain": np.array([50, 51, 3])}
+    found = measure(state_of(knows, right=right), source, index, 5)
+    assert list(found) == list(index)
+    for name, rows in index.items():
+        np.testing.assert_array_equal(found[name].labels, rows % CLASSES)
+        np.testing.assert_array_equal(found[name].correct, right[rows])
+        # The logits are 1 for one of the classes, and 0 for the others.
+        sure = np.where(right[rows], np.e, 1) / (np.e + CLASSES - 1)
+        np.testing.assert_allclose(found[name].confidence, sure, rtol=1e-6)

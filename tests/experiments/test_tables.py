@@ -5,10 +5,12 @@ import io
 import itertools
 import json
 import re
+from pathlib import Path
 
 import made_up
 import numpy as np
 import pytest
+from made_audit import finding, made_audit
 
 from experiments import tables
 from experiments.tabling import runs as reading
@@ -366,3 +368,47 @@ def test_the_papers_own_rows_stand_below_ours_and_are_marked_as_its_own(show, nu
     assert "4.37 ± 0.55 (0.87)" in papers[0] and "arXiv:2407.10494" in papers[0] and "not ours" in papers[0]
     table = csv.DictReader(io.StringIO(show(number, [made_up.cell("LTU")], "--paper", "--format", "csv")))
     assert [row["source"] for row in table if row["row"] == "LTU"].count("ours") == 1
+
+
+@pytest.fixture
+def audited(tmp_path):
+    """Folders of runs of three seeds; the RMIA of each is audited, its U-LiRA of the first two alone."""
+    folders = []
+    for seed, triple in enumerate(SEEDS):
+        folder = tmp_path / f"run-{seed}"
+        folder.mkdir()
+        result = made_up.cell(seeds=triple)["result"] | {"request_sha256": f"{seed}"}
+        found = [finding("rmia", RMIA[seed], 0.02, 0.03, 0.9 + seed / 100, [0.48 - seed / 100, 0.52], 0.5)]
+        found += [finding("lira", 0.6, 0.01, 0.01)] if seed < 2 else []
+        audit = made_audit(run={name: result[name] for name in ("method", "request_sha256")}, findings=found)
+        for name, content in (("result", result), ("audit", audit), ("config", {"seed": seed})):
+            (folder / f"{name}.json").write_text(json.dumps(content))
+        folders.append(str(folder))
+    return folders
+
+
+RMIA = [0.51, 0.55, 0.56]
+
+
+def test_an_audit_that_every_run_of_a_row_has_is_a_column(audited, capsys):
+    assert tables.main(["1", *audited]) == 0
+    text = capsys.readouterr().out
+    rows = grid(text)
+    assert rows["ft, rho 1"]["RMIA AUC"] == f"{np.mean(RMIA):.3f} ± {np.std(RMIA, ddof=1):.3f}"
+    assert rows["Original"]["RMIA AUC"] == "0.910 ± 0.010" and rows["Retrain, rho 1"]["RMIA AUC"] == ""
+    assert rows["between two Retrains"]["RMIA AUC"] == "0.470 to 0.520"
+    assert "U-LiRA AUC" not in text and "from the audit.json of every run" in text
+    assert tables.main(["1", *audited, "--format", "csv"]) == 0
+    lines = {row["row"]: row for row in csv.DictReader(io.StringIO(capsys.readouterr().out))}
+    assert float(lines["ft"]["audit_rmia_mean"]) == pytest.approx(np.mean(RMIA))
+    assert float(lines["between two Retrains"]["audit_rmia_low"]) == pytest.approx(0.47)
+
+
+def test_an_audit_of_another_run_is_refused(audited, capsys):
+    first, second = (Path(folder) / "audit.json" for folder in audited[:2])
+    first.write_text(second.read_text())
+    assert tables.main(["1", *audited]) == 2
+    assert (
+        "run-0' holds no finished run (ValueError('a damaged audit.json (it is of another run)')"
+        in capsys.readouterr().err
+    )

@@ -1,13 +1,16 @@
 """The page of many runs as a browser would take it."""
 
+import json
 import re
 from pathlib import Path
 
 import pytest
 from html_reader import EVIL, Reader
+from made_audit import made_audit
 from made_runs import made_result, write_run
 
-from ltu_jax.reporting import comparison
+from ltu_jax.auditing.registry import AUDITS
+from ltu_jax.reporting import audit_table, comparison
 from ltu_jax.reporting.runs import read_run
 
 RESULTS = Path(__file__).parents[2] / "experiments" / "results"
@@ -175,3 +178,14 @@ def test_results_of_schema_1_are_shown(tmp_path):
     reader = Reader(comparison.render_comparison(runs, tmp_path))
     assert [row[0] for row in reader.rows].count("Retrain") == 1 + len(files)
     assert reader.rows[3][0] == "ltu" and reader.rows[3][-2:] == [str(len(files)), "0.3"]
+
+
+def test_the_columns_of_audits_are_explained(tmp_path):
+    folder = write_run(tmp_path / "run", made_result())
+    (folder / "audit.json").write_text(json.dumps(made_audit(run={"method": "ltu"})))
+    text = comparison.render_comparison([read_run(folder)], tmp_path)
+    reader = Reader(text)
+    assert "0.443" in reader.words
+    for name, audit in AUDITS.items():
+        assert audit_table.HEADS[name] in reader.words and any(audit.measure in one for one in reader.words)
+    assert "RMIA" not in comparison.render_comparison([read_run(write_run(tmp_path / "b", made_result()))], tmp_path)

@@ -9,7 +9,7 @@ from made_runs import MEASURES, made_result
 
 from ltu_jax.reporting import rendering
 from ltu_jax.reporting.comparison_table import Name, scores_table
-from ltu_jax.reporting.runs import Run
+from ltu_jax.reporting.runs import Audited, Run
 
 
 def table(rows, models, **options):
@@ -99,3 +99,23 @@ def test_a_part_without_a_name_is_none_of_a_result(results):
     """Retrain has no gap to itself, whatever a damaged file has under an empty name."""
     odd = [result | {"": [3]} for result in results]
     assert table([("ltu", odd)], odd).rows == table([("ltu", results)], results).rows
+
+
+def test_audits_have_columns_where_any_run_has_them():
+    """Means over the runs that were audited; of Retrains the range, its ends averaged."""
+    audits = [
+        {"rmia": Audited(0.55, 0.91, (0.49, 0.51)), "relearning": Audited(4.0, 30.0, None)},
+        {"rmia": Audited(0.58, 0.93, (0.47, 0.53))},
+        {},
+    ]
+    runs = [Run(Path(f"{seed}"), made_result(seed=seed), {}, None, of) for seed, of in enumerate(audits)]
+    page = rendering.template_environment().get_template("scores.html.jinja").module
+    reader = Reader(page.scores_table(scores_table([(Name("ltu"), runs)], [runs[0].result])))
+    assert reader.rows[0][-2:] == ["relearned,points", "RMIAAUC"]
+    assert reader.row("ltu")[-2:] == ["4.00", f"0.565 ± {np.std([0.55, 0.58], ddof=1):.3f}"]
+    assert reader.row("Original")[-2:] == ["30.00", f"0.920 ± {np.std([0.91, 0.93], ddof=1):.3f}"]
+    assert reader.row("Retrain")[-2:] == ["", "0.480 to 0.520"] and reader.row("Between two Retrain models")[-2:] == [
+        "",
+        "",
+    ]
+    assert len({len(row) for row in reader.rows}) == 1

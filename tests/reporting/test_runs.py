@@ -4,8 +4,10 @@ import json
 
 import numpy as np
 import pytest
+from made_audit import finding, made_audit
 from made_runs import MEASURES, made_result, write_run
 
+from ltu_jax.auditing.registry import AUDITS
 from ltu_jax.reporting.runs import Group, compare, read_run
 from ltu_jax.setting import ConfigError
 
@@ -224,3 +226,46 @@ def test_parts_that_no_page_can_be_made_of_are_named(tmp_path, path, value):
     result[part][name] = value
     with pytest.raises(ConfigError, match=rf"holds a damaged result.json \({path}[\w.]* missing or not of its kind\)"):
         read_run(write_run(tmp_path / "a", result))
+
+
+def audited(folder, result, **changes):
+    """Writes what an audit of this run found."""
+    run = {"method": result["method"], "request_sha256": result.get("request_sha256")}
+    (folder / "audit.json").write_text(json.dumps(made_audit(run=run, **changes)))
+
+
+def test_the_main_figures_of_an_audit_are_read_beside_the_result(tmp_path):
+    result = made_result(request_sha256="ab")
+    folder = write_run(tmp_path / "a", result)
+    assert read_run(folder).audits == {}
+    findings = made_audit()["findings"]
+    findings[5] |= {"not_done": "no Retrains"}
+    audited(folder, result, findings=[*findings, finding("of a later version", 1.0, 0.1, 0.1)])
+    audits = read_run(folder).audits
+    assert set(audits) == set(AUDITS) - {"iam"}
+    assert audits["rmia"] == (0.443, 0.991, (0.488, 0.516)) and audits["klom"] == (4.4, None, (3.8, 3.9))
+    copy = folder / "copy.json"  # may be the result of another run
+    copy.write_text((folder / "result.json").read_text())
+    assert read_run(copy).audits == {}
+
+
+OURS = {"run": {"method": "ltu"}}
+DAMAGED = {
+    "torn": ("{", "Expecting property"),
+    "empty": ({}, "'run'"),
+    "other": (made_audit(), "it is of another run"),
+    "half": (OURS | {"findings": [{"audit": "rmia"}]}, "'not_done'"),
+    "list": (OURS | {"findings": [{"audit": []}]}, "unhashable"),
+    "one end": (OURS | {"findings": [finding("rmia", 0, 1, 1, floor=[1.0])]}, "not enough values"),
+    "text": (OURS | {"findings": [finding("rmia", 0, 1, 1, floor=["a", 1])]}, "rmia is no number"),
+}
+
+
+@pytest.mark.parametrize("name", DAMAGED)
+def test_a_damaged_audit_is_refused_in_one_line(tmp_path, name):
+    content, why = DAMAGED[name]
+    folder = write_run(tmp_path / "a", made_result())
+    (folder / "audit.json").write_text(content if isinstance(content, str) else json.dumps(content))
+    with pytest.raises(ConfigError, match=f"^folder: .*: a damaged audit.json .*{why}.*; allowed: ") as error:
+        read_run(folder)
+    assert "\n" not in str(error.value)

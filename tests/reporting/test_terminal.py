@@ -4,9 +4,11 @@ import io
 import re
 
 import pytest
+from made_audit import made_audit
 from rich.console import Console
 
-from ltu_jax.reporting import terminal
+from ltu_jax.auditing.findings import as_json, missing
+from ltu_jax.reporting import audit_table, terminal
 
 
 def printed(result, width=80):
@@ -99,6 +101,48 @@ def test_a_result_of_nothing_prints_dashes(with_nothing):
 
 def test_brackets_of_a_name_are_not_read_as_markup(result):
     assert "[bold]x[/red]" in printed(result | {"dataset": "[bold]x[/red]", "warnings": ["[/]"]})
+
+
+def audited(audit, width=80):
+    stream = io.StringIO()
+    terminal.print_audit(audit, Console(file=stream, width=width))
+    return stream.getvalue()
+
+
+def test_the_table_of_an_audit_fits_eighty_columns_and_holds_its_numbers():
+    text = audited(made_audit())
+    assert max(map(len, text.splitlines())) <= 80
+    assert row(text, "held-out AUC").split()[2:] == [
+        "0.571",
+        "0.550..0.592",
+        "0.957",
+        "0.491..0.512",
+        "0.031",
+        "<.001",
+        "found",
+    ]
+    assert row(text, "relearned, points").split()[2:] == [
+        "36.12",
+        "32.12..40.12",
+        "49.50",
+        "1.10..2.20",
+        "5.70",
+        "-",
+        "no",
+        "test",
+    ]
+    assert "Audit of salun on digits" in text and "3 of 7 tests tell the model" in text
+
+
+def test_what_an_audit_found_is_told_in_words():
+    text = audited(made_audit(), width=300)
+    for line in audit_table.lines(made_audit()):
+        assert f"{line.title}: {line.sentence}\n" in text
+    assert "Note: the forget rows were drawn by lot\n" in text and text.endswith("Time: 1 min 40 s\n")
+    audit = made_audit(notes=["[bold]\x1b[2J"], findings=[as_json(missing("rmia", "[/] none"))], verdict={"rmia": None})
+    text = audited(audit)
+    assert "Note: [bold]\\x1b[2J" in text and "Not done: [/] none." in text
+    assert row(text, "RMIA AUC").split()[2:] == [*"------", "not", "done"]
 
 
 @pytest.fixture

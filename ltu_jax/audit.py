@@ -13,10 +13,13 @@ from ltu_jax.setting import ConfigError, check_path
 USAGE = """
 python -m ltu_jax.audit --config FILE.py[:METHOD] [--config.FIELD=VALUE ...] --workdir RUN [--level 0|1|2]
 
+python -m ltu_jax.audit --target FILE [--references FILE,FILE,...] [--original FILE] --workdir DIR
+
 Attacks the model of a finished run with more than the paper's MI: is it like rows never seen, like Retrain, does the
 forgetting lie in BatchNorm statistics, does it come back? --config and its fields are those of the run. Level 0 trains
 nothing but what the cache lacks of the run's own models; level 1 a few more models; level 2 a population of them.
 Writes audit.json and audit.html into the run's folder; docs/audits.md says what each audit claims.
+With --target it audits a model that was not made here, from files of its answers (.npz or .parquet) and of Retrains'.
 """
 
 
@@ -32,6 +35,9 @@ def define_flags() -> None:
     )
     flags.DEFINE_integer("shadows", 32, "of level 2: how many models are trained, and unlearned, in pairs")
     flags.DEFINE_integer("oracles", 16, "of level 2: how many Retrains of these, and unlearnings of one of them")
+    flags.DEFINE_string("target", None, "answers of a model that was not made here; no --config")
+    flags.DEFINE_string("references", None, "of --target: answers of Retrains, separated by commas")
+    flags.DEFINE_string("original", None, "of --target: answers of the model before unlearning")
     flags.DEFINE_bool("dry_run", False, "print what would be trained, how long it takes and what each audit can see")
     flags.DEFINE_bool("deterministic", True, "of a GPU: as the run was made")
     flags.DEFINE_bool("debug", False, "stop at the operation that makes the first NaN and show where it is; slow")
@@ -45,10 +51,15 @@ def main(config: Config) -> int:
     """
     given = flags.FLAGS
     if given.workdir is None:
-        raise ConfigError("--workdir: None; allowed: the folder of a finished run")
-    for name in ("workdir", "cache"):
+        raise ConfigError("--workdir: None; allowed: the folder of a finished run, or with --target one to write to")
+    for name in ("workdir", "cache", "target", "original"):
         if path := getattr(given, name):
             check_path(f"--{name}", path)
+    if given.target is not None:
+        return _of_files(given)
+    for name in ("references", "original"):
+        if getattr(given, name) is not None:
+            raise ConfigError(f"--{name}: {getattr(given, name)!r} is beside no --target; allowed: with --target")
     for name, least, most in (("level", 0, 2), ("retrains", 1, 64), ("shadows", 6, 512), ("oracles", 6, 512)):
         if not least <= (value := getattr(given, name)) <= most:
             raise ConfigError(f"--{name}: {value}; allowed: {least}..{most}")
@@ -76,9 +87,20 @@ def main(config: Config) -> int:
         debug=given.debug,
     )
     check_audited_folder(config, options)
-    from ltu_jax.commands.audit import audit
+    from ltu_jax.commands.audits import audit
 
     return audit(config, options)
+
+
+def _of_files(given: flags.FlagValues) -> int:
+    """Audits the answers in files."""
+    if unlike := [name for name in ("config", "audits", "dry_run") if given[name].present]:
+        raise ConfigError(f"--{unlike[0]}: it is about a run of ours; allowed: without --target")
+    references = [Path(name.strip()) for name in (given.references or "").split(",") if name.strip()]
+    from ltu_jax.commands.audit_files import audit_files
+
+    original = None if given.original is None else Path(given.original)
+    return audit_files(Path(given.target), references, original, Path(given.workdir))
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 
 from ltu_jax.config import resolve
@@ -36,6 +37,10 @@ def command(folder, *args):
         (["--workdir=run", "--audits="], "--audits: '' is no audit; allowed: "),
         (["--workdir=run", "--config.seed=1"], r"--workdir: 'run' holds another run \(config.seed was 0, is 1"),
         (["--workdir=run", "--cache=run/result.json"], "--cache: 'run/result.json' cannot be made"),
+        (["--workdir=new", "--target=a.npz", "--level=1"], "target: 'a.npz' cannot be read .no such file.; allowed: a"),
+        (["--workdir=run", "--target=a.npz"], "--workdir: 'run' is the folder of a run; allowed: another one"),
+        (["--workdir=new", "--target=a.npz", "--audits=rmia"], "--audits: it is about a run of ours; allowed: without"),
+        (["--workdir=run", "--original=a.npz"], "--original: 'a.npz' is beside no --target; allowed: with --target"),
         (["--wrkdir=run"], "--wrkdir: no such flag; allowed: .*did you mean 'workdir'"),
     ],
 )
@@ -49,7 +54,7 @@ def test_a_mistake_is_one_line_at_once_and_nothing_is_written(tmp_path, words, m
     said = [line for line in done.stderr.splitlines() if not line.startswith("import time:")]
     assert done.returncode == 2 and len(said) == 1, said
     assert re.match(f"error: {message}", said[0]), said[0]
-    assert not re.search(r"\| +(jax|numpy)$", done.stderr, re.M)
+    assert not re.search(rf"\| +(jax{'' if '--target' in str(words) else '|numpy'})$", done.stderr, re.M)
     assert sorted(tmp_path.rglob("*")) == before and done.stdout == ""
 
 
@@ -57,3 +62,22 @@ def test_help_does_not_wait_for_jax(tmp_path):
     done = command(tmp_path, "--help")
     assert done.returncode == 0 and "--audits" in done.stdout and "--level" in done.stdout
     assert not re.search(r"\| +(jax|numpy)$", done.stderr, re.M)
+
+
+def test_answers_in_files_are_audited_without_jax(tmp_path):
+    rng, labels = np.random.default_rng(0), np.arange(200) % 4
+    names = ["target.npz", "one.npz", "two.npz", "original.npz"]
+    for name in names:
+        arrays = {of: rng.normal(size=(200, 4)) for of in ("forget", "held_out")}
+        if name == "original.npz":
+            arrays["forget"][np.arange(200), labels] += 3
+        np.savez(tmp_path / name, **arrays, forget_labels=labels, held_out_labels=labels)
+    words = ["--target=target.npz", "--references=one.npz,two.npz", "--original=original.npz", "--workdir=new/audit"]
+    done = command(tmp_path, *words)
+    assert done.returncode == 0, done.stderr
+    assert not re.search(r"\| +(jax|flax)$", done.stderr, re.M)
+    found = json.loads((tmp_path / "new" / "audit" / "audit.json").read_text())
+    assert [one["audit"] for one in found["findings"]] == ["held_out", "retrain", "rmia", "iam"]
+    assert found["findings"][0]["original"]["low"] > 0.9 > found["findings"][0]["unlearned"]["high"]
+    assert "<svg" in (tmp_path / "new" / "audit" / "audit.html").read_text()
+    assert "audit in new/audit: audit.json, audit.html" in done.stdout

@@ -29,7 +29,7 @@ LEVELS = [
     {"reporting"},
     {"deletion"},
     {"default", "commands"},
-    {"unlearn", "report", "verify", "cache", "difficulty"},
+    {"unlearn", "report", "verify", "cache", "difficulty", "audit"},
 ]
 LEVEL = {room: i for i, rooms in enumerate(LEVELS) for room in rooms}
 CORE_MAY_IMPORT = {"jax", "optax", "chex", "collections", "typing", "ltu_jax"}
@@ -120,6 +120,7 @@ def test_heavy_packages_are_imported_where_they_are_used():
 
 LATE = {
     "cache.py",
+    "audit.py",
     "difficulty.py",
     "unlearn.py",
     "verify.py",

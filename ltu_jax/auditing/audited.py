@@ -1,20 +1,23 @@
 """A finished run under audit: its model, what that is compared with, and what all of them answer."""
 
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
-from ltu_jax.auditing.rmia import Margins
+from ltu_jax.auditing.answers import Outputs
+from ltu_jax.auditing.by_answers import Models
 from ltu_jax.config import Config
-from ltu_jax.evaluation.likeness import Predictions, predictions
+from ltu_jax.evaluation.likeness import predictions
 from ltu_jax.training.checkpoint import tree_sha256
 from ltu_jax.training.predict import EvalForward, predict
 from ltu_jax.types import Progress, Source, Splits, UnlearnState, silent
 
 SETS = ("forget", "remain", "test")
 UNLEARNED, ORIGINAL = "unlearned", "original"
+SEED = 23
+"""Of the resampling of rows; which numbers come of it does not depend on the run's own seeds."""
 
 
 class RuleError(ValueError):
@@ -77,27 +80,26 @@ class Audited:
         return [name for name in self.models if name not in (UNLEARNED, ORIGINAL)]
 
     @functools.cached_property
-    def logits(self) -> dict[str, dict[str, np.ndarray]]:
-        """Logits f32[M, C] of each model on each set of rows: by its name, then the set's."""
-        found: dict[str, dict[str, np.ndarray]] = {}
+    def outputs(self) -> dict[str, Outputs]:
+        """What each model answers on each set of rows, by its name; ``held_out`` are the rows of ``test``."""
+        found: dict[str, Outputs] = {}
         with self.progress("answers of all models", len(self.models)) as advance:
             for name, state in self.models.items():
-                found[name] = answers(state, self.source, self.rows, self.config.evaluation.batch_size)
+                logits = answers(state, self.source, self.rows, self.config.evaluation.batch_size)
+                rows = {of: predictions(logits[of], self.labels(of)) for of in SETS}
+                found[name] = Outputs(name, {**rows, "held_out": rows["test"]}, {**logits, "held_out": logits["test"]})
                 advance(1)
         return found
+
+    @property
+    def answered(self) -> Models:
+        """The same for the audits that need no more."""
+        of_retrains = [self.outputs[name] for name in self.of_retrains]
+        return Models(self.outputs[UNLEARNED], of_retrains, self.outputs[ORIGINAL], self.is_random, SEED)
 
     def labels(self, of: str) -> np.ndarray:
         """Labels of a set of rows, i32[M]."""
         return self.source.labels[self.rows[of]]
-
-    def predictions(self, model: str, of: str) -> Predictions:
-        """What a model predicts on a set of rows."""
-        return predictions(self.logits[model][of], self.labels(of))
-
-    def margins(self, model: str, of: str, references: Sequence[str] = ()) -> Margins:
-        """The margins of a model and of references on a set of rows."""
-        theirs = [self.predictions(name, of).margin for name in references]
-        return Margins(self.predictions(model, of).margin, np.array(theirs), self.labels(of))
 
 
 def answers(

@@ -50,16 +50,20 @@ def test_the_untouched_original_may_be_audited():
     assert audited(1, 1).of_retrains == ["retrain 0", "retrain 1"]
 
 
-def test_logits_and_margins_are_those_of_each_model():
+def test_outputs_are_those_of_each_model():
     run = audited()
     for name, seed in {"unlearned": 0, "original": 1, "retrain 1": 3}.items():
-        for of, rows in scored(SPLITS).items():
+        for of, rows in {**scored(SPLITS), "held_out": scored(SPLITS)["test"]}.items():
             z, _ = SPEC.apply_fn(SPEC.init(jax.random.key(seed))[0], {}, SOURCE.images[rows] / np.float32(255), False)
-            np.testing.assert_allclose(run.logits[name][of], z, rtol=1e-4, atol=1e-5)
-    margins = run.margins("unlearned", "test", ["retrain 0", "original"])
-    own = np.eye(4, dtype=bool)[run.labels("test")]
-    of_all = [margins.target, *margins.references]
-    for found, name in zip(of_all, ("unlearned", "retrain 0", "original"), strict=True):
-        z = run.logits[name]["test"].astype(np.float64)
-        np.testing.assert_allclose(found, z[own] - np.log(np.where(own, 0, np.exp(z)).sum(axis=1)), rtol=1e-6)
-    assert margins.labels.tolist() == SOURCE.labels[120:160].tolist()
+            np.testing.assert_allclose(run.outputs[name].logits[of], z, rtol=1e-4, atol=1e-5)
+            own, z = np.eye(4, dtype=bool)[SOURCE.labels[rows]], np.asarray(z, np.float64)
+            wanted = z[own] - np.log(np.where(own, 0, np.exp(z)).sum(axis=1))
+            np.testing.assert_allclose(run.outputs[name].rows[of].margin, wanted, rtol=1e-3, atol=1e-4)
+    answered = run.answered
+    assert [one.name for one in (answered.target, *answered.references, answered.original)] == [
+        "unlearned",
+        "retrain 0",
+        "retrain 1",
+        "original",
+    ]
+    assert not answered.is_random or CONFIG.data.forget_kind == "random"

@@ -8,7 +8,6 @@ from progress_recorder import recording
 from small import small_config
 
 from ltu_jax.auditing import klom, lira, population
-from ltu_jax.auditing.again import can_be_run_again
 from ltu_jax.auditing.forgetting_quality import forgetting_quality
 from ltu_jax.auditing.population import Cut, Population, cut, jobs, populate, population_audits
 from ltu_jax.config import method_config
@@ -83,15 +82,6 @@ def test_a_shift_is_found_and_none_is_not():
         for seed in range(5)
     ]
     assert min(p_values[:5]) > 0.05 / 5 and max(p_values[5:]) < 0.001
-
-
-def test_a_method_that_needs_a_recorded_original_cannot_be_run_again():
-    loaded = load_problem(small_config())
-    trainers = [
-        Trainer(small_config(method=method_config(name)), loaded.source, loaded.spec, None, recording([]))
-        for name in ("amnesiac", "finetune")
-    ]
-    assert "recorded" in can_be_run_again(trainers[0]) and can_be_run_again(trainers[1]) is None
 
 
 def test_a_population_is_trained_once_and_each_shadow_forgets_its_own_half(tmp_path, monkeypatch):

@@ -1,7 +1,6 @@
 """What ``python -m ltu_jax.audit`` does: compares the model of a finished run with others, writes what was found."""
 
 import dataclasses
-import json
 import shlex
 import sys
 import time
@@ -18,10 +17,11 @@ from ltu_jax.auditing.findings import SCHEMA_VERSION, Finding, as_json, missing,
 from ltu_jax.auditing.registry import AUDITS
 from ltu_jax.auditing.run import AUDIT_OF
 from ltu_jax.commands import processes, shutdown
+from ltu_jax.commands.audit_files import write
 from ltu_jax.commands.options import FEWEST_CANARIES, AuditOptions
 from ltu_jax.commands.run import FAILURES, at_once_of, read_source
 from ltu_jax.config import Config
-from ltu_jax.files import LOCK, locked, write_whole
+from ltu_jax.files import LOCK, locked
 from ltu_jax.safe_reading import read_json, reason
 from ltu_jax.setting import ConfigError, plain
 from ltu_jax.training.checkpoint import load_tree
@@ -223,10 +223,7 @@ def _audit(planned: Planned, models: list[plan.PlannedModel]) -> int:
         "seconds": {**seconds, "total": time.perf_counter() - start},
         "provenance": {**provenance(started), "command": shlex.join(["python", "-m", "ltu_jax.audit", *sys.argv[1:]])},
     }
-    write_whole(options.workdir / "audit.json", json.dumps(outcome, indent=2) + "\n")
-    for finding in findings:
-        print(finding.audit, finding.unlearned, finding.original, finding.floor, finding.p_value, finding.not_done)
-    print(plain(f"audit in {options.workdir}: audit.json, audit.html"))
+    write(options.workdir, outcome)
     return 0
 
 

@@ -11,7 +11,7 @@ from progress_recorder import Killed, recording
 from small import small_config
 
 from ltu_jax.auditing.registry import chosen_audits
-from ltu_jax.commands import audit, processes, run
+from ltu_jax.commands import audits, processes, run
 from ltu_jax.commands.options import AuditOptions, Options
 from ltu_jax.config import Data, method_config
 from ltu_jax.setting import ConfigError
@@ -62,7 +62,7 @@ def test_every_audit_of_level_1_is_made_or_says_why_not(tmp_path, cache, labels,
     workdir = finished(tmp_path, cache)
     before = (workdir / "result.json").read_bytes()
     labels.clear()
-    assert audit.audit(CONFIG, options(workdir, cache)) == 0
+    assert audits.audit(CONFIG, options(workdir, cache)) == 0
     assert trained(labels)[0] == "retrain 2"  # the run's own were there
     made, outcome = found(workdir), json.loads((workdir / "audit.json").read_text())
     assert [*made] == chosen_audits(None, 1)
@@ -79,7 +79,7 @@ def test_every_audit_of_level_1_is_made_or_says_why_not(tmp_path, cache, labels,
 
 def test_the_figures_are_those_of_the_runs_own_model(tmp_path, cache):
     workdir = finished(tmp_path, cache)
-    assert audit.audit(CONFIG, options(workdir, cache, ["held_out"], level=0)) == 0
+    assert audits.audit(CONFIG, options(workdir, cache, ["held_out"], level=0)) == 0
     problem, (tree, _) = prepare(CONFIG, cache=cache), load_tree(workdir / "model")
     shown = {}
     for name, params in (("unlearned", tree["params"]), ("original", problem.original.params)):
@@ -106,7 +106,7 @@ def test_the_figures_are_those_of_the_runs_own_model(tmp_path, cache):
 def test_level_0_trains_nothing(tmp_path, labels):
     workdir = finished(tmp_path, tmp_path / "cache")
     labels.clear()
-    assert audit.audit(CONFIG, options(workdir, tmp_path / "cache", level=0)) == 0
+    assert audits.audit(CONFIG, options(workdir, tmp_path / "cache", level=0)) == 0
     assert not trained(labels) and [*found(workdir)] == ["held_out", "retrain", "recalibration"]
 
 
@@ -116,7 +116,7 @@ def test_a_dry_run_writes_and_trains_nothing(tmp_path, cache, labels, capsys):
     capsys.readouterr()
     before = sorted(path for folder in (workdir, cache) for path in folder.rglob("*"))
     asked = dataclasses.replace(options(workdir, cache, level=2, oracles=7), dry_run=True)
-    assert audit.audit(CONFIG, asked) == 0
+    assert audits.audit(CONFIG, asked) == 0
     assert not trained(labels) and sorted(p for folder in (workdir, cache) for p in folder.rglob("*")) == before
     said = capsys.readouterr().out
     assert "forgetting_quality: " in said and said.splitlines()[0].startswith("20 models, ")  # 4 + 3 + 6 + 7
@@ -145,15 +145,15 @@ def test_stopped_and_started_again_it_trains_nothing_twice_and_finds_the_same(tm
 
     monkeypatch.setattr(processes, "progress", lambda: stopping)
     with pytest.raises(Killed):
-        audit.audit(CONFIG, options(workdir, cache))
+        audits.audit(CONFIG, options(workdir, cache))
     assert not (workdir / "audit.json").exists()
     monkeypatch.setattr(processes, "progress", lambda: recording([], labels=labels))
     labels[:] = [label for label in labels if label != at]
-    assert audit.audit(CONFIG, options(workdir, cache)) == 0
+    assert audits.audit(CONFIG, options(workdir, cache)) == 0
     models = trained(labels)
     assert len(models) == len(set(models)) == 5  # a Retrain; the second request's original, Retrains, unlearning
     first = found(workdir)
-    assert audit.audit(CONFIG, options(workdir, cache)) == 0
+    assert audits.audit(CONFIG, options(workdir, cache)) == 0
     assert found(workdir) == first and len(trained(labels)) == 5
 
 
@@ -162,7 +162,7 @@ def test_a_folder_of_other_rows_is_refused(tmp_path, cache):
     result = json.loads((workdir / "result.json").read_text())
     (workdir / "result.json").write_text(json.dumps({**result, "request_sha256": "0"}))
     with pytest.raises(ConfigError, match="holds a run on other data"):
-        audit.audit(CONFIG, options(workdir, cache))
+        audits.audit(CONFIG, options(workdir, cache))
 
 
 def test_a_model_that_is_one_of_the_retrains_is_refused(tmp_path, cache):
@@ -171,7 +171,7 @@ def test_a_model_that_is_one_of_the_retrains_is_refused(tmp_path, cache):
     shutil.rmtree(workdir / "model")
     save_tree(workdir / "model", {"params": problem.retrains[1].params, "model_state": {}}, {})
     with pytest.raises(ConfigError, match="the model is one of the Retrains"):
-        audit.audit(CONFIG, options(workdir, cache, level=0))
+        audits.audit(CONFIG, options(workdir, cache, level=0))
     assert not (workdir / "audit.json").exists()
 
 
@@ -179,7 +179,7 @@ def test_where_a_class_is_forgotten_what_chooses_its_rows_says_why_not(tmp_path,
     config = dataclasses.replace(CONFIG, data=Data(train_size=80, forget_kind="class", forget_class=3))
     workdir = finished(tmp_path, cache, config)
     labels.clear()
-    assert audit.audit(config, options(workdir, cache, ["canaries", "strata", "lira", "held_out"], level=2)) == 0
+    assert audits.audit(config, options(workdir, cache, ["canaries", "strata", "lira", "held_out"], level=2)) == 0
     made = found(workdir)
     assert {name for name, one in made.items() if one["not_done"]} == {"canaries", "strata", "lira"}
     assert all("forgets a class" in made[name]["not_done"] for name in ("canaries", "strata", "lira"))
@@ -192,7 +192,7 @@ def test_a_run_that_forgets_canaries_is_its_own_second_request(tmp_path, cache, 
     config = dataclasses.replace(CONFIG, data=data)
     workdir = finished(tmp_path, cache, config)
     labels.clear()
-    assert audit.audit(config, options(workdir, cache, ["canaries"])) == 0
+    assert audits.audit(config, options(workdir, cache, ["canaries"])) == 0
     assert trained(labels) == ["retrain 2"]
     made, problem = found(workdir)["canaries"], prepare(config, cache=cache)
     assert made["details"]["canaries"] == 40 and made["details"]["included"] == len(problem.splits.forget)

@@ -11,7 +11,7 @@ from small import small_config
 from ltu_jax.auditing.audited import Audited
 from ltu_jax.auditing.findings import verdict
 from ltu_jax.auditing.intervals import one_more
-from ltu_jax.auditing.rmia import Margins, rmia
+from ltu_jax.auditing.rmia import Margins, chosen_scale, rmia
 from ltu_jax.auditing.run import AUDIT_OF
 from ltu_jax.config import Training
 from ltu_jax.training.optimizers import SGD
@@ -119,7 +119,9 @@ def test_the_floor_is_each_retrain_as_the_model_with_the_others(models, of_retra
 
 
 def test_the_floor_of_rmia_keeps_the_scale_of_all(models, of_retrain):
-    scale, floor = of_retrain["rmia"].details["scale"], []
+    scale, floor, run = of_retrain["rmia"].details["scale"], [], run_of(models, 4)
+    both = (margins(run, "original", of, run.of_retrains) for of in ("forget", "test"))
+    assert scale == chosen_scale(*both)
     for k in (1, 2, 3):
         others = [f"retrain {i - 1}" for i in (1, 2, 3) if i != k]
         run = run_of(models, 4)

@@ -13,6 +13,7 @@ from PIL import Image
 from small import small_config
 
 from ltu_jax import config
+from ltu_jax.auditing.registry import AUDITS
 from ltu_jax.data.sources import load_source
 from ltu_jax.interop.weights import save_weights
 from ltu_jax.methods import METHODS, build_method
@@ -117,3 +118,14 @@ def test_every_dependency_stands_in_the_list_of_licences():
     names = {re.match(r"[\w.-]+", one)[0] for one in wanted} - {"ltu-jax"}
     listed = (DOCS / "promises.md").read_text().split("Licences of what is installed")[1].split("What these need")[0]
     assert names <= set(re.findall(r"[a-z][\w.-]+", listed))
+
+
+def test_the_table_of_audits_has_them_all_with_their_levels_and_its_flags_exist():
+    page = (DOCS / "audits.md").read_text()
+    rows = re.findall(r"^\| `(\w+)` \| (\d)", page, re.M)
+    assert rows == [(name, str(audit.level)) for name, audit in AUDITS.items()]
+    source = (DOCS.parent / "ltu_jax" / "audit.py").read_text() + (
+        DOCS.parent / "ltu_jax" / "difficulty.py"
+    ).read_text()
+    known = {*re.findall(r'flags.DEFINE_\w+\("(\w+)"', source), "config"}
+    assert set(re.findall(r"(?<![\w-])--(\w+)", page)) - {"upgrade"} <= known

@@ -309,6 +309,24 @@ def _ids(folder: Path, content: bytes) -> None:
     read_ids(str(_write(folder / "ids.txt", content)))
 
 
+ANSWERS = {
+    name: _npy(np.zeros((3, 2)) if name in ("forget", "held_out") else np.array([0, 1, 1]))
+    for name in ("forget", "forget_labels", "held_out", "held_out_labels")
+}
+OUTPUTS = st.sampled_from(sorted(ANSWERS)).flatmap(
+    lambda name: damaged(ANSWERS[name]).map(lambda new: ANSWERS | {name: new})
+)
+
+
+def _answers(folder: Path, content: Mapping[str, bytes]) -> None:
+    from ltu_jax.auditing.answers import read_outputs
+
+    with zipfile.ZipFile(folder / "target.npz", "w") as archive:
+        for name, array in content.items():
+            archive.writestr(f"{name}.npy", array)
+    read_outputs(folder / "target.npz")
+
+
 HARDNESS = b'"id","iqr","confidence"\n"a",0.5,0.25\n"b",1.5,0.75\n'
 
 
@@ -330,6 +348,7 @@ DOORS = {
     "Parquet": Door(st.deferred(lambda: damaged(_parquet())), functools.partial(_table, kind="parquet")),
     "image": Door(IMAGES, _folder),
     "npz": Door(NPZ, _arrays),
+    "answers": Door(OUTPUTS, _answers),
     "safetensors": Door(
         st.deferred(lambda: damaged(_safetensors())), functools.partial(_weights, suffix="safetensors")
     ),

@@ -1,0 +1,26 @@
+r"""The study with hard rows to forget: the 30 % of the smallest margins under another seed's original; five seeds.
+
+export TFDS_DATA_DIR=...
+python experiments/hard_rows.py experiments/configs/cifar10_jpeg_small.py --out experiments/results/study/hard_rows.txt
+python experiments/sweep.py experiments/sweeps/study_hard.py --out runs/study_hard --cache runs/study/cache
+python experiments/tables.py 1 runs/study_hard/results.jsonl
+
+One split, so one set of rows; seeds vary training and unlearning. Hard rows have no held-out rows that are as hard, so
+what counts is the distance to Retrain; LTU brings them to where ordinary rows lie that were held out.
+"""
+
+import dataclasses
+
+from experiments.grid import Sweep
+from experiments.sweeps import study, study_fractions, study_parts
+
+
+def get_sweep() -> Sweep:
+    """The sweep."""
+    rows = [*study.nearest(4), *study_parts.meta_and_projection()]
+    whole = study_fractions.get_sweep()
+    hard = {"data.forget_kind": "ids", "data.forget_ids": "experiments/results/study/hard_rows.txt"}
+    seeds = [{"train": seed, "split": 3, "unlearn": seed} for seed in range(3, 8)]
+    return dataclasses.replace(
+        whole, rows=rows, seeds=seeds, forget_fractions=(None,), settings={**whole.settings, **hard}
+    )

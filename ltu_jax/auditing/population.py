@@ -16,7 +16,7 @@ from ltu_jax.auditing import klom as divergences
 from ltu_jax.auditing import lira
 from ltu_jax.auditing.again import unlearned_again
 from ltu_jax.auditing.audited import answers
-from ltu_jax.auditing.findings import Finding, as_json
+from ltu_jax.auditing.findings import Finding
 from ltu_jax.auditing.intervals import normal_p_value
 from ltu_jax.data.splits import see
 from ltu_jax.evaluation.likeness import predictions
@@ -25,8 +25,10 @@ from ltu_jax.types import ArrayTree, Splits
 
 POPULATION = ("lira", "klom", "forgetting_quality")
 """The audits that are made of one."""
-FEWEST = 6
-"""Shadows, and oracles: U-LiRA leaves a pair out, and compares with two or more."""
+SEED, SPLITS = 31, 5
+"""Of the ways in which oracles are halved, and how many."""
+FEW = 2
+"""Resamples where the figure alone is read."""
 
 
 class Cut(NamedTuple):
@@ -124,47 +126,54 @@ def lira_audit(population: Population) -> Finding:
     privacy = lira.privacy(population.unlearned, made.masks, made.pairs)
     efficacy = lira.efficacy(population.unlearned, made.masks, made.pairs, population.oracles)
     details = {one.variant: _short(one) for one in (privacy, efficacy)}
-    return Finding("lira", privacy.main.auc, p_value=normal_p_value(privacy.main.auc, 0.5), details=as_json(details))
+    return Finding("lira", privacy.main.auc, p_value=normal_p_value(privacy.main.auc, 0.5), details=details)
 
 
 def klom_audit(population: Population) -> Finding:
-    """``auditing.klom`` of the shadows that forgot a row and oracles; the floor is that of oracles and oracles.
+    """``auditing.klom`` of shadows that forgot a row and oracles; the floor is that of oracles and other oracles.
 
-    The floor depends on the number of models, so the same is made of as few shadows and oracles too (``at_floor``).
+    Both depend on the number of models. So the main figure is of as many as the floor, half of the oracles on each
+    side; that of all models is in the details. The floor is the range over several ways to halve the oracles.
     """
     made = population.cut
     first, second = made.pairs.T
     unlearned = np.where(made.masks[first], population.unlearned[first], population.unlearned[second])
-    half = len(population.oracles) // 2
-    few = min(half, len(unlearned))
-    found = divergences.klom(unlearned, population.oracles)
-    floor = divergences.klom(population.oracles[:few], population.oracles[half:][:few])
-    at_floor = divergences.klom(unlearned[:few], population.oracles[half:][:few])
-    details: dict[str, Any] = {
-        name: {"mean": getattr(found, name).mean, "p95": getattr(found, name).p95}
-        for name in ("unlearned_to_oracle", "oracle_to_unlearned")
-    }
-    details |= {"models": found.models, "models_of_floor": floor.models}
-    details["at_floor"] = at_floor.unlearned_to_oracle.mean
-    ends = floor.unlearned_to_oracle.mean.value, floor.oracle_to_unlearned.mean.value  # either could stand first
-    return Finding("klom", found.unlearned_to_oracle.mean, floor=(min(ends), max(ends)), details=as_json(details))
+    halves = _halves(population.oracles)
+    few = min(len(unlearned), len(halves[0][0]))
+    found, of_all = (
+        divergences.klom(unlearned[:few], halves[0][1][:few]),
+        divergences.klom(unlearned, population.oracles),
+    )
+    floors = [divergences.klom(one[:few], other[:few], resamples=FEW) for one, other in halves]
+    details: dict[str, Any] = {"models": found.models, "of_all_models": of_all.models}
+    for name in ("unlearned_to_oracle", "oracle_to_unlearned"):
+        details[name] = {"mean": getattr(found, name).mean, "p95": getattr(found, name).p95}
+        details[f"{name}_of_all"] = {"mean": getattr(of_all, name).mean, "p95": getattr(of_all, name).p95}
+    ends = [one.unlearned_to_oracle.mean.value for one in floors]
+    return Finding("klom", found.unlearned_to_oracle.mean, floor=(min(ends), max(ends)), details=details)
 
 
 def quality_audit(population: Population) -> Finding:
-    """``auditing.forgetting_quality`` of one shadow unlearned many times and oracles; the floor is of oracles alone."""
-    oracles = population.oracles[:, population.cut.masks[0]]
-    half = len(oracles) // 2
-    found = quality.forgetting_quality(population.of_one, oracles)
-    floor = quality.forgetting_quality(oracles[:half], oracles[half:][:half])
-    at_floor = quality.forgetting_quality(population.of_one[:half], oracles[half:][:half])
+    """``auditing.forgetting_quality`` of one shadow unlearned many times and oracles; sizes and floor as of KLoM."""
+    halves = _halves(population.oracles[:, population.cut.masks[0]])
+    few = len(halves[0][0])
+    found = quality.forgetting_quality(population.of_one[:few], halves[0][1])
+    of_all = quality.forgetting_quality(population.of_one, population.oracles[:, population.cut.masks[0]])
+    floor = [quality.forgetting_quality(one, other, resamples=FEW).quality.value for one, other in halves]
     details = {
         "models": found.models,
-        "models_of_floor": floor.models,
-        "at_floor": at_floor.quality,
+        "of_all_models": of_all.models,
+        "of_all": of_all.quality,
         "epsilon": np.quantile(found.epsilon, [0.5, 0.95]),
     }
-    value = floor.quality.value
-    return Finding("forgetting_quality", found.quality, floor=(value, value), details=as_json(details))
+    return Finding("forgetting_quality", found.quality, floor=(min(floor), max(floor)), details=details)
+
+
+def _halves(oracles: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Several ways to cut the oracles into two halves of equal size."""
+    rng, half = np.random.default_rng(SEED), len(oracles) // 2
+    orders = [rng.permutation(len(oracles)) for _ in range(SPLITS)]
+    return [(oracles[order[:half]], oracles[order[half : 2 * half]]) for order in orders]
 
 
 def _short(found: lira.ULira) -> dict[str, object]:

@@ -65,13 +65,30 @@ def test_findings_are_those_of_the_audits_on_the_right_models():
     wanted = lira.privacy(models.unlearned, made.masks, made.pairs)
     assert found["lira"].unlearned == wanted.pooled.auc
     forgot = np.stack([models.unlearned[made.masks[:, m], m] for m in range(40)], axis=1)  # [8, 40], any order
-    once = klom.klom(forgot, models.oracles).unlearned_to_oracle.mean.value
-    assert found["klom"].unlearned.value == pytest.approx(once)
-    floor = klom.klom(models.oracles[:8], models.oracles[8:])
-    both = floor.unlearned_to_oracle.mean.value, floor.oracle_to_unlearned.mean.value
-    assert found["klom"].floor == pytest.approx((min(both), max(both)))
+    assert found["klom"].details["of_all_models"] == (8, 16)
+    of_all = klom.klom(forgot, models.oracles).unlearned_to_oracle.mean.value
+    assert found["klom"].details["unlearned_to_oracle_of_all"]["mean"].value == pytest.approx(of_all)
     oracles = models.oracles[:, made.masks[0]]
-    assert found["forgetting_quality"].unlearned == forgetting_quality(models.of_one, oracles).quality
+    of_all = forgetting_quality(models.of_one, oracles).quality
+    assert found["forgetting_quality"].details["of_all"] == of_all
+
+
+def test_figures_and_floors_are_of_as_many_models_and_a_population_of_oracles_is_within_its_floor():
+    rng = np.random.default_rng(0)
+    made = a_cut(32)
+    same = Population(made, rng.normal(size=(32, 40)), rng.normal(size=(32, 40)), rng.normal(size=(32, 20)))
+    for one in population_audits(same, ["klom", "forgetting_quality"]):
+        assert one.details["models"] == (16, 16)
+        low, high = one.floor
+        width = 4 * (one.unlearned.smallest / 2.8)
+        assert low < high and low - width < one.unlearned.value < high + width, one.audit
+    moved = same._replace(unlearned=same.unlearned + 3 * made.masks, of_one=same.of_one + 3)
+    klom_found, quality_found = population_audits(moved, ["klom", "forgetting_quality"])
+    assert klom_found.unlearned.low > klom_found.floor[1] and quality_found.unlearned.high < quality_found.floor[0]
+
+
+def test_only_what_is_named_is_made():
+    models = made_up(np.random.default_rng(3), 1.0)
     assert [one.audit for one in population_audits(models, ["klom"])] == ["klom"]
 
 

@@ -44,7 +44,8 @@ class Population(NamedTuple):
     """Margins of the label on the candidates."""
 
     cut: Cut
-    unlearned: np.ndarray  # f64[S, M], shadows after unlearning
+    before: np.ndarray  # f64[S, M], shadows as they were trained
+    unlearned: np.ndarray  # f64[S, M], the same after unlearning
     oracles: np.ndarray  # f64[N, M]
     of_one: np.ndarray  # f64[N, .], of the first shadow unlearned N times, on what it forgot
 
@@ -111,7 +112,8 @@ def populate(trainer: Trainer, splits: Splits, made: Cut, oracles: int, at_once:
         own = _splits(trainer, splits, made, 0)
         state = unlearned_again(trainer, trainer.source, own, of_shadows[0], first + len(of_shadows) + k)
         of_one.append(_margins(trainer, {"params": state.params, "model_state": state.model_state}, forgot))
-    return Population(made, np.array(unlearned), np.array([margins(tree) for tree in of_oracles]), np.array(of_one))
+    before, theirs = ([margins(tree) for tree in trees] for trees in (of_shadows, of_oracles))
+    return Population(made, *map(np.array, (before, unlearned, theirs, of_one)))
 
 
 def population_audits(population: Population, names: Sequence[str]) -> list[Finding]:
@@ -125,8 +127,9 @@ def lira_audit(population: Population) -> Finding:
     made = population.cut
     privacy = lira.privacy(population.unlearned, made.masks, made.pairs)
     efficacy = lira.efficacy(population.unlearned, made.masks, made.pairs, population.oracles)
+    ceiling = lira.privacy(population.before, made.masks, made.pairs).main.auc
     details = {one.variant: _short(one) for one in (privacy, efficacy)}
-    return Finding("lira", privacy.main.auc, p_value=normal_p_value(privacy.main.auc, 0.5), details=details)
+    return Finding("lira", privacy.main.auc, ceiling, p_value=normal_p_value(privacy.main.auc, 0.5), details=details)
 
 
 def klom_audit(population: Population) -> Finding:
@@ -135,9 +138,7 @@ def klom_audit(population: Population) -> Finding:
     Both depend on the number of models. So the main figure is of as many as the floor, half of the oracles on each
     side; that of all models is in the details. The floor is the range over several ways to halve the oracles.
     """
-    made = population.cut
-    first, second = made.pairs.T
-    unlearned = np.where(made.masks[first], population.unlearned[first], population.unlearned[second])
+    unlearned, before = (_that_forgot(population.cut, of) for of in (population.unlearned, population.before))
     halves = _halves(population.oracles)
     few = min(len(unlearned), len(halves[0][0]))
     found, of_all = (
@@ -150,7 +151,8 @@ def klom_audit(population: Population) -> Finding:
         details[name] = {"mean": getattr(found, name).mean, "p95": getattr(found, name).p95}
         details[f"{name}_of_all"] = {"mean": getattr(of_all, name).mean, "p95": getattr(of_all, name).p95}
     ends = [one.unlearned_to_oracle.mean.value for one in floors]
-    return Finding("klom", found.unlearned_to_oracle.mean, floor=(min(ends), max(ends)), details=details)
+    figures = found.unlearned_to_oracle.mean, ceiling.unlearned_to_oracle.mean
+    return Finding("klom", *figures, floor=(min(ends), max(ends)), details=details)
 
 
 def quality_audit(population: Population) -> Finding:
@@ -167,6 +169,12 @@ def quality_audit(population: Population) -> Finding:
         "epsilon": np.quantile(found.epsilon, [0.5, 0.95]),
     }
     return Finding("forgetting_quality", found.quality, floor=(min(floor), max(floor)), details=details)
+
+
+def _that_forgot(made: Cut, margins: np.ndarray) -> np.ndarray:
+    """Of margins f64[S, M] those f64[S/2, M] of the shadow of each pair whose half a row belongs to."""
+    first, second = made.pairs.T
+    return np.where(made.masks[first], margins[first], margins[second])
 
 
 def _halves(oracles: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:

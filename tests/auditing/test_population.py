@@ -55,7 +55,8 @@ def made_up(rng, shift):
     """A population whose unlearned rows lie ``shift`` from those never seen."""
     made = a_cut(16)
     unlearned = rng.normal(size=(16, 40)) + shift * made.masks
-    return Population(made, unlearned, rng.normal(size=(16, 40)), rng.normal(size=(16, 20)) + shift)
+    before = unlearned + 2 * made.masks
+    return Population(made, before, unlearned, rng.normal(size=(16, 40)), rng.normal(size=(16, 20)) + shift)
 
 
 def test_findings_are_those_of_the_audits_on_the_right_models():
@@ -64,6 +65,8 @@ def test_findings_are_those_of_the_audits_on_the_right_models():
     found = {one.audit: one for one in population_audits(models, names)}
     wanted = lira.privacy(models.unlearned, made.masks, made.pairs)
     assert found["lira"].unlearned == wanted.pooled.auc
+    assert found["lira"].original == lira.privacy(models.before, made.masks, made.pairs).pooled.auc
+    assert found["klom"].original.value > found["klom"].unlearned.value
     forgot = np.stack([models.unlearned[made.masks[:, m], m] for m in range(40)], axis=1)  # [8, 40], any order
     assert found["klom"].details["of_all_models"] == (8, 16)
     of_all = klom.klom(forgot, models.oracles).unlearned_to_oracle.mean.value
@@ -76,7 +79,7 @@ def test_findings_are_those_of_the_audits_on_the_right_models():
 def test_figures_and_floors_are_of_as_many_models_and_a_population_of_oracles_is_within_its_floor():
     rng = np.random.default_rng(0)
     made = a_cut(32)
-    same = Population(made, rng.normal(size=(32, 40)), rng.normal(size=(32, 40)), rng.normal(size=(32, 20)))
+    same = Population(made, *(rng.normal(size=(32, rows)) for rows in (40, 40, 40, 20)))
     for one in population_audits(same, ["klom", "forgetting_quality"]):
         assert one.details["models"] == (16, 16)
         low, high = one.floor
@@ -123,6 +126,12 @@ def test_a_population_is_trained_once_and_each_shadow_forgets_its_own_half(tmp_p
     assert len(labels) == 18
     for one, other in zip(first[1:], again[1:], strict=True):
         np.testing.assert_array_equal(one, other)
+    own = trainer.state_of(trainer.model(jobs(made, 3)[0][2]))
+    z, _ = own.apply_fn(own.params, {}, loaded.source.images[made.candidates] / np.float32(255), False)
+    is_own = np.eye(10, dtype=bool)[loaded.source.labels[made.candidates]]
+    z = np.asarray(z, np.float64)
+    wanted = z[is_own] - np.log(np.where(is_own, 0, np.exp(z)).sum(axis=1))
+    np.testing.assert_allclose(first.before[2], wanted, rtol=1e-3, atol=1e-3)
     assert first.unlearned.shape == (6, 32) and first.oracles.shape == (3, 32) and first.of_one.shape == (3, 16)
     assert not np.array_equal(first.of_one[0], first.of_one[1])  # another seed of the unlearning each time
     assert isinstance(first.cut, Cut)

@@ -141,10 +141,8 @@ def klom_audit(population: Population) -> Finding:
     unlearned, before = (_that_forgot(population.cut, of) for of in (population.unlearned, population.before))
     halves = _halves(population.oracles)
     few = min(len(unlearned), len(halves[0][0]))
-    found, of_all = (
-        divergences.klom(unlearned[:few], halves[0][1][:few]),
-        divergences.klom(unlearned, population.oracles),
-    )
+    found, ceiling = (divergences.klom(of[:few], halves[0][1][:few]) for of in (unlearned, before))
+    of_all = divergences.klom(unlearned, population.oracles)
     floors = [divergences.klom(one[:few], other[:few], resamples=FEW) for one, other in halves]
     details: dict[str, Any] = {"models": found.models, "of_all_models": of_all.models}
     for name in ("unlearned_to_oracle", "oracle_to_unlearned"):

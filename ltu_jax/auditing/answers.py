@@ -114,6 +114,12 @@ def check_together(target: Outputs, references: Sequence[Outputs], original: Out
                 )
 
 
+def margins_alone(margins: np.ndarray, labels: np.ndarray) -> Predictions:
+    """Predictions of which margins f[M] alone are known: a row is right where p of its label is above 1/2."""
+    margin = margins.astype(np.float64)
+    return Predictions(labels, margin > 0, np.exp(-np.logaddexp(0, -margin)), margin)
+
+
 def _arrays(path: Path) -> dict[str, np.ndarray]:
     """The arrays of an ``.npz``; those whose names mean nothing here are not read."""
     wanted = [name for names in NAMES.values() for name in names]
@@ -159,8 +165,7 @@ def _predictions(where: str, values: np.ndarray, labels: np.ndarray) -> Predicti
         if values.ndim == 2:
             found = predictions(values, labels.astype(np.int64))
         else:
-            margin = values.astype(np.float64)
-            found = Predictions(labels.astype(np.int64), margin > 0, np.exp(-np.logaddexp(0, -margin)), margin)
+            found = margins_alone(values, labels.astype(np.int64))
     is_finite = np.isfinite(values).reshape(len(values), -1).all(axis=1) & np.isfinite(found.margin)
     if wrong := int(np.sum(~is_finite)):
         raise ConfigError(f"{where}: {wrong} of {len(labels)} rows are not finite; allowed: finite answers")

@@ -14,7 +14,7 @@ from ltu_jax.auditing.answers import Outputs
 from ltu_jax.auditing.findings import Finding, missing
 from ltu_jax.auditing.held_out import held_out
 from ltu_jax.auditing.iam import Iam, iam
-from ltu_jax.auditing.intervals import RESAMPLES, one_more, roc
+from ltu_jax.auditing.intervals import RESAMPLES, Figure, one_more, roc
 from ltu_jax.auditing.retrain import ClosenessToRetrain, closeness_to_retrain
 from ltu_jax.auditing.rmia import Margins, chosen_scale, rmia, scores
 from ltu_jax.evaluation.likeness import Predictions, attack_auc, comparable, matched_weights
@@ -60,7 +60,7 @@ def held_out_audit(models: Models) -> Finding:
     margins = {name: _quantiles(of[0].margin) for name, of in pairs.items() if name != "unlearned"}
     details["margins"] = {"forget": _quantiles(forget.margin), "held_out": _quantiles(others.margin, weights)} | margins
     details["roc"] = {name: roc(of[0].margin, of[1].margin, _weights(*of)) for name, of in pairs.items()}
-    p_value = main.p_value if models.is_random else of_one_more(main.auc.value, floor)
+    p_value = main.p_value if models.is_random else of_one_more(main.auc.value, floor)[1]
     ceiling = found["original"].auc if models.original else None
     return Finding("held_out", main.auc, ceiling, span(floor), p_value, details)
 
@@ -81,7 +81,8 @@ def retrain_audit(models: Models) -> Finding:
     found = {name: closeness(models.target, name) for name in models.target.rows if name != "held_out"}
     main = found["forget"]
     ceiling = closeness(models.original, "forget").margin.figure if models.original else None
-    return Finding("retrain", main.margin.figure, ceiling, main.margin.floor, main.p_value, found)
+    figure = found_over_seeds(main.margin.figure, main.over_seeds)
+    return Finding("retrain", figure, ceiling, main.margin.floor, main.p_value, found)
 
 
 def rmia_audit(models: Models) -> Finding:
@@ -102,7 +103,7 @@ def rmia_audit(models: Models) -> Finding:
     details = {name: value for name, value in main._asdict().items() if name not in ("auc", "p_value")}
     details |= {"references": len(models.references)}
     details["roc"] = {name: _roc_of_ratios(of, scale) for name, of in attacked.items()}
-    p_value = main.p_value if models.is_random else of_one_more(main.auc.value, floor)
+    p_value = main.p_value if models.is_random else of_one_more(main.auc.value, floor)[1]
     return Finding("rmia", main.auc, found["original"].auc if models.original else None, span(floor), p_value, details)
 
 
@@ -133,8 +134,9 @@ def iam_audit(models: Models) -> Finding:
             details=details
         )
     floor = [one.auc.value for one in found["retrain"] if one.auc is not None]
-    p_value = of_one_more(main.auc.value, floor)
-    return Finding("iam", main.auc, None if ceiling is None else ceiling.auc, span(floor), p_value, details)
+    over_seeds, p_value = of_one_more(main.auc.value, floor, each_other=True)
+    figure = found_over_seeds(main.auc, over_seeds)
+    return Finding("iam", figure, None if ceiling is None else ceiling.auc, span(floor), p_value, details)
 
 
 BY_ANSWERS: Mapping[str, Callable[[Models], Finding]] = {
@@ -156,9 +158,16 @@ def span(floor: Sequence[float]) -> tuple[float, float] | None:
     return (min(floor), max(floor)) if floor else None
 
 
-def of_one_more(value: float, floor: Sequence[float]) -> float | None:
-    """The p-value of being one more Retrain; None where fewer than two tell how much Retrains differ."""
-    return one_more(value, np.array(floor))[1] if len(floor) > 1 else None
+def of_one_more(
+    value: float, floor: Sequence[float], *, each_other: bool = False
+) -> tuple[Figure | None, float | None]:
+    """``one_more``; None where fewer than two tell how much Retrains differ."""
+    return one_more(value, np.array(floor), each_other=each_other) if len(floor) > 1 else (None, None)
+
+
+def found_over_seeds(figure: Figure, over_seeds: Figure | None) -> Figure:
+    """A figure with an interval over rows, and the smallest effect that its test over seeds finds."""
+    return figure if over_seeds is None else figure._replace(smallest=over_seeds.smallest)
 
 
 def _forget_margins(model: Outputs) -> np.ndarray:

@@ -1,7 +1,8 @@
 """The audits of a run: those of answers, and those that pass the models forward or train them on.
 
 Of the latter, too, each figure is made for the model, for the original (ceiling) and for each Retrain against the
-others (floor), and the p-value is that of being one more Retrain.
+others (floor). They show accuracies, as they are published, but are tested by margins: of few rows that a Retrain has
+wrong accuracy sees nothing.
 """
 
 import functools
@@ -13,8 +14,9 @@ import numpy as np
 
 from ltu_jax.auditing import recalibration as statistics
 from ltu_jax.auditing import relearning as training
+from ltu_jax.auditing.answers import Outputs, margins_alone
 from ltu_jax.auditing.audited import ORIGINAL, SEED, SETS, UNLEARNED, Audited, answers
-from ltu_jax.auditing.by_answers import BY_ANSWERS, NO_RETRAIN, Models, of_one_more, one_out, span
+from ltu_jax.auditing.by_answers import BY_ANSWERS, NO_RETRAIN, Models, of_one_more, one_out, rmia_audit, span
 from ltu_jax.auditing.findings import Finding, missing
 from ltu_jax.evaluation.likeness import predictions
 
@@ -25,7 +27,7 @@ def recalibration_audit(run: Audited) -> Finding:
     """``auditing.recalibration``, with statistics measured on the remaining rows that a method may see."""
     visible, fitted = run.source.rows(run.splits.visible), None
     sets: dict[str, dict[str, Any]] = {of: {} for of in SETS}
-    aucs = {}
+    aucs, margins = {}, {}
     for name, state in run.models.items():
         fitted = statistics.recalibrate(
             state.apply_fn, state.params, state.model_state, visible, jax.random.key(SEED), progress=run.progress
@@ -40,23 +42,25 @@ def recalibration_audit(run: Audited) -> Finding:
         for of in SETS:
             sets[of][name] = statistics.accuracy_change(before[of].correct, after[of].correct)
         aucs[name] = statistics.auc_change(*([one["forget"], one["test"]] for one in (before, after)), seed=SEED)
+        margins[name] = float(np.mean(after["forget"].margin - before["forget"].margin))
     floor = [sets["forget"][name].change.value for name in run.of_retrains]
     main = sets["forget"][UNLEARNED].change
     assert fitted is not None
+    over_seeds, p_value = of_one_more(margins[UNLEARNED], [margins[name] for name in run.of_retrains])
     details = {
         "sets": {of: _by_kind(run, changes) for of, changes in sets.items()},
         "auc": _by_kind(run, aucs),
+        "margin": {**_by_kind(run, margins), "over_seeds": over_seeds},
         "rows": fitted.num_rows,
         "batch_size": fitted.batch_size,
         "batches": fitted.num_batches,
         "augment": fitted.augment,
     }
-    p_value = of_one_more(main.value, floor)
     return Finding("recalibration", main, sets["forget"][ORIGINAL].change, span(floor), p_value, details)
 
 
 def relearning_audit(run: Audited) -> Finding:
-    """``auditing.relearning``: the original, the model and all Retrains are trained alike."""
+    """``auditing.relearning``: original, model and Retrains are trained alike, and then attacked by RMIA."""
     if not run.retrains:
         return missing("relearning", NO_RETRAIN)
     recipe, key = training.relearning_recipe(run.config.training), jax.random.key(SEED)
@@ -79,13 +83,28 @@ def relearning_audit(run: Audited) -> Finding:
     main = training.relearned(curves[UNLEARNED], theirs, curves[ORIGINAL], seed=SEED)
     ceiling = training.relearned(curves[ORIGINAL], theirs, seed=SEED)
     floor = [training.relearned(one, rest, seed=SEED).largest.value for one, rest in one_out(theirs)]
+    attack = rmia_audit(_at_end(run, curves, looked_at))
     details = {
         "steps": curves[UNLEARNED].steps,
         **{of: _by_kind(run, {name: getattr(curve, of) for name, curve in curves.items()}) for of in SETS},
         **main._asdict(),
+        "rmia": {"auc": attack.unlearned, "original": attack.original, "floor": attack.floor},
     }
-    p_value = of_one_more(main.largest.value, floor)
-    return Finding("relearning", main.largest, ceiling.largest, span(floor), p_value, details)
+    return Finding("relearning", main.largest, ceiling.largest, span(floor), attack.p_value, details)
+
+
+def _at_end(run: Audited, curves: Mapping[str, training.Curve], looked_at: Mapping[str, np.ndarray]) -> Models:
+    """The margins of the models after they were trained on, of which no logits are kept."""
+    found = {}
+    for name, curve in curves.items():
+        rows = {
+            held: margins_alone(curve.at_end[of], run.source.labels[looked_at[of]])
+            for held, of in (("forget", "forget"), ("held_out", "test"))
+        }
+        found[name] = Outputs(name, rows, {})
+    return run.answered._replace(
+        target=found[UNLEARNED], references=[found[name] for name in run.of_retrains], original=found[ORIGINAL]
+    )
 
 
 def _of_answers(audit: Callable[[Models], Finding], run: Audited) -> Finding:

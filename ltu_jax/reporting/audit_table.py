@@ -135,10 +135,10 @@ def _sentence(finding: Mapping[str, Any], found: bool | None) -> str:
     value, neutral = figure["value"], AUDITS[name].neutral
     if found:
         return f"Found: {(ABOVE if neutral is None or value > neutral else BELOW)[name]}."
-    outcome = "Not tested" if found is None else "Nothing found"
+    outcome = "No test" if found is None else "Not found"
     if floor is None:
         return f"{outcome}." if found is False else f"{outcome}: there are too few Retrains, and no range of theirs."
     if floor[0] <= value <= floor[1]:
         return f"{outcome}; within the range of these Retrains."
     words = (ABOVE if value > floor[1] else BELOW)[name]
-    return f"{outcome}, but outside the range of these Retrains, where one more may lie by chance. If not: {words}."
+    return f"{outcome}. It lies outside the range of these Retrains, as one more may by chance; it would say: {words}."

@@ -40,8 +40,8 @@ def test_both_sides_of_what_is_neutral_are_findings_with_words_of_their_own(name
 
 def test_without_a_test_only_the_range_of_retrains_speaks():
     within, above, below = (line("iam", value, found=None, floor=[0.48, 0.52]).sentence for value in (0.5, 0.6, 0.4))
-    assert within == "Not tested; within the range of these Retrains."
-    assert above.startswith("Not tested, but outside the range") and audit_table.ABOVE["iam"] in above
+    assert within == "No test; within the range of these Retrains."
+    assert above.startswith("No test. It lies outside the range") and audit_table.ABOVE["iam"] in above
     assert audit_table.BELOW["iam"] in below
     assert "too few Retrains" in line("iam", 0.6, found=None).sentence
     assert (
@@ -51,9 +51,9 @@ def test_without_a_test_only_the_range_of_retrains_speaks():
 
 
 def test_what_is_not_found_says_so_and_where_it_lies():
-    assert line("rmia", 0.53, found=False).sentence == "Nothing found."
-    assert line("rmia", 0.5, found=False, floor=[0.49, 0.51]).sentence.startswith("Nothing found; within")
-    assert line("rmia", 0.53, found=False, floor=[0.49, 0.51]).sentence.startswith("Nothing found, but outside")
+    assert line("rmia", 0.53, found=False).sentence == "Not found."
+    assert line("rmia", 0.5, found=False, floor=[0.49, 0.51]).sentence.startswith("Not found; within")
+    assert line("rmia", 0.53, found=False, floor=[0.49, 0.51]).sentence.startswith("Not found. It lies outside")
 
 
 def test_an_audit_that_could_not_be_made_says_why():

@@ -71,7 +71,7 @@ def test_the_data_set_of_ones_own_is_read_as_its_files_say(tmp_path, monkeypatch
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("which", [0, 1, 2], ids=["linen", "nnx", "plain"])
+@pytest.mark.parametrize("which", [0, 1, 2], ids=["nnx", "linen", "plain"])
 def test_models_of_ones_own_are_unlearned_and_their_weights_come_back(tmp_path, monkeypatch, which):
     code = re.findall(r"```python\n(.*?)```", (DOCS / "own_model.md").read_text(), re.S)[which]
     (tmp_path / f"mine{which}.py").write_text(code)

@@ -1,44 +1,164 @@
-"""The README's own words hold: its example runs, its commands exist, its files are there."""
+"""The words of README.md and docs/ hold: examples run, links lead somewhere, what they name is there."""
 
+import json
 import pathlib
 import re
 
 import numpy as np
 import pytest
 
+from experiments.defaults import line
+
 ROOT = pathlib.Path(__file__).parents[1]
-README = (ROOT / "README.md").read_text()
+PAGES = {path.relative_to(ROOT).as_posix(): path.read_text() for path in (ROOT / "README.md", *ROOT.glob("docs/*.md"))}
+README = PAGES["README.md"]
+OTHERS = ("CONTRIBUTING.md", "CHANGELOG.md", "experiments/README.md", "experiments/results/README.md")
 
 
-@pytest.mark.smoke
-def test_the_functional_example_forgets_and_remembers():
-    [example] = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+def example(page):
+    """The names that the one Python block of a page defines."""
+    [code] = re.findall(r"```python\n(.*?)```", PAGES[page], re.DOTALL)
     names = {}
-    exec(compile(example, "README.md", "exec"), names)
+    exec(compile(code, page, "exec"), names)
+    return names
 
-    def error(params, rows):
-        logits = np.asarray(names["apply"](params, names["images"][rows]))
-        return 100 * np.mean(logits.argmax(1) != np.asarray(names["labels"][rows]))
 
-    forget, remain, held_out = slice(0, 60), slice(60, 300), slice(300, 1797)
-    assert error(names["params"], forget) == error(names["params"], remain) == 0
-    assert error(names["unlearned"], forget) > 15
-    assert error(names["unlearned"], remain) < 3
-    assert abs(error(names["unlearned"], forget) - error(names["unlearned"], held_out)) < 12
+def logits_of(names, params, rows):
+    return np.asarray(names["apply"](params, names["images"][rows]))
+
+
+def error(names, params, rows):
+    return 100 * np.mean(logits_of(names, params, rows).argmax(1) != np.asarray(names["labels"][rows]))
+
+
+def auc(names, params, rows, others):
+    """Of the margin, computed pair by pair."""
+
+    def margins(rows):
+        z, y = logits_of(names, params, rows).astype(float), np.asarray(names["labels"][rows])
+        p = np.exp(z - np.logaddexp.reduce(z, axis=1, keepdims=True))
+        return np.log(p[np.arange(len(y)), y]) - np.log(np.where(np.arange(10) == y[:, None], 0, p).sum(1))
+
+    return np.mean(margins(rows)[:, None] > margins(others))
 
 
 @pytest.mark.smoke
-def test_every_file_that_the_readme_names_is_there():
-    for path in set(re.findall(r"(?:experiments|ltu_jax)/[\w/.]+?\.py", README)):
-        assert (ROOT / path).exists(), path
+def test_the_example_of_the_readme_forgets_and_remembers():
+    names = example("README.md")
+    forget, remain, unused = slice(0, 60), slice(60, 300), slice(600, 1797)
+    before, after = names["params"], names["unlearned"]
+    assert error(names, before, forget) == error(names, before, remain) == 0
+    assert error(names, after, forget) > 15 and error(names, after, remain) < 1
+    assert abs(error(names, after, forget) - error(names, after, unused)) < 6
+    assert error(names, after, unused) < error(names, before, unused) + 6
+    assert auc(names, before, forget, unused) > 0.64 and abs(auc(names, after, forget, unused) - 0.5) < 0.05
 
 
-def test_every_method_and_setting_that_the_readme_names_is_there():
+@pytest.mark.smoke
+def test_the_long_example_forgets_and_remembers():
+    names = example("docs/functional.md")
+    forget, remain, held_out = slice(0, 60), slice(60, 300), slice(300, 1797)
+    before, after = names["params"], names["unlearned"]
+    assert error(names, before, forget) == error(names, before, remain) == 0
+    assert error(names, after, forget) > 15
+    assert error(names, after, remain) < 3
+    assert abs(error(names, after, forget) - error(names, after, held_out)) < 12
+
+
+def test_the_configuration_that_is_shown_is_the_embedded_default():
+    from ltu_jax.default import get_config
+
+    shown = example("docs/configuration.md")["get_config"]
+    for method in ("ltu", "salun"):
+        assert shown(method) == get_config(method)
+
+
+def test_the_readme_is_short():
+    lines = README.splitlines()
+    assert len(lines) <= 130
+    without_links = [re.sub(r"\]\([^)]*\)", "]", text) for text in lines if not text.startswith(("|", "<img"))]
+    assert not [text for text in without_links if len(text) > 120]
+
+
+def prose(text):
+    return re.sub(r"```.*?```", "", text, flags=re.DOTALL)
+
+
+def anchors(text):
+    """The names that GitHub gives the headings of a page."""
+    headings = re.findall(r"^#+ (.+)$", prose(text), re.MULTILINE)
+    plain = [re.sub(r"\[([^]]*)\]\([^)]*\)", r"\1", heading).lower() for heading in headings]
+    return {re.sub(r"[^\w\- ]", "", heading).strip().replace(" ", "-") for heading in plain}
+
+
+@pytest.mark.parametrize("page", [*sorted(PAGES), *OTHERS])
+def test_every_link_leads_to_a_file_and_to_a_heading(page):
+    text, broken = prose((ROOT / page).read_text()), []
+    for link in re.findall(r"\]\(([^)\s]+)\)|(?:src|href)=\"([^\"]+)\"", text):
+        target = link[0] or link[1]
+        if re.match(r"https?:", target):
+            continue
+        name, _, anchor = target.partition("#")
+        file = ((ROOT / page).parent / name).resolve() if name else ROOT / page
+        if not file.exists() or not file.is_relative_to(ROOT):
+            broken.append(target)
+        elif anchor and anchor not in anchors(file.read_text()):
+            broken.append(target)
+    assert not broken
+
+
+@pytest.mark.parametrize("page", sorted(PAGES))
+def test_a_page_has_one_title(page):
+    assert PAGES[page].startswith("# ") and len(re.findall(r"^# ", prose(PAGES[page]), re.MULTILINE)) == 1
+
+
+def test_the_index_lists_every_page():
+    listed = set(re.findall(r"\]\(([\w-]+\.md)\)", PAGES["docs/index.md"]))
+    assert listed == {path.name for path in (ROOT / "docs").glob("*.md")} - {"index.md"}
+
+
+@pytest.mark.smoke
+def test_every_file_that_a_page_names_is_there():
+    text = "\n".join(PAGES.values())
+    named = set(re.findall(r"(?:experiments|ltu_jax|tests)/[\w/.]+?\.py", text))
+    assert len(named) > 10
+    assert not [path for path in named if not (ROOT / path).exists()]
+
+
+def test_every_command_method_and_setting_that_a_page_names_is_there():
     from ltu_jax import config, setting
 
-    for name in re.findall(r"digits\.py:(\w+)", README):
+    text = "\n".join(PAGES.values())
+    for name in re.findall(r"python -m ltu_jax\.(\w+)", text):
+        assert (ROOT / "ltu_jax" / f"{name}.py").exists() or name == "NAME", name
+    for name in re.findall(r"digits\.py:(\w+)", text):
         config.method_config(name)
     every = [config.Config(method=make()) for make in config.METHOD_CONFIGS.values()]
     known = {name for one in every for name, _, _ in setting.settings(one)}
-    for group, name in re.findall(r"`(method|data|attackers|training)\.(\w+)`", README):
-        assert f"config.{group}.{name}" in known, f"{group}.{name}"
+    rooms = "method|data|attackers|training|model|evaluation|calibration|seeds"
+    named = re.findall(rf"(?:config\.|`)({rooms})\.(\w+)\b(?!\.py)", text)
+    assert len(named) > 50
+    assert {f"{room}.{name}" for room, name in named if f"config.{room}.{name}" not in known} <= {"model.pth"}
+
+
+def test_the_tables_of_the_defaults_are_those_of_the_files():
+    folder = ROOT / "experiments" / "results" / "defaults"
+    runs = {}
+    for file in (folder / "digits.jsonl", folder / "cifar10_jpeg.jsonl"):
+        for text in file.read_text().splitlines():
+            result = json.loads(text)["result"]
+            runs.setdefault((result["dataset"], result["forget"]["fraction"]), []).append(result)
+    assert len(runs) == 6
+    for results in runs.values():
+        _, _, num, untouched, gap, deviation, floor, ratio, warned, seconds = line(results)
+        forget = results[0]["forget"]
+        row = f"{results[0]['dataset']}, {100 * forget['fraction']:.0f} %, {forget['count']:,} rows"
+        [short] = [text for text in README.splitlines() if text.startswith(f"| {row}")]
+        assert cells(short)[1:] == [num, untouched, f"{gap} ({deviation})", floor, warned]
+        [whole] = [text for text in PAGES["docs/results.md"].splitlines() if text.startswith(f"| {row}")]
+        assert cells(whole)[1:8] == [num, untouched, gap, deviation, floor, ratio, warned]
+        assert cells(whole)[8].split()[0] in (seconds, f"{float(seconds):.0f}")
+
+
+def cells(row):
+    return [cell.strip() for cell in row.strip("|").split("|")]

@@ -289,7 +289,7 @@ def _matching(num_classes: int, *known: jax.Array) -> Matching:
 
 
 def _forward(state: UnlearnState, params: ArrayTree, images: jax.Array) -> tuple[jax.Array, ArrayTree]:
-    """Batch statistics in every pass: with running ones the same rates diverge (README)."""
+    """Batch statistics in every pass: with running ones the same rates diverge."""
     return state.apply_fn(params, state.model_state, images, train=True)
 
 

@@ -1,6 +1,6 @@
 """Makes docs/notice-desktop.png and docs/notice-phone.png: a notice of an INVENTED request, see ``made_notice``.
 
-    python tests/reporting/make_notice_pictures.py
+    python tests/deletion/make_notice_pictures.py
 
 Needs a Chromium. The figures are made up to look like those of a real request; no model was trained for them.
 """

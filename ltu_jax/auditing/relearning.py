@@ -31,6 +31,7 @@ class Curve(NamedTuple):
     forget_margin: np.ndarray  # f64[T], mean, nats
     remain: np.ndarray  # f64[T], accuracy
     test: np.ndarray  # f64[T]
+    at_end: Mapping[str, np.ndarray]  # margins at the last step by ``forget`` and ``test``, f64[F] and f64[V]
 
     @property
     def forget(self) -> np.ndarray:
@@ -115,11 +116,14 @@ def relearn(
             run_steps([run], label=label, remedy="rate of relearning")
             found.append(measure(run.state, source, {name: scored[name] for name in SETS}, recipe.batch_size))
             advance(step - before)
+    remain, test = (np.array([100 * one[name].correct.mean() for one in found]) for name in SETS[1:])
     return Curve(
         np.array(steps),
         np.stack([one["forget"].correct for one in found]),
         np.array([one["forget"].margin.mean() for one in found]),
-        *(np.array([100 * one[name].correct.mean() for one in found]) for name in SETS[1:]),
+        remain,
+        test,
+        {name: found[-1][name].margin for name in ("forget", "test")},
     )
 
 

@@ -2,7 +2,8 @@
 
 Every figure is made for the model, for the original (ceiling) and for each Retrain against the others (floor). Where a
 test over rows would call a Retrain guilty too, for rows of one model are no independent trainings, the p-value is that
-of being one more Retrain (``intervals.one_more``).
+of being one more Retrain (``intervals.one_more``). Recalibration and relearning show accuracies, as they are published,
+but are tested by margins: of few rows that a Retrain has wrong accuracy sees nothing.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -18,8 +19,8 @@ from ltu_jax.auditing import retrain as retrains
 from ltu_jax.auditing.audited import ORIGINAL, SETS, UNLEARNED, Audited, answers
 from ltu_jax.auditing.findings import Finding, as_json, missing
 from ltu_jax.auditing.held_out import HeldOut, held_out
-from ltu_jax.auditing.intervals import one_more
-from ltu_jax.auditing.rmia import chosen_scale, rmia
+from ltu_jax.auditing.intervals import Figure, one_more
+from ltu_jax.auditing.rmia import Margins, Rmia, chosen_scale, rmia
 from ltu_jax.evaluation.likeness import matched_weights, predictions
 
 NO_RETRAIN = "it needs a Retrain to compare with"
@@ -50,7 +51,7 @@ def held_out_audit(run: Audited) -> Finding:
         "margins": {name: np.quantile(values, QUANTILES) for name, values in margins.items()},
         "roc": _rocs(run, {name: (forget[name], run.predictions(name, "test").margin) for name in run.models}),
     }
-    p_value = main.p_value if run.is_random else _of_one_more(main.auc.value, floor)
+    p_value = main.p_value if run.is_random else _of_one_more(main.auc.value, floor)[1]
     return Finding("held_out", main.auc, found[ORIGINAL].auc, _range(floor), p_value, as_json(details))
 
 
@@ -66,16 +67,15 @@ def retrain_audit(run: Audited) -> Finding:
     found = {of: compared(UNLEARNED, of) for of in SETS}
     main, original = found["forget"], compared(ORIGINAL, "forget")
     details = {**found, "original": original}
-    return Finding(
-        "retrain", main.margin.figure, original.margin.figure, main.margin.floor, main.p_value, as_json(details)
-    )
+    figure = _found_over_seeds(main.margin.figure, main.over_seeds)
+    return Finding("retrain", figure, original.margin.figure, main.margin.floor, main.p_value, as_json(details))
 
 
 def recalibration_audit(run: Audited) -> Finding:
     """``auditing.recalibration``, with statistics measured on the remaining rows that a method may see."""
     visible, fitted = run.source.rows(run.splits.visible), None
     sets: dict[str, dict[str, Any]] = {of: {} for of in SETS}
-    aucs = {}
+    aucs, margins = {}, {}
     for name, state in run.models.items():
         fitted = statistics.recalibrate(
             state.apply_fn, state.params, state.model_state, visible, jax.random.key(SEED), progress=run.progress
@@ -90,23 +90,25 @@ def recalibration_audit(run: Audited) -> Finding:
         for of in SETS:
             sets[of][name] = statistics.accuracy_change(before[of].correct, after[of].correct)
         aucs[name] = statistics.auc_change(*([one["forget"], one["test"]] for one in (before, after)), seed=SEED)
+        margins[name] = float(np.mean(after["forget"].margin - before["forget"].margin))
     floor = [sets["forget"][name].change.value for name in run.of_retrains]
     main = sets["forget"][UNLEARNED].change
     assert fitted is not None
+    over_seeds, p_value = _of_one_more(margins[UNLEARNED], [margins[name] for name in run.of_retrains])
     details = {
         "sets": {of: _by_kind(run, changes) for of, changes in sets.items()},
         "auc": _by_kind(run, aucs),
+        "margin": {**_by_kind(run, margins), "over_seeds": over_seeds},
         "rows": fitted.num_rows,
         "batch_size": fitted.batch_size,
         "batches": fitted.num_batches,
         "augment": fitted.augment,
     }
-    p_value = _of_one_more(main.value, floor)
     return Finding("recalibration", main, sets["forget"][ORIGINAL].change, _range(floor), p_value, as_json(details))
 
 
 def relearning_audit(run: Audited) -> Finding:
-    """``auditing.relearning``: the original, the model and all Retrains are trained alike."""
+    """``auditing.relearning``: original, model and Retrains are trained alike, and then attacked by RMIA."""
     if not run.retrains:
         return missing("relearning", NO_RETRAIN)
     recipe, key = training.relearning_recipe(run.config.training), jax.random.key(SEED)
@@ -129,29 +131,27 @@ def relearning_audit(run: Audited) -> Finding:
     main = training.relearned(curves[UNLEARNED], theirs, curves[ORIGINAL], seed=SEED)
     ceiling = training.relearned(curves[ORIGINAL], theirs, seed=SEED)
     floor = [training.relearned(one, rest, seed=SEED).largest.value for one, rest in _one_out(theirs)]
+    labels = {of: run.source.labels[rows] for of, rows in looked_at.items()}
+
+    def at_end(model: str, of: str, references: Sequence[str]) -> Margins:
+        return Margins(curves[model].at_end[of], np.array([curves[name].at_end[of] for name in references]), labels[of])
+
+    attack, _, _, p_value = _attacked(run, at_end)
     details = {
         "steps": curves[UNLEARNED].steps,
         **{of: _by_kind(run, {name: getattr(curve, of) for name, curve in curves.items()}) for of in SETS},
         **main._asdict(),
+        "rmia": attack,
     }
-    p_value = _of_one_more(main.largest.value, floor)
     return Finding("relearning", main.largest, ceiling.largest, _range(floor), p_value, as_json(details))
 
 
 def rmia_audit(run: Audited) -> Finding:
     """``auditing.rmia``; its a is chosen on the original, with the same references, and kept for all other models."""
-    names = run.of_retrains
-    if not names:
+    if not run.of_retrains:
         return missing("rmia", NO_RETRAIN)
-
-    def both(model: str, references: Sequence[str]) -> tuple[Any, Any]:
-        return run.margins(model, "forget", references), run.margins(model, "test", references)
-
-    scale = chosen_scale(*both(ORIGINAL, names))
-    main, ceiling = (rmia(*both(model, names), scale, _rng("rmia")) for model in (UNLEARNED, ORIGINAL))
-    floor = [rmia(*both(one, rest), scale, _rng("rmia")).auc.value for one, rest in _one_out(names)]
-    details = {**main._asdict(), "references": len(names)}
-    p_value = main.p_value if run.is_random else _of_one_more(main.auc.value, floor)
+    main, ceiling, floor, p_value = _attacked(run, run.margins)
+    details = {**main._asdict(), "references": len(run.of_retrains)}
     return Finding("rmia", main.auc, ceiling.auc, _range(floor), p_value, as_json(details))
 
 
@@ -182,8 +182,9 @@ def iam_audit(run: Audited) -> Finding:
         "quantiles": {name: np.quantile(values, QUANTILES) for name, values in of_rows.items()},
         "references": main.references,
     }
-    p_value = _of_one_more(main.auc.value, floor)
-    return Finding("iam", main.auc, ceiling.auc, _range(floor), p_value, as_json(details))
+    over_seeds, p_value = _of_one_more(main.auc.value, floor, each_other=True)
+    figure = _found_over_seeds(main.auc, over_seeds)
+    return Finding("iam", figure, ceiling.auc, _range(floor), p_value, as_json(details))
 
 
 AUDIT_OF: Mapping[str, Callable[[Audited], Finding]] = {
@@ -216,9 +217,36 @@ def _range(floor: Sequence[float]) -> tuple[float, float] | None:
     return (min(floor), max(floor)) if floor else None
 
 
-def _of_one_more(value: float, floor: Sequence[float]) -> float | None:
-    """The p-value of being one more Retrain; None where fewer than two tell how much Retrains differ."""
-    return one_more(value, np.array(floor))[1] if len(floor) > 1 else None
+def _attacked(
+    run: Audited, margins: Callable[[str, str, Sequence[str]], Margins]
+) -> tuple[Rmia, Rmia, list[float], float | None]:
+    """RMIA on the model and on the original; the AUC of each Retrain with the others as references; the p-value.
+
+    Args:
+      run: what is audited; it has at least one Retrain.
+      margins: of a model and of references, by their names, on the ``forget`` or ``test`` rows.
+    """
+    names = run.of_retrains
+
+    def both(model: str, references: Sequence[str]) -> tuple[Margins, Margins]:
+        return margins(model, "forget", references), margins(model, "test", references)
+
+    scale = chosen_scale(*both(ORIGINAL, names))
+    main, ceiling = (rmia(*both(model, names), scale, _rng("rmia")) for model in (UNLEARNED, ORIGINAL))
+    floor = [rmia(*both(one, rest), scale, _rng("rmia")).auc.value for one, rest in _one_out(names)]
+    return main, ceiling, floor, main.p_value if run.is_random else _of_one_more(main.auc.value, floor)[1]
+
+
+def _of_one_more(
+    value: float, floor: Sequence[float], *, each_other: bool = False
+) -> tuple[Figure | None, float | None]:
+    """``one_more``; None where fewer than two tell how much Retrains differ."""
+    return one_more(value, np.array(floor), each_other=each_other) if len(floor) > 1 else (None, None)
+
+
+def _found_over_seeds(figure: Figure, over_seeds: Figure | None) -> Figure:
+    """A figure with an interval over rows, and the smallest effect that its test over seeds finds."""
+    return figure if over_seeds is None else figure._replace(smallest=over_seeds.smallest)
 
 
 def _by_kind(run: Audited, of_models: Mapping[str, Any]) -> dict[str, Any]:

@@ -21,6 +21,7 @@ from ltu_jax.auditing.intervals import Figure, figure, one_more, resampled_weigh
 from ltu_jax.auditing.plan import PlannedModel
 from ltu_jax.config import Config
 from ltu_jax.data.splits import Canaries, canaries_of, see
+from ltu_jax.evaluation.closeness import BOUND
 from ltu_jax.evaluation.likeness import predictions
 from ltu_jax.training.jobs import AUDITED_ORIGINAL, AUDITED_RETRAIN, Trainer, TrainingJob, train_or_find
 from ltu_jax.types import Source, Splits, UnlearnState
@@ -182,21 +183,27 @@ def strata_audit(config: Config, second: Second, models: Models) -> Finding:
 
 
 def _stratum(config: Config, source: Source, rows: np.ndarray, models: Models) -> dict[str, Any]:
-    """Accuracies on a stratum in percent, and differences to the mean of Retrains in points, over its rows."""
-    right = []
+    """Accuracies on a stratum in percent, and differences to the mean of Retrains in points, over its rows.
+
+    The p-value is of the mean margin: where two Retrains have equally many of few rows right, nothing is known of their
+    spread.
+    """
+    found = []
     for state in (models.unlearned, models.original, *models.retrains):
         logits = answers(state, source, {"rows": rows}, config.evaluation.batch_size)["rows"]
-        right.append(100.0 * predictions(logits, source.labels[rows]).correct)
-    own, original, *theirs = right
-    accuracy, of_original, *of_retrains = (float(one.mean()) for one in right)
+        found.append(predictions(logits, source.labels[rows]))
+    own, original, *theirs = (100.0 * one.correct for one in found)
+    margin, _, *of_retrains = (float(np.clip(one.margin, -BOUND, BOUND).mean()) for one in found)
+    over_seeds, p_value = one_more(margin, np.array(of_retrains))
     return {
         "rows": len(rows),
-        "unlearned": accuracy,
-        "original": of_original,
-        "retrain": of_retrains,
+        "unlearned": float(own.mean()),
+        "original": float(original.mean()),
+        "retrain": [float(one.mean()) for one in theirs],
         "difference": _mean_over_rows(own - np.mean(theirs, axis=0)),
         "of_original": _mean_over_rows(original - np.mean(theirs, axis=0)),
-        "p_value": one_more(accuracy, np.array(of_retrains))[1],
+        "margin_over_seeds": over_seeds,
+        "p_value": p_value,
     }
 
 

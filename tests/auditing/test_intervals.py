@@ -284,7 +284,20 @@ def test_one_more_retrain_is_judged_by_the_spread_of_retrains_over_seeds():
         smallest = one_more(0.0, others)[0].smallest
         draws.append([one_more(rng.normal(shift * smallest, 1), others)[1] <= 0.05 for shift in (0, 1, -1)])
     np.testing.assert_allclose(np.mean(draws, axis=0), [0.05, 0.8, 0.8], atol=0.03)
-    assert one_more(1.0, np.ones(3))[1] == 1 and one_more(2.0, np.ones(3))[1] == 0
+    for value in (1.0, 2.0, 0.9):  # as of counts: nobody knows how far one more may lie
+        assert one_more(value, np.ones(3))[1] == one_more(value, np.full(3, 0.1 * 3))[1] == 1
+
+
+def test_retrains_against_each_other_lie_farther_apart_than_they_do_and_that_is_taken_back():
+    """Where figures are differences of means it is the test of the means themselves."""
+    rng = np.random.default_rng(15)
+    for count in (2, 3, 6):
+        own, means = rng.normal(), rng.normal(size=count)
+        floor = np.array([mean - np.delete(means, k).mean() for k, mean in enumerate(means)])
+        found, p_value = one_more(own - means.mean(), floor, each_other=True)
+        wanted, of_means = one_more(own, means)
+        np.testing.assert_allclose([*found, p_value], [*wanted, of_means], rtol=1e-9)
+        assert one_more(own - means.mean(), floor)[1] > of_means
 
 
 def test_holm_rejects_in_steps():

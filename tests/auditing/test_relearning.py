@@ -72,6 +72,8 @@ def test_the_curve_is_what_the_model_answers():
         own = np.eye(4, dtype=bool)[SOURCE.labels]
         margins = z[own] - np.log(np.where(own, 0, np.exp(z)).sum(axis=1))
         np.testing.assert_allclose(curve.forget_margin[place], margins[FORGET].mean(), rtol=1e-4)
+    for name, rows in (("forget", FORGET), ("test", TEST)):
+        np.testing.assert_allclose(curve.at_end[name], margins[rows], rtol=1e-4)
     assert curve.remain[1] > curve.remain[0]
 
 
@@ -89,7 +91,7 @@ def test_a_forget_row_is_never_shown():
 def made(correct, steps=None):
     correct = np.asarray(correct, bool)
     steps, zero = np.arange(len(correct)) if steps is None else steps, np.zeros(len(correct))
-    return Curve(steps, correct, zero, zero, zero)
+    return Curve(steps, correct, zero, zero, zero, {})
 
 
 def drawn(rng, probability, num_rows=200):

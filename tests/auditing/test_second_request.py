@@ -7,6 +7,7 @@ import mlp
 import numpy as np
 import pytest
 from progress_recorder import recording
+from scipy.stats import ttest_ind
 from small import small_config
 
 from ltu_jax.auditing import second_request
@@ -14,6 +15,7 @@ from ltu_jax.auditing.difficulty import Strata, difficulty
 from ltu_jax.auditing.second_request import Models, Second
 from ltu_jax.config import method_config
 from ltu_jax.data.splits import Canaries
+from ltu_jax.evaluation.likeness import predictions
 from ltu_jax.training.jobs import AUDITED_ORIGINAL, AUDITED_RETRAIN, FIT, SHADOWS, Trainer
 from ltu_jax.training.optimizers import SGD
 from ltu_jax.types import Splits, make_state
@@ -162,6 +164,10 @@ def test_strata_are_accuracies_beside_those_of_retrains():
         assert found["difference"]["value"] == pytest.approx(apart.mean())
         error = apart.std(ddof=1) / np.sqrt(10)
         assert found["difference"]["smallest"] == pytest.approx(2.8 * error, rel=0.1)
+        own, _, *theirs = (  # the unlearned model is the first
+            predictions(logits_of(seed, SOURCE, rows), SOURCE.labels[rows]).margin.mean() for seed in range(4)
+        )
+        assert found["p_value"] == pytest.approx(ttest_ind([own], theirs).pvalue, rel=1e-3)
     assert finding.unlearned.value == finding.details["hard"]["difference"]["value"]
     assert finding.original.value == finding.details["hard"]["of_original"]["value"]
     one, other = finding.details["hard"]["retrain"]

@@ -1,5 +1,6 @@
 """The one-run bound against its formula by loops, jax_privacy on real scores, the reference's table, Monte Carlo."""
 
+import functools
 import sys
 
 import numpy as np
@@ -64,6 +65,22 @@ def test_the_bound_is_the_largest_rejected_epsilon(jax_privacy, right, guesses, 
 @pytest.mark.parametrize("canaries, bound", [(100, 2.78), (200, 3.49), (500, 4.40), (1000, 5.09), (2000, 5.76)])
 def test_all_of_half_the_canaries_right_is_the_last_column_of_the_references_table(jax_privacy, canaries, bound):
     assert epsilon_bound(canaries // 2, canaries // 2, canaries, delta=1e-5) == pytest.approx(bound, abs=6e-3)
+
+
+@pytest.mark.parametrize("epsilon", [0.5, 2.0])
+def test_the_bound_is_below_the_epsilon_of_randomised_coins_in_95_of_100_runs(jax_privacy, epsilon, monkeypatch):
+    """Scores are the coins themselves, each flipped with probability 1 / (1 + e^epsilon): as private as epsilon."""
+    real = functools.cache(lambda *args: epsilon_bound(*args[:3], level=args[3]))  # of how many were right
+    monkeypatch.setattr(
+        "ltu_jax.auditing.canaries.epsilon_bound", lambda right, of, num, **given: real(right, of, num, given["level"])
+    )
+    rng, above, found = np.random.default_rng(7), 0, []
+    for _ in range(300):
+        is_in = rng.random(200) < 0.5
+        told = is_in ^ (rng.random(200) < 1 / (1 + np.exp(epsilon)))
+        found.append(one_run(told + rng.random(200) / 2, is_in, rng, resamples=2).epsilon.value)
+        above += found[-1] > epsilon
+    assert above <= binom.ppf(0.9995, 300, 0.05) and np.mean(found) > 0.1 * epsilon
 
 
 @pytest.mark.parametrize("effective", [False, True])

@@ -289,6 +289,17 @@ def test_one_more_retrain_is_judged_by_the_spread_of_retrains_over_seeds():
         assert one_more(value, np.ones(3))[1] == one_more(value, np.full(3, 0.1 * 3))[1] == 1
 
 
+@pytest.mark.parametrize("count", [2, 3, 5])
+def test_one_of_few_retrains_is_accused_at_the_level_whatever_it_is_measured_against(count):
+    rng, accused, outside = np.random.default_rng(16), [], []
+    for _ in range(SEEDS):
+        own, means = rng.normal(2, 3), rng.normal(2, 3, count)
+        found, p_value = one_more(own, means)
+        outside.append(not found.low <= 0 <= found.high)
+        accused.append(p_value <= 0.05)
+    assert held(accused, 0.05) and accused == outside
+
+
 def test_retrains_against_each_other_lie_farther_apart_than_they_do_and_that_is_taken_back():
     """Where figures are differences of means it is the test of the means themselves."""
     rng = np.random.default_rng(15)

@@ -5,6 +5,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from scipy.stats import binom
 
 from ltu_jax.auditing.recalibration import accuracy_change, auc_change, recalibrate
 from ltu_jax.evaluation.likeness import Predictions, attack_auc
@@ -230,3 +231,23 @@ def test_the_change_of_the_auc_and_its_interval():
     assert found.change.low < found.change.value == found.after - found.before < found.change.high
     # Paired it is narrower than of the difference of two AUCs of their own rows.
     assert found.change.high - found.change.low < 0.06
+
+
+@pytest.mark.slow
+def test_the_interval_of_a_change_of_the_auc_holds_no_change_in_95_of_100_seeds():
+    """Margins of rows that the new statistics move at random, and of which nothing is known beforehand."""
+    outside = 0
+    for seed in range(300):
+        rng = np.random.default_rng(seed)
+        labels = rng.integers(0, 3, 60), rng.integers(0, 3, 80)
+        old = [rng.normal(of.astype(float)) for of in labels]
+        before, after = (
+            [
+                predicted(margin + moved * rng.normal(0, 0.5, len(margin)), of)
+                for margin, of in zip(old, labels, strict=True)
+            ]
+            for moved in (1, 1)
+        )
+        change = auc_change(before, after, seed=seed, resamples=100).change
+        outside += not change.low <= 0 <= change.high
+    assert binom.ppf(0.0005, 300, 0.05) <= outside <= binom.ppf(0.9995, 300, 0.06)  # a percentile interval of 60 rows

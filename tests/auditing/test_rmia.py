@@ -126,14 +126,17 @@ def test_both_tails_are_read_from_the_mean_score():
 
 
 def test_a_retrain_is_accused_at_the_level_and_the_original_found():
-    rng, accused, found = np.random.default_rng(7), 0, []
+    rng, accused, outside, found = np.random.default_rng(7), 0, 0, []
     for seed in range(300):
         labels = rng.choice(4, 40, p=[0.7, 0.1, 0.1, 0.1])  # the other classes are easier, and the more frequent
         forget, others = drawn(rng, labels), drawn(rng, np.arange(60) % 4)
-        accused += rmia(forget, others, 0.5, rng, 99).p_value <= 0.05
+        null = rmia(forget, others, 0.5, rng, 99)
+        accused += null.p_value <= 0.05
+        outside += not null.auc.low <= 0.5 <= null.auc.high
         if seed < 20:
             found.append(rmia(forget._replace(target=forget.target + 1.5), others, 0.5, rng, 99).p_value <= 0.05)
     assert binom.ppf(0.0005, 300, 0.05) <= accused <= binom.ppf(0.9995, 300, 0.05)
+    assert outside <= binom.ppf(0.9995, 300, 0.06)  # a percentile interval of 40 rows
     assert np.mean(found) > 0.8
 
 

@@ -1,6 +1,7 @@
 """What the pages of docs/ show works as they say."""
 
 import dataclasses
+import json
 import pathlib
 import re
 import tomllib
@@ -19,6 +20,7 @@ from ltu_jax.interop.weights import save_weights
 from ltu_jax.methods import METHODS, build_method
 from ltu_jax.methods.registry import BUILT_IN
 from ltu_jax.models.build import build_model
+from ltu_jax.reporting import audit_table
 from ltu_jax.unlearning.loop import run_unlearning
 from ltu_jax.unlearning.problem import prepare
 
@@ -127,5 +129,18 @@ def test_the_table_of_audits_has_them_all_with_their_levels_and_its_flags_exist(
     source = (DOCS.parent / "ltu_jax" / "audit.py").read_text() + (
         DOCS.parent / "ltu_jax" / "difficulty.py"
     ).read_text()
-    known = {*re.findall(r'flags.DEFINE_\w+\(\s*"(\w+)"', source), "config"}
+    known = {*re.findall(r'flags.DEFINE_\w+\(\s*"(\w+)"', source), "config", "evidence"}
     assert set(re.findall(r"(?<![\w-])--(\w+)", page)) <= known
+
+
+def test_the_audit_that_is_shown_is_that_of_the_file():
+    path = DOCS.parent / "experiments" / "results" / "audits" / "cifar10_jpeg-ltu-seed0.json"
+    lines = audit_table.lines(json.loads(path.read_text()))
+    wanted = [
+        (audit_table.HEADS[one.audit], one.value, one.interval, one.original, one.floor, one.smallest, one.p_value)
+        for one in lines
+    ]
+    shown = re.findall(
+        r"^\| ([^|]+) \|" + r" ([^|]+) \|" * 6 + r" (?:not )?found \|$", (DOCS / "audits.md").read_text(), re.M
+    )
+    assert shown == wanted

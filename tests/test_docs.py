@@ -56,7 +56,10 @@ def test_the_method_of_ones_own_runs(tmp_path, monkeypatch):
 
 
 def test_the_data_set_of_ones_own_is_read_as_its_files_say(tmp_path, monkeypatch):
-    [code] = re.findall(r"```python\n(.*?)```", (DOCS / "own_data.md").read_text(), re.S)
+    code, configuration = re.findall(r"```python\n(.*?)```", (DOCS / "own_data.md").read_text(), re.S)
+    names = {}
+    exec(compile(configuration, "my_config.py", "exec"), names)
+    assert config.resolve(names["get_config"]()).data.name == "my_data:read"
     (tmp_path / "own_scans.py").write_text(code)
     monkeypatch.syspath_prepend(tmp_path)
     pixels = np.random.default_rng(0).integers(0, 256, (6, 9, 9), np.uint8)

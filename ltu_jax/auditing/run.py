@@ -6,6 +6,7 @@ of being one more Retrain (``intervals.one_more``). Recalibration and relearning
 but are tested by margins: of few rows that a Retrain has wrong accuracy sees nothing.
 """
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -19,7 +20,7 @@ from ltu_jax.auditing import retrain as retrains
 from ltu_jax.auditing.audited import ORIGINAL, SETS, UNLEARNED, Audited, answers
 from ltu_jax.auditing.findings import Finding, as_json, missing
 from ltu_jax.auditing.held_out import HeldOut, held_out
-from ltu_jax.auditing.intervals import Figure, one_more
+from ltu_jax.auditing.intervals import POWER, Figure, one_more, spread_of_rows
 from ltu_jax.auditing.rmia import Margins, Rmia, chosen_scale, rmia
 from ltu_jax.evaluation.likeness import matched_weights, predictions
 
@@ -90,15 +91,19 @@ def recalibration_audit(run: Audited) -> Finding:
         for of in SETS:
             sets[of][name] = statistics.accuracy_change(before[of].correct, after[of].correct)
         aucs[name] = statistics.auc_change(*([one["forget"], one["test"]] for one in (before, after)), seed=SEED)
-        margins[name] = float(np.mean(after["forget"].margin - before["forget"].margin))
+        margins[name] = after["forget"].margin - before["forget"].margin
     floor = [sets["forget"][name].change.value for name in run.of_retrains]
     main = sets["forget"][UNLEARNED].change
     assert fitted is not None
-    over_seeds, p_value = _of_one_more(margins[UNLEARNED], [margins[name] for name in run.of_retrains])
+    over_seeds = p_value = None
+    if len(floor) > 1:
+        theirs = np.array([margins[name] for name in run.of_retrains])
+        over_seeds, p_value = one_more(margins[UNLEARNED].mean(), theirs.mean(axis=1), least=spread_of_rows(theirs))
+    means = {name: float(of_rows.mean()) for name, of_rows in margins.items()}
     details = {
         "sets": {of: _by_kind(run, changes) for of, changes in sets.items()},
         "auc": _by_kind(run, aucs),
-        "margin": {**_by_kind(run, margins), "over_seeds": over_seeds},
+        "margin": {**_by_kind(run, means), "over_seeds": over_seeds},
         "rows": fitted.num_rows,
         "batch_size": fitted.batch_size,
         "batches": fitted.num_batches,
@@ -182,7 +187,8 @@ def iam_audit(run: Audited) -> Finding:
         "quantiles": {name: np.quantile(values, QUANTILES) for name, values in of_rows.items()},
         "references": main.references,
     }
-    over_seeds, p_value = _of_one_more(main.auc.value, floor, each_other=True)
+    over_rows = main.auc.smallest / POWER / math.sqrt(1 + 1 / len(names))  # of a single Retrain
+    over_seeds, p_value = _of_one_more(main.auc.value, floor, each_other=True, least=over_rows)
     figure = _found_over_seeds(main.auc, over_seeds)
     return Finding("iam", figure, ceiling.auc, _range(floor), p_value, as_json(details))
 
@@ -238,10 +244,12 @@ def _attacked(
 
 
 def _of_one_more(
-    value: float, floor: Sequence[float], *, each_other: bool = False
+    value: float, floor: Sequence[float], *, each_other: bool = False, least: float = 0.0
 ) -> tuple[Figure | None, float | None]:
     """``one_more``; None where fewer than two tell how much Retrains differ."""
-    return one_more(value, np.array(floor), each_other=each_other) if len(floor) > 1 else (None, None)
+    if len(floor) < 2:
+        return None, None
+    return one_more(value, np.array(floor), each_other=each_other, least=least)
 
 
 def _found_over_seeds(figure: Figure, over_seeds: Figure | None) -> Figure:

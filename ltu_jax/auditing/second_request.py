@@ -17,7 +17,7 @@ from ltu_jax.auditing.audited import answers
 from ltu_jax.auditing.canaries import OneRun, one_run
 from ltu_jax.auditing.difficulty import Strata, difficulty, strata
 from ltu_jax.auditing.findings import Finding, as_json
-from ltu_jax.auditing.intervals import Figure, figure, one_more, resampled_weights
+from ltu_jax.auditing.intervals import Figure, figure, one_more, resampled_weights, spread_of_rows
 from ltu_jax.auditing.plan import PlannedModel
 from ltu_jax.config import Config
 from ltu_jax.data.splits import Canaries, canaries_of, see
@@ -193,8 +193,9 @@ def _stratum(config: Config, source: Source, rows: np.ndarray, models: Models) -
         logits = answers(state, source, {"rows": rows}, config.evaluation.batch_size)["rows"]
         found.append(predictions(logits, source.labels[rows]))
     own, original, *theirs = (100.0 * one.correct for one in found)
-    margin, _, *of_retrains = (float(np.clip(one.margin, -BOUND, BOUND).mean()) for one in found)
-    over_seeds, p_value = one_more(margin, np.array(of_retrains))
+    margin, _, *of_retrains = (np.clip(one.margin, -BOUND, BOUND) for one in found)
+    least = spread_of_rows(np.array(of_retrains))
+    over_seeds, p_value = one_more(margin.mean(), np.mean(of_retrains, axis=1), least=least)
     return {
         "rows": len(rows),
         "unlearned": float(own.mean()),

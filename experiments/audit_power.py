@@ -99,7 +99,7 @@ def row_of(finding: Finding) -> dict[str, Any]:
     """A finding without its details; ``tested`` is the value that the p-value is of, ``smallest`` what it finds."""
     figure, ceiling = as_json(finding.unlearned), as_json(finding.original)
     path = TESTED.get(finding.audit)
-    tested = functools.reduce(operator.getitem, path, finding.details) if path else figure
+    tested = functools.reduce(operator.getitem, path, as_json(finding.details)) if path else figure
     return {
         "figure": figure["value"],
         "interval": [figure["low"], figure["high"]],

@@ -10,6 +10,7 @@ from ltu_jax.commands.options import FEWEST_CANARIES, AuditOptions, check_audite
 from ltu_jax.config import Config
 from ltu_jax.setting import ConfigError, check_path
 
+OF_RUNS = ("config", "cache", "audits", "level", "retrains", "canaries", "shadows", "oracles", "dry_run")
 USAGE = """
 python -m ltu_jax.audit --config FILE.py[:METHOD] [--config.FIELD=VALUE ...] --workdir RUN [--level 0|1|2]
 
@@ -29,7 +30,9 @@ def define_flags() -> None:
     flags.DEFINE_string("cache", None, "folder of originals and Retrain models; unset: beside the workdir")
     flags.DEFINE_string("audits", None, "which audits, separated by commas; unset: all of the level and those below")
     flags.DEFINE_integer("level", 1, "0: no training; 1: a few models, about five trainings; 2: a population")
-    flags.DEFINE_integer("retrains", 3, "of level 1: how many Retrains the model is compared with")
+    flags.DEFINE_integer(
+        "retrains", 3, "of level 1: how many Retrains the model is compared with, or more if the run has"
+    )
     flags.DEFINE_integer(
         "canaries", None, "of level 1: rows with a wrong label; unset: a fiftieth of the rows; 0: none"
     )
@@ -94,7 +97,7 @@ def main(config: Config) -> int:
 
 def _of_files(given: flags.FlagValues) -> int:
     """Audits the answers in files."""
-    if unlike := [name for name in ("config", "audits", "dry_run") if given[name].present]:
+    if unlike := [name for name in OF_RUNS if given[name].present]:
         raise ConfigError(f"--{unlike[0]}: it is about a run of ours; allowed: without --target")
     references = [Path(name.strip()) for name in (given.references or "").split(",") if name.strip()]
     from ltu_jax.commands.audit_files import audit_files

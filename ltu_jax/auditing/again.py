@@ -4,7 +4,7 @@ import dataclasses
 
 from ltu_jax.config import needs
 from ltu_jax.training.cache import CacheEntry, cached
-from ltu_jax.training.jobs import Trainer
+from ltu_jax.training.jobs import Trainer, code_sha256
 from ltu_jax.types import ArrayTree, Source, Splits, UnlearnState
 from ltu_jax.unlearning.loop import run_problem
 from ltu_jax.unlearning.problem import Loaded, prepare
@@ -12,7 +12,7 @@ from ltu_jax.unlearning.problem import Loaded, prepare
 NEEDS_RECORDING = "it needs what was recorded while the original was trained, for a request that was known then"
 
 
-def can_be_run_again(trainer: Trainer) -> str | None:
+def why_not_again(trainer: Trainer) -> str | None:
     """Why the method of a run cannot be run on other originals; None where it can."""
     return NEEDS_RECORDING if "updates" in needs(trainer.config.method) else None
 
@@ -44,5 +44,6 @@ def unlearned_again(trainer: Trainer, source: Source, splits: Splits, original: 
         state, _ = run_problem(problem, progress=trainer.progress)
         return {"params": state.params, "model_state": state.model_state}
 
-    tree = cached(CacheEntry(trainer.cache, "unlearned", problem.identity), make)
+    key = [problem.identity, code_sha256(config.method.name)]  # an edited method is another one
+    tree = cached(CacheEntry(trainer.cache, "unlearned", key), make)
     return problem.original.replace(params=tree["params"], model_state=tree["model_state"])

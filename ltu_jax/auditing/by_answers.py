@@ -5,6 +5,7 @@ over rows calls a Retrain guilty too, for the rows of one model are no independe
 p-value is that of being one more Retrain (``intervals.one_more``).
 """
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -14,7 +15,7 @@ from ltu_jax.auditing.answers import Outputs
 from ltu_jax.auditing.findings import Finding, missing
 from ltu_jax.auditing.held_out import held_out
 from ltu_jax.auditing.iam import Iam, iam
-from ltu_jax.auditing.intervals import RESAMPLES, Figure, one_more, roc
+from ltu_jax.auditing.intervals import POWER, RESAMPLES, Figure, one_more, roc
 from ltu_jax.auditing.retrain import ClosenessToRetrain, closeness_to_retrain
 from ltu_jax.auditing.rmia import Margins, chosen_scale, rmia, scores
 from ltu_jax.evaluation.likeness import Predictions, attack_auc, comparable, matched_weights
@@ -62,7 +63,8 @@ def held_out_audit(models: Models) -> Finding:
     details["roc"] = {name: roc(of[0].margin, of[1].margin, _weights(*of)) for name, of in pairs.items()}
     p_value = main.p_value if models.is_random else of_one_more(main.auc.value, floor)[1]
     ceiling = found["original"].auc if models.original else None
-    return Finding("held_out", main.auc, ceiling, span(floor), p_value, details)
+    tested = _tested(models, main.auc.value, floor)
+    return Finding("held_out", main.auc, ceiling, span(floor), p_value, tested, details)
 
 
 def retrain_audit(models: Models) -> Finding:
@@ -82,7 +84,7 @@ def retrain_audit(models: Models) -> Finding:
     main = found["forget"]
     ceiling = closeness(models.original, "forget").margin.figure if models.original else None
     figure = found_over_seeds(main.margin.figure, main.over_seeds)
-    return Finding("retrain", figure, ceiling, main.margin.floor, main.p_value, found)
+    return Finding("retrain", figure, ceiling, main.margin.floor, main.p_value, figure.value, found)
 
 
 def rmia_audit(models: Models) -> Finding:
@@ -103,8 +105,9 @@ def rmia_audit(models: Models) -> Finding:
     details = {name: value for name, value in main._asdict().items() if name not in ("auc", "p_value")}
     details |= {"references": len(models.references)}
     details["roc"] = {name: _roc_of_ratios(of, scale) for name, of in attacked.items()}
-    p_value = main.p_value if models.is_random else of_one_more(main.auc.value, floor)[1]
-    return Finding("rmia", main.auc, found["original"].auc if models.original else None, span(floor), p_value, details)
+    p_value = main.p_value if models.is_random else of_one_more(main.auc.value, floor, each_other=True)[1]
+    ceiling, tested = found["original"].auc if models.original else None, _tested(models, main.auc.value, floor)
+    return Finding("rmia", main.auc, ceiling, span(floor), p_value, tested, details)
 
 
 def iam_audit(models: Models) -> Finding:
@@ -134,9 +137,10 @@ def iam_audit(models: Models) -> Finding:
             details=details
         )
     floor = [one.auc.value for one in found["retrain"] if one.auc is not None]
-    over_seeds, p_value = of_one_more(main.auc.value, floor, each_other=True)
-    figure = found_over_seeds(main.auc, over_seeds)
-    return Finding("iam", figure, None if ceiling is None else ceiling.auc, span(floor), p_value, details)
+    over_rows = main.auc.smallest / POWER / math.sqrt(1 + 1 / len(models.references))  # of a single Retrain
+    over_seeds, p_value = of_one_more(main.auc.value, floor, each_other=True, least=over_rows)
+    figure, tested = found_over_seeds(main.auc, over_seeds), main.auc.value - (float(np.mean(floor)) if floor else 0.5)
+    return Finding("iam", figure, None if ceiling is None else ceiling.auc, span(floor), p_value, tested, details)
 
 
 BY_ANSWERS: Mapping[str, Callable[[Models], Finding]] = {
@@ -154,20 +158,27 @@ def one_out(items: Sequence[Any]) -> list[tuple[Any, list[Any]]]:
 
 
 def span(floor: Sequence[float]) -> tuple[float, float] | None:
-    """The smallest and largest of the figures of Retrains; None where there are none."""
-    return (min(floor), max(floor)) if floor else None
+    """The smallest and largest of the figures of Retrains; None of fewer than two, which have no range."""
+    return (min(floor), max(floor)) if len(floor) > 1 else None
 
 
 def of_one_more(
-    value: float, floor: Sequence[float], *, each_other: bool = False
+    value: float, floor: Sequence[float], *, each_other: bool = False, least: float = 0.0
 ) -> tuple[Figure | None, float | None]:
     """``one_more``; None where fewer than two tell how much Retrains differ."""
-    return one_more(value, np.array(floor), each_other=each_other) if len(floor) > 1 else (None, None)
+    if len(floor) < 2:
+        return None, None
+    return one_more(value, np.array(floor), each_other=each_other, least=least)
 
 
 def found_over_seeds(figure: Figure, over_seeds: Figure | None) -> Figure:
     """A figure with an interval over rows, and the smallest effect that its test over seeds finds."""
     return figure if over_seeds is None else figure._replace(smallest=over_seeds.smallest)
+
+
+def _tested(models: Models, value: float, floor: Sequence[float]) -> float:
+    """How far an AUC lies from what it is tested against: 1/2, of chosen forget rows the mean of Retrains."""
+    return value - (0.5 if models.is_random or not floor else float(np.mean(floor)))
 
 
 def _forget_margins(model: Outputs) -> np.ndarray:

@@ -24,6 +24,7 @@ class Finding(NamedTuple):
     original: Figure | None = None  # the same figure of the original: the ceiling
     floor: tuple[float, float] | None = None  # range of the same figure of Retrains, each against the others
     p_value: float | None = None  # two-sided; None where so few models allow none
+    tested: float | None = None  # what is tested less what a model that never saw the rows has; its sign is the side
     details: Mapping[str, Any] = {}  # all else, JSON-ready: secondary figures, curves, counts
     not_done: str | None = None  # why an audit that was asked for has no figure
 

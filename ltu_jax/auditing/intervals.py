@@ -4,6 +4,7 @@ Each interval is of 95 %; over rows and given the models at hand, but for that o
 a model that treats forget rows worse than unseen ones leaks as much as one that treats them better.
 """
 
+import functools
 import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
@@ -317,18 +318,40 @@ def _difference(value: float, error: float) -> Figure:
     return Figure(*(100 * x for x in (value, value - 1.96 * error, value + 1.96 * error, POWER * error)))
 
 
-def one_more(value: float, others: np.ndarray, *, each_other: bool = False) -> tuple[Figure, float]:
+def spread_of_rows(of_rows: np.ndarray) -> float:
+    """The standard deviation over seeds that a mean over rows has at least: that of rows which move independently.
+
+    Args:
+      of_rows: of K >= 2 Retrains on the same rows, f64[K, M].
+    """
+    return math.sqrt(float(of_rows.var(axis=0, ddof=1).mean()) / of_rows.shape[1])
+
+
+@functools.cache
+def _noncentrality(freedom: int) -> float:
+    """The effect, in true standard errors, that Student's two-sided test at 5 % finds with 80 %."""
+    from scipy.stats import nct, t
+
+    needed, low, high = float(t.isf(LEVEL / 2, freedom)), 1.0, 100.0
+    for _ in range(40):  # by halves: the power rises with the effect
+        middle = (low + high) / 2
+        low, high = (low, middle) if nct.sf(needed, freedom, middle) > 0.8 else (middle, high)
+    return high
+
+
+def one_more(value: float, others: np.ndarray, *, each_other: bool = False, least: float = 0.0) -> tuple[Figure, float]:
     """The difference of a model's figure to those of K >= 2 Retrains, with the interval that one more Retrain lies in.
 
     Student's t with K - 1 degrees of freedom: the figure is taken to be normal over seeds. Of 3 Retrains a model has to
-    lie 5 of their standard deviations off, of 5 Retrains 3. Retrains without any spread, as of counts of few rows, tell
-    nothing of how far one more may lie: a p-value of 1.
+    lie 5 of their standard deviations off, of 5 Retrains 3. A few Retrains may agree by luck, so their spread counts as
+    ``least`` if it is below; where neither tells how far one more may lie, the p-value is 1.
 
     Args:
       value: of the model.
       others: of the Retrains, f64[K].
       each_other: each of ``others`` was measured against the mean of the others, as the model was against all of them:
         so their values lie K / (K - 1) times as far from each other as the Retrains do.
+      least: the standard deviation over seeds that is certain, see ``spread_of_rows``.
 
     Returns:
       The difference to their mean, with its interval; the two-sided p-value of being one of them.
@@ -336,11 +359,11 @@ def one_more(value: float, others: np.ndarray, *, each_other: bool = False) -> t
     from scipy.stats import t
 
     count, freedom = len(others), len(others) - 1
-    spread = float(np.std(others, ddof=1)) * (freedom / count if each_other else 1.0)
+    spread = max(float(np.std(others, ddof=1)) * (freedom / count if each_other else 1.0), least)
     apart, error = float(value - others.mean()), spread * math.sqrt(1 + 1 / count)
-    half, of_80 = float(t.isf(LEVEL / 2, freedom)) * error, float(t.isf(0.2, freedom)) * error
+    half = float(t.isf(LEVEL / 2, freedom)) * error
     p_value = float(2 * t.sf(abs(apart) / error, freedom)) if spread > 1e-9 else 1.0  # below is rounding
-    return Figure(apart, apart - half, apart + half, half + of_80), p_value
+    return Figure(apart, apart - half, apart + half, _noncentrality(freedom) * error), p_value
 
 
 def holm(p_values: Sequence[float]) -> np.ndarray:

@@ -1,18 +1,14 @@
 """What an audit will take and what it can see, said before anything is trained."""
 
-import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 
 from ltu_jax.auditing.canaries import smallest_epsilon
-from ltu_jax.auditing.intervals import LEVEL, POWER, effective, smallest_auc
+from ltu_jax.auditing.intervals import LEVEL, effective, smallest_auc
 from ltu_jax.evaluation.likeness import matched_weights
 from ltu_jax.training.jobs import Trainer, TrainingJob
-
-DIFFERING = 0.1
-"""Share of rows that two models are taken to answer differently."""
 
 
 class PlannedModel(NamedTuple):
@@ -55,11 +51,9 @@ def resolution(audits: Sequence[str], forget: np.ndarray, held_out: np.ndarray) 
     of_auc = {
         "held_out": smallest_auc(len(forget), others),
         "rmia": smallest_auc(len(forget), others),
-        "iam": smallest_auc(len(forget), len(forget)),
     }
-    points = 100 * POWER * math.sqrt(DIFFERING / len(forget))
     words = {name: f"AUC {0.5 - apart:.3f} or {0.5 + apart:.3f}" for name, apart in of_auc.items()}
-    words |= dict.fromkeys(("recalibration", "relearning"), f"{points:.1f} points, if a tenth of the rows differ")
+    words["relearning"] = f"{words['rmia']} of RMIA afterwards"
     return {name: words[name] for name in audits if name in words}
 
 

@@ -129,7 +129,8 @@ def lira_audit(population: Population) -> Finding:
     efficacy = lira.efficacy(population.unlearned, made.masks, made.pairs, population.oracles)
     ceiling = lira.privacy(population.before, made.masks, made.pairs).main.auc
     details = {one.variant: _short(one) for one in (privacy, efficacy)}
-    return Finding("lira", privacy.main.auc, ceiling, p_value=normal_p_value(privacy.main.auc, 0.5), details=details)
+    auc = privacy.main.auc
+    return Finding("lira", auc, ceiling, None, normal_p_value(auc, 0.5), auc.value - 0.5, details)
 
 
 def klom_audit(population: Population) -> Finding:

@@ -21,6 +21,7 @@ from ltu_jax.auditing.intervals import (
     ks_of_weights,
     one_more,
     resampled_weights,
+    spread_of_rows,
 )
 from ltu_jax.evaluation.closeness import BOUND, divergence
 from ltu_jax.evaluation.likeness import predictions
@@ -95,8 +96,10 @@ def closeness_to_retrain(
         excess = figure(value - theirs.mean(), resampled - theirs_drawn.mean(axis=1))
         return Distance(figure(value, resampled), (float(theirs.min()), float(theirs.max())), excess)
 
-    means = np.array([margins.mean() for _, margins in models])
-    over_seeds, p_value = one_more(means[0], means[1:]) if num > 1 else (None, None)
+    over_seeds = p_value = None
+    if num > 1:
+        own, theirs = models[0][1], np.array([margins for _, margins in models[1:]])
+        over_seeds, p_value = one_more(own.mean(), theirs.mean(axis=1), least=spread_of_rows(theirs))
     distances = {name: distance(name) for name in MEASURES}
     return ClosenessToRetrain(**distances, over_seeds=over_seeds, p_value=p_value, rows=len(labels), retrains=num)
 

@@ -6,6 +6,7 @@ wrong accuracy sees nothing.
 """
 
 import functools
+import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -16,8 +17,9 @@ from ltu_jax.auditing import recalibration as statistics
 from ltu_jax.auditing import relearning as training
 from ltu_jax.auditing.answers import Outputs, margins_alone
 from ltu_jax.auditing.audited import ORIGINAL, SEED, SETS, UNLEARNED, Audited, answers
-from ltu_jax.auditing.by_answers import BY_ANSWERS, NO_RETRAIN, Models, of_one_more, one_out, rmia_audit, span
+from ltu_jax.auditing.by_answers import BY_ANSWERS, NO_RETRAIN, Models, one_out, rmia_audit, span
 from ltu_jax.auditing.findings import Finding, missing
+from ltu_jax.auditing.intervals import one_more, spread_of_rows
 from ltu_jax.evaluation.likeness import predictions
 
 MOST_LOOKED_AT = 1000
@@ -42,21 +44,27 @@ def recalibration_audit(run: Audited) -> Finding:
         for of in SETS:
             sets[of][name] = statistics.accuracy_change(before[of].correct, after[of].correct)
         aucs[name] = statistics.auc_change(*([one["forget"], one["test"]] for one in (before, after)), seed=SEED)
-        margins[name] = float(np.mean(after["forget"].margin - before["forget"].margin))
+        margins[name] = after["forget"].margin - before["forget"].margin
     floor = [sets["forget"][name].change.value for name in run.of_retrains]
     main = sets["forget"][UNLEARNED].change
     assert fitted is not None
-    over_seeds, p_value = of_one_more(margins[UNLEARNED], [margins[name] for name in run.of_retrains])
+    over_seeds = p_value = None
+    if len(floor) > 1:
+        theirs = np.array([margins[name] for name in run.of_retrains])
+        over_seeds, p_value = one_more(margins[UNLEARNED].mean(), theirs.mean(axis=1), least=spread_of_rows(theirs))
+    means = {name: float(of_rows.mean()) for name, of_rows in margins.items()}
     details = {
         "sets": {of: _by_kind(run, changes) for of, changes in sets.items()},
         "auc": _by_kind(run, aucs),
-        "margin": {**_by_kind(run, margins), "over_seeds": over_seeds},
+        "margin": {**_by_kind(run, means), "over_seeds": over_seeds},
         "rows": fitted.num_rows,
         "batch_size": fitted.batch_size,
         "batches": fitted.num_batches,
         "augment": fitted.augment,
     }
-    return Finding("recalibration", main, sets["forget"][ORIGINAL].change, span(floor), p_value, details)
+    ceiling, tested = sets["forget"][ORIGINAL].change, None if over_seeds is None else over_seeds.value
+    main, ceiling = (one._replace(smallest=math.nan) for one in (main, ceiling))  # margins are tested, not accuracy
+    return Finding("recalibration", main, ceiling, span(floor), p_value, tested, details)
 
 
 def relearning_audit(run: Audited) -> Finding:
@@ -90,7 +98,8 @@ def relearning_audit(run: Audited) -> Finding:
         **main._asdict(),
         "rmia": {"auc": attack.unlearned, "original": attack.original, "floor": attack.floor},
     }
-    return Finding("relearning", main.largest, ceiling.largest, span(floor), attack.p_value, details)
+    largest, before = (one.largest._replace(smallest=math.nan) for one in (main, ceiling))  # RMIA is tested, not this
+    return Finding("relearning", largest, before, span(floor), attack.p_value, attack.tested, details)
 
 
 def _at_end(run: Audited, curves: Mapping[str, training.Curve], looked_at: Mapping[str, np.ndarray]) -> Models:
@@ -111,7 +120,7 @@ def _of_answers(audit: Callable[[Models], Finding], run: Audited) -> Finding:
     return audit(run.answered)
 
 
-AUDIT_OF: Mapping[str, Callable[[Audited], Finding]] = {
+AUDIT_OF: dict[str, Callable[[Audited], Finding]] = {
     **{name: functools.partial(_of_answers, audit) for name, audit in BY_ANSWERS.items()},
     "recalibration": recalibration_audit,
     "relearning": relearning_audit,

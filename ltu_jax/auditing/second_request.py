@@ -7,6 +7,8 @@ as the run forgot. Retrains of this request never saw them, and are the referenc
 """
 
 import dataclasses
+import itertools
+import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -16,8 +18,8 @@ from ltu_jax.auditing.again import unlearned_again
 from ltu_jax.auditing.audited import answers
 from ltu_jax.auditing.canaries import OneRun, one_run
 from ltu_jax.auditing.difficulty import Strata, difficulty, strata
-from ltu_jax.auditing.findings import Finding, as_json
-from ltu_jax.auditing.intervals import Figure, figure, one_more, resampled_weights
+from ltu_jax.auditing.findings import Finding
+from ltu_jax.auditing.intervals import Figure, figure, one_more, resampled_weights, spread_of_rows
 from ltu_jax.auditing.plan import PlannedModel
 from ltu_jax.config import Config
 from ltu_jax.data.splits import Canaries, canaries_of, see
@@ -29,6 +31,7 @@ from ltu_jax.types import Source, Splits, UnlearnState
 SECOND = ("canaries", "strata")
 """The audits that are made of one."""
 RETRAINS = 2
+"""At least: with fewer nothing is known of how much they differ."""
 MOST = 500
 SEED = 29
 """Of coins, strata and resamples."""
@@ -76,17 +79,24 @@ def second_request(source: Source, splits: Splits, count: int, seed: int) -> Sec
     return Second(dataclasses.replace(source, labels=labels), drawn, train)
 
 
+def stratum_size(splits: Splits, second: Second) -> int:
+    """Rows of each stratum, so that about as many rows are forgotten as in the run."""
+    return (len(splits.forget) - int(second.canaries.is_in.sum())) // 3
+
+
 def original_job(second: Second) -> TrainingJob:
     """The training of its original."""
     return TrainingJob("audited-original", second.train, AUDITED_ORIGINAL)
 
 
-def retrain_jobs(remain: np.ndarray) -> list[TrainingJob]:
+def retrain_jobs(remain: np.ndarray, count: int = RETRAINS) -> list[TrainingJob]:
     """The trainings of its Retrains, on the rows that remain."""
-    return [TrainingJob(f"audited-retrain {k}", remain, AUDITED_RETRAIN, k) for k in range(RETRAINS)]
+    return [TrainingJob(f"audited-retrain {k}", remain, AUDITED_RETRAIN, k) for k in range(count)]
 
 
-def planned(trainer: Trainer, splits: Splits, second: Second, of_one: float) -> list[PlannedModel]:
+def planned(
+    trainer: Trainer, splits: Splits, second: Second, of_one: float, num_retrain: int = RETRAINS
+) -> list[PlannedModel]:
     """Its trainings; whether its Retrains are in the cache is known only when its original is.
 
     Args:
@@ -94,6 +104,7 @@ def planned(trainer: Trainer, splits: Splits, second: Second, of_one: float) -> 
       splits: of the run.
       second: what ``second_request`` returned.
       of_one: seconds that a training on the run's training rows took.
+      num_retrain: how many Retrains it has.
     """
     own = dataclasses.replace(trainer, source=second.source, places={})
     found = own.traced_entry(original_job(second)).is_there()
@@ -102,32 +113,32 @@ def planned(trainer: Trainer, splits: Splits, second: Second, of_one: float) -> 
     original = PlannedModel(
         "audited-original", "its rows, canaries that are in", rows, found, 0.0 if found else seconds[0]
     )
-    retrains = [
-        PlannedModel(job.label, "what remains of them", remain, False, seconds[1]) for job in retrain_jobs(second.train)
-    ]
+    jobs = retrain_jobs(second.train, num_retrain)
+    retrains = [PlannedModel(job.label, "what remains of them", remain, False, seconds[1]) for job in jobs]
     return [original, *retrains]
 
 
-def models_of(trainer: Trainer, splits: Splits, second: Second) -> Models:
+def models_of(trainer: Trainer, splits: Splits, second: Second, num_retrain: int = RETRAINS) -> Models:
     """Trains, or finds in the cache, and unlearns.
 
     Args:
       trainer: of the run.
       splits: of the run.
       second: what ``second_request`` returned.
+      num_retrain: how many Retrains it has.
     """
     trainer = dataclasses.replace(trainer, source=second.source, places={})
     original, config = trainer.traced(original_job(second)), trainer.config
     included = second.canaries.rows[second.canaries.is_in]
     is_canary = np.isin(second.train, included)
     found = difficulty(np.asarray(original["losses"])[:, ~is_canary])
-    size = (len(splits.forget) - len(included)) // 3
+    size = stratum_size(splits, second)
     chosen = strata(second.train[~is_canary], found, size, np.random.default_rng([SEED, config.seed_for("split")]))
     forget = np.sort(np.concatenate([*chosen, included]))
     own = dataclasses.replace(splits, forget=forget, remain=np.setdiff1d(second.train, forget), seen=None)
     own = see(own, config.data.remain_fraction, config.seed_for("split"))
     unlearned = unlearned_again(trainer, second.source, own, original, config.seed_for("unlearn"))
-    retrains = train_or_find(trainer, retrain_jobs(own.remain))
+    retrains = train_or_find(trainer, retrain_jobs(own.remain, num_retrain))
     states = [trainer.state_of(model) for model in (original, *retrains)]
     return Models(own, chosen, states[0], unlearned, tuple(states[1:]))
 
@@ -170,16 +181,19 @@ def canary_audit(
     floor = [found(above(theirs[k], np.delete(theirs, k, axis=0))).epsilon.value for k in several]
     details = {**main._asdict(), "scores": {"in": scores[drawn.is_in], "out": scores[~drawn.is_in]}}
     between = (min(floor), max(floor)) if floor else None
-    return Finding("canaries", main.epsilon, ceiling.epsilon, between, main.p_value, as_json(details))
+    return Finding("canaries", main.epsilon, ceiling.epsilon, between, main.p_value, main.epsilon.value, details)
 
 
 def strata_audit(config: Config, second: Second, models: Models) -> Finding:
     """Accuracy on each stratum beside that of Retrains; the main figure is that of the hard rows."""
     found = {name: _stratum(config, second.source, rows, models) for name, rows in models.strata._asdict().items()}
-    hard = found["hard"]
-    one, other = hard["retrain"]
-    ends = -abs(one - other), abs(one - other)  # either could stand first
-    return Finding("strata", hard["difference"], hard["of_original"], ends, hard["p_value"], as_json(found))
+    hard, ends = found["hard"], None
+    if len(models.retrains) > 1:
+        apart = [a - b for a, b in itertools.permutations(found["hard"]["retrain"], 2)]
+        ends = min(apart), max(apart)
+    # Margins are tested, over the few Retrains: how small an effect that shows is in their unit, not in points.
+    main, ceiling = (hard[name]._replace(smallest=math.nan) for name in ("difference", "of_original"))
+    return Finding("strata", main, ceiling, ends, hard["p_value"], hard["margin_over_seeds"].value, found)
 
 
 def _stratum(config: Config, source: Source, rows: np.ndarray, models: Models) -> dict[str, Any]:
@@ -193,8 +207,9 @@ def _stratum(config: Config, source: Source, rows: np.ndarray, models: Models) -
         logits = answers(state, source, {"rows": rows}, config.evaluation.batch_size)["rows"]
         found.append(predictions(logits, source.labels[rows]))
     own, original, *theirs = (100.0 * one.correct for one in found)
-    margin, _, *of_retrains = (float(np.clip(one.margin, -BOUND, BOUND).mean()) for one in found)
-    over_seeds, p_value = one_more(margin, np.array(of_retrains))
+    margin, _, *of_retrains = (np.clip(one.margin, -BOUND, BOUND) for one in found)
+    least = spread_of_rows(np.array(of_retrains))
+    over_seeds, p_value = one_more(margin.mean(), np.mean(of_retrains, axis=1), least=least)
     return {
         "rows": len(rows),
         "unlearned": float(own.mean()),

@@ -4,14 +4,14 @@ import dataclasses
 import shlex
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
 from ltu_jax.auditing import plan, population, second_request
-from ltu_jax.auditing.again import can_be_run_again
-from ltu_jax.auditing.audited import Audited, RuleError
+from ltu_jax.auditing.again import why_not_again
+from ltu_jax.auditing.audited import Audited, RuleError, scored
 from ltu_jax.auditing.canaries import jax_privacy_auditing
 from ltu_jax.auditing.findings import SCHEMA_VERSION, Finding, as_json, missing, verdict
 from ltu_jax.auditing.registry import AUDITS
@@ -33,6 +33,8 @@ from ltu_jax.unlearning.problem import Loaded, load_problem, request_sha256
 from ltu_jax.unlearning.result import now, provenance
 
 OF_A_CLASS = "the run forgets a class: its settings say nothing of single rows"
+OF_CANARIES = "the run forgets canaries: its settings say nothing of other rows"
+TOO_FEW_ROWS = "{} rows are forgotten, and each of three strata needs one"
 TOO_FEW = "{} canaries fit a run of this size, and {} are the fewest that can show anything: --canaries asks for more"
 
 
@@ -50,22 +52,25 @@ class Planned:
     @property
     def not_made(self) -> dict[str, str]:
         """Audits that cannot be made of this run, and why."""
-        wanted, why = {*self.names}, {}
-        kind = self.trainer.config.data.forget_kind
-        again = can_be_run_again(self.trainer)
+        kind, why = self.trainer.config.data.forget_kind, {}
+        again = why_not_again(self.trainer)
         if again is None and kind in ("class", "subclass"):
             again = OF_A_CLASS
-        for name in (*second_request.SECOND, *population.POPULATION):
-            if again is not None and not (name == "canaries" and kind == "canaries"):
-                why[name] = again
-        if "canaries" in wanted and "canaries" not in why and self.num_canaries < FEWEST_CANARIES:
+        if again is not None:
+            why |= dict.fromkeys((*second_request.SECOND, *population.POPULATION), again)
+        if kind == "canaries":  # its own canaries are the audit's
+            why.pop("canaries", None)
+            why["strata"] = OF_CANARIES
+        elif len(self.loaded.splits.forget) < 3:
+            why.setdefault("strata", TOO_FEW_ROWS.format(len(self.loaded.splits.forget)))
+        if "canaries" not in why and self.num_canaries < FEWEST_CANARIES:
             why["canaries"] = TOO_FEW.format(self.num_canaries, FEWEST_CANARIES)
-        elif "canaries" in wanted and "canaries" not in why:
+        elif "canaries" not in why and "canaries" in self.names:
             try:
                 jax_privacy_auditing()
             except ModuleNotFoundError as error:
                 why["canaries"] = str(error)
-        return {name: reason for name, reason in why.items() if name in wanted}
+        return {name: reason for name, reason in why.items() if name in self.names}
 
     @property
     def num_canaries(self) -> int:
@@ -77,15 +82,28 @@ class Planned:
 
     @property
     def second(self) -> second_request.Second | None:
-        """The second request, where an audit is made of it."""
+        """The second request, where an audit is made of it.
+
+        Raises:
+          ConfigError: there are more canaries than its forget set bears.
+        """
         todo = [name for name in second_request.SECOND if name in self.names and name not in self.not_made]
-        if self.trainer.config.data.forget_kind == "canaries":
-            todo = [name for name in todo if name != "canaries"]
-        if not todo:
+        if not todo or self.trainer.config.data.forget_kind == "canaries":
             return None
-        count = 0 if "canaries" in self.not_made or "canaries" not in self.names else self.num_canaries
-        seed = self.trainer.config.seed_for("split")
-        return second_request.second_request(self.loaded.source, self.loaded.splits, count, seed)
+        splits, seed = self.loaded.splits, self.trainer.config.seed_for("split")
+        count = self.num_canaries if "canaries" in todo else 0
+        second = second_request.second_request(self.loaded.source, splits, count, seed)
+        if second_request.stratum_size(splits, second) < 1:
+            raise ConfigError(
+                f"--canaries: of {count} {int(second.canaries.is_in.sum())} are in, and with the strata"
+                f" {len(splits.forget)} rows are forgotten, as in the run; allowed: fewer"
+            )
+        return second
+
+    @property
+    def num_second(self) -> int:
+        """Retrains of the second request: it has no other first one, so one less than the run is compared with."""
+        return max(second_request.RETRAINS, self.trainer.config.evaluation.num_retrain - 1)
 
     @property
     def cut(self) -> population.Cut | None:
@@ -110,12 +128,12 @@ class Planned:
             jobs += [(job, "common rows") for job in oracles]
         models = plan.planned(trainer, jobs, of_one, len(splits.train))
         if (second := self.second) is not None:
-            models += second_request.planned(trainer, splits, second, of_one)
+            models += second_request.planned(trainer, splits, second, of_one, self.num_second)
         return models
 
 
 def audit(config: Config, options: AuditOptions) -> int:
-    """Audits the model of a finished run; the exit status, 0 where it was done.
+    """Audits the model of a finished run; the exit status, 1 where an audit failed on the way.
 
     Raises:
       ConfigError: if the folder holds another run, or a flag does not fit.
@@ -170,7 +188,7 @@ def _say(planned: Planned, models: list[plan.PlannedModel]) -> None:
     seconds = sum(model.seconds for model in missing)
     words = f"{len(missing)} to be trained, about {seconds:.0f} s" if missing else "all in the cache"
     print(plain(f"{len(models)} models, {words}"))
-    sees = plan.resolution(planned.names, source.labels[splits.forget], source.labels[splits.test])
+    sees = plan.resolution(planned.names, source.labels[splits.forget], source.labels[scored(splits)["test"]])
     if "canaries" in planned.names and "canaries" not in not_made:
         sees["canaries"] = plan.resolution_of_canaries(planned.num_canaries)
     for name in planned.names:
@@ -195,18 +213,33 @@ def _audit(planned: Planned, models: list[plan.PlannedModel]) -> int:
     seconds = {"models": time.perf_counter() - start}
     findings = [missing(name, why) for name, why in planned.not_made.items()]
 
-    def timed(name: str, find: Callable[[], list[Finding]]) -> None:
+    failed = []
+
+    def timed(name: str, audits: Sequence[str], find: Callable[[], list[Finding]]) -> None:
+        """Makes some audits; where they fail, the others are made all the same."""
         begun = time.perf_counter()
-        findings.extend(find())
+        try:
+            findings.extend(find())
+        except (ValueError, *FAILURES) as error:
+            if options.debug:
+                raise
+            failed.append(f"{name}: {error}")
+            findings.extend(missing(audit, str(error)) for audit in audits)
         seconds[name] = time.perf_counter() - begun
 
-    for name in planned.names:
+    todo = [name for name in planned.names if name not in planned.not_made]
+    for name in todo:
         if name in AUDIT_OF:
-            timed(name, lambda: [AUDIT_OF[name](run)])  # noqa: B023, called at once
-    if planned.trainer.config.data.forget_kind == "canaries" and "canaries" in planned.names:
-        timed("canaries", lambda: _own_canaries(planned, unlearned, begun_from, retrains))
-    timed("second request", lambda: _of_second(planned))
-    timed("population", lambda: _of_population(planned))
+            timed(name, [name], lambda: [AUDIT_OF[name](run)])  # noqa: B023, called at once
+    if "canaries" in todo and planned.trainer.config.data.forget_kind == "canaries":
+        timed("canaries", ["canaries"], lambda: _own_canaries(planned, unlearned, begun_from, retrains))
+    for name, of, find in (
+        ("second request", second_request.SECOND, _of_second),
+        ("population", population.POPULATION, _of_population),
+    ):
+        wanted = [one for one in of if one in todo and one not in seconds]
+        if wanted:
+            timed(name, wanted, lambda: find(planned))  # noqa: B023, called at once
     findings.sort(key=lambda finding: [*AUDITS].index(finding.audit))
     outcome = {
         "schema_version": SCHEMA_VERSION,
@@ -224,15 +257,15 @@ def _audit(planned: Planned, models: list[plan.PlannedModel]) -> int:
         "provenance": {**provenance(started), "command": shlex.join(["python", "-m", "ltu_jax.audit", *sys.argv[1:]])},
     }
     write(options.workdir, outcome)
-    return 0
+    for line in failed:
+        print(plain(f"error: {line}"), file=sys.stderr)
+    return 1 if failed else 0
 
 
 def _own_canaries(
     planned: Planned, unlearned: UnlearnState, begun_from: UnlearnState, retrains: list[UnlearnState]
 ) -> list[Finding]:
     """The bound of a run that forgets canaries."""
-    if "canaries" in planned.not_made:
-        return []
     config, source = planned.trainer.config, planned.loaded.source
     drawn = problem.canaries(config, planned.raw)
     return [second_request.canary_audit(config, source, drawn, unlearned, begun_from, retrains)]
@@ -243,11 +276,11 @@ def _of_second(planned: Planned) -> list[Finding]:
     second, config = planned.second, planned.trainer.config
     if second is None:
         return []
-    models, findings = second_request.models_of(planned.trainer, planned.loaded.splits, second), []
+    models, findings = second_request.models_of(planned.trainer, planned.loaded.splits, second, planned.num_second), []
     if len(second.canaries.rows):
         states = models.unlearned, models.original, models.retrains
         findings.append(second_request.canary_audit(config, second.source, second.canaries, *states))
-    if "strata" in planned.names:
+    if "strata" in planned.names and "strata" not in planned.not_made:
         findings.append(second_request.strata_audit(config, second, models))
     return findings
 

@@ -24,7 +24,7 @@ ABOVE = {
     "held_out": "the model is surer of the forget rows than of rows never seen",
     "retrain": "the model is surer of the forget rows than a Retrain is",
     "recalibration": "forget rows are answered right again once BatchNorm's statistics are measured anew",
-    "relearning": "what was forgotten comes back by training on remaining rows alone",
+    "relearning": "after training on remaining rows alone, an attacker takes the forget rows for rows trained on",
     "rmia": "an attacker with a few Retrains takes the forget rows for rows that were trained on",
     "iam": "the forget rows lie nearer to the original's answers than under a Retrain",
     "canaries": "the model gives away which canaries it had seen",
@@ -38,14 +38,14 @@ BELOW = {
     "held_out": "the model is less sure of the forget rows than of rows never seen: too far is a leak too",
     "retrain": "the model is less sure of the forget rows than a Retrain is: too far is a leak too",
     "recalibration": "accuracy on the forget rows falls once BatchNorm's statistics are measured anew",
-    "relearning": "the forget rows stay below a Retrain's all along: too far is a leak too",
+    "relearning": "after training on remaining rows alone the forget rows are answered too unsure: a leak too",
     "rmia": "an attacker with a few Retrains knows the forget rows by answers too unsure: too far is a leak too",
     "iam": "the forget rows lie farther from the original's answers than under a Retrain: too far is a leak too",
     "strata": "hard forget rows are answered right less often than by a Retrain: too far is a leak too",
     "klom": "over many models, the margins are nearer to those of Retrains than Retrains are",
     "forgetting_quality": "over many models, the margins are not those of Retrains",
 }
-"""What a finding says where its figure lies above, and below, what a model that never saw the rows would have."""
+"""What a finding says where what is tested lies above, and below, what a model that never saw the rows would have."""
 VERDICTS = {True: "found", False: "not found", None: "no test"}
 
 
@@ -134,7 +134,8 @@ def _sentence(finding: Mapping[str, Any], found: bool | None) -> str:
         return f"Not done: {finding['not_done']}."
     value, neutral = figure["value"], AUDITS[name].neutral
     if found:
-        return f"Found: {(ABOVE if neutral is None or value > neutral else BELOW)[name]}."
+        side = value - neutral if finding.get("tested") is None else finding["tested"]
+        return f"Found: {(ABOVE if side > 0 else BELOW)[name]}."
     outcome = "No test" if found is None else "Not found"
     if floor is None:
         return f"{outcome}." if found is False else f"{outcome}: there are too few Retrains, and no range of theirs."

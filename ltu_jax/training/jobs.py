@@ -63,11 +63,7 @@ class Trainer:
     @functools.cached_property
     def model_code(self) -> str | None:
         """Hash of the file that defines the user's own model: an edited file is another model."""
-        name = self.config.model.name
-        if ":" not in name:
-            return None
-        path = importlib.import_module(name.partition(":")[0]).__file__
-        return path and hashlib.sha256(Path(path).read_bytes()).hexdigest()
+        return code_sha256(self.config.model.name)
 
     def key(self, job: TrainingJob) -> dict[str, Any]:
         """Everything that a model depends on, JSON-ready, but for what every entry of a cache has."""
@@ -159,6 +155,14 @@ class Trainer:
         params, model_state = model["params"], model["model_state"]
         rng = jax.random.fold_in(jax.random.key(self.config.seed_for("unlearn")), UNLEARN)
         return make_state(self.spec.apply_fn, params, model_state, SGD, rng)
+
+
+def code_sha256(name: str) -> str | None:
+    """Hash of the file that defines what ``module:attribute`` names; None for what is this package's own."""
+    if ":" not in name:
+        return None
+    path = importlib.import_module(name.partition(":")[0]).__file__
+    return path and hashlib.sha256(Path(path).read_bytes()).hexdigest()
 
 
 def train_or_find(trainer: Trainer, jobs: Sequence[TrainingJob], at_once: int = 1) -> list[ArrayTree]:

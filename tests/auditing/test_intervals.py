@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from scipy.stats import binom, ks_2samp, mannwhitneyu, norm, ttest_ind
+from scipy.stats import t as t_of
 from sklearn.metrics import roc_auc_score, roc_curve
 
 from ltu_jax.auditing.intervals import (
@@ -26,6 +27,7 @@ from ltu_jax.auditing.intervals import (
     resampled_weights,
     roc,
     smallest_auc,
+    spread_of_rows,
     tails,
     tpr_at_fpr,
 )
@@ -279,12 +281,17 @@ def test_one_more_retrain_is_judged_by_the_spread_of_retrains_over_seeds():
     assert p_value == pytest.approx(pooled.pvalue) and found.value == pytest.approx(2.5 - 1.1)
     low, high = pooled.confidence_interval()
     assert (found.low, found.high) == pytest.approx((low, high))
-    rng, draws = np.random.default_rng(9), []
-    for _ in range(2000):
-        others = rng.normal(0, 1, 40)
-        smallest = one_more(0.0, others)[0].smallest
-        draws.append([one_more(rng.normal(shift * smallest, 1), others)[1] <= 0.05 for shift in (0, 1, -1)])
-    np.testing.assert_allclose(np.mean(draws, axis=0), [0.05, 0.8, 0.8], atol=0.03)
+    for count in (3, 5, 40):
+        rng, draws, unit = np.random.default_rng(9), [], np.resize([-1.0, 1.0], count)
+        shift = one_more(0.0, unit)[0].smallest / np.std(unit, ddof=1)  # the smallest effect where the spread is 1
+        for _ in range(2000):
+            others = rng.normal(0, 1, count)
+            draws.append([one_more(rng.normal(by, 1), others)[1] <= 0.05 for by in (0, shift, -shift)])
+        np.testing.assert_allclose(np.mean(draws, axis=0), [0.05, 0.8, 0.8], atol=0.03)
+    assert one_more(2.5, values, least=0.1) == (found, p_value)  # they spread by .26
+    theirs = 2 * t_of(2).sf(1.4 / (0.5 * (4 / 3) ** 0.5))
+    assert one_more(2.5, values, least=0.5)[1] == pytest.approx(theirs)
+    assert one_more(2.5, np.full(3, 1.1), least=0.5)[1] == pytest.approx(theirs)  # that they agree is luck
     for value in (1.0, 2.0, 0.9):  # as of counts: nobody knows how far one more may lie
         assert one_more(value, np.ones(3))[1] == one_more(value, np.full(3, 0.1 * 3))[1] == 1
 
@@ -298,6 +305,18 @@ def test_one_of_few_retrains_is_accused_at_the_level_whatever_it_is_measured_aga
         outside.append(not found.low <= 0 <= found.high)
         accused.append(p_value <= 0.05)
     assert held(accused, 0.05) and accused == outside
+
+
+def test_the_spread_of_rows_is_that_of_means_where_rows_move_on_their_own():
+    rng = np.random.default_rng(17)
+    sigmas = rng.uniform(0.5, 1.5, 50)
+    means, known = [], []
+    for _ in range(2000):
+        of_rows = rng.normal(np.arange(50), sigmas, (3, 50))
+        means.append(of_rows.mean(axis=1).std(ddof=1) ** 2)
+        known.append(spread_of_rows(of_rows) ** 2)
+    assert np.mean(means) == pytest.approx(np.sum(sigmas**2) / 2500, rel=0.08)
+    assert np.mean(known) == pytest.approx(np.sum(sigmas**2) / 2500, rel=0.02) and np.std(known) < 0.4 * np.std(means)
 
 
 def test_retrains_against_each_other_lie_farther_apart_than_they_do_and_that_is_taken_back():

@@ -18,7 +18,7 @@ def test_the_smallest_auc_is_that_of_hanley_and_mcneil_with_held_out_rows_weight
     apart = 2.8 * np.sqrt((90 + rows + 1) / (12 * 90 * rows))
     found = resolution(["held_out", "rmia", "retrain", "relearning"], forget, held_out)
     assert found["held_out"] == found["rmia"] == f"AUC {0.5 - apart:.3f} or {0.5 + apart:.3f}"
-    assert found["relearning"].startswith(f"{100 * 2.8 * np.sqrt(0.1 / 90):.1f} points") and "retrain" not in found
+    assert found["relearning"].startswith(found["rmia"]) and "retrain" not in found
 
 
 @pytest.mark.parametrize("canaries", [60, 100, 400])

@@ -56,8 +56,9 @@ def test_each_measure_is_a_mean_over_retrains_and_its_floor_the_range_over_their
         assert measure.excess.value == pytest.approx(value - np.mean(both_ways), rel=1e-4, abs=1e-6)
         assert measure.excess.low < measure.excess.value < measure.excess.high
     assert (found.rows, found.retrains) == (40, 3)
-    means = [margins_of(one, labels).mean() for one in (target, *retrains)]
-    over_seeds, p_value = one_more(means[0], np.array(means[1:]))
+    own, *theirs = (margins_of(one, labels) for one in (target, *retrains))
+    least = (np.var(theirs, axis=0, ddof=1).mean() / 40) ** 0.5
+    over_seeds, p_value = one_more(own.mean(), np.mean(theirs, axis=1), least=least)
     np.testing.assert_allclose(found.over_seeds, over_seeds)
     assert found.p_value == pytest.approx(p_value) and found.margin.figure.value == pytest.approx(over_seeds.value)
 

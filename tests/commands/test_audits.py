@@ -157,6 +157,35 @@ def test_stopped_and_started_again_it_trains_nothing_twice_and_finds_the_same(tm
     assert found(workdir) == first and len(trained(labels)) == 5
 
 
+@pytest.mark.parametrize(
+    "error", [ValueError("forget margins: 7 of 16 are not finite"), FloatingPointError("diverged")]
+)
+def test_an_audit_that_fails_is_named_and_the_others_are_made(tmp_path, cache, monkeypatch, capsys, error):
+    def fail(run):
+        raise error
+
+    monkeypatch.setitem(audits.AUDIT_OF, "held_out", fail)
+    workdir = finished(tmp_path, cache)
+    assert audits.audit(CONFIG, options(workdir, cache, level=0)) == 1
+    made = found(workdir)
+    assert made["held_out"]["not_done"] == str(error) and made["retrain"]["not_done"] is None
+    assert f"error: held_out: {error}" in capsys.readouterr().err
+
+
+def test_more_canaries_than_the_forget_set_bears_are_refused_before_anything_is_trained(tmp_path, cache, labels):
+    workdir = finished(tmp_path, cache)
+    labels.clear()
+    with pytest.raises(ConfigError, match="--canaries: of 60 .* are in, and with the strata 16 rows are forgotten"):
+        audits.audit(CONFIG, options(workdir, cache, canaries=60))
+    assert not trained(labels)
+
+
+def test_the_second_request_has_one_retrain_less_than_the_run_is_compared_with(tmp_path, cache, labels):
+    workdir = finished(tmp_path, cache)
+    assert audits.audit(CONFIG, options(workdir, cache, ["strata"], retrains=5)) == 0
+    assert len(found(workdir)["strata"]["details"]["hard"]["retrain"]) == 4
+
+
 def test_a_folder_of_other_rows_is_refused(tmp_path, cache):
     workdir = finished(tmp_path, cache)
     result = json.loads((workdir / "result.json").read_text())
@@ -192,7 +221,10 @@ def test_a_run_that_forgets_canaries_is_its_own_second_request(tmp_path, cache, 
     config = dataclasses.replace(CONFIG, data=data)
     workdir = finished(tmp_path, cache, config)
     labels.clear()
-    assert audits.audit(config, options(workdir, cache, ["canaries"])) == 0
+    assert audits.audit(config, options(workdir, cache, canaries=None)) == 0  # every audit of level 1
+    findings = json.loads((workdir / "audit.json").read_text())["findings"]
+    assert [one["audit"] for one in findings] == chosen_audits(None, 1)
+    assert "forgets canaries" in found(workdir)["strata"]["not_done"]
     assert trained(labels) == ["retrain 2"]
     made, problem = found(workdir)["canaries"], prepare(config, cache=cache)
     assert made["details"]["canaries"] == 40 and made["details"]["included"] == len(problem.splits.forget)

@@ -78,11 +78,11 @@ def test_what_is_there_is_not_made_again(seen, tmp_path):
 
 def test_what_an_audit_tests_beside_its_main_figure_is_found_in_its_details():
     details = {
-        "margin": {"over_seeds": {"value": 1.5, "smallest": 0.2}},
-        "rmia": {"auc": {"value": 0.7, "smallest": 0.1}},
+        "margin": {"over_seeds": Figure(1.5, 1, 2, 0.2)},
+        "rmia": {"auc": {"value": 0.7, "smallest": 0.1}},  # as JSON
     }
     for audit, wanted in (("recalibration", (1.5, 0.2)), ("relearning", (0.7, 0.1)), ("retrain", (3.0, 4.0))):
-        finding = Finding(audit, Figure(3.0, 2, 5, 4.0), Figure(0, 0, 0, 0), (0, 1), 0.5, details)
+        finding = Finding(audit, Figure(3.0, 2, 5, 4.0), Figure(0, 0, 0, 0), (0, 1), 0.5, details=details)
         row = audit_power.row_of(finding)
         assert (row["tested"], row["smallest"], row["figure"]) == (*wanted, 3.0)
 

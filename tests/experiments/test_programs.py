@@ -8,7 +8,7 @@ import sys
 import pytest
 
 ROOT = pathlib.Path(__file__).parents[2]
-QUICK = {"sweep", "tune", "tables", "paper_size"}  # the others wait for JAX
+QUICK = {"sweep", "tune", "tables", "paper_size", "audits"}  # the others wait for JAX
 NO_HELP = {"damage", "disk_full"}  # they take no arguments, and begin at once
 FOUND = sorted(path for path in (ROOT / "experiments").rglob("*.py") if "__main__" in path.read_text())
 PROGRAMS = [

@@ -72,3 +72,11 @@ def test_of_a_model_that_was_not_made_here_only_what_is_known_is_told():
     own = made_audit()["run"]
     assert audit_table.title(own) == "salun on digits"
     assert audit_table.about(own) == "resnet8, 90 rows to forget (random), train seed 3, split seed 4, unlearn seed 5"
+
+
+@pytest.mark.parametrize("tested, words", [(0.1, audit_table.ABOVE), (-0.1, audit_table.BELOW)])
+@pytest.mark.parametrize("name, value", [("held_out", 0.35), ("rmia", 0.49), ("recalibration", 0.0), ("strata", 0.0)])
+def test_the_side_is_that_of_what_was_tested(name, value, tested, words):
+    one = finding(name, value, 0.01, 0.02, floor=None) | {"tested": tested, "not_done": None}
+    (shown,) = audit_table.lines({"findings": [one], "verdict": {name: True}})
+    assert shown.sentence == f"Found: {words[name]}."

@@ -140,7 +140,15 @@ def test_the_audit_that_is_shown_is_that_of_the_file():
     path = DOCS.parent / "experiments" / "results" / "audits" / "cifar10_jpeg-ltu-seed0.json"
     lines = audit_table.lines(json.loads(path.read_text()))
     wanted = [
-        (audit_table.HEADS[one.audit], one.value, one.interval, one.original, one.floor, one.smallest, one.p_value)
+        (
+            audit_table.HEADS[one.audit],
+            one.value,
+            one.interval,
+            one.original,
+            one.floor,
+            one.smallest or "-",
+            one.p_value,
+        )
         for one in lines
     ]
     shown = re.findall(

@@ -6,7 +6,7 @@ Each row with a search space gets its own search for the smallest mean gap to Re
 the sweep's first rho and forget fraction; the row's own settings are its first trial. In each round every search runs
 one trial, so what is tried does not depend on how many jobs run at a time. A run that diverges makes a finished trial
 with an infinite gap. With --prune seeds come one after another, and a trial is given up when its mean gap over those so
-far is above the median of the trials that ran on all of them; it counts as a trial. Start the same command again to
+far is above the best trial's over all of them; it counts as a trial. Start the same command again to
 continue; a trial that was killed is then finished.
 
 ``Sweep(tuned="OUT.json")`` uses the best settings. The search itself (*.journal), trials/, logs/ and cache/ are beside

@@ -104,11 +104,13 @@ class Search:
         return [Finished(_rounded(trial.params), gap, trial.state == states.PRUNED) for trial, gap in found]
 
     def falls_behind(self, trial: Trial, num_seeds: int) -> bool:
-        """Whether a trial's gap over its first seeds is above the median of the trials that ran on all seeds."""
-        gaps = [
-            mean_gap(self.runs(other.settings)[:num_seeds]) for other in self.finished() if math.isfinite(other.gap)
-        ]
-        return bool(gaps) and mean_gap(trial.runs[:num_seeds]) > statistics.median(gaps)
+        """Whether a trial's gap over its first seeds is above the best trial's over all of them.
+
+        Not above what the others had on these seeds: one that was lucky there and lost on the last would have all
+        steadier ones given up.
+        """
+        best = min((other.gap for other in self.finished()), default=math.inf)
+        return mean_gap(trial.runs[:num_seeds]) > best
 
     def runs(self, settings: Mapping[str, Any]) -> list[Cell]:
         """The row's run with these settings at each tuning seed."""

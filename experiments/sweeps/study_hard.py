@@ -1,7 +1,8 @@
-r"""The study with hard rows to forget: the 30 % of the smallest margins under another seed's original; five seeds.
+r"""The study with hard rows to forget: the 30 % whose loss varied most in the training of another seed; five seeds.
 
 export TFDS_DATA_DIR=...
-python experiments/hard_rows.py experiments/configs/cifar10_jpeg_small.py --out experiments/results/study/hard_rows.txt
+python -m ltu_jax.difficulty --config experiments/configs/cifar10_jpeg_small.py --config.seeds.split=3 \
+    --config.seeds.train=30 --out runs/study_hard/rows.csv --cache runs/study/cache
 python experiments/sweep.py experiments/sweeps/study_hard.py --out runs/study_hard --cache runs/study/cache
 python experiments/tables.py 1 runs/study_hard/results.jsonl
 
@@ -19,8 +20,8 @@ def get_sweep() -> Sweep:
     """The sweep."""
     rows = [*study.nearest(4), *study_parts.meta_and_projection()]
     whole = study_fractions.get_sweep()
-    hard = {"data.forget_kind": "ids", "data.forget_ids": "experiments/results/study/hard_rows.txt"}
+    hard = {"data.forget_kind": "hard", "data.difficulty": "runs/study_hard/rows.csv"}
     seeds = [{"train": seed, "split": 3, "unlearn": seed} for seed in range(3, 8)]
     return dataclasses.replace(
-        whole, rows=rows, seeds=seeds, forget_fractions=(None,), settings={**whole.settings, **hard}
+        whole, rows=rows, seeds=seeds, forget_fractions=(0.3,), settings={**whole.settings, **hard}
     )

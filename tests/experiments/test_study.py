@@ -2,16 +2,11 @@
 
 import json
 
-import numpy as np
 import pytest
 from test_grid import ROOT
 
 from experiments.grid import cells, forget_sets, load_sweep
-from experiments.hard_rows import hardest
-from experiments.sweeping.configuring import configure
 from experiments.sweeps import study, study_parts
-from ltu_jax.training.predict import EvalForward, predict
-from ltu_jax.unlearning.problem import prepare
 
 PLAN = (ROOT / "experiments" / "results" / "PLAN.md").read_text()
 LATER = ["study_class", "study_fractions", "study_hard", "study_inner", "study_parts", "study_rho", "study_vit"]
@@ -64,20 +59,3 @@ def test_what_a_search_found_takes_the_place_of_a_rows_own(tmp_path):
     after = study.searched([before], path)[0]
     assert after.settings == {**before.settings, "method.inner_learning_rate": 5.0} != before.settings
     assert not after.space
-
-
-@pytest.mark.slow
-def test_the_hardest_rows_are_those_of_the_smallest_log_odds(tmp_path):
-    config, cache = str(ROOT / "experiments" / "configs" / "digits.py"), tmp_path / "cache"
-    ids = hardest(config, None, split=0, train=7, count=20, cache=cache)
-    fields = {"seeds.split": 0, "seeds.train": 7, "evaluation.num_retrain": 0}
-    problem = prepare(configure(config, "retrain", fields), cache=cache)
-    model, rows = problem.original, problem.splits.train
-    images = problem.source.stored(rows)
-    logits = predict(EvalForward(model.apply_fn), model.params, model.model_state, images, batch_size=100)
-    p = np.exp(logits - logits.max(axis=1, keepdims=True), dtype=np.float64)
-    p /= p.sum(axis=1, keepdims=True)
-    of_label = p[np.arange(len(rows)), problem.source.labels[rows]]
-    odds = dict(zip(problem.source.ids[rows].tolist(), of_label / (p.sum(axis=1) - of_label), strict=True))
-    assert len(set(ids)) == 20
-    assert max(odds[name] for name in ids) <= min(odds[name] for name in set(odds) - set(ids)) * (1 + 1e-5)

@@ -26,11 +26,12 @@ import numpy as np
 
 from experiments.evidence_power import unstopped
 from experiments.sweeping.configuring import configure
-from ltu_jax.auditing.audited import Audited, answers
+from ltu_jax.auditing.audited import Audited
 from ltu_jax.auditing.findings import Finding, as_json
 from ltu_jax.auditing.intervals import LEVEL, holm
 from ltu_jax.auditing.run import AUDIT_OF
 from ltu_jax.commands.processes import keep_compiled
+from ltu_jax.evaluation.scores import measure
 from ltu_jax.files import write_whole
 from ltu_jax.reporting.terminal import progress_for
 from ltu_jax.types import UnlearnState
@@ -177,8 +178,8 @@ def _first(of_method: OfMethod, states: Iterator[UnlearnState], below: float = 0
     problem = of_method("ltu", {})
 
     def accuracy(state: UnlearnState, rows: np.ndarray) -> float:
-        logits = answers(state, problem.source, {"rows": rows}, problem.config.evaluation.batch_size)["rows"]
-        return 100 * float(np.mean(logits.argmax(axis=1) == problem.source.labels[rows]))
+        found = measure(state, problem.source, {"rows": rows}, problem.config.evaluation.batch_size)["rows"]
+        return 100 * float(found.correct.mean())
 
     goal, state = accuracy(problem.original, problem.splits.validation) - below, problem.original
     for state in states:

@@ -6,7 +6,7 @@ from absl import flags
 
 from ltu_jax.auditing.registry import chosen_audits
 from ltu_jax.commands import command_line
-from ltu_jax.commands.options import FEWEST_CANARIES, AuditOptions, check_audited_folder
+from ltu_jax.commands.options import FEWEST_CANARIES, AuditOptions, Options, check_audited_folder
 from ltu_jax.config import Config
 from ltu_jax.setting import ConfigError, check_path
 
@@ -76,18 +76,15 @@ def main(config: Config) -> int:
         )
     names = None if given.audits is None else [name.strip() for name in given.audits.split(",")]
     workdir = Path(given.workdir)
+    cache = Path(given.cache or workdir.parent / "cache")
     options = AuditOptions(
-        workdir=workdir,
-        cache=Path(given.cache or workdir.parent / "cache"),
+        Options(workdir, cache, dry_run=given.dry_run, deterministic=given.deterministic, debug=given.debug),
         audits=chosen_audits(names, given.level),
         level=given.level,
         retrains=given.retrains,
         canaries=given.canaries,
         shadows=given.shadows,
         oracles=given.oracles,
-        dry_run=given.dry_run,
-        deterministic=given.deterministic,
-        debug=given.debug,
     )
     check_audited_folder(config, options)
     from ltu_jax.commands.audits import audit

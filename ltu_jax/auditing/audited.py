@@ -1,7 +1,6 @@
 """A finished run under audit: its model, what that is compared with, and what all of them answer."""
 
 import functools
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,8 +9,8 @@ from ltu_jax.auditing.answers import Outputs
 from ltu_jax.auditing.by_answers import Models
 from ltu_jax.config import Config
 from ltu_jax.evaluation.likeness import predictions
+from ltu_jax.evaluation.scores import ask
 from ltu_jax.training.checkpoint import tree_sha256
-from ltu_jax.training.predict import EvalForward, predict
 from ltu_jax.types import Progress, Source, Splits, UnlearnState, silent
 
 SETS = ("forget", "remain", "test")
@@ -85,7 +84,7 @@ class Audited:
         found: dict[str, Outputs] = {}
         with self.progress("answers of all models", len(self.models)) as advance:
             for name, state in self.models.items():
-                logits = answers(state, self.source, self.rows, self.config.evaluation.batch_size)
+                logits = ask(state, self.source, self.rows, self.config.evaluation.batch_size)
                 rows = {of: predictions(logits[of], self.labels(of)) for of in SETS}
                 found[name] = Outputs(name, {**rows, "held_out": rows["test"]}, {**logits, "held_out": logits["test"]})
                 advance(1)
@@ -100,17 +99,6 @@ class Audited:
     def labels(self, of: str) -> np.ndarray:
         """Labels of a set of rows, i32[M]."""
         return self.source.labels[self.rows[of]]
-
-
-def answers(
-    state: UnlearnState, source: Source, rows: Mapping[str, np.ndarray], batch_size: int
-) -> dict[str, np.ndarray]:
-    """Logits f32[M, C] of a model on each of several sets of rows."""
-    forward = EvalForward(state.apply_fn)
-    return {
-        name: predict(forward, state.params, state.model_state, source.stored(index), batch_size=batch_size)
-        for name, index in rows.items()
-    }
 
 
 def _sha256(state: UnlearnState) -> str:

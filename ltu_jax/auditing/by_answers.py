@@ -15,15 +15,13 @@ from ltu_jax.auditing.answers import Outputs
 from ltu_jax.auditing.findings import Finding, missing
 from ltu_jax.auditing.held_out import held_out
 from ltu_jax.auditing.iam import Iam, iam
-from ltu_jax.auditing.intervals import POWER, RESAMPLES, Figure, one_more, roc
+from ltu_jax.auditing.intervals import FEW, POWER, RESAMPLES, Figure, one_more, roc, span
 from ltu_jax.auditing.retrain import ClosenessToRetrain, closeness_to_retrain
 from ltu_jax.auditing.rmia import Margins, chosen_scale, rmia, scores
 from ltu_jax.evaluation.likeness import Predictions, attack_auc, comparable, matched_weights
 
 SCALE = 1.0
 """RMIA's a where there is no original to choose it on: the ratio to the references' mean probability itself."""
-FEW = 2
-"""Resamples where the figure alone is read."""
 NO_RETRAIN = "it needs a Retrain to compare with"
 
 
@@ -155,11 +153,6 @@ def one_out(items: Sequence[Any]) -> list[tuple[Any, list[Any]]]:
     """Each of several with the others; nothing for a single one, which has none."""
     several = items if len(items) > 1 else ()
     return [(one, [*items[:k], *items[k + 1 :]]) for k, one in enumerate(several)]
-
-
-def span(floor: Sequence[float]) -> tuple[float, float] | None:
-    """The smallest and largest of the figures of Retrains; None of fewer than two, which have no range."""
-    return (min(floor), max(floor)) if len(floor) > 1 else None
 
 
 def of_one_more(

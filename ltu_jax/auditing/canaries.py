@@ -54,18 +54,16 @@ def jax_privacy_auditing() -> ModuleType:
     return auditing
 
 
-def guess(scores: np.ndarray, called_in: int, called_out: int, rng: np.random.Generator) -> np.ndarray:
-    """Guesses of the coins, i64[m]: 1 (in) for the highest scores, -1 (out) for the lowest, 0 for all others.
+def guess(scores: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:
+    """The canaries that are guessed to be in: those of the highest scores, bool[m].
 
     Args:
       scores: higher for canaries that are thought to be in, f64[m].
-      called_in: k+.
-      called_out: k-.
+      count: how many are guessed; the attacker abstains from the others.
       rng: breaks ties.
     """
-    order = np.lexsort((rng.random(len(scores)), scores))
-    guesses = np.zeros(len(scores), int)
-    guesses[order[len(scores) - called_in :]], guesses[order[:called_out]] = 1, -1
+    guesses = np.zeros(len(scores), bool)
+    guesses[np.lexsort((rng.random(len(scores)), scores))[len(scores) - count :]] = True
     return guesses
 
 
@@ -145,7 +143,7 @@ def one_run(
     if len(scores) != num or is_in.all() or not is_in.any() or not 0 < count < num:
         found = f"{len(scores)} scores, {int(is_in.sum())} of {num} coins are in, {count} guesses"
         raise ValueError(f"canaries: {found}; need a score for each, coins of both kinds, 0 < guesses < canaries")
-    right = [int(np.sum(is_in[guess(sign * scores, count, 0, rng) == 1])) for sign in (1, -1)]
+    right = [int(np.sum(is_in[guess(sign * scores, count, rng)])) for sign in (1, -1)]
 
     def bound(of: int, effective: bool = False) -> float:
         return epsilon_bound(of, count, num, delta=delta, level=LEVEL / 2, effective=effective)

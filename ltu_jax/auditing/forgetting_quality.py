@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ltu_jax.auditing.intervals import RESAMPLES, Figure, figure, finite, resampled_weights
+from ltu_jax.auditing.intervals import RESAMPLES, Figure, figure, populations, resampled_weights
 
 DELTA = 1e-5
 LARGEST = 50.0
@@ -50,13 +50,7 @@ def forgetting_quality(
     Raises:
       ValueError: for margins that are not finite, of different rows, or of fewer than three models.
     """
-    unlearned, retrains = finite("unlearned", unlearned), finite("retrains", retrains)
-    shapes = unlearned.shape, retrains.shape
-    if any(len(shape) != 2 or shape[0] < 3 for shape in shapes) or shapes[0][1] != shapes[1][1]:
-        raise ValueError(
-            f"retrains: shape {shapes[1]} beside unlearned {shapes[0]}; allowed: at least three"
-            " models each, on the same rows"
-        )
+    unlearned, retrains = populations(unlearned, retrains, ("unlearned", "retrains"), 3)
     models = len(unlearned), len(retrains)
     of_errors = _epsilon_of_errors(*models)
     ours, theirs = (np.sort(_bounded(side), axis=0).T for side in (unlearned, retrains))
@@ -66,11 +60,6 @@ def forgetting_quality(
     rng, rows = np.random.default_rng(seed), np.zeros(len(quality), int)
     resampled = [np.average(quality, weights=weights) for weights in resampled_weights(rows, rng, resamples)]
     return ForgettingQuality(figure(quality.mean(), np.array(resampled)), epsilon, models)
-
-
-def score(quality: float, unlearned: tuple[float, float], retrain: tuple[float, float]) -> float:
-    """The challenge's score: F times what is left of Retrain's accuracies (remaining rows, test rows), in any unit."""
-    return quality * unlearned[0] / retrain[0] * unlearned[1] / retrain[1]
 
 
 def _bounded(margins: np.ndarray) -> np.ndarray:

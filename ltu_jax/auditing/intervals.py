@@ -15,6 +15,8 @@ LEVEL = 0.05
 POWER = 2.8
 """Standard errors of an effect that a two-sided test at 5 % finds with 80 %: 1.96 + 0.84."""
 RESAMPLES = 1000
+FEW = 2
+"""Resamples where the figure alone is read."""
 OfWeights = Callable[[np.ndarray, np.ndarray], float]
 """A statistic of two sets of rows as a function of the rows' weights f64[n1] and f64[n0]."""
 
@@ -35,6 +37,27 @@ class Tail(NamedTuple):
     tpr: Figure  # Clopper-Pearson; its smallest effect is a distance from the FPR that was asked for
     fpr: float  # as measured, at most what was asked for
     fpr_limit: float  # upper limit of its two-sided 95 % interval
+
+
+def span(floor: Sequence[float]) -> tuple[float, float] | None:
+    """The smallest and largest of the figures of Retrains; None of fewer than two, which have no range."""
+    return (min(floor), max(floor)) if len(floor) > 1 else None
+
+
+def populations(first: np.ndarray, second: np.ndarray, names: tuple[str, str], least: int) -> tuple[np.ndarray, ...]:
+    """Margins f64[N, M] and f64[K, M] of two populations of models on the same rows.
+
+    Raises:
+      ValueError: one is not finite, or there are fewer models than ``least`` on a side, or other rows.
+    """
+    first, second = finite(names[0], first), finite(names[1], second)
+    shapes = first.shape, second.shape
+    if any(len(shape) != 2 or shape[0] < least for shape in shapes) or shapes[0][1] != shapes[1][1]:
+        raise ValueError(
+            f"{names[1]}: shape {shapes[1]} beside {names[0]} {shapes[0]}; allowed: at least"
+            f" {('no', 'one', 'two', 'three')[least]} models each, on the same rows"
+        )
+    return first, second
 
 
 def finite(name: str, values: np.ndarray) -> np.ndarray:
@@ -290,15 +313,6 @@ def roc(
     asked = np.concatenate([[0.0], steps, 1 - steps[::-1], [1.0]])
     kept = np.unique(np.searchsorted(fpr, asked + 1e-12, "right") - 1)
     return {"fpr": fpr[kept], "tpr": tpr[kept]}
-
-
-def rate_difference(right: int, of: int, other_right: int, other_of: int) -> Figure:
-    """The difference of two rates of different rows, points. A rate of 0 or 1 spreads as half a row would make it."""
-    rates = right / of, other_right / other_of
-    kept = [min(max(rate, 0.5 / n), 1 - 0.5 / n) for rate, n in zip(rates, (of, other_of), strict=True)]
-    return _difference(
-        rates[0] - rates[1], math.sqrt(sum(p * (1 - p) / n for p, n in zip(kept, (of, other_of), strict=True)))
-    )
 
 
 def paired_difference(first: np.ndarray, second: np.ndarray) -> Figure:

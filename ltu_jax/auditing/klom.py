@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ltu_jax.auditing.intervals import POWER, Figure, finite
+from ltu_jax.auditing.intervals import POWER, Figure, populations
 
 BOUND = 100.0
 """Margins are clipped at this many nats."""
@@ -55,13 +55,7 @@ def klom(unlearned: np.ndarray, oracles: np.ndarray, *, seed: int = 0, resamples
     Raises:
       ValueError: for margins that are not finite, of different rows, or of one model.
     """
-    unlearned, oracles = finite("unlearned", unlearned), finite("oracles", oracles)
-    shapes = unlearned.shape, oracles.shape
-    if any(len(shape) != 2 or shape[0] < 2 for shape in shapes) or shapes[0][1] != shapes[1][1]:
-        raise ValueError(
-            f"oracles: shape {shapes[1]} beside unlearned {shapes[0]}; allowed: at least two"
-            " models each, on the same rows"
-        )
+    unlearned, oracles = populations(unlearned, oracles, ("unlearned", "oracles"), 2)
     forth, back = _both_directions(unlearned, oracles)
     without = [
         np.array(

@@ -72,7 +72,7 @@ def privacy(
     Raises:
       ValueError: for masks that are no complements, fewer than three pairs, or margins that are not finite.
     """
-    unlearned, unseen = _sides(margins, masks, pairs)
+    unlearned, unseen = sides(margins, masks, pairs)
     targets = [(i, i) for i in range(len(unlearned))]
     return _lira("privacy", unlearned, unseen, targets, seed, resamples)
 
@@ -105,7 +105,7 @@ def efficacy(
     Raises:
       ValueError: as ``privacy``.
     """
-    unlearned, _ = _sides(margins, masks, pairs)
+    unlearned, _ = sides(margins, masks, pairs)
     unseen = finite("retrains", retrains)
     if len(unseen) < 3 or unseen.shape[1:] != unlearned.shape[1:]:
         raise ValueError(f"retrains: shape {unseen.shape}; allowed: at least 3 Retrains, on {margins.shape[1]} rows")
@@ -114,7 +114,7 @@ def efficacy(
     return _lira("efficacy", unlearned, unseen, targets, seed, resamples)
 
 
-def _sides(margins: np.ndarray, masks: np.ndarray, pairs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def sides(margins: np.ndarray, masks: np.ndarray, pairs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The margins f64[S/2, M] of the shadow of each pair that forgot a row, and of the other, which never saw it."""
     margins, pairs = finite("margins", margins), np.asarray(pairs)
     if margins.ndim != 2 or masks.shape != margins.shape:

@@ -47,13 +47,9 @@ def resolution(audits: Sequence[str], forget: np.ndarray, held_out: np.ndarray) 
       forget: labels of the forget rows, i32[F].
       held_out: labels of the held-out rows, i32[V].
     """
-    others = effective(matched_weights(held_out, forget))
-    of_auc = {
-        "held_out": smallest_auc(len(forget), others),
-        "rmia": smallest_auc(len(forget), others),
-    }
-    words = {name: f"AUC {0.5 - apart:.3f} or {0.5 + apart:.3f}" for name, apart in of_auc.items()}
-    words["relearning"] = f"{words['rmia']} of RMIA afterwards"
+    apart = smallest_auc(len(forget), effective(matched_weights(held_out, forget)))
+    found = f"AUC {0.5 - apart:.3f} or {0.5 + apart:.3f}"
+    words = {"held_out": found, "rmia": found, "relearning": f"{found} of RMIA afterwards"}
     return {name: words[name] for name in audits if name in words}
 
 

@@ -15,20 +15,17 @@ from ltu_jax.auditing import forgetting_quality as quality
 from ltu_jax.auditing import klom as divergences
 from ltu_jax.auditing import lira
 from ltu_jax.auditing.again import unlearned_again
-from ltu_jax.auditing.audited import answers
 from ltu_jax.auditing.findings import Finding
-from ltu_jax.auditing.intervals import normal_p_value
+from ltu_jax.auditing.intervals import FEW, normal_p_value, span
 from ltu_jax.data.splits import see
-from ltu_jax.evaluation.likeness import predictions
+from ltu_jax.evaluation.scores import measure
 from ltu_jax.training.jobs import AUDITED_SHADOW, ORACLE, Trainer, TrainingJob, train_or_find
-from ltu_jax.types import ArrayTree, Splits
+from ltu_jax.types import Splits, UnlearnState
 
 POPULATION = ("lira", "klom", "forgetting_quality")
 """The audits that are made of one."""
 SEED, SPLITS = 31, 5
 """Of the ways in which oracles are halved, and how many."""
-FEW = 2
-"""Resamples where the figure alone is read."""
 
 
 class Cut(NamedTuple):
@@ -98,22 +95,20 @@ def populate(trainer: Trainer, splits: Splits, made: Cut, oracles: int, at_once:
       at_once: models trained in one program.
     """
     of_shadows, of_oracles = (train_or_find(trainer, todo, at_once) for todo in jobs(made, oracles))
+    before, theirs = ([trainer.state_of(tree) for tree in trees] for trees in (of_shadows, of_oracles))
     first = 1 + trainer.config.seed_for("unlearn")  # not the run's own
-
-    def margins(tree: ArrayTree) -> np.ndarray:
-        return _margins(trainer, tree, made.candidates)
-
-    unlearned = []
-    for i, shadow in enumerate(of_shadows):
-        state = unlearned_again(trainer, trainer.source, _splits(trainer, splits, made, i), shadow, first + i)
-        unlearned.append(margins({"params": state.params, "model_state": state.model_state}))
-    of_one, forgot = [], made.candidates[made.masks[0]]
-    for k in range(oracles):
-        own = _splits(trainer, splits, made, 0)
-        state = unlearned_again(trainer, trainer.source, own, of_shadows[0], first + len(of_shadows) + k)
-        of_one.append(_margins(trainer, {"params": state.params, "model_state": state.model_state}, forgot))
-    before, theirs = ([margins(tree) for tree in trees] for trees in (of_shadows, of_oracles))
-    return Population(made, *map(np.array, (before, unlearned, theirs, of_one)))
+    requests = [_splits(trainer, splits, made, i) for i in range(len(of_shadows))]
+    unlearned = [
+        unlearned_again(trainer, trainer.source, own, shadow, first + i)
+        for i, (own, shadow) in enumerate(zip(requests, of_shadows, strict=True))
+    ]
+    of_one = [
+        unlearned_again(trainer, trainer.source, requests[0], of_shadows[0], first + len(of_shadows) + k)
+        for k in range(oracles)
+    ]
+    all_rows, forgot = made.candidates, requests[0].forget
+    asked = (before, all_rows), (unlearned, all_rows), (theirs, all_rows), (of_one, forgot)
+    return Population(made, *(np.array([_margins(trainer, one, rows) for one in states]) for states, rows in asked))
 
 
 def population_audits(population: Population, names: Sequence[str]) -> list[Finding]:
@@ -139,7 +134,8 @@ def klom_audit(population: Population) -> Finding:
     Both depend on the number of models. So the main figure is of as many as the floor, half of the oracles on each
     side; that of all models is in the details. The floor is the range over several ways to halve the oracles.
     """
-    unlearned, before = (_that_forgot(population.cut, of) for of in (population.unlearned, population.before))
+    made = population.cut
+    unlearned, before = (lira.sides(of, made.masks, made.pairs)[0] for of in (population.unlearned, population.before))
     halves = _halves(population.oracles)
     few = min(len(unlearned), len(halves[0][0]))
     found, ceiling = (divergences.klom(of[:few], halves[0][1][:few]) for of in (unlearned, before))
@@ -151,7 +147,7 @@ def klom_audit(population: Population) -> Finding:
         details[f"{name}_of_all"] = {"mean": getattr(of_all, name).mean, "p95": getattr(of_all, name).p95}
     ends = [one.unlearned_to_oracle.mean.value for one in floors]
     figures = found.unlearned_to_oracle.mean, ceiling.unlearned_to_oracle.mean
-    return Finding("klom", *figures, floor=(min(ends), max(ends)), details=details)
+    return Finding("klom", *figures, floor=span(ends), details=details)
 
 
 def quality_audit(population: Population) -> Finding:
@@ -167,13 +163,7 @@ def quality_audit(population: Population) -> Finding:
         "of_all": of_all.quality,
         "epsilon": np.quantile(found.epsilon, [0.5, 0.95]),
     }
-    return Finding("forgetting_quality", found.quality, floor=(min(floor), max(floor)), details=details)
-
-
-def _that_forgot(made: Cut, margins: np.ndarray) -> np.ndarray:
-    """Of margins f64[S, M] those f64[S/2, M] of the shadow of each pair whose half a row belongs to."""
-    first, second = made.pairs.T
-    return np.where(made.masks[first], margins[first], margins[second])
+    return Finding("forgetting_quality", found.quality, floor=span(floor), details=details)
 
 
 def _halves(oracles: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
@@ -203,7 +193,5 @@ def _splits(trainer: Trainer, splits: Splits, made: Cut, shadow: int) -> Splits:
     return see(own, trainer.config.data.remain_fraction, trainer.config.seed_for("split"))
 
 
-def _margins(trainer: Trainer, tree: ArrayTree, rows: np.ndarray) -> np.ndarray:
-    state, source = trainer.state_of(tree), trainer.source
-    logits = answers(state, source, {"rows": rows}, trainer.config.evaluation.batch_size)["rows"]
-    return predictions(logits, source.labels[rows]).margin
+def _margins(trainer: Trainer, state: UnlearnState, rows: np.ndarray) -> np.ndarray:
+    return measure(state, trainer.source, {"rows": rows}, trainer.config.evaluation.batch_size)["rows"].margin

@@ -23,7 +23,7 @@ from ltu_jax.auditing.intervals import (
     smallest_auc,
     tails,
 )
-from ltu_jax.evaluation.likeness import matched_weights
+from ltu_jax.evaluation.likeness import comparable_rows, matched_weights
 
 FLOOR = 1e-12
 """The smallest mean probability of references that a ratio is taken to."""
@@ -66,45 +66,9 @@ def expected(references: np.ndarray, scale: float) -> np.ndarray:
     return np.maximum(((1 + scale) * mean + 1 - scale) / 2, FLOOR)
 
 
-def expected_online(inside: np.ndarray, outside: np.ndarray) -> np.ndarray:
-    """The same online: the mean over as many models that saw the row as did not, both margins f64[K, M]; f64[M].
-
-    Raises:
-      ValueError: there are more of one kind.
-    """
-    if inside.shape != outside.shape:
-        raise ValueError(f"references: {inside.shape} inside and {outside.shape} outside; online needs as many of both")
-    both = np.exp(log_probability(np.concatenate([inside, outside])))
-    return np.maximum(both.mean(axis=0), FLOOR)
-
-
 def log_ratio(target: np.ndarray, of_references: np.ndarray) -> np.ndarray:
     """Log R: of the target's probability (margins f64[M]) to what is expected f64[M]. It ranks rows as RMIA does."""
     return log_probability(target) - np.log(of_references)
-
-
-def rmia_score(ratios: np.ndarray, of_population: np.ndarray, gamma: float = 1.0) -> np.ndarray:
-    """RMIA's score: the share of population rows z with R(x) / R(z) > gamma.
-
-    It is comparable between targets; on one target the log ratio has the same ranks without ties.
-
-    Args:
-      ratios: log R of the rows, f64[M].
-      of_population: log R of the population rows, f64[Z].
-      gamma: > 0.
-    """
-    return np.searchsorted(np.sort(of_population), ratios - np.log(gamma), "left") / len(of_population)
-
-
-def informia_score(ratios: np.ndarray, of_population: np.ndarray, expected_there: np.ndarray) -> np.ndarray:
-    """InfoRMIA's score (arXiv:2510.05582, as re-implemented): log R(x) less a weighted mean of log R(z).
-
-    Args:
-      ratios: log R of the rows, f64[M].
-      of_population: log R of the population rows, f64[Z].
-      expected_there: what references give those, f64[Z], which are the weights.
-    """
-    return ratios - np.average(of_population, weights=expected_there)
 
 
 def chosen_scale(forget: Margins, held_out: Margins) -> float:
@@ -176,6 +140,5 @@ def scores(rows: Margins, scale: float) -> list[np.ndarray]:
 
 def _comparable(forget: Margins, held_out: Margins) -> Margins:
     """The forget rows whose class has a held-out row; if no class has one, all of them."""
-    there = np.isin(forget.labels, held_out.labels)
-    kept = there if there.any() else ~there
+    kept = comparable_rows(forget.labels, held_out.labels)
     return Margins(forget.target[kept], forget.references[:, kept], forget.labels[kept])

@@ -16,11 +16,11 @@ import numpy as np
 from ltu_jax.auditing import recalibration as statistics
 from ltu_jax.auditing import relearning as training
 from ltu_jax.auditing.answers import Outputs, margins_alone
-from ltu_jax.auditing.audited import ORIGINAL, SEED, SETS, UNLEARNED, Audited, answers
-from ltu_jax.auditing.by_answers import BY_ANSWERS, NO_RETRAIN, Models, one_out, rmia_audit, span
+from ltu_jax.auditing.audited import ORIGINAL, SEED, SETS, UNLEARNED, Audited
+from ltu_jax.auditing.by_answers import BY_ANSWERS, NO_RETRAIN, Models, one_out, rmia_audit
 from ltu_jax.auditing.findings import Finding, missing
-from ltu_jax.auditing.intervals import one_more, spread_of_rows
-from ltu_jax.evaluation.likeness import predictions
+from ltu_jax.auditing.intervals import one_more, span, spread_of_rows
+from ltu_jax.evaluation.scores import measure
 
 MOST_LOOKED_AT = 1000
 
@@ -36,11 +36,9 @@ def recalibration_audit(run: Audited) -> Finding:
         )
         if fitted is None:
             return missing("recalibration", "the model has no running averages: nothing to measure, which is not 0")
-        logits = answers(
-            state.replace(model_state=fitted.model_state), run.source, run.rows, run.config.evaluation.batch_size
-        )
         before = run.outputs[name].rows
-        after = {of: predictions(logits[of], run.labels(of)) for of in SETS}
+        renewed = state.replace(model_state=fitted.model_state)
+        after = measure(renewed, run.source, run.rows, run.config.evaluation.batch_size)
         for of in SETS:
             sets[of][name] = statistics.accuracy_change(before[of].correct, after[of].correct)
         aucs[name] = statistics.auc_change(*([one["forget"], one["test"]] for one in (before, after)), seed=SEED)

@@ -15,16 +15,15 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ltu_jax.auditing.again import unlearned_again
-from ltu_jax.auditing.audited import answers
 from ltu_jax.auditing.canaries import OneRun, one_run
 from ltu_jax.auditing.difficulty import Strata, difficulty, strata
 from ltu_jax.auditing.findings import Finding
-from ltu_jax.auditing.intervals import Figure, figure, one_more, resampled_weights, spread_of_rows
+from ltu_jax.auditing.intervals import Figure, figure, one_more, resampled_weights, span, spread_of_rows
 from ltu_jax.auditing.plan import PlannedModel
 from ltu_jax.config import Config
 from ltu_jax.data.splits import Canaries, canaries_of, see
 from ltu_jax.evaluation.closeness import BOUND
-from ltu_jax.evaluation.likeness import predictions
+from ltu_jax.evaluation.scores import measure
 from ltu_jax.training.jobs import AUDITED_ORIGINAL, AUDITED_RETRAIN, Trainer, TrainingJob, train_or_find
 from ltu_jax.types import Source, Splits, UnlearnState
 
@@ -89,14 +88,12 @@ def original_job(second: Second) -> TrainingJob:
     return TrainingJob("audited-original", second.train, AUDITED_ORIGINAL)
 
 
-def retrain_jobs(remain: np.ndarray, count: int = RETRAINS) -> list[TrainingJob]:
+def retrain_jobs(remain: np.ndarray, count: int) -> list[TrainingJob]:
     """The trainings of its Retrains, on the rows that remain."""
     return [TrainingJob(f"audited-retrain {k}", remain, AUDITED_RETRAIN, k) for k in range(count)]
 
 
-def planned(
-    trainer: Trainer, splits: Splits, second: Second, of_one: float, num_retrain: int = RETRAINS
-) -> list[PlannedModel]:
+def planned(trainer: Trainer, splits: Splits, second: Second, of_one: float, num_retrain: int) -> list[PlannedModel]:
     """Its trainings; whether its Retrains are in the cache is known only when its original is.
 
     Args:
@@ -118,7 +115,7 @@ def planned(
     return [original, *retrains]
 
 
-def models_of(trainer: Trainer, splits: Splits, second: Second, num_retrain: int = RETRAINS) -> Models:
+def models_of(trainer: Trainer, splits: Splits, second: Second, num_retrain: int) -> Models:
     """Trains, or finds in the cache, and unlearns.
 
     Args:
@@ -164,8 +161,7 @@ def canary_audit(
     size = config.evaluation.batch_size
 
     def margins(state: UnlearnState) -> np.ndarray:
-        logits = answers(state, source, {"canaries": drawn.rows}, size)["canaries"]
-        return predictions(logits, source.labels[drawn.rows]).margin
+        return measure(state, source, {"canaries": drawn.rows}, size)["canaries"].margin
 
     theirs = np.array([margins(state) for state in retrains]).reshape(len(retrains), -1)
 
@@ -180,17 +176,14 @@ def canary_audit(
     several = range(len(theirs) if len(theirs) > 1 else 0)
     floor = [found(above(theirs[k], np.delete(theirs, k, axis=0))).epsilon.value for k in several]
     details = {**main._asdict(), "scores": {"in": scores[drawn.is_in], "out": scores[~drawn.is_in]}}
-    between = (min(floor), max(floor)) if floor else None
-    return Finding("canaries", main.epsilon, ceiling.epsilon, between, main.p_value, main.epsilon.value, details)
+    return Finding("canaries", main.epsilon, ceiling.epsilon, span(floor), main.p_value, main.epsilon.value, details)
 
 
 def strata_audit(config: Config, second: Second, models: Models) -> Finding:
     """Accuracy on each stratum beside that of Retrains; the main figure is that of the hard rows."""
     found = {name: _stratum(config, second.source, rows, models) for name, rows in models.strata._asdict().items()}
-    hard, ends = found["hard"], None
-    if len(models.retrains) > 1:
-        apart = [a - b for a, b in itertools.permutations(found["hard"]["retrain"], 2)]
-        ends = min(apart), max(apart)
+    hard = found["hard"]
+    ends = span([one - other for one, other in itertools.permutations(hard["retrain"], 2)])  # either could stand first
     # Margins are tested, over the few Retrains: how small an effect that shows is in their unit, not in points.
     main, ceiling = (hard[name]._replace(smallest=math.nan) for name in ("difference", "of_original"))
     return Finding("strata", main, ceiling, ends, hard["p_value"], hard["margin_over_seeds"].value, found)
@@ -202,10 +195,8 @@ def _stratum(config: Config, source: Source, rows: np.ndarray, models: Models) -
     The p-value is of the mean margin: where two Retrains have equally many of few rows right, nothing is known of their
     spread.
     """
-    found = []
-    for state in (models.unlearned, models.original, *models.retrains):
-        logits = answers(state, source, {"rows": rows}, config.evaluation.batch_size)["rows"]
-        found.append(predictions(logits, source.labels[rows]))
+    size, states = config.evaluation.batch_size, (models.unlearned, models.original, *models.retrains)
+    found = [measure(state, source, {"rows": rows}, size)["rows"] for state in states]
     own, original, *theirs = (100.0 * one.correct for one in found)
     margin, _, *of_retrains = (np.clip(one.margin, -BOUND, BOUND) for one in found)
     least = spread_of_rows(np.array(of_retrains))

@@ -1,6 +1,7 @@
 """What ``python -m ltu_jax.audit`` does: compares the model of a finished run with others, writes what was found."""
 
 import dataclasses
+import functools
 import shlex
 import sys
 import time
@@ -20,7 +21,7 @@ from ltu_jax.commands import processes, shutdown
 from ltu_jax.commands.audit_files import write
 from ltu_jax.commands.options import FEWEST_CANARIES, AuditOptions
 from ltu_jax.commands.run import FAILURES, at_once_of, read_source
-from ltu_jax.config import Config
+from ltu_jax.config import Config, needs
 from ltu_jax.files import LOCK, locked
 from ltu_jax.safe_reading import read_json, reason
 from ltu_jax.setting import ConfigError, plain
@@ -49,7 +50,7 @@ class Planned:
     raw: Source  # as it was read, with true labels
     trainer: Trainer  # its configuration has as many Retrains as are compared with
 
-    @property
+    @functools.cached_property
     def not_made(self) -> dict[str, str]:
         """Audits that cannot be made of this run, and why."""
         kind, why = self.trainer.config.data.forget_kind, {}
@@ -72,7 +73,7 @@ class Planned:
                 why["canaries"] = str(error)
         return {name: reason for name, reason in why.items() if name in self.names}
 
-    @property
+    @functools.cached_property
     def num_canaries(self) -> int:
         """How many there are; in a run that forgets canaries, its own."""
         if self.trainer.config.data.forget_kind == "canaries":
@@ -80,7 +81,7 @@ class Planned:
         asked = self.options.canaries
         return second_request.default_canaries(self.loaded.splits) if asked is None else asked
 
-    @property
+    @functools.cached_property
     def second(self) -> second_request.Second | None:
         """The second request, where an audit is made of it.
 
@@ -105,7 +106,7 @@ class Planned:
         """Retrains of the second request: it has no other first one, so one less than the run is compared with."""
         return max(second_request.RETRAINS, self.trainer.config.evaluation.num_retrain - 1)
 
-    @property
+    @functools.cached_property
     def cut(self) -> population.Cut | None:
         """The rows of a population, where an audit is made of one."""
         if not [name for name in population.POPULATION if name in self.names and name not in self.not_made]:
@@ -138,7 +139,7 @@ def audit(config: Config, options: AuditOptions) -> int:
     Raises:
       ConfigError: if the folder holds another run, or a flag does not fit.
     """
-    processes.use_devices(config, options)
+    processes.use_devices(config, options.base)
     with shutdown.catch_signals() as stop:
         progress = stop.watched(processes.progress())
         raw = read_source(config)
@@ -146,29 +147,29 @@ def audit(config: Config, options: AuditOptions) -> int:
         result = _result(config, options, loaded)
         num = max(config.evaluation.num_retrain, options.retrains if options.level else 0)
         compared = dataclasses.replace(config, evaluation=dataclasses.replace(config.evaluation, num_retrain=num))
-        trainer = Trainer(compared, loaded.source, loaded.spec, options.cache, progress)
+        trainer = Trainer(compared, loaded.source, loaded.spec, options.base.cache, progress)
         planned = Planned(options, options.audits, result, loaded, raw, trainer)
         models = planned.models()
         _say(planned, models)
-        if options.dry_run:
+        if options.base.dry_run:
             return 0
-        with locked(options.workdir / LOCK, "--workdir"):
+        with locked(options.base.workdir / LOCK, "--workdir"):
             try:
                 return _audit(planned, models)
             except FAILURES as error:
-                if options.debug:
+                if options.base.debug:
                     raise
-                print(plain(f"error: {options.workdir}: {error}"), file=sys.stderr)
+                print(plain(f"error: {options.base.workdir}: {error}"), file=sys.stderr)
                 return 1
             except RuleError as error:
                 raise ConfigError(
-                    f"--workdir: {str(options.workdir)!r}: {error}; allowed: a fair comparison"
+                    f"--workdir: {str(options.base.workdir)!r}: {error}; allowed: a fair comparison"
                 ) from error
 
 
 def _result(config: Config, options: AuditOptions, loaded: Loaded) -> dict[str, Any]:
     """The run's own result, which has to be of these settings and data."""
-    file = options.workdir / "result.json"
+    file = options.base.workdir / "result.json"
     try:
         result = read_json(file)
     except (OSError, ValueError) as error:
@@ -176,7 +177,7 @@ def _result(config: Config, options: AuditOptions, loaded: Loaded) -> dict[str, 
             f"--workdir: {str(file)!r} cannot be read ({reason(error)}); allowed: a finished run"
         ) from None
     if result.get("request_sha256") != request_sha256(config, loaded):
-        where = str(options.workdir)
+        where = str(options.base.workdir)
         raise ConfigError(f"--workdir: {where!r} holds a run on other data, ids or weights; allowed: its own settings")
     return result
 
@@ -201,11 +202,11 @@ def _say(planned: Planned, models: list[plan.PlannedModel]) -> None:
 def _audit(planned: Planned, models: list[plan.PlannedModel]) -> int:
     """Trains what is missing, audits, and writes ``audit.json`` last."""
     started, start, options, trainer = now(), time.perf_counter(), planned.options, planned.trainer
-    processes.keep_compiled(options.cache)
+    processes.keep_compiled(options.base.cache)
     splits = planned.loaded.splits
     begun_from = trainer.state_of(original(trainer, splits, planned.loaded.weights))
     retrains = [trainer.state_of(model) for model in train_or_find(trainer, retrain_jobs(trainer.config, splits))]
-    tree, _ = load_tree(options.workdir / "model")
+    tree, _ = load_tree(options.base.workdir / "model")
     unlearned = begun_from.replace(params=tree["params"], model_state=tree["model_state"])
     run = Audited(
         trainer.config, planned.loaded.source, splits, unlearned, begun_from, tuple(retrains), trainer.progress
@@ -221,7 +222,7 @@ def _audit(planned: Planned, models: list[plan.PlannedModel]) -> int:
         try:
             findings.extend(find())
         except (ValueError, *FAILURES) as error:
-            if options.debug:
+            if options.base.debug:
                 raise
             failed.append(f"{name}: {error}")
             findings.extend(missing(audit, str(error)) for audit in audits)
@@ -256,7 +257,7 @@ def _audit(planned: Planned, models: list[plan.PlannedModel]) -> int:
         "seconds": {**seconds, "total": time.perf_counter() - start},
         "provenance": {**provenance(started), "command": shlex.join(["python", "-m", "ltu_jax.audit", *sys.argv[1:]])},
     }
-    write(options.workdir, outcome)
+    write(options.base.workdir, outcome)
     for line in failed:
         print(plain(f"error: {line}"), file=sys.stderr)
     return 1 if failed else 0
@@ -298,7 +299,7 @@ def _of_population(planned: Planned) -> list[Finding]:
 def _notes(run: Audited) -> list[str]:
     """What has to be known to read the figures."""
     notes, config = [], run.config
-    if config.attackers.fitted_on == "original" and getattr(config.method, "forget_by", None) == "attackers":
+    if config.attackers.fitted_on == "original" and "bank" in needs(config.method):
         notes.append("the attackers that guided the run were fitted on the original, with visible rows as members")
     if not run.is_random:
         why = "so held-out rows need not be as hard: only the difference to Retrain counts"

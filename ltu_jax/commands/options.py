@@ -46,21 +46,13 @@ class Options:
 class AuditOptions:
     """The flags of ``python -m ltu_jax.audit``."""
 
-    workdir: Path
-    cache: Path
+    base: Options
     audits: list[str]
     level: int
     retrains: int
     canaries: int | None
     shadows: int
     oracles: int
-    dry_run: bool
-    deterministic: bool
-    debug: bool
-    distributed: bool = False
-    coordinator: str | None = None
-    num_processes: int | None = None
-    process_id: int | None = None
 
 
 def default_workdir(config: Config, forget: str | None) -> str:
@@ -94,13 +86,13 @@ def check_audited_folder(config: Config, options: AuditOptions) -> None:
     Raises:
       ConfigError: the flag, the folder, what is allowed.
     """
-    workdir = options.workdir
+    workdir = options.base.workdir
     if not (workdir / "result.json").is_file():
         raise ConfigError(
             f"--workdir: {str(workdir)!r} has no result.json; allowed: a folder that python -m ltu_jax.unlearn finished"
         )
     _check_workdir(workdir, config)
-    check_writable("--cache", options.cache)
+    check_writable("--cache", options.base.cache)
 
 
 def check_request_folders(options: Options) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 import jax
 from absl import logging
 
-from ltu_jax.commands.options import AuditOptions, Options
+from ltu_jax.commands.options import Options
 from ltu_jax.config import Config
 from ltu_jax.devices import device_mesh, num_devices, writes_files
 from ltu_jax.reporting.terminal import progress_for
@@ -27,7 +27,7 @@ SILENCE_S = 30
 """After so many seconds without a sign of life a process counts as lost, and all others stop."""
 
 
-def use_devices(config: Config, options: Options | AuditOptions) -> None:
+def use_devices(config: Config, options: Options) -> None:
     """Joins the other processes, if there are any, and spreads batches over all devices, if there are several.
 
     What is printed is printed by the first process alone. Batches that do not divide over the devices are named.

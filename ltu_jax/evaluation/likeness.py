@@ -53,13 +53,14 @@ def matched_weights(held_out: np.ndarray, forget: np.ndarray) -> np.ndarray:
 
 def comparable(forget: Predictions, held_out: Predictions) -> Predictions:
     """The forget rows whose class has a held-out row; if no class has one, all of them."""
-    has_held_out = _has_held_out(forget.labels, held_out.labels)
-    return forget if has_held_out.all() or not has_held_out.any() else forget.at(np.flatnonzero(has_held_out))
+    kept = comparable_rows(forget.labels, held_out.labels)
+    return forget if kept.all() else forget.at(np.flatnonzero(kept))
 
 
-def _has_held_out(forget: np.ndarray, held_out: np.ndarray) -> np.ndarray:
-    """bool[F]: which labels of ``forget`` are in ``held_out``. Faster than np.isin, which matters for resampling."""
-    return np.bincount(held_out, minlength=1 + forget.max())[forget] > 0
+def comparable_rows(forget: np.ndarray, held_out: np.ndarray) -> np.ndarray:
+    """The same of labels i32[F] and i32[V], bool[F]. Faster than np.isin, which matters for resampling."""
+    has_held_out = np.bincount(held_out, minlength=1 + forget.max())[forget] > 0
+    return has_held_out if has_held_out.any() else ~has_held_out
 
 
 def attack_auc(forget: Predictions, held_out: Predictions) -> float:
@@ -104,7 +105,7 @@ def ks_noise(forget: np.ndarray, held_out: np.ndarray) -> float:
       The critical value of the two-sample Kolmogorov-Smirnov test at 5 %, with the effective size of a weighted sample.
     """
     weights = matched_weights(held_out, forget)
-    compared = _has_held_out(forget, held_out).sum() or len(forget)
+    compared = comparable_rows(forget, held_out).sum()
     return 100 * 1.36 * math.sqrt(1 / compared + float(np.sum(weights**2)))
 
 

@@ -51,15 +51,21 @@ def evaluate(apply_fn: ApplyFn, state: UnlearnState, splits: Splits, source: Sou
     )
 
 
+def ask(state: UnlearnState, source: Source, rows: Mapping[str, np.ndarray], batch_size: int) -> dict[str, np.ndarray]:
+    """A model's logits f32[M, C] on several sets of rows, given as indices into the source by name."""
+    forward = EvalForward(state.apply_fn)
+    return {
+        name: predict(forward, state.params, state.model_state, source.stored(index), batch_size=batch_size)
+        for name, index in rows.items()
+    }
+
+
 def measure(
     state: UnlearnState, source: Source, rows: Mapping[str, np.ndarray], batch_size: int
 ) -> dict[str, Predictions]:
-    """A model's predictions on several sets of rows, given as indices into the source by name."""
-    forward, out = EvalForward(state.apply_fn), {}
-    for name, index in rows.items():
-        logits = predict(forward, state.params, state.model_state, source.stored(index), batch_size=batch_size)
-        out[name] = predictions(logits, source.labels[index])
-    return out
+    """A model's predictions on the same."""
+    logits = ask(state, source, rows, batch_size)
+    return {name: predictions(logits[name], source.labels[index]) for name, index in rows.items()}
 
 
 def mean_scores(scores: Sequence[Scores]) -> Scores:

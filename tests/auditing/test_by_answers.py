@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from small import small_config
 
-from ltu_jax.auditing import relearning
+from ltu_jax.auditing import by_answers, relearning
 from ltu_jax.auditing.audited import Audited
 from ltu_jax.auditing.findings import verdict
 from ltu_jax.auditing.iam import iam
@@ -131,6 +131,18 @@ def test_what_retrains_differ_by_says_how_small_an_effect_closeness_to_retrain_f
     found = of_retrain["retrain"]
     assert found.unlearned.smallest == found.details["forget"].over_seeds.smallest
     assert found.unlearned.smallest > found.details["forget"].margin.figure.smallest  # over rows
+
+
+def test_rmia_chooses_its_scale_on_the_original_alone(models, monkeypatch):
+    run, asked = run_of(models, 4), []
+    monkeypatch.setattr(by_answers, "chosen_scale", lambda forget, others: asked.append((forget, others)) or 0.3)
+    found = AUDIT_OF["rmia"](run)
+    [(forget, others)] = asked
+    for one, of in ((forget, "forget"), (others, "test")):
+        np.testing.assert_array_equal(one.target, run.outputs["original"].rows[of].margin)
+    assert found.details["scale"] == 0.3
+    both = (margins(run, "unlearned", of, run.of_retrains) for of in ("forget", "test"))
+    assert found.unlearned.value == rmia(*both, 0.3, np.random.default_rng(0), resamples=10).auc.value
 
 
 def test_relearning_is_tested_by_rmia_on_the_models_that_were_trained_on(models, of_original, of_retrain):

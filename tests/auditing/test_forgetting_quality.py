@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from ltu_jax.auditing.forgetting_quality import forgetting_quality, score
+from ltu_jax.auditing.forgetting_quality import forgetting_quality
 
 DELTA = 1e-5
 
@@ -140,10 +140,6 @@ def test_margins_far_out_are_bounded_as_the_challenge_bounds_them():
     """log(p + 1e-45): beyond 104 nats all margins are one."""
     unlearned = np.linspace(200, 300, 8)[:, None]
     assert forgetting_quality(unlearned, unlearned + 1e6, resamples=2).epsilon == [0]
-
-
-def test_the_score_is_times_what_is_left_of_the_accuracies():
-    assert score(0.2, (90, 80), (100, 90)) == pytest.approx(0.2 * 0.9 * 80 / 90)
 
 
 @pytest.mark.parametrize(

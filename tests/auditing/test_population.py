@@ -109,8 +109,14 @@ def test_a_population_is_trained_once_and_each_shadow_forgets_its_own_half(tmp_p
     loaded = load_problem(config)
     trainer = Trainer(config, loaded.source, loaded.spec, tmp_path, recording([], labels=labels))
     made = cut(loaded.splits, 6, np.random.default_rng(1))
-    asked, real = [], population.unlearned_again
-    monkeypatch.setattr(population, "unlearned_again", lambda *args: asked.append(args) or real(*args))
+    asked, states, real = [], [], population.unlearned_again
+
+    def unlearned_again(*args):
+        asked.append(args)
+        states.append(real(*args))
+        return states[-1]
+
+    monkeypatch.setattr(population, "unlearned_again", unlearned_again)
     first = populate(trainer, loaded.splits, made, 3)
     for i, (_, _, splits, original, seed) in enumerate(asked):
         shadow = i if i < 6 else 0
@@ -126,12 +132,18 @@ def test_a_population_is_trained_once_and_each_shadow_forgets_its_own_half(tmp_p
     assert len(labels) == 18
     for one, other in zip(first[1:], again[1:], strict=True):
         np.testing.assert_array_equal(one, other)
-    own = trainer.state_of(trainer.model(jobs(made, 3)[0][2]))
-    z, _ = own.apply_fn(own.params, {}, loaded.source.images[made.candidates] / np.float32(255), False)
-    is_own = np.eye(10, dtype=bool)[loaded.source.labels[made.candidates]]
-    z = np.asarray(z, np.float64)
-    wanted = z[is_own] - np.log(np.where(is_own, 0, np.exp(z)).sum(axis=1))
-    np.testing.assert_allclose(first.before[2], wanted, rtol=1e-3, atol=1e-3)
+    shadow, oracle = (trainer.state_of(trainer.model(of[2])) for of in jobs(made, 3))
+    forgot = made.candidates[made.masks[0]]
+    for found, one, rows in (
+        (first.before[2], shadow, made.candidates),
+        (first.unlearned[3], states[3], made.candidates),
+        (first.oracles[2], oracle, made.candidates),
+        (first.of_one[1], states[7], forgot),
+    ):
+        z = np.asarray(one.apply_fn(one.params, {}, loaded.source.images[rows] / np.float32(255), False)[0], np.float64)
+        is_own = np.eye(10, dtype=bool)[loaded.source.labels[rows]]
+        wanted = z[is_own] - np.log(np.where(is_own, 0, np.exp(z)).sum(axis=1))
+        np.testing.assert_allclose(found, wanted, rtol=1e-3, atol=1e-3)
     assert first.unlearned.shape == (6, 32) and first.oracles.shape == (3, 32) and first.of_one.shape == (3, 16)
     assert not np.array_equal(first.of_one[0], first.of_one[1])  # another seed of the unlearning each time
     assert isinstance(first.cut, Cut)

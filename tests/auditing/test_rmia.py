@@ -12,12 +12,9 @@ from ltu_jax.auditing.rmia import (
     Margins,
     chosen_scale,
     expected,
-    expected_online,
-    informia_score,
     log_probability,
     log_ratio,
     rmia,
-    rmia_score,
 )
 
 
@@ -40,29 +37,13 @@ def test_what_is_expected_of_references():
         for i in (0, 1):
             mean = (p[0, i] + p[1, i]) / 2
             assert expected(logit(p), a)[i] == pytest.approx(0.5 * ((1 + a) * mean + (1 - a)))
-    np.testing.assert_allclose(expected_online(logit(p), logit(p[::-1] / 2)), [(0.6 + 0.3) / 4, (1.4 + 0.7) / 4])
     assert expected(np.array([[-700.0]]), 1.0) == 1e-12
-    with pytest.raises(ValueError, match="online needs as many of both"):
-        expected_online(logit(p), logit(p[:1]))
 
 
 def test_with_a_of_one_and_one_reference_the_ratio_is_of_the_two_probabilities():
     target, reference = np.array([0.3, -1.0, 4.0]), np.array([[1.0, -2.0, 3.0]])
     ratio = expit(target) / expit(reference[0])
     np.testing.assert_allclose(np.exp(log_ratio(target, expected(reference, 1.0))), ratio)
-
-
-@pytest.mark.parametrize("gamma", [0.5, 1.0, 2.0])
-def test_scores_are_those_of_a_double_loop(gamma):
-    rng = np.random.default_rng(0)
-    rows, population = rng.integers(-3, 4, 30) * np.log(2), rng.integers(-3, 4, 50) * np.log(2)
-    loops = [np.mean([x - z > np.log(gamma) + 1e-9 for z in population]) for x in rows]
-    np.testing.assert_allclose(rmia_score(rows - 1e-10, population, gamma), loops)
-    if gamma == 1.0:
-        np.testing.assert_allclose(rmia_score(rows, population), [np.mean(population < x) for x in rows])
-    there = rng.random(50)
-    mean = sum(z * w for z, w in zip(population, there, strict=True)) / there.sum()
-    np.testing.assert_allclose(informia_score(rows, population, there), rows - mean)
 
 
 def test_the_population_changes_no_rank():
@@ -72,10 +53,10 @@ def test_the_population_changes_no_rank():
     x, y = (log_ratio(rows.target, expected(rows.references, 0.4)) for rows in (forget, others))
     for seed in (2, 3):
         of = drawn(np.random.default_rng(seed), np.zeros(20_000, int))
-        there = expected(of.references, 0.4)
-        z = log_ratio(of.target, there)
-        assert auc(informia_score(x, z, there), informia_score(y, z, there)) == pytest.approx(auc(x, y))
-        assert auc(rmia_score(x, z), rmia_score(y, z)) == pytest.approx(auc(x, y), abs=1e-3)  # ties alone
+        z = np.sort(log_ratio(of.target, expected(of.references, 0.4)))
+        for gamma in (1.0, 2.0):  # RMIA's score as defined: the share of population rows with R(x) / R(z) > gamma
+            share_x, share_y = (np.searchsorted(z, one - np.log(gamma)) / len(z) for one in (x, y))
+            assert auc(share_x, share_y) == pytest.approx(auc(x, y), abs=2e-3)  # ties alone
 
 
 def by_hand(forget, others, scale):

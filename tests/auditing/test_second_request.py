@@ -69,17 +69,17 @@ def made(tmp_path_factory):
     loaded, folder = load_problem(config), tmp_path_factory.mktemp("cache")
     trainer = Trainer(config, loaded.source, loaded.spec, folder, recording([], labels=labels))
     second = second_request.second_request(loaded.source, loaded.splits, 10, seed=0)
-    before = second_request.planned(trainer, loaded.splits, second, 8.0)
+    before = second_request.planned(trainer, loaded.splits, second, 8.0, 2)
     asked, real = [], second_request.unlearned_again
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(second_request, "unlearned_again", lambda *args: asked.append(args) or real(*args))
-        models = second_request.models_of(trainer, loaded.splits, second)
+        models = second_request.models_of(trainer, loaded.splits, second, 2)
     [(_, source, splits, original, seed)] = asked
     assert source is second.source and splits is models.splits and seed == config.seed_for("unlearn")
     np.testing.assert_array_equal(original["params"]["w1"], models.original.params["w1"])
     first = list(labels)
-    again = second_request.models_of(trainer, loaded.splits, second)
-    after = second_request.planned(trainer, loaded.splits, second, 8.0)
+    again = second_request.models_of(trainer, loaded.splits, second, 2)
+    after = second_request.planned(trainer, loaded.splits, second, 8.0, 2)
     return trainer, loaded.splits, second, models, again, first, labels, (before, after)
 
 
@@ -113,10 +113,10 @@ def test_its_models_are_trained_once_by_streams_of_their_own(made):
     np.testing.assert_array_equal(models.unlearned.params["w1"], again.unlearned.params["w1"])
     streams = {
         second_request.original_job(second).stream,
-        *(j.stream for j in second_request.retrain_jobs(second.train)),
+        *(j.stream for j in second_request.retrain_jobs(second.train, 2)),
     }
     assert streams == {AUDITED_ORIGINAL, AUDITED_RETRAIN} and not streams & {SHADOWS, FIT}
-    retrain = trainer.initial(second_request.retrain_jobs(models.splits.remain)[1])
+    retrain = trainer.initial(second_request.retrain_jobs(models.splits.remain, 2)[1])
     assert not np.allclose(retrain[0][0]["w1"], trainer.initial(second_request.original_job(second))[0][0]["w1"])
     assert [model.found for model in before] == [False] * 3 and after[0].found
     assert before[0].seconds == pytest.approx(8.0 * len(second.train) / len(splits.train)) and after[0].seconds == 0

@@ -18,18 +18,9 @@ from ltu_jax.setting import ConfigError
 from ltu_jax.training.checkpoint import load_tree, save_tree
 from ltu_jax.unlearning.problem import prepare
 
+pytestmark = pytest.mark.usefixtures("labels")
 CONFIG = small_config(method=method_config("finetune"))
 FEW = {"level": 1, "retrains": 3, "canaries": 0, "shadows": 6, "oracles": 6}
-
-
-@pytest.fixture(autouse=True)
-def labels(monkeypatch):
-    """What was trained; the process's own settings stay as they are."""
-    labels = []
-    monkeypatch.setattr(processes, "use_devices", lambda config, options: None)
-    monkeypatch.setattr(processes, "keep_compiled", lambda cache: None)
-    monkeypatch.setattr(processes, "progress", lambda: recording([], labels=labels))
-    return labels
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +37,7 @@ def finished(folder, cache, config=CONFIG):
 def options(workdir, cache, names=None, **changes):
     flags = {**FEW, **changes}
     names = chosen_audits(names, flags["level"])
-    return AuditOptions(workdir, cache, names, **flags, dry_run=False, deterministic=True, debug=False)
+    return AuditOptions(Options(workdir, cache), names, **flags)
 
 
 def found(workdir):
@@ -115,7 +106,8 @@ def test_a_dry_run_writes_and_trains_nothing(tmp_path, cache, labels, capsys):
     labels.clear()
     capsys.readouterr()
     before = sorted(path for folder in (workdir, cache) for path in folder.rglob("*"))
-    asked = dataclasses.replace(options(workdir, cache, level=2, oracles=7), dry_run=True)
+    asked = options(workdir, cache, level=2, oracles=7)
+    asked = dataclasses.replace(asked, base=dataclasses.replace(asked.base, dry_run=True))
     assert audits.audit(CONFIG, asked) == 0
     assert not trained(labels) and sorted(p for folder in (workdir, cache) for p in folder.rglob("*")) == before
     said = capsys.readouterr().out

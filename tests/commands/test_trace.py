@@ -4,27 +4,15 @@ import csv
 import dataclasses
 
 import numpy as np
-import pytest
-from progress_recorder import recording
 from small import small_config
 
 from ltu_jax.auditing.difficulty import difficulty
-from ltu_jax.commands import processes, trace
+from ltu_jax.commands import trace
 from ltu_jax.commands.options import Options
 from ltu_jax.training.jobs import Trainer
 from ltu_jax.types import silent
 from ltu_jax.unlearning.preparation import original_job
 from ltu_jax.unlearning.problem import load_problem
-
-
-@pytest.fixture
-def labels(monkeypatch):
-    """What was trained; the process's own settings stay as they are."""
-    labels = []
-    monkeypatch.setattr(processes, "use_devices", lambda config, options: None)
-    monkeypatch.setattr(processes, "keep_compiled", lambda cache: None)
-    monkeypatch.setattr(processes, "progress", lambda: recording([], labels=labels))
-    return labels
 
 
 def read(path):

@@ -13,6 +13,7 @@ from small import small_config
 from experiments import audit_power
 from ltu_jax.auditing.findings import Finding
 from ltu_jax.auditing.intervals import Figure
+from ltu_jax.evaluation.likeness import predictions
 from ltu_jax.training.optimizers import SGD
 from ltu_jax.types import Splits, make_state
 
@@ -109,13 +110,13 @@ def test_the_first_state_that_forgets_enough_is_taken(monkeypatch):
     """Accuracies on the forget rows as they are given, on validation rows 80 %."""
     given = {0: 100.0, 1: 90.0, 2: 75.0, 3: 65.0, 4: 10.0}
 
-    def answers(model, source, rows, batch_size):
+    def measure(model, source, rows, batch_size):
         right = 80.0 if len(rows["rows"]) == 10 else given[model.place]
         labels, count = source.labels[rows["rows"]], round(right / 100 * len(rows["rows"]))
         told = np.where(np.arange(len(labels)) < count, labels, (labels + 1) % 4)
-        return {"rows": np.eye(4)[told]}
+        return {"rows": predictions(np.eye(4)[told], labels)}
 
-    monkeypatch.setattr(audit_power, "answers", answers)
+    monkeypatch.setattr(audit_power, "measure", measure)
     made = problem()
     made.original = types.SimpleNamespace(place=0)
     states = [types.SimpleNamespace(place=place) for place in range(1, 5)]

@@ -8,7 +8,7 @@ python experiments/tables.py 1 runs/study/results.jsonl
 
 Each search begins at the row's own settings: those that an earlier search found for 10 % to forget at rho 1, or
 published ones. Where a method trains on forget and remaining rows alike, it sees two of these for one of those, as LTU
-does. ``LTU, defaults`` is not searched.
+does. LTU's search ended at its defaults, where it began.
 """
 
 import functools
@@ -83,7 +83,6 @@ def rows() -> list[Row]:
         ),
         Row("LoTUS", "lotus", started(lotus, 3e-4, 3.0), space={**rate(5e-5, 2e-3), alpha: [2.0, 4.0, 8.0, 16.0]}),
         Row("LTU", "ltu", space=ltu),
-        Row("LTU, defaults", "ltu"),
     ]
 
 
@@ -96,13 +95,13 @@ def searched(rows: Sequence[Row], tuned: Path) -> list[Row]:
 
 def nearest(count: int) -> list[Row]:
     """LTU, and the other methods that came nearest to Retrain in their search; all of them without one."""
-    *others, ltu, defaults = searched(rows(), TUNED)
+    *others, ltu = searched(rows(), TUNED)
     if TUNED.exists():
         gaps = {label: row["gap"] for label, row in json.loads(TUNED.read_text())["rows"].items()}
         others = sorted(others, key=lambda row: gaps.get(row.label, math.inf))[
             :count
         ]  # a method may only have diverged
-    return [*others, ltu, defaults]
+    return [*others, ltu]
 
 
 def get_sweep() -> Sweep:

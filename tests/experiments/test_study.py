@@ -1,5 +1,6 @@
 """The sweeps of the study do what its plan says."""
 
+import dataclasses
 import json
 
 import pytest
@@ -7,6 +8,7 @@ from test_grid import ROOT
 
 from experiments.grid import cells, forget_sets, load_sweep
 from experiments.sweeps import study, study_parts
+from ltu_jax.config import method_config
 
 PLAN = (ROOT / "experiments" / "results" / "PLAN.md").read_text()
 LATER = ["study_class", "study_fractions", "study_hard", "study_inner", "study_parts", "study_rho", "study_vit"]
@@ -15,7 +17,7 @@ LATER = ["study_class", "study_fractions", "study_hard", "study_inner", "study_p
 @pytest.fixture
 def tuned(tmp_path, monkeypatch):
     """A search in which the gap grows along the rows, but for SalUn, which is the nearest; NoT found a rate."""
-    gaps = {row.label: float(i) for i, row in enumerate(study.rows()) if row.space} | {"SalUn": -1.0}
+    gaps = {row.label: float(i) for i, row in enumerate(study.rows())} | {"SalUn": -1.0}
     rows = {label: {"gap": gap, "best": {}} for label, gap in gaps.items()}
     del rows["MSG"]  # every trial of it diverged
     rows["LTU"]["best"] = {"method.learning_rate": 0.002}
@@ -26,15 +28,18 @@ def tuned(tmp_path, monkeypatch):
 def test_the_plan_names_every_row_and_all_seeds():
     named = PLAN[PLAN.index("- Rows") : PLAN.index("## Decision")].replace("\n  ", " ")
     for row in study.rows():
-        assert row.label.replace("LTU, defaults", "LTU at its") in named
+        assert row.label in named
     sweep = study.get_sweep()
     assert (list(sweep.tuning_seeds), list(sweep.seeds)) == ([30, 31, 32], [*range(3, 10)])
     assert "seeds 30, 31, 32" in PLAN and "seeds 3 to 9 of A" in PLAN
 
 
-def test_the_defaults_are_not_searched_and_everything_else_is():
-    assert [row.label for row in study.rows() if not row.space] == ["LTU, defaults"]
-    assert not study.rows()[-1].settings
+def test_every_row_is_searched_and_ltu_began_and_ended_at_its_defaults():
+    assert all(row.space for row in study.rows())
+    ltu, found = study.rows()[-1], json.loads((ROOT / study.TUNED).read_text())["rows"]["LTU"]
+    assert ltu.label == "LTU" and not ltu.settings
+    defaults = dataclasses.asdict(method_config("ltu"))
+    assert all(defaults[name.removeprefix("method.")] == value for name, value in found["best"].items())
 
 
 @pytest.mark.parametrize("name", LATER)
@@ -46,10 +51,9 @@ def test_no_later_part_uses_a_tuning_seed(name, tmp_path):
 
 def test_the_nearest_are_those_of_the_search_at_its_settings(tuned):
     labels = [row.label for row in study.nearest(3)]
-    assert labels == ["SalUn", "FT", "RandL", "LTU", "LTU, defaults"]
-    assert [row.label for row in study.nearest(99)][-3:] == ["MSG", "LTU", "LTU, defaults"]
-    ltu, defaults = study.nearest(3)[-2:]
-    assert ltu.settings == {"method.learning_rate": 0.002} and not defaults.settings
+    assert labels == ["SalUn", "FT", "RandL", "LTU"]
+    assert [row.label for row in study.nearest(99)][-2:] == ["MSG", "LTU"]
+    assert study.nearest(3)[-1].settings == {"method.learning_rate": 0.002}
 
 
 def test_what_a_search_found_takes_the_place_of_a_rows_own(tmp_path):

@@ -6,6 +6,8 @@ Its source is the root of the repository, so that a link leads to the same page 
 import re
 from pathlib import Path
 
+from docutils import nodes
+from latex2mathml.converter import convert
 from sphinx.application import Sphinx
 
 import ltu_jax
@@ -25,6 +27,7 @@ html_static_path = ["static"]
 html_css_files = ["site.css"]
 html_theme_options = {"show_toc_level": 2, "home_page_in_toc": True}
 
+html_math_renderer = "mathml"
 myst_enable_extensions = ["dollarmath", "html_image"]
 myst_heading_anchors = 4
 suppress_warnings = ["toc.not_included"]  # the index itself, and result files that pages link to
@@ -54,6 +57,14 @@ def contents(index: str) -> str:
     return "".join(trees)
 
 
+def add_math(translator: nodes.NodeVisitor, node: nodes.math | nodes.math_block) -> None:
+    """Writes an equation as MathML, which browsers draw by themselves: the site loads nothing from elsewhere."""
+    display = "block" if isinstance(node, nodes.math_block) else "inline"
+    translator.body.append(convert(node.astext(), display=display))
+    raise nodes.SkipNode
+
+
 def setup(app: Sphinx) -> None:
     """Called by Sphinx."""
+    app.add_html_math_renderer("mathml", (add_math, None), (add_math, None))
     app.connect("source-read", add_contents)

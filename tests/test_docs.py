@@ -13,6 +13,7 @@ import pytest
 from PIL import Image
 from small import small_config
 
+import ltu_jax
 from ltu_jax import config
 from ltu_jax.auditing.registry import AUDITS
 from ltu_jax.data.sources import load_source
@@ -155,3 +156,18 @@ def test_the_audit_that_is_shown_is_that_of_the_file():
         r"^\| ([^|]+) \|" + r" ([^|]+) \|" * 6 + r" (?:not )?found \|$", (DOCS / "audits.md").read_text(), re.M
     )
     assert shown == wanted
+
+
+def test_the_api_page_has_every_public_name_and_no_other():
+    shown = re.findall(r"^\.\. auto(?:function|class|data):: ltu_jax\.(\w+)$", (DOCS / "api.md").read_text(), re.M)
+    assert sorted([*shown, "METHODS"]) == sorted(ltu_jax.__all__)
+
+
+def test_the_contents_of_the_site_are_all_pages(monkeypatch):
+    pytest.importorskip("sphinx")
+    monkeypatch.syspath_prepend(DOCS)
+    import conf
+
+    trees = conf.contents((DOCS / "index.md").read_text())
+    listed = {line.removeprefix("/docs/") for line in trees.splitlines() if line.startswith("/docs/")}
+    assert listed == {path.name for path in DOCS.iterdir() if path.suffix in (".md", ".ipynb")} - {"index.md"}

@@ -10,8 +10,8 @@ from ltu_jax.data.splits import read_ids
 from ltu_jax.deletion import verification
 from ltu_jax.deletion.claim import FEWEST, RATES
 from ltu_jax.deletion.ledger import LedgerError
-from ltu_jax.deletion.receipt import code_sha256, path_sha256, public_key
-from ltu_jax.deletion.verification import NOBODYS, SavedRequest
+from ltu_jax.deletion.receipt import NOBODYS, code_sha256, path_sha256, public_key
+from ltu_jax.deletion.verification import SavedRequest
 from ltu_jax.reporting.terminal import progress_for
 from ltu_jax.setting import ConfigError, plain
 from ltu_jax.training.checkpoint import CheckpointError

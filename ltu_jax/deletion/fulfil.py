@@ -22,12 +22,16 @@ from ltu_jax.deletion import ledger, removal, rows
 from ltu_jax.deletion.calibration import Calibrated, calibrate
 from ltu_jax.deletion.measures import evidence
 from ltu_jax.deletion.models import last_model, weights_of, weights_sha256
-from ltu_jax.deletion.notice import render_notice
+from ltu_jax.deletion.notice import drawn_with, render_images, render_notice, shown_tries
+from ltu_jax.deletion.notice_measured import sureness
 from ltu_jax.deletion.plan import Fulfilled, Plan, Request, entry_of, plan
 from ltu_jax.deletion.receipt import (
+    IMAGES,
     RECEIPT,
+    REPORT,
     SCHEMA,
     WORK,
+    as_read,
     code_sha256,
     file_problems,
     files_salted_sha256,
@@ -186,8 +190,13 @@ def _write_request(
     receipt = _receipt(todo, problem, state, outcome, shown, curve, started) | {"remain_seen": is_seen}
     compared = {"before": before["forget"], "after": after["forget"], "held out": after["held_out"]}
     confidence = {name: one.confidence for name, one in compared.items()}
-    changed = changed_most(problem, confidence) if request.show_images else None
-    write("report.html", render_notice(receipt, curve, confidence, changed))
+    report = {"tries": curve and shown_tries(curve), "sureness": sureness(confidence), "drawn_with": drawn_with()}
+    receipt = as_read(receipt | {"report": report})
+    write(REPORT, render_notice(receipt))
+    # A plain hash tells nothing more: the page is a function of the rest of the receipt.
+    receipt["report"]["sha256"] = meant[REPORT]
+    if request.show_images:
+        write(IMAGES, render_images(receipt, changed_most(problem, confidence)))
     files = files_salted_sha256(folder, todo.salt)
     files |= {name: ledger.salted_sha256(todo.salt, sha256) for name, sha256 in meant.items()}
     receipt = seal_receipt({**receipt, "files_salted_sha256": files}, request.key)

@@ -19,7 +19,16 @@ from ltu_jax.deletion import ledger, removal, rows
 from ltu_jax.deletion.claim import judge, moved_share
 from ltu_jax.deletion.measures import Measured, evidence
 from ltu_jax.deletion.models import weights_of, weights_sha256
-from ltu_jax.deletion.receipt import RECEIPT, WORK, file_problems, read_receipt, seal_problems, strange_files
+from ltu_jax.deletion.receipt import (
+    IMAGES,
+    NOBODYS,
+    RECEIPT,
+    WORK,
+    file_problems,
+    read_receipt,
+    seal_problems,
+    strange_files,
+)
 from ltu_jax.evaluation.scores import measure
 from ltu_jax.interop.weights import load_weights
 from ltu_jax.models.build import ModelSpec
@@ -28,9 +37,6 @@ from ltu_jax.setting import ConfigError, digest, plain
 from ltu_jax.training.checkpoint import CheckpointError, load_tree
 from ltu_jax.training.optimizers import SGD
 from ltu_jax.types import ArrayTree, Source, UnlearnState, make_state
-
-NOBODYS = "the files agree with one another; who wrote them is NOT verified"
-"""What is found of a receipt where no signature is asked for."""
 
 
 class SavedRequest(NamedTuple):
@@ -137,7 +143,7 @@ def check_hashes(saved: SavedRequest, *, public: str | None = None, ids: list[st
     if salt is None:
         return [*found, f"{ledger.SALT}: it is missing or not readable, so files, models and ids cannot be compared"]
     names = receipt["files_salted_sha256"]
-    expected = {f"{name}: it is missing" for name in names if name.partition("/")[0] in gone}
+    expected = {f"{name}: it is missing" for name in names if name.partition("/")[0] in (*gone, IMAGES)}
     found = [line for line in file_problems(receipt, folder, salt) if line not in expected] + found
     found += [] if ids is None else _id_problems(salt, saved, ids)
     return found or [*_content_problems(saved, salt)]  # damaged files are not opened

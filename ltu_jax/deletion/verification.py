@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ltu_jax.config import Config, Retrain, from_dict
+from ltu_jax.config import Config, Data, Retrain, from_dict
 from ltu_jax.deletion import ledger, removal, rows
 from ltu_jax.deletion.claim import judge, moved_share
 from ltu_jax.deletion.measures import Measured, evidence
@@ -29,6 +29,7 @@ from ltu_jax.deletion.receipt import (
     seal_problems,
     strange_files,
 )
+from ltu_jax.deletion.tokens import token_problems
 from ltu_jax.evaluation.scores import measure
 from ltu_jax.interop.weights import load_weights
 from ltu_jax.models.build import ModelSpec
@@ -128,6 +129,8 @@ def check_receipt(
     """
     saved = open_request(Path(path))
     found = check_hashes(saved, public=public) or check_evidence(saved, source, spec, before, claim=claim)
+    if not found and saved.receipt.get("in_memory"):
+        found = check_tokens(saved, source, None)
     return found if found or public is not None or unsigned else [f"{NOBODYS}: pass public, or unsigned=True"]
 
 
@@ -259,6 +262,20 @@ def check_evidence(
         return [f"claim: it cannot be tested without the model before: {kept}"]
     found = judge(measured_before, after, moved_share(before["params"], weights["params"])).findings
     return [f"claim: {line}" for line in found]
+
+
+def check_tokens(saved: SavedRequest, source: Source, data: Data | None) -> list[str]:
+    """Compares the commitments of a receipt, by which persons find their images, with the data; see ``token_problems``.
+
+    Args:
+      saved: a request whose hashes are right.
+      source: the data.
+      data: what they were read from; None where the caller of ``ltu_jax.forget`` had them.
+    """
+    if saved.salt is None or len(saved.entries) < saved.number:
+        return []  # a finding of ``check_hashes``
+    forgotten = saved.entries[saved.number - 1].ids
+    return token_problems(saved.receipt.get("tokens"), forgotten, saved.salt, source, data)
 
 
 def before_weights(saved: SavedRequest, given: ArrayTree | None, cache: Path) -> ArrayTree | None:

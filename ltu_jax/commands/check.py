@@ -78,7 +78,7 @@ def _hand_out(saved: SavedRequest, options: CheckOptions, folder: Path, ids: lis
     receipt, salt, number = saved.receipt, saved.salt, saved.number
     assert salt is not None  # check_hashes
     forgotten, told = saved.entries[number - 1].ids, receipt.get("tokens")
-    if told is None:
+    if not isinstance(told, list):
         raise ConfigError("--tokens: the receipt is of a version that had none; allowed: unset")
     if folder.resolve().is_relative_to(saved.folder.parent):
         where = f"--tokens: {str(folder)!r} lies in the folder of requests, which names no id"

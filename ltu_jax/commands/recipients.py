@@ -48,11 +48,11 @@ def check_as_recipient(options: RecipientOptions) -> int:
         print(plain(f"{whose}, {name!r}, is among those that the receipt tells of"))
     if not found:
         print(NOT_CHECKED)
-    if not found and why_not is not None:
-        print(plain(f"NOT compared: the figures of the report: {why_not}, which compares them"))
+    if not found and why_not is not None and (public is not None or options.unsigned):
+        print(plain(f"receipt of {of}: its hashes are right; the figures of its report are NOT compared: {why_not}"))
+        return 3
     report = " with its report" if options.report is not None and why_not is None else ""
-    status = print_verdict(found, f"receipt{report} of {of}", public, options.unsigned)
-    return 3 if status == 0 and why_not is not None else status
+    return print_verdict(found, f"receipt{report} of {of}", public, options.unsigned)
 
 
 def print_verdict(found: list[str], what: str, public: str | None, unsigned: bool) -> int:

@@ -52,9 +52,9 @@ def check_report(receipt: Mapping[str, Any], path: Path) -> tuple[list[str], str
         return found, None
     if (code["sha256"], told.get("drawn_with")) == (code_sha256(), drawn_with()):
         return [*found, f"{REPORT}: it is not what the receipt gives: {_first_difference(content, drawn)}"], None
-    versions = {**(code.get("versions") or {}), **(told.get("drawn_with") or {})}
-    names = [f"{name} {versions[name]}" for name in ("ltu-jax", *drawn_with()) if name in versions]
-    return found, f"the report was made by another version: {', '.join(names)}, commit {code.get('commit')}"
+    versions = [one for one in (code.get("versions"), told.get("drawn_with")) if isinstance(one, dict)]
+    names = [f"{name} {one[name]}" for one in versions for name in ("ltu-jax", *drawn_with()) if name in one]
+    return found, f"it was made by another version, which can: {', '.join(names)}, commit {code.get('commit')}"
 
 
 def check_token(receipt: Mapping[str, Any], path: Path, image: Path | None) -> tuple[list[str], str]:

@@ -3,6 +3,7 @@
 Tokens lie in no folder of requests: they name ids in clear. They are made again of the salt whenever they are needed.
 """
 
+import hashlib
 import json
 import urllib.parse
 from collections.abc import Collection, Mapping
@@ -19,7 +20,7 @@ from ltu_jax.types import Source
 OF_FILES = ("folder", "table")
 """The data sets whose images are files that their owners may have too."""
 LONGEST = 150
-"""Characters of an id in the name of its token's file."""
+"""Characters of an id in the name of its token's file; a part of its hash follows: two may begin alike."""
 
 
 def nonce_of(salt: bytes, name: str) -> str:
@@ -99,6 +100,6 @@ def write_tokens(folder: Path, number: int, told: list[str], salt: bytes, images
             image = None
         num_without += image is None
         token = {"token": TOKEN, "request": number, "id": name, "image": image, "nonce": nonce}
-        file = f"{urllib.parse.quote(name, safe='')[:LONGEST]}-{nonce[:8]}.json"
+        file = f"{urllib.parse.quote(name, safe='')[:LONGEST]}-{hashlib.sha256(name.encode()).hexdigest()[:8]}.json"
         write_whole(folder / file, json.dumps(token, indent=2) + "\n", mode=0o600)
     return num_without

@@ -150,7 +150,7 @@ def test_whatever_was_written_otherwise_than_it_was_meant_is_found_when_it_is_re
     assert len(files) > 15
     for path in files:
         sound = path.read_bytes()
-        path.write_bytes(sound[:-1] + bytes([sound[-1] ^ 1]))
+        path.write_bytes(sound[:-1] + (b"y" if sound.endswith(b"x") else b"x"))
         name = path.relative_to(folder).as_posix()
         with pytest.raises(CheckpointError, match=f"^read back, {name}: it was altered .* and nothing was deleted$"):
             module._read_back(folder, receipt, salt)

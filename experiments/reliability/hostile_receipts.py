@@ -403,7 +403,7 @@ def tried(attack: Attack, scene: Path, base: Path) -> bool:
     folder = Path(shutil.copytree(scene, base / "tried", symlinks=True))
     attack.do(folder)
     done = run(folder, *attack.words)
-    lines = (done.stdout if done.returncode < 2 else done.stderr).strip().splitlines()
+    lines = (done.stderr if done.returncode == 2 else done.stdout).strip().splitlines()
     shown = lines[0] if done.returncode == 1 and lines else (lines or [""])[-1]
     held = done.returncode == attack.status and bool(lines) and attack.line in lines[-1]
     held = held and "Traceback" not in done.stderr and attack.then(folder)

@@ -1,14 +1,15 @@
-"""Files that survive a kill, a full disk and a power cut, and locks for folders that only one process may use."""
+"""Files that survive a kill, a full disk and a power cut, their hashes, and locks of folders for one process."""
 
 import contextlib
 import errno
+import hashlib
 import logging
 import os
 import re
 import secrets
 import shutil
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from ltu_jax.setting import LARGEST_PATH, ConfigError, check_path
@@ -33,6 +34,18 @@ class DiskFullError(RuntimeError):
 
 class InUseError(ConfigError):
     """Another process holds a lock."""
+
+
+def file_sha256(path: Path) -> str:
+    """Hash of one file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def files_sha256(folder: Path, is_part: Callable[[Path], bool] = lambda path: True) -> dict[str, str]:
+    """Hash of every file in a folder that ``is_part`` accepts, by path with forward slashes."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file() and is_part(path))
+    return {path.relative_to(folder).as_posix(): file_sha256(path) for path in files}
 
 
 def free_bytes(folder: Path) -> int:

@@ -17,8 +17,14 @@ Recomputes every hash that a receipt tells of, and its evidence, and says "verif
 that you made yourself, "consistent" (status 0). Nothing that a receipt names is run, written or fetched. With
 --evidence it also tests the claim, on both sides: forgotten rows that the model still knows too well are refused, and
 so are rows that it knows worse than any stranger. Status 2: what was asked cannot be checked at all.
-With --leftovers it searches a folder for what was forgotten instead: python -m ltu_jax.verify --leftovers DIR --help.
+Who got receipt.json and report.html, and has nothing else, checks them by --report report.html; a person sees by
+--token that an image of theirs is among those that the receipt tells of. Status 3: nothing differs, but this version
+could not compare the figures of the report. With --leftovers it searches a folder for what was forgotten instead:
+python -m ltu_jax.verify --leftovers DIR --help.
 """
+RECIPIENTS = ("report", "token", "image")
+"""They ask for a recipient's check: an operator's folder that lost its files must not pass for what was handed out."""
+BOTH = ("receipt", "public_key", "unsigned")
 SEARCH = """
 python -m ltu_jax.verify --leftovers DIR --forget IDS.txt --config FILE.py [--config.FIELD=VALUE ...]
 
@@ -36,9 +42,15 @@ def main(arguments: Sequence[str]) -> int:
       ConfigError: if the command line, the receipt or a key is not what it should be.
     """
     given = _parse(arguments)
+    options = vars(given)
+    recipients = {name: options.pop(name) for name in RECIPIENTS}
+    if any(value is not None for value in recipients.values()):
+        from ltu_jax.commands.recipients import RecipientOptions, check_as_recipient
+
+        return check_as_recipient(RecipientOptions(**recipients, **{name: options[name] for name in BOTH}))
     from ltu_jax.commands.check import CheckOptions, check
 
-    return check(CheckOptions(**vars(given)))
+    return check(CheckOptions(**options))
 
 
 def _parse(arguments: Sequence[str]) -> argparse.Namespace:
@@ -66,6 +78,10 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--cache", type=Path, metavar="DIR", help="where an original that was trained here lies")
     parser.add_argument("--evidence", action="store_true", help="also test the claim itself")
     parser.add_argument("--hashes", action="store_true", help="check hashes alone: no data are needed")
+    parser.add_argument("--tokens", type=Path, metavar="DIR", help="write a token for the owner of each id of --forget")
+    parser.add_argument("--report", type=Path, metavar="report.html", help="check it and the receipt, without the rest")
+    parser.add_argument("--token", type=Path, metavar="FILE", help="see that its image is one the receipt tells of")
+    parser.add_argument("--image", type=Path, metavar="FILE", help="your own copy of the image of --token")
     given = command_line.parse(parser, arguments)
     if given.receipt is None:
         raise ConfigError("receipt: none given; allowed: the receipt.json of a request")
@@ -74,6 +90,14 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
             check_path(f"--{name}" if name != "receipt" else name, str(value))
     if given.unsigned and given.public_key is not None:
         raise ConfigError("--unsigned: it accepts any signature and --public_key asks for one; allowed: one of the two")
+    if given.tokens is not None and given.forget is None:
+        raise ConfigError("--forget: None, but --tokens needs ids; allowed: a file with one id a line")
+    if given.image is not None and given.token is None:
+        raise ConfigError("--token: None, but --image is compared with it; allowed: the token of that image")
+    if given.report is not None or given.token is not None:
+        for name, value in vars(given).items():
+            if value not in (None, False, []) and name not in (*RECIPIENTS, *BOTH):
+                raise ConfigError(f"--{name}: --report and --token check without it; allowed: unset")
     if given.evidence and given.hashes:
         raise ConfigError("--hashes: it leaves out what --evidence tests; allowed: one of the two")
     return given

@@ -1,5 +1,6 @@
 """Files are written whole; a lock stops a second process, but not after its owner has died."""
 
+import hashlib
 import os
 import subprocess
 import sys
@@ -17,6 +18,15 @@ with locked(pathlib.Path(sys.argv[1]) / "lock"):
     print("in", flush=True)
     time.sleep(60)
 """
+
+
+def test_hashes_are_those_of_the_bytes_by_path(tmp_path):
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "a").write_bytes(b"abc")
+    (tmp_path / "empty").write_bytes(b"")
+    wanted = {"empty": hashlib.sha256(b"").hexdigest(), "in/a": hashlib.sha256(b"abc").hexdigest()}
+    assert files.files_sha256(tmp_path) == wanted and files.file_sha256(tmp_path / "in" / "a") == wanted["in/a"]
+    assert list(files.files_sha256(tmp_path, lambda path: path.name == "a")) == ["in/a"]
 
 
 @pytest.fixture

@@ -187,6 +187,61 @@ def whole(folder: Path) -> bool:
     return not any((folder / name).exists() for name in ("MARK", "mapped", "tfds"))
 
 
+def handed_out(change: Callable[[Path], object], *, signed_again: bool = False) -> Callable[[Path], None]:
+    """What a recipient gets, with a change of its report; the operator, who has the key, may sign that again."""
+
+    def do(folder: Path) -> None:
+        from ltu_jax.deletion import receipt
+
+        sent = folder / "sent"
+        sent.mkdir()
+        for name in ("receipt.json", "report.html"):
+            shutil.copy(folder / "out" / "request-1" / name, sent)
+        change(sent)
+        if signed_again:
+            body = json.loads((sent / "receipt.json").read_text())
+            body = {name: value for name, value in body.items() if name not in NOT_IN_BODY}
+            body["report"]["sha256"] = hashlib.sha256((sent / "report.html").read_bytes()).hexdigest()
+            sealed = receipt.seal_receipt(body, folder / "key.pem")
+            (sent / "receipt.json").write_text(receipt.receipt_text(sealed))
+
+    return do
+
+
+def one_more(sent: Path) -> None:
+    """Another number of images in a report."""
+    text("report.html", lambda page: page.replace("forget 20 images", "forget 21 images"))(sent)
+
+
+def of_another_version(sent: Path) -> None:
+    """As ``one_more``, and the receipt says that another version made it."""
+    one_more(sent)
+    body = json.loads((sent / "receipt.json").read_text())
+    body["code"]["sha256"] = "0" * 64
+    (sent / "receipt.json").write_text(json.dumps(body))
+
+
+def token_for(row: int) -> Callable[[Path], None]:
+    """A recipient's folder with the token of the first id and the image of the ``row``-th."""
+
+    def do(folder: Path) -> None:
+        from PIL import Image
+
+        from ltu_jax.config import Data
+        from ltu_jax.data.sources import load_source
+
+        handed_out(lambda sent: None)(folder)
+        ids = (folder / "ids.txt").read_text().split()
+        (folder / "first.txt").write_text(f"{ids[0]}\n")
+        made(folder, *verify("--forget", "first.txt", "--tokens", "tokens"))
+        [token] = (folder / "tokens").iterdir()
+        token.rename(folder / "sent" / "token.json")
+        source = load_source(Data("digits"))
+        Image.fromarray(source.images[source.ids.tolist().index(ids[row])]).save(folder / "sent" / "mine.png")
+
+    return do
+
+
 def retimed(folder: Path) -> None:
     """Another time in the ledger, with its seal made anew."""
     from ltu_jax.deletion import ledger
@@ -273,10 +328,29 @@ def attacks() -> Iterator[Attack]:
     yield Attack(6, "a link to the same bytes", linked, verify(*SIGNED), 1, "NOT verified: 1 finding")
     pipe = lambda folder: os.mkfifo(folder / "out" / "request-1" / "pipe")  # noqa: E731
     yield Attack(6, "a pipe in the folder", pipe, verify(*SIGNED), 1, "NOT verified: 1 finding")
+    yield from recipients()
     gone = lambda folder: (folder / "out" / "salt").unlink()  # noqa: E731
     yield Attack(9, "no salt to compare under", gone, verify(*SIGNED), 1, "NOT verified: 1 finding")
     strange = lambda folder: (folder / "out" / "request-1" / "\x1b[2Jverified\nx").touch()  # noqa: E731
     yield Attack(14, "a name that clears the screen", strange, verify(*SIGNED), 1, "NOT verified: 1 finding")
+
+
+def recipients() -> Iterator[Attack]:
+    """What is done to a recipient, who has receipt, report and key alone."""
+    asked = verify("--report", "sent/report.html", "--public_key", "public.pem", receipt="sent/receipt.json")
+    honest, not_verified = "verified: receipt with its report of request 1", "NOT verified: "
+    yield Attack(4, "none: a recipient's folder", handed_out(lambda sent: None), asked, 0, honest, whole)
+    plain = verify("--public_key", "public.pem", receipt="sent/receipt.json")
+    yield Attack(4, "the same as an operator's", handed_out(lambda sent: None), plain, 1, not_verified)
+    yield Attack(4, "an edited report", handed_out(one_more), asked, 1, not_verified)
+    again = handed_out(one_more, signed_again=True)
+    yield Attack(4, "an edited report, signed again", again, asked, 1, "NOT verified: 1 finding")
+    other = handed_out(of_another_version, signed_again=True)
+    yield Attack(4, "an edited report of another version", other, asked, 3, "its report are NOT compared")
+    token = ("--public_key", "public.pem", "--token", "sent/token.json", "--image", "sent/mine.png")
+    token = verify(*token, receipt="sent/receipt.json")
+    yield Attack(4, "none: a token and its image", token_for(0), token, 0, "verified: receipt of request 1")
+    yield Attack(4, "the token of another", token_for(1), token, 1, "NOT verified: 1 finding")
 
 
 def ledgers() -> Iterator[Attack]:
@@ -329,7 +403,7 @@ def tried(attack: Attack, scene: Path, base: Path) -> bool:
     folder = Path(shutil.copytree(scene, base / "tried", symlinks=True))
     attack.do(folder)
     done = run(folder, *attack.words)
-    lines = (done.stdout if done.returncode < 2 else done.stderr).strip().splitlines()
+    lines = (done.stderr if done.returncode == 2 else done.stdout).strip().splitlines()
     shown = lines[0] if done.returncode == 1 and lines else (lines or [""])[-1]
     held = done.returncode == attack.status and bool(lines) and attack.line in lines[-1]
     held = held and "Traceback" not in done.stderr and attack.then(folder)
@@ -432,7 +506,9 @@ def same_figures(one: Any, two: Any) -> tuple[int, int]:
 def timed(folder: Path) -> bool:
     """Whether help and errors come at once, in time of the processor: other work has no say."""
     all_fast = True
-    for words, limit in ((("verify", "--help"), 0.5), (("verify", "none.json"), 2.0), (("verify", "--sgin"), 0.5)):
+    page = str(Path(RECEIPT).with_name("report.html"))
+    commands = (("verify", "--help"), 0.5), (("verify", "none.json"), 2.0), (("verify", "--sgin"), 0.5)
+    for words, limit in (*commands, (verify("--report", page, "--unsigned"), 2.0)):
         before = resource.getrusage(resource.RUSAGE_CHILDREN)
         done = run(folder, *words)
         after = resource.getrusage(resource.RUSAGE_CHILDREN)

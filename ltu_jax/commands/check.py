@@ -4,14 +4,16 @@ import dataclasses
 import sys
 from pathlib import Path
 
-from ltu_jax.config import Config
+from ltu_jax.commands.recipients import print_verdict
+from ltu_jax.config import Config, Data
+from ltu_jax.data.records import refuse
 from ltu_jax.data.sources import load_source
 from ltu_jax.data.splits import read_ids
-from ltu_jax.deletion import verification
+from ltu_jax.deletion import ledger, tokens, verification
 from ltu_jax.deletion.claim import FEWEST, RATES
 from ltu_jax.deletion.ledger import LedgerError
 from ltu_jax.deletion.receipt import code_sha256, path_sha256, public_key
-from ltu_jax.deletion.verification import NOBODYS, SavedRequest
+from ltu_jax.deletion.verification import SavedRequest
 from ltu_jax.reporting.terminal import progress_for
 from ltu_jax.setting import ConfigError, plain
 from ltu_jax.training.checkpoint import CheckpointError
@@ -35,6 +37,7 @@ class CheckOptions:
     cache: Path | None
     evidence: bool
     hashes: bool
+    tokens: Path | None
 
 
 def check(options: CheckOptions) -> int:
@@ -48,29 +51,63 @@ def check(options: CheckOptions) -> int:
     what, saved = "hashes", None
     try:
         saved = verification.open_request(options.receipt, options.model)
-        found = verification.check_hashes(saved, public=public, ids=ids)
+        found = verification.check_hashes(saved, public=public, ids=ids if options.tokens is None else None)
         if is_removed := "model" in verification.removed(saved):
             print("the model was removed when a later request was done, as it should be: the rest is checked")
-        if not found and not options.hashes and (not is_removed or options.evidence):
+        if saved.receipt.get("in_memory") and not found and not options.hashes:
+            _say_in_memory(options)
+        elif not found and not options.hashes and options.tokens is None and (not is_removed or options.evidence):
             what, found = _check_evidence(saved, options)
     except (LedgerError, CheckpointError) as error:
         found = [str(error)]
-    for line in found:
-        print(plain(line))
     if found or saved is None:
-        print(plain(f"NOT verified: {len(found)} finding{'s' if len(found) > 1 else ''}"))
-        return 1
+        if saved is not None and not (saved.folder / "config.json").exists():
+            print("who has receipt.json and report.html alone checks them by --report report.html", file=sys.stderr)
+        return print_verdict(found, what, public, options.unsigned)
+    if options.tokens is not None:
+        return _hand_out(saved, options, options.tokens, ids or [])
     receipt = saved.receipt
-    what = f"{what} of request {receipt['request']['number']}, {receipt['request']['count']} rows"
     if options.evidence:
         print(RATES)
-    if public is not None:
-        print(plain(f"verified: {what}, signed by {public[:16]}..."))
-    elif options.unsigned:
-        print(plain(f"consistent (nobody vouches for it): {what}"))
-    else:
-        print(plain(f"{what}: {NOBODYS}: pass --public_key KEY.pem, or --unsigned if you made them yourself"))
-    return 0 if public is not None or options.unsigned else 1
+    what = f"{what} of request {receipt['request']['number']}, {receipt['request']['count']} rows"
+    return print_verdict(found, what, public, options.unsigned)
+
+
+def _hand_out(saved: SavedRequest, options: CheckOptions, folder: Path, ids: list[str]) -> int:
+    """Writes the tokens of some forgotten ids."""
+    receipt, salt, number = saved.receipt, saved.salt, saved.number
+    assert salt is not None  # check_hashes
+    forgotten, told = saved.entries[number - 1].ids, receipt.get("tokens")
+    if not isinstance(told, list):
+        raise ConfigError("--tokens: the receipt is of a version that had none; allowed: unset")
+    if folder.resolve().is_relative_to(saved.folder.parent):
+        where = f"--tokens: {str(folder)!r} lies in the folder of requests, which names no id"
+        raise ConfigError(f"{where}; allowed: another folder")
+    others = [repr(name) for name, one in zip(ids, ledger.salted(salt, ids), strict=True) if one not in forgotten]
+    refuse("--tokens", others, len(ids), f"ids are not of request {number}", "ids that it forgot")
+    images: dict[str, str] = {}
+    if not receipt.get("in_memory"):
+        data = _data(saved, options)
+        try:
+            images = tokens.hashed_images(ids, load_source(data, progress_for(), fetch=False), data)
+        except ConfigError as error:
+            print(plain(f"the images are not there: {error}"), file=sys.stderr)
+    num_without = tokens.write_tokens(folder, number, told, salt, {name: images.get(name) for name in ids})
+    print(plain(f"{len(ids)} tokens in {folder}: hand each to the owner of its image, and to nobody else"))
+    if num_without:
+        print(plain(f"{num_without} of them have no hash of the image: their owners need a copy of it (--image)"))
+    return 0
+
+
+def _say_in_memory(options: CheckOptions) -> None:
+    """Data and model were passed by a caller: what a receipt says of them is computed anew by who has them."""
+    how = "ltu_jax.check_receipt(RECEIPT, source, model, before) computes it anew"
+    if options.evidence:
+        raise ConfigError(
+            "--evidence: the request was made by ltu_jax.forget, on data and a model that no configuration names;"
+            f" allowed: --hashes, and in Python {how}"
+        )
+    print(plain(f"made by ltu_jax.forget: the hashes are checked, not the evidence; {how}"), file=sys.stderr)
 
 
 def _check_evidence(saved: SavedRequest, options: CheckOptions) -> tuple[str, list[str]]:
@@ -92,28 +129,37 @@ def _check_evidence(saved: SavedRequest, options: CheckOptions) -> tuple[str, li
         print("the model before is not there: what the receipt says of it was not computed anew", file=sys.stderr)
     evidence = "hashes and evidence" if before is not None else "hashes and evidence (after)"
     what = "hashes, evidence and claim" if options.evidence else evidence
-    return what, verification.check_evidence(saved, source, spec, before, claim=options.evidence)
+    found = verification.check_evidence(saved, source, spec, before, claim=options.evidence)
+    return what, found or verification.check_tokens(saved, source, config.data)
 
 
 def _config(saved: SavedRequest, options: CheckOptions) -> Config:
     """The configuration of the receipt with the paths that hold here, and with weights only if they are still there."""
     config = verification.config_of(saved)
-    for whose, code in (("model", config.model.name), ("data set", config.data.name)):
-        if ":" in code and code not in options.code:  # a receipt may be anybody's: what it names is run
-            raise ConfigError(
-                f"--code: {plain(', '.join(options.code) or 'None')}, but checking evidence runs the {whose}'s code,"
-                f" {plain(code)!r}; allowed: the same name, if you trust that code, or --hashes, which runs none"
-            )
+    _check_code("model", config.model.name, options)
     if options.weights is not None and not options.weights.exists():
         raise ConfigError(f"--weights: {str(options.weights)!r} is not there; allowed: the file of the model before")
     is_first = saved.receipt["request"]["number"] == 1
     weights = _place("weights", config.weights, options.weights) if is_first else None
     weights = weights if weights is not None and Path(weights).exists() else None
+    return dataclasses.replace(config, weights=weights, data=_data(saved, options))
+
+
+def _data(saved: SavedRequest, options: CheckOptions) -> Data:
+    config = verification.config_of(saved)
+    _check_code("data set", config.data.name, options)
     data_dir = _place("data_dir", config.data.data_dir, options.data_dir)
     table = _place("table", config.data.table, options.table)
     mapped = None if options.memory_map is None else str(options.memory_map)  # it is written
-    data = dataclasses.replace(config.data, data_dir=data_dir, table=table, memory_map=mapped)
-    return dataclasses.replace(config, weights=weights, data=data)
+    return dataclasses.replace(config.data, data_dir=data_dir, table=table, memory_map=mapped)
+
+
+def _check_code(whose: str, code: str, options: CheckOptions) -> None:
+    if ":" in code and code not in options.code:  # a receipt may be anybody's: what it names is run
+        raise ConfigError(
+            f"--code: {plain(', '.join(options.code) or 'None')}, but checking evidence runs the {whose}'s code,"
+            f" {plain(code)!r}; allowed: the same name, if you trust that code, or --hashes, which runs none"
+        )
 
 
 def _place(flag: str, in_receipt: str | None, given: Path | None) -> str | None:

@@ -2,7 +2,7 @@
 
 import dataclasses
 import os
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -62,11 +62,15 @@ def image_files(data: Data, ids: Collection[str]) -> dict[str, bytes]:
     Raises:
       ConfigError: as ``load_source``.
     """
-    wanted, found = set(ids), {}
-    for example in _open(data, silent, True).examples:
+    return dict(each_image_file(data, ids))
+
+
+def each_image_file(data: Data, ids: Collection[str], *, fetch: bool = True) -> Iterator[tuple[str, bytes]]:
+    """``image_files`` one by one, for those that no memory holds; ``fetch`` as for ``load_source``."""
+    wanted = set(ids)
+    for example in _open(data, silent, fetch).examples:
         if example.id in wanted and not isinstance(example.image, np.ndarray):
-            found[example.id] = example.image if isinstance(example.image, bytes) else example.image.read_bytes()
-    return found
+            yield example.id, example.image if isinstance(example.image, bytes) else example.image.read_bytes()
 
 
 def num_fitting(source: Source) -> int:

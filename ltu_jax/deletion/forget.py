@@ -77,7 +77,7 @@ def forget(
             " allowed: a ModelSpec, whose init makes one"
         )
     key = None if sign is None else Path(sign)
-    request = Request(config, list(ids), Path(workdir), key, keep_original=keep_original)
+    request = Request(config, list(ids), Path(workdir), key, keep_original=keep_original, in_memory=True)
     done = fulfil(request, source, spec, original, progress=progress)
     # Where nothing was new the last request may be a later one than that which forgot these ids.
     rest = dict(done.weights or last_model(request.home, read_ledger(request.home)))

@@ -22,12 +22,16 @@ from ltu_jax.deletion import ledger, removal, rows
 from ltu_jax.deletion.calibration import Calibrated, calibrate
 from ltu_jax.deletion.measures import evidence
 from ltu_jax.deletion.models import last_model, weights_of, weights_sha256
-from ltu_jax.deletion.notice import render_notice
+from ltu_jax.deletion.notice import drawn_with, render_images, render_notice, shown_tries
+from ltu_jax.deletion.notice_measured import sureness
 from ltu_jax.deletion.plan import Fulfilled, Plan, Request, entry_of, plan
 from ltu_jax.deletion.receipt import (
+    IMAGES,
     RECEIPT,
+    REPORT,
     SCHEMA,
     WORK,
+    as_read,
     code_sha256,
     file_problems,
     files_salted_sha256,
@@ -35,6 +39,7 @@ from ltu_jax.deletion.receipt import (
     receipt_text,
     seal_receipt,
 )
+from ltu_jax.deletion.tokens import commitments, hashed_images
 from ltu_jax.evaluation.scores import measure
 from ltu_jax.files import LOCK, check_folder, locked, make_folder, remove_partials, sync_tree, write_whole
 from ltu_jax.interop.weights import load_weights, save_weights
@@ -95,6 +100,14 @@ def fulfil(
             raise ConfigError(f"--workdir: {str(home)!r} has got another request meanwhile; allowed: the same again")
         folder = home / f"request-{todo.number}"
         todo = _begin(request, todo, folder)
+        assert todo.salt is not None  # _begin
+        # Now, and not at the end: the images may be gone by then.
+        images = hashed_images(todo.ids, source, None if request.in_memory else config.data)
+        if len(images) < len(todo.ids):
+            raise ConfigError(
+                "config.data: images to be forgotten vanished while they were read; allowed: the same again"
+            )
+        more = {"tokens": commitments(todo.salt, images), "in_memory": request.in_memory}
         if todo.previous is not None:
             original = last_model(home, todo.entries)
         elif original is None:
@@ -104,9 +117,8 @@ def fulfil(
         work = folder / WORK
         problem = prepare(config, loaded=Loaded(source, todo.splits, spec, original), cache=work, progress=progress)
         calibrated, state, history = _forget(problem, work, progress)
-        receipt, outcome = _write_request(request, todo, problem, state, history, calibrated, folder, started)
+        receipt, outcome = _write_request(request, todo, problem, state, history, calibrated, folder, started, more)
         sync_tree(folder)
-        assert todo.salt is not None  # _begin
         weights = _read_back(folder, receipt, todo.salt)
         ledger.append(home, entry_of(receipt, todo.salted))
         removal.finish(home, keep_original=keep)
@@ -155,6 +167,7 @@ def _write_request(
     calibrated: Calibrated | None,
     folder: Path,
     started: str,
+    more: dict[str, Any],
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """Writes all files of a request, the receipt last; returns the receipt and ``result.json``."""
     config, source = todo.config, problem.source
@@ -186,8 +199,13 @@ def _write_request(
     receipt = _receipt(todo, problem, state, outcome, shown, curve, started) | {"remain_seen": is_seen}
     compared = {"before": before["forget"], "after": after["forget"], "held out": after["held_out"]}
     confidence = {name: one.confidence for name, one in compared.items()}
-    changed = changed_most(problem, confidence) if request.show_images else None
-    write("report.html", render_notice(receipt, curve, confidence, changed))
+    report = {"tries": curve and shown_tries(curve), "sureness": sureness(confidence), "drawn_with": drawn_with()}
+    receipt = as_read(receipt | more | {"report": report})
+    write(REPORT, render_notice(receipt))
+    # A plain hash tells nothing more: the page is a function of the rest of the receipt.
+    receipt["report"]["sha256"] = meant[REPORT]
+    if request.show_images:
+        write(IMAGES, render_images(receipt, changed_most(problem, confidence)))
     files = files_salted_sha256(folder, todo.salt)
     files |= {name: ledger.salted_sha256(todo.salt, sha256) for name, sha256 in meant.items()}
     receipt = seal_receipt({**receipt, "files_salted_sha256": files}, request.key)

@@ -1,5 +1,6 @@
-"""The notice of a deletion request: one HTML page that loads nothing; its text is in the template."""
+"""The notice of a deletion request: one HTML page made of the receipt, which loads nothing; text is in the template."""
 
+import importlib.metadata
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -15,24 +16,37 @@ def templates() -> Any:
     return rendering.template_environment("ltu_jax.deletion", notice_words.FILTERS)
 
 
-def render_notice(
-    receipt: Mapping[str, Any],
-    calibration: Mapping[str, Any] | None,
-    confidence: Mapping[str, np.ndarray],
-    changed: Sequence[tuple[str, np.ndarray, Any, float, float]] | None = None,
-) -> str:
-    """The notice as HTML, with all external text escaped.
+def shown_tries(calibration: Mapping[str, Any]) -> dict[str, Any]:
+    """What a notice shows of a calibration, for ``receipt["report"]["tries"]``.
 
     Args:
-      receipt: the contents of ``receipt.json``; seal, signature and files may still be missing.
-      calibration: ``Calibrated.as_json()``; None without calibration.
-      confidence: probability of the true label, f[.]: ``before`` (optional) and ``after`` on the forget rows, and
-        ``held out`` of the unlearned model on held-out rows.
-      changed: ``(id, image u8[H,W,3], label, probability before, after)`` of the forget rows to show; None unless the
-        user asked for them.
+      calibration: ``Calibrated.as_json(in_rows=...)``: the receipt is handed out.
+    """
+    trials = [
+        {
+            "learning_rate": trial["learning_rate"],
+            "best": trial["best"],
+            "looks": [{name: look[name] for name in notice_plots.OF_A_LOOK} for look in trial["looks"]],
+        }
+        for trial in calibration["trials"]
+    ]
+    return {name: calibration[name] for name in ("original", "tolerance", "chosen")} | {"trials": trials}
+
+
+def drawn_with() -> dict[str, str]:
+    """The versions of what a notice is made with, beside this package: others may draw other bytes."""
+    return {name: importlib.metadata.version(name) for name in ("jinja2", "matplotlib")}
+
+
+def render_notice(receipt: Mapping[str, Any]) -> str:
+    """The notice as HTML, a function of the receipt alone, with all external text escaped.
+
+    Args:
+      receipt: the contents of ``receipt.json`` as read; seal, signature, files and the hash of the notice may still be
+        missing.
     """
     request, time = receipt["request"], receipt["time"]
-    method = receipt["method"]
+    method, report = receipt["method"], receipt["report"]
     return rendering.render_page(
         "notice",
         templates(),
@@ -46,14 +60,30 @@ def render_notice(
         method=method,
         sentence=BUILT_IN[method].sentence if method in BUILT_IN else None,
         approximate=method != "retrain",
-        chosen=None if calibration is None else _chosen(calibration),
+        chosen=report["tries"] and _chosen(report["tries"]),
         why=receipt.get("calibration"),
         guided_by_original=receipt.get("guidance") == "original",
         remain_seen=receipt["remain_seen"],
         fingerprints=_fingerprints(receipt),
         **notice_measured.figures(receipt["evidence"]),
         **notice_measured.classes(receipt["evidence"]),
-        **notice_measured.forgotten_images(receipt["evidence"], confidence, changed or ()),
+        histograms=report["sureness"] and notice_plots.sureness_histograms(report["sureness"]),
+    )
+
+
+def render_images(receipt: Mapping[str, Any], changed: Sequence[tuple[str, np.ndarray, Any, float, float]]) -> str:
+    """The page of ``--show_images``, a file of its own: the notice is handed out and is made of the receipt alone.
+
+    Args:
+      receipt: as for ``render_notice``.
+      changed: ``(id, image u8[H,W,3], label, probability before, after)`` of the forget rows to show.
+    """
+    names = {row["label"]: row["name"] for row in receipt["evidence"]["classes"]}
+    return rendering.render_page(
+        "images",
+        templates(),
+        number=receipt["request"]["number"],
+        changed=[(name, pixels, names.get(label, label), *rest) for name, pixels, label, *rest in changed],
     )
 
 

@@ -74,16 +74,23 @@ def _change(row: Mapping[str, Any]) -> float:
     return min((after - before for before, after in pairs), default=math.inf)
 
 
-def forgotten_images(
-    evidence: Mapping[str, Any],
-    confidence: Mapping[str, np.ndarray],
-    changed: Sequence[tuple[str, np.ndarray, Any, float, float]],
-) -> dict[str, Any]:
-    """Template values: confidence on forgotten and held-out images, and images to show; see ``render_notice``."""
-    names = {row["label"]: row["name"] for row in evidence["classes"]}
-    return {
-        "histograms": notice_plots.sureness_histograms(confidence) if evidence["rows"]["forget"] >= FEW else None,
-        "changed": [
-            (name, pixels, names.get(label, label), before, after) for name, pixels, label, before, after in changed
-        ],
-    }
+def sureness(confidence: Mapping[str, np.ndarray]) -> dict[str, dict[str, Any]] | None:
+    """Histograms of confidence for ``receipt["report"]["sureness"]``, in whole percent: the receipt is handed out.
+
+    Args:
+      confidence: probability of the true label, f[.]: ``before`` (optional) and ``after`` on the forget rows, and
+        ``held out`` of the unlearned model on held-out rows.
+
+    Returns:
+      By set ``shares``: of the images in each twentieth of 0 to 1; and ``median``. None of fewer than ``FEW`` images.
+    """
+    if len(confidence["after"]) < FEW:
+        return None
+    shown = {}
+    for name, values in confidence.items():
+        values = values[np.isfinite(values)]
+        if len(values):
+            counts, _ = np.histogram(values, np.linspace(0, 1, notice_plots.BINS + 1))
+            shares = [round(100 * count / len(values)) for count in counts.tolist()]
+            shown[name] = {"shares": shares, "median": round(100 * float(np.median(values)))}
+    return shown

@@ -14,6 +14,9 @@ GROUPS = {
 }
 WIDTH = 4
 """Inches."""
+BINS = 20
+OF_A_LOOK = ("remain", "validation", "lost", "ks")
+"""What is drawn of a look of a calibration."""
 LINES = tuple(colour for colour in SERIES if colour != ORANGE)  # orange marks the chosen point
 
 
@@ -26,7 +29,7 @@ def tries_curve(calibration: Mapping[str, Any]) -> str | None:
     """SVG of distance against lost accuracy, one line per trial; None if all trials diverged.
 
     Args:
-      calibration: ``Calibrated.as_json()``.
+      calibration: ``notice.shown_tries``.
     """
     original, chosen, tolerance = (calibration[name] for name in ("original", "chosen", "tolerance"))
     tries = [(number, trial) for number, trial in enumerate(calibration["trials"]) if trial["looks"]]
@@ -62,27 +65,27 @@ def tries_curve(calibration: Mapping[str, Any]) -> str | None:
         return inline_svg(figure, f"Forgetting against its cost in {len(tries)} tries; the point chosen is ringed")
 
 
-def sureness_histograms(confidence: Mapping[str, np.ndarray]) -> str | None:
-    """SVG of one histogram per set, one below the other; None without finite values.
+def sureness_histograms(sureness: Mapping[str, Mapping[str, Any]]) -> str | None:
+    """SVG of one histogram per set, one below the other; None without one.
 
     Args:
-      confidence: probability of the true label, f[.], for some of ``before``, ``after`` and ``held out``.
+      sureness: for some of ``GROUPS`` the ``shares`` of the images in each of ``BINS`` parts and their ``median``, both
+        in percent: see ``notice_measured.sureness``.
     """
-    shown = [(*GROUPS.get(name, (name, LINES[3])), finite(values)) for name, values in confidence.items()]
-    shown = [(words, colour, 100 * values[np.isfinite(values)]) for words, colour, values in shown]
-    shown = [one for one in shown if len(one[2])]
+    shown = [(*GROUPS[name], sureness[name]) for name in GROUPS if name in sureness]
     if not shown:
         return None
+    edges = np.linspace(0, 100, BINS + 1)
     with styled_figure(WIDTH, 0.6 + 1.1 * len(shown)) as figure:
         panels = np.atleast_1d(figure.subplots(len(shown), sharex=True, sharey=True))
-        for axes, (words, colour, values) in zip(panels, shown, strict=True):
-            axes.hist(values, np.linspace(0, 100, 21), weights=np.full(len(values), 100 / len(values)), color=colour)
-            axes.set_title(f"{words}: half are above {np.median(values):.0f} %")
+        for axes, (words, colour, of) in zip(panels, shown, strict=True):
+            axes.bar(edges[:-1], finite(of["shares"]), np.diff(edges), align="edge", color=colour)
+            axes.set_title(f"{words}: half are above {of['median']:.0f} %")
             axes.set_ylim(bottom=0)
         panels[-1].set_xlim(0, 100)
         panels[-1].set_xlabel("how sure the model is of the right answer, in %")
         figure.supylabel("share of the images, in %", fontsize=9)
-        summary = "; ".join(f"{words}: half are above {np.median(values):.0f} percent" for words, _, values in shown)
+        summary = "; ".join(f"{words}: half are above {of['median']:.0f} percent" for words, _, of in shown)
         return inline_svg(figure, f"How sure the model is of the right answer. {summary}")
 
 

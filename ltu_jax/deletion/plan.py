@@ -32,6 +32,7 @@ class Request(NamedTuple):
     key: Path | None = None  # signs the receipt
     show_images: bool = False  # whether the report may show forgotten images
     keep_original: bool = False  # whether to keep the models from before it
+    in_memory: bool = False  # whether a caller passed data and model, which ``config`` then does not name
 
 
 class Fulfilled(NamedTuple):

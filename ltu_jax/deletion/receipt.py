@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from ltu_jax.deletion.ledger import salted_sha256
-from ltu_jax.interop import sealing
+from ltu_jax.files import file_sha256, files_sha256
 from ltu_jax.safe_reading import parse_json, read_bytes, read_text, reason
 from ltu_jax.setting import ConfigError, digest
 
@@ -27,13 +27,18 @@ SCHEMA = 2
 PAYLOAD_TYPE = f"application/vnd.ltu-jax.receipt+json;version={SCHEMA}"
 LARGEST_WHOLE = 2**53
 """Some readers of JSON round whole numbers beyond."""
+REPORT = "report.html"
+IMAGES = "images.html"
+"""Pictures of forgotten images, where they were asked for; its owner may delete it."""
 WORK = "work"
 """Folder of temporary files of a request: checkpoints, trials, attackers. Not part of the receipt."""
-ALWAYS = ("config.json", "result.json", "rows.json", "report.html")
+ALWAYS = ("config.json", "result.json", "rows.json", REPORT)
 """Files of every request, besides its model."""
 FIRST_MODEL = {"tree_sha256": str, "file_sha256": (str, type(None))}
 """What the first request started from: the owner's own model."""
 LATER_MODEL = {"salted_sha256": str}
+NOBODYS = "the files agree with one another; who wrote them is NOT verified"
+"""What is found of a receipt where no signature is asked for."""
 SHAPE = {
     "schema": int,
     "request": {"number": int, "count": int, "repeated": int, "ids_sha256": str, "previous": str},
@@ -53,19 +58,19 @@ SHAPE = {
 def files_salted_sha256(folder: Path, salt: bytes) -> dict[str, str]:
     """Salted hash of every file in the folder of a request, without the receipt and ``WORK``."""
     left_out = {folder / RECEIPT, folder / WORK}
-    files = sealing.files_sha256(folder, lambda path: left_out.isdisjoint((path, *path.parents)))
+    files = files_sha256(folder, lambda path: left_out.isdisjoint((path, *path.parents)))
     return {name: salted_sha256(salt, sha256) for name, sha256 in files.items()}
 
 
 def path_sha256(path: Path) -> str:
     """Hash of a file, or of the names and contents of all files in a folder."""
-    return digest(sealing.files_sha256(path)) if path.is_dir() else sealing.file_sha256(path)
+    return digest(files_sha256(path)) if path.is_dir() else file_sha256(path)
 
 
 def code_sha256() -> str:
-    """Hash of all Python files of this package: identifies the code more exactly than a version."""
+    """Hash of all Python files and templates of this package: identifies the code more exactly than a version."""
     root = Path(__file__).parents[1]
-    return digest(sealing.files_sha256(root, lambda path: path.suffix == ".py"))
+    return digest(files_sha256(root, lambda path: path.suffix == ".py" or path.parent.name == "templates"))
 
 
 def receipt_text(receipt: Mapping[str, Any]) -> str:
@@ -92,6 +97,18 @@ def signed_bytes(body: bytes) -> bytes:
     return b"DSSEv1 %d %b %d %b" % (len(kind), kind, len(body), body)
 
 
+def as_read(receipt: Mapping[str, Any]) -> dict[str, Any]:
+    """The receipt as its reader has it, before it is sealed.
+
+    Raises:
+      FloatingPointError: if a figure is not finite.
+    """
+    try:
+        return json.loads(receipt_text(receipt))
+    except ValueError as error:
+        raise FloatingPointError("the evidence is not finite: the model gives outputs that are not") from error
+
+
 def seal_receipt(receipt: Mapping[str, Any], key: Path | None = None) -> dict[str, Any]:
     """The receipt with its hash and, if a key is given, its signature.
 
@@ -106,10 +123,7 @@ def seal_receipt(receipt: Mapping[str, Any], key: Path | None = None) -> dict[st
       ConfigError: if the key cannot be used.
       FloatingPointError: if a figure is not finite.
     """
-    try:
-        body = body_of(receipt)
-    except ValueError as error:
-        raise FloatingPointError("the evidence is not finite: the model gives outputs that are not") from error
+    body = body_of(as_read(receipt))
     signature = None if key is None else _sign(body, private_key(key))
     return {**receipt, "receipt_sha256": hashlib.sha256(body).hexdigest(), "signature": signature}
 

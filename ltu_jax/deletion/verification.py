@@ -14,12 +14,22 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ltu_jax.config import Config, Retrain, from_dict
+from ltu_jax.config import Config, Data, Retrain, from_dict
 from ltu_jax.deletion import ledger, removal, rows
 from ltu_jax.deletion.claim import judge, moved_share
 from ltu_jax.deletion.measures import Measured, evidence
 from ltu_jax.deletion.models import weights_of, weights_sha256
-from ltu_jax.deletion.receipt import RECEIPT, WORK, file_problems, read_receipt, seal_problems, strange_files
+from ltu_jax.deletion.receipt import (
+    IMAGES,
+    NOBODYS,
+    RECEIPT,
+    WORK,
+    file_problems,
+    read_receipt,
+    seal_problems,
+    strange_files,
+)
+from ltu_jax.deletion.tokens import token_problems
 from ltu_jax.evaluation.scores import measure
 from ltu_jax.interop.weights import load_weights
 from ltu_jax.models.build import ModelSpec
@@ -28,9 +38,6 @@ from ltu_jax.setting import ConfigError, digest, plain
 from ltu_jax.training.checkpoint import CheckpointError, load_tree
 from ltu_jax.training.optimizers import SGD
 from ltu_jax.types import ArrayTree, Source, UnlearnState, make_state
-
-NOBODYS = "the files agree with one another; who wrote them is NOT verified"
-"""What is found of a receipt where no signature is asked for."""
 
 
 class SavedRequest(NamedTuple):
@@ -122,6 +129,8 @@ def check_receipt(
     """
     saved = open_request(Path(path))
     found = check_hashes(saved, public=public) or check_evidence(saved, source, spec, before, claim=claim)
+    if not found and saved.receipt.get("in_memory"):
+        found = check_tokens(saved, source, None)
     return found if found or public is not None or unsigned else [f"{NOBODYS}: pass public, or unsigned=True"]
 
 
@@ -137,7 +146,7 @@ def check_hashes(saved: SavedRequest, *, public: str | None = None, ids: list[st
     if salt is None:
         return [*found, f"{ledger.SALT}: it is missing or not readable, so files, models and ids cannot be compared"]
     names = receipt["files_salted_sha256"]
-    expected = {f"{name}: it is missing" for name in names if name.partition("/")[0] in gone}
+    expected = {f"{name}: it is missing" for name in names if name.partition("/")[0] in (*gone, IMAGES)}
     found = [line for line in file_problems(receipt, folder, salt) if line not in expected] + found
     found += [] if ids is None else _id_problems(salt, saved, ids)
     return found or [*_content_problems(saved, salt)]  # damaged files are not opened
@@ -253,6 +262,20 @@ def check_evidence(
         return [f"claim: it cannot be tested without the model before: {kept}"]
     found = judge(measured_before, after, moved_share(before["params"], weights["params"])).findings
     return [f"claim: {line}" for line in found]
+
+
+def check_tokens(saved: SavedRequest, source: Source, data: Data | None) -> list[str]:
+    """Compares the commitments of a receipt, by which persons find their images, with the data; see ``token_problems``.
+
+    Args:
+      saved: a request whose hashes are right.
+      source: the data.
+      data: what they were read from; None where the caller of ``ltu_jax.forget`` had them.
+    """
+    if saved.salt is None or len(saved.entries) < saved.number:
+        return []  # a finding of ``check_hashes``
+    forgotten = saved.entries[saved.number - 1].ids
+    return token_problems(saved.receipt.get("tokens"), forgotten, saved.salt, source, data)
 
 
 def before_weights(saved: SavedRequest, given: ArrayTree | None, cache: Path) -> ArrayTree | None:

@@ -1,9 +1,8 @@
-"""Hashes of trees, files and folders, and a list of hashes that seals a folder against damage."""
+"""Hashes of trees, and a list of hashes that seals a folder against damage."""
 
 import hashlib
 import json
 import math
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ltu_jax.files import is_partial, write_whole
+from ltu_jax.files import files_sha256, is_partial, write_whole
 from ltu_jax.safe_reading import memory, read_json
 from ltu_jax.setting import digest
 from ltu_jax.types import ArrayTree
@@ -46,18 +45,6 @@ def check_fits(described: Any) -> None:
     claimed = sum(sizes)
     if claimed > memory():
         raise ValueError(f"its arrays are said to have {claimed} bytes")
-
-
-def file_sha256(path: Path) -> str:
-    """Hash of one file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def files_sha256(folder: Path, is_part: Callable[[Path], bool] = lambda path: True) -> dict[str, str]:
-    """Hash of every file in a folder that ``is_part`` accepts, by path with forward slashes."""
-    files = sorted(path for path in folder.rglob("*") if path.is_file() and is_part(path))
-    return {path.relative_to(folder).as_posix(): file_sha256(path) for path in files}
 
 
 def seal(folder: Path) -> None:

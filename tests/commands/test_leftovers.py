@@ -44,7 +44,7 @@ def test_a_request_leaves_nothing_and_what_is_planted_is_found(tmp_path):
     done = run(tmp_path, *search)
     assert done.returncode == 1
     found = "\n".join(done.stdout.splitlines())
-    assert "/images.u8: pixels of 3 images" in found and "other/request-1/report.html: pictures of 3 images" in found
+    assert "/images.u8: pixels of 3 images" in found and "other/request-1/images.html: pictures of 3 images" in found
     assert "/columns.npz: 3 ids in clear" in found  # small members are looked through together
 
 

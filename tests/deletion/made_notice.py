@@ -4,6 +4,9 @@ import math
 
 import numpy as np
 
+from ltu_jax.deletion.notice import shown_tries
+from ltu_jax.deletion.notice_measured import sureness
+
 CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 
 
@@ -78,6 +81,7 @@ def made_receipt(earlier=True, before=True):
         "guidance": "original",
         "evidence": shown,
         "remain_seen": True,
+        "report": {"tries": shown_tries(made_calibration()), "sureness": sureness(made_confidence(before))},
         "warnings": [],
         "code": {
             "commit": "dc79a5619fd6",
@@ -132,7 +136,7 @@ def made_confidence(before=True):
 
 
 def made_images(num=4):
-    """Invented images to be forgotten, as ``notice.render_notice`` takes them."""
+    """Invented images to be forgotten, as ``notice.render_images`` takes them."""
     rng = np.random.default_rng(9)
     pixels = rng.integers(0, 256, (num, 8, 8, 3), np.uint8)
     return [(f"user-{i:04d}", pixels[i], i, 0.99 - i / 100, 0.31 + i / 100) for i in range(num)]

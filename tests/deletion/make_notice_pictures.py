@@ -11,7 +11,7 @@ import tempfile
 from pathlib import Path
 
 import browser
-from made_notice import made_calibration, made_confidence, made_receipt
+from made_notice import made_receipt
 from PIL import Image
 
 from ltu_jax.deletion.notice import render_notice
@@ -36,7 +36,7 @@ def main():
         return f"none of these browsers is on this machine: {', '.join(browser.NAMES)}"
     with tempfile.TemporaryDirectory() as folder, browser.Browser(program, f"{folder}/profile") as shown:
         page = Path(folder) / "report.html"
-        page.write_text(render_notice(made_receipt(), made_calibration(), made_confidence()), encoding="utf-8")
+        page.write_text(render_notice(made_receipt()), encoding="utf-8")
         for name, (width, longest) in SIZES.items():
             shown.open(page, width)
             picture = Image.open(io.BytesIO(shown.picture())).convert("RGB")

@@ -3,9 +3,9 @@
 import re
 
 from html_reader import Reader
-from made_notice import made_calibration, made_confidence, made_receipt
+from made_notice import made_receipt
 
-from ltu_jax.deletion.notice import render_notice
+from ltu_jax.deletion.notice import render_notice, shown_tries
 
 
 def remembering(draw):
@@ -22,7 +22,7 @@ def remembering(draw):
 
 def words(page):
     """All that a reader sees of the text, as one line."""
-    body = page[page.index("<main>") : page.index("<footer>")]
+    body = page[page.index("<main>") : page.index("</main>") + len("</main>")]
     return " ".join("".join(Reader(body).words).split())
 
 
@@ -34,4 +34,6 @@ def part(page, number):
 
 def rendered(receipt=None, calibration=None, **changes):
     receipt = made_receipt() if receipt is None else receipt
-    return render_notice(receipt | changes, calibration or made_calibration(), made_confidence())
+    if calibration is not None:
+        receipt["report"]["tries"] = shown_tries(calibration)
+    return render_notice(receipt | changes)

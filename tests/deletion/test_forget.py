@@ -1,13 +1,16 @@
 """``ltu_jax.forget`` does what the command does."""
 
 import dataclasses
+import shutil
 
 import jax
 import numpy as np
 import pytest
+from PIL import Image
 from small_request import request_settings
 
 import ltu_jax
+from ltu_jax import verify
 from ltu_jax.config import METHOD_CONFIGS
 from ltu_jax.deletion.fulfil import fulfil
 from ltu_jax.deletion.plan import Request
@@ -54,8 +57,6 @@ def test_again_it_says_that_it_was_done(forgotten, source, spec, original, ids):
 def test_ids_of_an_earlier_request_give_the_last_model_and_not_the_earlier_one(
     forgotten, tmp_path, source, spec, original, ids
 ):
-    import shutil
-
     home = shutil.copytree(forgotten.folder.parent, tmp_path / "out")
     more = [str(name) for name in source.ids[30:40]]
     second = ltu_jax.forget(spec, original["params"], source, more, workdir=home, config=request_settings(trials=0))
@@ -100,6 +101,46 @@ def test_the_same_function_again_compiles_nothing_anew(tmp_path, source, spec, o
 def test_its_receipt_is_checked_with_the_same_model_and_data(forgotten, source, spec, original):
     path = forgotten.folder / "receipt.json"
     assert ltu_jax.check_receipt(path, source, spec, original, claim=False, unsigned=True) == []
+
+
+@pytest.fixture
+def handed_on(forgotten, tmp_path):
+    return shutil.copytree(forgotten.folder.parent, tmp_path / "out") / "request-1" / "receipt.json"
+
+
+def test_its_receipt_is_verified_by_the_commands_that_the_page_prints(handed_on, monkeypatch, capsys):
+    """Data and model are the caller's: a command computes no evidence, says so, and checks all the rest."""
+    assert verify.main([str(handed_on), "--unsigned"]) == 0
+    printed = capsys.readouterr()
+    assert printed.out == "consistent (nobody vouches for it): hashes of request 1, 30 rows\n"
+    assert "not the evidence; ltu_jax.check_receipt(RECEIPT, source, model, before) computes it anew" in printed.err
+    with pytest.raises(
+        ConfigError, match="--evidence: the request was made by ltu_jax.forget.*in Python ltu_jax.check"
+    ):
+        verify.main([str(handed_on), "--evidence", "--unsigned"])
+    assert verify.main([str(handed_on), "--report", str(handed_on.with_name("report.html")), "--unsigned"]) == 0
+    (handed_on.parent / "result.json").write_text("{}")
+    assert verify.main([str(handed_on), "--unsigned"]) == 1
+
+
+def test_who_has_an_image_of_it_finds_it_by_a_token(handed_on, tmp_path, source, ids, capsys):
+    (tmp_path / "ids.txt").write_text(f"{ids[3]}\n")
+    words = [str(handed_on), "--forget", str(tmp_path / "ids.txt"), "--tokens", str(tmp_path / "tokens")]
+    assert verify.main(words) == 0 and "1 of them have no hash of the image" in capsys.readouterr().out
+    [token] = (tmp_path / "tokens").iterdir()
+    for row, status in ((3, 0), (4, 1)):
+        Image.fromarray(source.images[row]).save(tmp_path / "mine.png")
+        asked = ["--token", str(token), "--image", str(tmp_path / "mine.png"), "--unsigned"]
+        assert verify.main([str(handed_on), *asked]) == status
+
+
+def test_tokens_of_other_images_than_the_callers_are_found(forgotten, source, spec):
+    images = source.images.copy()
+    images[5, 0, 0, 0] ^= 1  # too little for the evidence
+    found = ltu_jax.check_receipt(
+        forgotten.folder / "receipt.json", dataclasses.replace(source, images=images), spec, claim=False, unsigned=True
+    )
+    assert found == ["tokens: they are not those of the images forgotten, or these are others now"]
 
 
 def test_what_is_asked_for_reaches_the_request(tmp_path, source, spec, original, ids, monkeypatch):

@@ -2,15 +2,17 @@
 
 import json
 import re
+import subprocess
+import sys
 
 import numpy as np
 import pytest
 from html_reader import EVIL, Reader
-from made_notice import made_calibration, made_confidence, made_receipt
+from made_notice import made_calibration, made_receipt
 from read_notice import part, rendered, words
 
 from ltu_jax.deletion import notice_measured
-from ltu_jax.deletion.notice import render_notice
+from ltu_jax.deletion.notice import drawn_with, render_images, render_notice, shown_tries
 from ltu_jax.methods.registry import BUILT_IN
 
 pytestmark = pytest.mark.usefixtures("drawn_once")
@@ -107,7 +109,9 @@ def test_a_try_that_diverged_failed():
 
 
 def test_without_calibration_it_was_set_by_hand():
-    page = render_notice(made_receipt() | {"calibration": None}, None, made_confidence())
+    receipt = made_receipt() | {"calibration": None}
+    receipt["report"]["tries"] = None
+    page = render_notice(receipt)
     assert "set by hand" in part(page, 2) and "<q>" not in page.split("7. How")[0]
     assert not [row for row in Reader(page).rows if row[0].startswith("Try ")]
 
@@ -180,12 +184,36 @@ def test_what_came_from_outside_is_text(evil):
     receipt["code"] = {"commit": evil, "versions": {evil: evil}, "device": evil}
     receipt["time"] |= {"started": evil, "finished": evil}
     receipt["evidence"]["classes"][0]["name"] = receipt["evidence"]["classes"][3]["name"] = evil
-    confidence = made_confidence() | {evil: np.array([0.5])}
+    receipt["report"]["sureness"][evil] = {"shares": evil, "median": evil}
     images = [(evil, np.zeros((4, 4, 3), np.uint8), label, 0.5, None) for label in (0, evil)]
-    reader = Reader(render_notice(receipt, made_calibration(), confidence, images))
-    tags = [tag for tag, _ in reader.tags]
-    assert "script" not in tags and tags.count("img") == 2 and tags.count("style") == 1 + tags.count("svg")
-    assert not any("onerror" in attributes for _, attributes in reader.tags)
-    assert [attributes["alt"] for tag, attributes in reader.tags if tag == "img"] == [f"{evil}, {evil}"] * 2
-    # Title, heading, part 1 (number, times), facts, method, calibration, classes, images (id and class), part 7 ...
-    assert "".join(reader.words).count(evil) >= 25
+    reader, pictures = Reader(render_notice(receipt)), Reader(render_images(receipt, images))
+    for one, count in ((reader, 0), (pictures, 2)):
+        tags = [tag for tag, _ in one.tags]
+        assert "script" not in tags and tags.count("img") == count and tags.count("style") == 1 + tags.count("svg")
+        assert not any("onerror" in attributes for _, attributes in one.tags)
+    assert [attributes["alt"] for tag, attributes in pictures.tags if tag == "img"] == [f"{evil}, {evil}"] * 2
+    # Title, heading, part 1 (number, times), facts, method, calibration, classes, part 7 ...
+    assert "".join(reader.words).count(evil) >= 20 and "".join(pictures.words).count(evil) == 6
+
+
+DRAW = """
+import json, sys
+from ltu_jax.deletion.notice import render_notice
+print(render_notice(json.load(sys.stdin)), end="")
+assert "jax" not in sys.modules
+"""
+
+
+def test_a_notice_is_a_function_of_the_receipt_as_its_file_has_it():
+    """Drawn by another process, with its own order of hashes, from the receipt's text alone, without JAX."""
+    text = json.dumps(made_receipt(), sort_keys=True)
+    other = subprocess.run([sys.executable, "-c", DRAW], input=text, capture_output=True, text=True, check=True)
+    assert other.stdout == render_notice(json.loads(text))
+    assert set(drawn_with()) == {"jinja2", "matplotlib"}
+
+
+def test_the_receipt_has_no_more_of_a_calibration_than_is_shown():
+    """Of a look how well the forget rows are known is not drawn, and is not handed out."""
+    shown = shown_tries(made_calibration())
+    assert all(set(look) == {"remain", "validation", "lost", "ks"} for one in shown["trials"] for look in one["looks"])
+    assert [set(one) for one in shown["trials"]] == [{"learning_rate", "best", "looks"}] * 4

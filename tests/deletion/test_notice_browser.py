@@ -3,9 +3,9 @@
 import browser
 import numpy as np
 import pytest
-from made_notice import made_calibration, made_confidence, made_images, made_receipt
+from made_notice import made_images, made_receipt
 
-from ltu_jax.deletion.notice import render_notice
+from ltu_jax.deletion.notice import render_images, render_notice
 
 pytestmark = pytest.mark.skipif(browser.find() is None, reason=f"no browser here: {', '.join(browser.NAMES)}")
 # Elements that reach beyond the window and lie in no box that scrolls.
@@ -29,7 +29,8 @@ def page(tmp_path_factory):
     receipt["code"]["device"] = "w" * 200
     images = [*made_images(), ("v" * 200, np.zeros((8, 8, 3), np.uint8), 0, 0.5, 0.5)]
     path = tmp_path_factory.mktemp("page") / "report.html"
-    path.write_text(render_notice(receipt, made_calibration(), made_confidence(), images), encoding="utf-8")
+    path.write_text(render_notice(receipt), encoding="utf-8")
+    path.with_name("images.html").write_text(render_images(receipt, images), encoding="utf-8")
     return path
 
 
@@ -42,9 +43,16 @@ def test_it_fits_the_window_and_asks_for_nothing(shown, page, width, dark):
     assert shown.requests() == [page.as_uri()]
     assert shown.complaints() == []
     assert shown.run("document.querySelectorAll('svg').length") == 3
-    assert shown.run("[...document.images].every(image => image.naturalWidth === 8)")
     light = shown.run("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
     assert light == (not dark)
+
+
+@pytest.mark.parametrize("width", [320, 1280])
+def test_forgotten_images_fit_the_window(shown, page, width):
+    shown.open(page.with_name("images.html"), width)
+    assert shown.run("document.documentElement.scrollWidth") <= width and shown.run(BEYOND) == []
+    assert shown.run("document.images.length") == 5 and shown.complaints() == []
+    assert shown.run("[...document.images].every(image => image.naturalWidth === 8)")
 
 
 def test_figures_are_seen_whole_on_a_phone(shown, page):

@@ -7,12 +7,12 @@ import re
 import numpy as np
 import pytest
 from html_reader import Reader
-from made_notice import CLASSES, made_calibration, made_confidence, made_images, made_receipt
+from made_notice import CLASSES, made_images, made_receipt
 from PIL import Image
 from read_notice import part, rendered, words
 
 from ltu_jax.deletion import notice_measured
-from ltu_jax.deletion.notice import render_notice
+from ltu_jax.deletion.notice import render_images, render_notice
 
 pytestmark = pytest.mark.usefixtures("drawn_once")
 
@@ -103,10 +103,18 @@ def test_earlier_requests_are_told_only_where_there_were_some(page):
     assert "arlier requests" not in part(rendered(made_receipt(earlier=False)), 5)
 
 
+def test_what_the_receipt_has_of_confidence_is_whole_percent_of_many_images():
+    """One of 200 images, half a percent, is not told; of fewer than 100 nothing is."""
+    values = np.r_[np.repeat(0.02, 99), np.repeat(0.51, 90), np.repeat(0.999, 10), 0.76]
+    told = notice_measured.sureness({"before": values, "after": values[:100], "held out": values[:50]})
+    assert told["before"]["shares"] == [50, *[0] * 9, 45, *[0] * 8, 5]  # one of 200 at 0.76 is not seen
+    assert told["before"]["median"] == 51 and told["held out"] == {"shares": [100, *[0] * 19], "median": 2}
+    assert notice_measured.sureness({"after": values[: notice_measured.FEW - 1], "held out": values}) is None
+
+
 @pytest.mark.parametrize("earlier", [True, False])
 def test_without_the_model_before_nothing_is_said_of_it(earlier):
-    confidence = made_confidence(before=False)
-    page = render_notice(made_receipt(earlier, before=False), made_calibration(), confidence)
+    page = render_notice(made_receipt(earlier, before=False))
     reader = Reader(page)
     assert reader.row("Images never shown") == ["not measured", "81.9 %79.3 to 84.4", "-"]
     assert reader.row("cat") == ["31", "92.0", "55.6"]
@@ -117,15 +125,14 @@ def test_without_the_model_before_nothing_is_said_of_it(earlier):
     assert "images to be forgotten, before" not in page
 
 
-def test_no_image_is_shown_unless_given_and_then_pixel_for_pixel(page):
+def test_no_image_is_in_the_notice_and_those_in_a_file_of_their_own_are_shown_pixel_for_pixel(page):
     assert "<img" not in page and "This file holds none of the images" in part(page, 4)
     images = made_images()
-    shown = render_notice(made_receipt(), made_calibration(), made_confidence(), images)
-    assert "This file therefore holds images that were to be forgotten." in part(shown, 4)
-    assert "holds none of the images" not in words(shown)
+    shown = render_images(made_receipt(), images)
+    assert "This file holds images that were to be forgotten." in words(shown)
     pngs = re.findall(r"data:image/png;base64,([^']*)'", shown)
     for png, (_, pixels, *_) in zip(pngs, images, strict=True):
         np.testing.assert_array_equal(np.asarray(Image.open(io.BytesIO(base64.b64decode(png)))), pixels)
     alts = [attributes["alt"] for tag, attributes in Reader(shown).tags if tag == "img"]
     assert alts[1] == "user-0001, automobile"
-    assert "user-0001automobile98 % → 32 %" in part(shown, 4)
+    assert "user-0001automobile98 % → 32 %" in words(shown)

@@ -8,6 +8,7 @@ import pytest
 from made_notice import made_calibration, made_confidence
 
 from ltu_jax.deletion import notice_plots as plots
+from ltu_jax.deletion.notice_measured import sureness
 from ltu_jax.reporting.plots import BLUE, GREY, ORANGE
 
 SVG = "{http://www.w3.org/2000/svg}"
@@ -88,7 +89,9 @@ def test_odd_values_do_not_crash(odd):
 
 
 def test_histograms_have_one_panel_a_group_with_its_median():
-    svg = plots.sureness_histograms({"before": np.array([0.5, 0.95, 0.99]), "held out": np.array([0.25])})
+    nowhere = [0] * plots.BINS
+    shown = {"before": {"shares": nowhere, "median": 95}, "held out": {"shares": nowhere, "median": 25}}
+    svg = plots.sureness_histograms(shown)
     labels = texts(svg)
     assert "images to be forgotten, before: half are above 95 %" in labels
     assert "images never shown, after: half are above 25 %" in labels
@@ -96,7 +99,7 @@ def test_histograms_have_one_panel_a_group_with_its_median():
 
 
 def test_bars_are_shares_of_the_images():
-    svg = plots.sureness_histograms({"after": np.array([0.01, 0.01, 0.01, 0.99])})
+    svg = plots.sureness_histograms(sureness({"after": np.repeat([0.01, 0.01, 0.01, 0.99], 25)}))
     heights = [np.ptp(corners[:, 1]) for corners in paths(svg, f"fill: {BLUE}")]
     low, high = sorted(height for height in heights if height > 0)
     np.testing.assert_allclose(high / low, 3, rtol=1e-3)
@@ -104,16 +107,17 @@ def test_bars_are_shares_of_the_images():
 
 def test_groups_of_any_size_have_bars_of_one_scale():
     """All of two hundred stand twice as high as half of two."""
-    svg = plots.sureness_histograms({"before": np.repeat([0.99], 200), "after": np.array([0.01, 0.99])})
+    svg = plots.sureness_histograms(sureness({"before": np.repeat([0.99], 200), "after": np.repeat([0.01, 0.99], 50)}))
     heights = [np.ptp(corners[:, 1]) for colour in (GREY, BLUE) for corners in paths(svg, f"fill: {colour}")]
     all_of_many, *halves = [height for height in heights if height > 0]
     np.testing.assert_allclose(halves, [all_of_many / 2] * 2, rtol=1e-3)
 
 
-@pytest.mark.parametrize("values", [[], [float("nan")]])
-def test_a_group_without_a_number_has_no_panel(values):
-    assert plots.sureness_histograms({"after": np.array(values)}) is None
-    assert "after" not in " ".join(texts(plots.sureness_histograms({"after": np.array(values), "before": [0.5]})))
+def test_a_group_without_a_number_has_no_panel():
+    nothing = sureness({"after": np.repeat(float("nan"), 100)})
+    assert nothing == {} and plots.sureness_histograms(nothing) is None
+    some = sureness({"before": np.repeat(0.5, 100), "after": np.repeat(float("nan"), 100)})
+    assert "after" not in " ".join(texts(plots.sureness_histograms(some)))
 
 
 def test_ranges_stand_on_a_scale_of_a_hundred():
@@ -133,7 +137,7 @@ def test_ranges_stand_on_a_scale_of_a_hundred():
 def test_figures_are_the_same_bytes_at_every_call_and_share_no_identifier():
     def figures():
         hits = plots.hits_ranges([("before", (75.0, 50.0, 100.0))])
-        return [plots.tries_curve(made_calibration()), plots.sureness_histograms(made_confidence()), hits]
+        return [plots.tries_curve(made_calibration()), plots.sureness_histograms(sureness(made_confidence())), hits]
 
     assert figures() == figures()
     identifiers = [name for svg in figures() for name in re.findall(r'\bid="([^"]*)"', svg)]

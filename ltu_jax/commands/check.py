@@ -62,14 +62,16 @@ def check(options: CheckOptions) -> int:
         return 1
     receipt = saved.receipt
     what = f"{what} of request {receipt['request']['number']}, {receipt['request']['count']} rows"
+    said = None if options.evidence else verification.verdict_of(receipt)
+    claim = "" if said is None else f"; the receipt says that forgetting is {said} (not judged anew)"
     if options.evidence:
         print(RATES)
     if public is not None:
-        print(plain(f"verified: {what}, signed by {public[:16]}..."))
+        print(plain(f"verified: {what}, signed by {public[:16]}...{claim}"))
     elif options.unsigned:
-        print(plain(f"consistent (nobody vouches for it): {what}"))
+        print(plain(f"consistent (nobody vouches for it): {what}{claim}"))
     else:
-        print(plain(f"{what}: {NOBODYS}: pass --public_key KEY.pem, or --unsigned if you made them yourself"))
+        print(plain(f"{what}: {NOBODYS}: pass --public_key KEY.pem, or --unsigned if you made them yourself{claim}"))
     return 0 if public is not None or options.unsigned else 1
 
 

@@ -21,8 +21,10 @@ from ltu_jax.unlearning.monitor import accuracy_lost
 
 MARGIN = 5.0
 """Points of Kolmogorov-Smirnov distance beyond noise that approximate unlearning may leave."""
-LOSS = 10.0
+LOSS = 5.0
 """Points of accuracy beyond noise that forgetting may cost on remaining and on held-out rows."""
+GAIN = 2.0
+"""Points of accuracy beyond noise that held-out rows may gain: more, and they were trained on."""
 SHARE = 0.5
 """The attacker's distance of AUC from 0.5 must shrink by at least this share."""
 MOVED = 0.1
@@ -105,6 +107,7 @@ def judge(
         note({name: low}, 1, "forget", "held_out")
     for name in ("remain", "held_out"):
         note({f"lost_{name}": accuracy_lost(before[name].correct, after[name].correct)}, 100, name)
+    note({"gained_held_out": accuracy_lost(after["held_out"].correct, before["held_out"].correct)}, 100, "held_out")
     note({"moved": moved}, 1, "remain", "held_out")
     one_row["moved"] = 0.001
     numbers = {name: _rounded(value, one_row[name]) for name, value in exact.items()}
@@ -139,6 +142,11 @@ def _findings(numbers: Mapping[str, float | None], num_rows: int, alone: int) ->
     for name, words in (("remain", "the remaining rows"), ("held_out", "held-out rows")):
         if not at[f"lost_{name}"] <= LOSS:
             yield f"the model was damaged: {at[f'lost_{name}']:.1f} points lost on {words}, {LOSS:g} are allowed"
+    if not at["gained_held_out"] <= GAIN:
+        yield (
+            f"held-out rows are known better than before, by {at['gained_held_out']:.1f} points beyond noise, {GAIN:g}"
+            " are allowed: they were trained on, or the model before was not measured as it was trained"
+        )
     if not at["moved"] >= MOVED:
         yield f"only {100 * at['moved']:.1f} % of the weights changed, at least {100 * MOVED:g} % must"
 
@@ -188,10 +196,10 @@ def attack_aucs(before: Measured, after: Measured) -> AttackAucs:
 
 
 def stay_low(after: Measured) -> float:
-    """Lower 90 % bound of the AUC of an attacker who tells remaining rows, the higher ones, from forget rows."""
+    """Lower 75 % bound of the AUC of an attacker who tells remaining rows, the higher ones, from forget rows."""
     forget, remain = after["forget"], after["remain"]
     tell = lambda f, r: [1 - attack_auc(forget.at(f), remain.at(r))]  # noqa: E731
-    return float(np.percentile(_resampled(tell, len(forget.labels), len(remain.labels))[1], 10))
+    return float(np.percentile(_resampled(tell, len(forget.labels), len(remain.labels))[1], 25))
 
 
 def knew_remain_low(before: Measured) -> float:

@@ -21,7 +21,7 @@ from ltu_jax.unlearning.monitor import accuracy_lost
 
 MARGIN = 5.0
 """Points of Kolmogorov-Smirnov distance beyond noise that approximate unlearning may leave."""
-LOSS = 5.0
+LOSS = 10.0
 """Points of accuracy beyond noise that forgetting may cost on remaining and on held-out rows."""
 GAIN = 2.0
 """Points of accuracy beyond noise that held-out rows may gain: more, and they were trained on."""
@@ -32,7 +32,8 @@ MOVED = 0.1
 FEWEST = 20
 """Least number of forgotten rows: a bootstrap of fewer underestimates chance."""
 RATES = (
-    "the claim's test refused 109 of 110 fakes and 6 of 100 genuine unlearnings of 90 digits; docs/forget-my-data.md"
+    "the claim's test refused 65 of 67 fakes and 2 of 30 genuine unlearnings of 90 digits, on which its limits were"
+    " chosen; docs/forget-my-data.md"
 )
 """Its error rates, measured by ``experiments/evidence_power.py``."""
 

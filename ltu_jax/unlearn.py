@@ -18,6 +18,7 @@ python -m ltu_jax.unlearn --config FILE.py --forget IDS.txt --workdir DIR [--sig
 Trains (or finds in the cache) an original model, Retrain and the attackers, unlearns, and reports
 UA, RA, TA, MI and UT beside Retrain. Without --config: LTU on the embedded digits, no download.
 With --forget it carries out a deletion request: no Retrain, a receipt; docs/forget-my-data.md.
+Status 4: it is done, but that the rows were forgotten is not shown.
 """
 
 

@@ -64,7 +64,7 @@ def main() -> int:
         receipt = f"./{name}/home/request-1/receipt.json"  # else a leading dash would begin a flag
         check = attempt(lambda receipt=receipt: verify.main(["--hashes", receipt]))
         written = [path for path in Path().rglob("*") if path.is_file()]
-        is_fine = (run[0], request[0], check[0]) == (0, 0, 0)
+        is_fine = (run[0], check[0]) == (0, 0) and request[0] in (0, 4)  # 4: done, but forgetting is not shown
         is_refused = run[0] == request[0] == 2 and not written
         failed |= not (is_fine or is_refused)
         outcome = (

@@ -41,6 +41,8 @@ from ltu_jax import config as settings
 from ltu_jax.files import is_partial
 from ltu_jax.setting import ConfigError
 
+DONE = (0, 4)
+"""Exit statuses of a command that is done; 4 where forgetting is not shown."""
 HERE = Path(__file__).parent
 CALLS = "openat,open,creat,write,pwrite64,writev,ftruncate,rename,renameat,renameat2,unlink,unlinkat,mkdir,mkdirat"
 CALLS += ",rmdir,link,linkat,symlink,symlinkat,fsync,fdatasync,sync,syncfs"
@@ -99,9 +101,9 @@ def record(folder: Path, job: str) -> None:
         for trace in ([], [*TRACE, "-o", "half"]):  # compiled before it is traced
             shutil.rmtree(folder / "out", ignore_errors=True)
             (folder / "out").mkdir()
-            subprocess.run(
-                [*trace, *command], cwd=folder, env=os.environ | variables, stdout=said, stderr=said, check=True
-            )
+            done = subprocess.run([*trace, *command], cwd=folder, env=os.environ | variables, stdout=said, stderr=said)
+            if done.returncode not in DONE:
+                done.check_returncode()
     (folder / "half").rename(folder / "trace")
 
 
@@ -351,7 +353,7 @@ def go_on(folder: Path, job: str, expected: dict) -> tuple[str, str]:
         return "crashed", "".join(traceback.format_exception(error)[-3:])
     finally:
         os.chdir(here)
-    if status:
+    if status not in DONE:
         return "refused", said.getvalue().strip().splitlines()[-1]
     for lock in (folder / "out" / "cache").glob("*.lock"):  # of a killed process: in nobody's way, but no result
         lock.unlink()

@@ -12,7 +12,7 @@ from ltu_jax.data.splits import read_ids
 from ltu_jax.deletion import ledger, tokens, verification
 from ltu_jax.deletion.claim import FEWEST, RATES
 from ltu_jax.deletion.ledger import LedgerError
-from ltu_jax.deletion.receipt import code_sha256, path_sha256, public_key
+from ltu_jax.deletion.receipt import code_sha256, path_sha256, public_key, verdict_of
 from ltu_jax.deletion.verification import SavedRequest
 from ltu_jax.reporting.terminal import progress_for
 from ltu_jax.setting import ConfigError, plain
@@ -70,7 +70,8 @@ def check(options: CheckOptions) -> int:
     if options.evidence:
         print(RATES)
     what = f"{what} of request {receipt['request']['number']}, {receipt['request']['count']} rows"
-    return print_verdict(found, what, public, options.unsigned)
+    said = None if options.evidence else verdict_of(receipt)
+    return print_verdict(found, what, public, options.unsigned, said)
 
 
 def _hand_out(saved: SavedRequest, options: CheckOptions, folder: Path, ids: list[str]) -> int:

@@ -3,7 +3,7 @@
 import dataclasses
 from pathlib import Path
 
-from ltu_jax.deletion.receipt import NOBODYS, public_key, read_receipt, seal_problems
+from ltu_jax.deletion.receipt import NOBODYS, public_key, read_receipt, seal_problems, verdict_of
 from ltu_jax.deletion.recipient import check_report, check_token
 from ltu_jax.setting import plain
 
@@ -52,10 +52,10 @@ def check_as_recipient(options: RecipientOptions) -> int:
         print(plain(f"receipt of {of}: its hashes are right; the figures of its report are NOT compared: {why_not}"))
         return 3
     report = " with its report" if options.report is not None and why_not is None else ""
-    return print_verdict(found, f"receipt{report} of {of}", public, options.unsigned)
+    return print_verdict(found, f"receipt{report} of {of}", public, options.unsigned, verdict_of(receipt))
 
 
-def print_verdict(found: list[str], what: str, public: str | None, unsigned: bool) -> int:
+def print_verdict(found: list[str], what: str, public: str | None, unsigned: bool, said: str | None = None) -> int:
     """Prints what was found of a receipt, and who vouches for it; the exit status, 0 verified, 1 not.
 
     Args:
@@ -63,15 +63,17 @@ def print_verdict(found: list[str], what: str, public: str | None, unsigned: boo
       what: what was checked.
       public: the key of the signature that was asked for, hex.
       unsigned: whether any signature and none is accepted.
+      said: what the receipt says of its claim, see ``verdict_of``; None if that was judged anew.
     """
+    claim = "" if said is None else f"; the receipt says that forgetting is {said} (not judged anew)"
     for line in found:
         print(plain(line))
     if found:
         print(plain(f"NOT verified: {len(found)} finding{'s' if len(found) > 1 else ''}"))
     elif public is not None:
-        print(plain(f"verified: {what}, signed by {public[:16]}..."))
+        print(plain(f"verified: {what}, signed by {public[:16]}...{claim}"))
     elif unsigned:
-        print(plain(f"consistent (nobody vouches for it): {what}"))
+        print(plain(f"consistent (nobody vouches for it): {what}{claim}"))
     else:
-        print(plain(f"{what}: {NOBODYS}: pass --public_key KEY.pem, or --unsigned if you made them yourself"))
+        print(plain(f"{what}: {NOBODYS}: pass --public_key KEY.pem, or --unsigned if you made them yourself{claim}"))
     return int(bool(found) or public is None and not unsigned)

@@ -18,9 +18,15 @@ from ltu_jax.types import Progress
 from ltu_jax.unlearning.estimate import estimate
 from ltu_jax.unlearning.problem import Loaded
 
+NOT_SHOWN = 4
+"""Exit status of a request that is done, but whose forgetting is not shown: the model should not be served."""
+
 
 def carry_out(config: Config, forget: str, options: Options) -> int:
-    """Forgets the rows of a file of ids and leaves a receipt; the exit status, 0 where it is done, else 1.
+    """Forgets the rows of a file of ids and leaves a receipt.
+
+    Returns:
+      The exit status: 0 where it is done and shown, ``NOT_SHOWN`` where it is done, else 1.
 
     Raises:
       ConfigError: before anything is written, if something asked for does not fit.
@@ -61,4 +67,4 @@ def _carry_out(config: Config, forget: str, options: Options, progress: Progress
     print_request(done.receipt, done.folder, done.is_new)
     if (mapped := config.data.memory_map) is not None:
         print(plain(f"note: {mapped} (config.data.memory_map) holds the pixels of all images: delete it with the data"))
-    return 0
+    return 0 if done.receipt.get("claim", {"shown": True})["shown"] else NOT_SHOWN

@@ -20,6 +20,7 @@ import numpy as np
 from ltu_jax import safe_reading
 from ltu_jax.deletion import ledger, removal, rows
 from ltu_jax.deletion.calibration import Calibrated, calibrate
+from ltu_jax.deletion.claim import judge_models
 from ltu_jax.deletion.measures import evidence
 from ltu_jax.deletion.models import last_model, weights_of, weights_sha256
 from ltu_jax.deletion.notice import drawn_with, render_images, render_notice, shown_tries
@@ -191,12 +192,18 @@ def _write_request(
 
     measured = rows.rows_to_measure(todo.splits, todo.earlier, config.seed_for("split"))
     assert todo.salt is not None  # _begin
-    write(rows.ROWS, _text(rows.record_rows(todo.splits, measured, source, todo.salt, todo.recorded)._asdict()))
-    before, after = (measure(one, source, measured, config.evaluation.batch_size) for one in (problem.original, state))
+    model = ledger.salted_sha256(todo.salt, weights_sha256({"params": state.params, **state.model_state}))
+    measured["held_out"], pool = rows.draw_held_out(todo.splits.test, source, todo.salt, model)
+    recorded = rows.record_rows(todo.splits, measured, source, todo.salt, todo.recorded)._replace(drawn_from=pool)
+    write(rows.ROWS, _text(recorded._asdict()))
+    size = config.evaluation.batch_size
+    before, after = (measure(one, source, measured, size) for one in (problem.original, state))
     shown = evidence(before, after, source.class_names)
+    claim = judge_models(problem.original, state, (before, after), source, measured, size)
     is_seen = history.rho == 1 or bool(np.isin(measured["remain"], todo.splits.visible).any())
     curve = None if calibrated is None else calibrated.as_json(in_rows=len(todo.ids))  # rounded, as it is handed out
-    receipt = _receipt(todo, problem, state, outcome, shown, curve, started) | {"remain_seen": is_seen}
+    receipt = _receipt(todo, problem, state, outcome, shown, curve, started)
+    receipt |= {"remain_seen": is_seen, "claim": claim.as_json()}
     compared = {"before": before["forget"], "after": after["forget"], "held out": after["held_out"]}
     confidence = {name: one.confidence for name, one in compared.items()}
     report = {"tries": curve and shown_tries(curve), "sureness": sureness(confidence), "drawn_with": drawn_with()}

@@ -64,6 +64,7 @@ def render_notice(receipt: Mapping[str, Any]) -> str:
         why=receipt.get("calibration"),
         guided_by_original=receipt.get("guidance") == "original",
         remain_seen=receipt["remain_seen"],
+        claim=receipt.get("claim"),
         fingerprints=_fingerprints(receipt),
         **notice_measured.figures(receipt["evidence"]),
         **notice_measured.classes(receipt["evidence"]),

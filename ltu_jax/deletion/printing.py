@@ -55,6 +55,11 @@ def print_request(receipt: Mapping[str, Any], folder: Path, is_new: bool, consol
     console.print(shown)
     for warning in receipt.get("warnings") or ():
         line(f"Warning: {warning}", "yellow")
+    if claim := receipt.get("claim"):
+        words, style = ("forgetting is shown", "bold") if claim["shown"] else ("forgetting is NOT SHOWN:", "bold red")
+        line(words, style)
+        for finding in claim["findings"]:
+            line(f"- {finding}")
     files = receipt.get("files_salted_sha256") or receipt.get("files") or ()  # as receipts of schema 1 had it
     names = ", ".join(sorted({name.partition("/")[0] for name in files}))
     line(f"receipt in {folder}: receipt.json, {names}")

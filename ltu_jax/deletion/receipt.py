@@ -53,6 +53,8 @@ SHAPE = {
     "signature": (dict, type(None)),
 }
 """The keys and types that a receipt must have."""
+CLAIM = {"findings": list, "numbers": dict}
+"""The same of its claim, which receipts of earlier versions lack."""
 
 
 def files_salted_sha256(folder: Path, salt: bytes) -> dict[str, str]:
@@ -208,6 +210,22 @@ def _is_receipt(receipt: Mapping[str, Any]) -> bool:
         _is_like(receipt["model"]["before"], before)
         and all(_is_like(count, int) for count in receipt["evidence"]["rows"].values())
         and set(ALWAYS) <= set(receipt["files_salted_sha256"])
+        and ("claim" not in receipt or _is_claim(receipt["claim"]))
+    )
+
+
+def verdict_of(receipt: Mapping[str, Any]) -> str | None:
+    """Whether forgetting is shown, as a receipt says itself; None for one of an earlier version, which does not say."""
+    if (claim := receipt.get("claim")) is None:
+        return None
+    return "shown" if claim["shown"] else "NOT SHOWN"
+
+
+def _is_claim(claim: Any) -> bool:
+    return (
+        _is_like(claim, CLAIM)
+        and all(isinstance(line, str) for line in claim["findings"])
+        and claim.get("shown") is (not claim["findings"])
     )
 
 

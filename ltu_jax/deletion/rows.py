@@ -6,6 +6,7 @@ measured on.
 """
 
 import dataclasses
+import math
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -21,6 +22,8 @@ ROWS = "rows.json"
 HELD_OUT = ("validation", "test", "reserve")
 MEASURED = 10_000
 """Most remaining rows that are measured: their accuracy then has a standard error of at most half a point."""
+DRAWN = 0.8
+"""Share of the held-out rows that is measured: with as many forgotten rows noise is 6 % larger than with all."""
 ENOUGH = 100
 """Least number of remaining rows unseen by the method for which the evidence uses only these."""
 
@@ -45,11 +48,41 @@ def rows_to_measure(splits: Splits, earlier: np.ndarray, seed: int) -> dict[str,
     return rows | ({"earlier": earlier} if len(earlier) else {})
 
 
+def draw_held_out(
+    pool: np.ndarray, source: Source, salt: bytes, model_sha256: str
+) -> tuple[np.ndarray, dict[str, list[str]]]:
+    """The held-out rows that a model is measured on.
+
+    Args:
+      pool: held-out rows that neither the method nor its calibration saw, indices into the source.
+      source: the data.
+      salt: the salt of the folder of requests.
+      model_sha256: hash of the unlearned model.
+
+    Returns:
+      Sorted indices into the source, and the salted ids of the pool by class, from which ``drawn`` finds them again.
+    """
+    names = np.array(salted(salt, source.ids[pool].tolist()))
+    labels = source.labels[pool]
+    by_class = {str(label): sorted(names[labels == label].tolist()) for label in np.unique(labels)}
+    return np.sort(pool[np.isin(names, drawn(by_class, salt, model_sha256))]), by_class
+
+
+def drawn(pool: Mapping[str, list[str]], salt: bytes, model_sha256: str) -> list[str]:
+    """Draws ``DRAWN`` of each class of a pool of salted ids, at least one.
+
+    Salt and model decide which, so the model was made before anybody knew them: it cannot be fitted to these alone.
+    """
+    order = lambda name: salted(salt, [f"{model_sha256} {name}"])  # noqa: E731
+    return [name for names in pool.values() for name in sorted(names, key=order)[: math.ceil(DRAWN * len(names))]]
+
+
 class RecordedRows(NamedTuple):
     """The contents of ``rows.json``: sorted salted ids. Forgotten ids are in the ledger instead."""
 
     held_out: dict[str, list[str]]  # by purpose, see ``HELD_OUT``: all held-out rows of the first request
     measured: dict[str, list[str]]  # ``remain`` and ``held_out``
+    drawn_from: dict[str, list[str]] | None = None  # the pool that ``held_out`` was drawn from, by class; None: all
 
 
 def record_rows(
@@ -73,8 +106,10 @@ def read_rows(folder: Path) -> RecordedRows:
     try:
         recorded = read_json(folder / ROWS)
         held_out = {part: _names(recorded["held_out"][part]) for part in HELD_OUT}
-        return RecordedRows(held_out, {name: _names(recorded["measured"][name]) for name in ("remain", "held_out")})
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        measured = {name: _names(recorded["measured"][name]) for name in ("remain", "held_out")}
+        pool = recorded.get("drawn_from")
+        return RecordedRows(held_out, measured, pool and {label: _names(names) for label, names in pool.items()})
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise LedgerError(
             f"{folder / ROWS} cannot be read: without it nobody can tell which rows were held out"
         ) from error

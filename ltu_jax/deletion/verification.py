@@ -16,7 +16,7 @@ import numpy as np
 
 from ltu_jax.config import Config, Data, Retrain, from_dict
 from ltu_jax.deletion import ledger, removal, rows
-from ltu_jax.deletion.claim import judge, moved_share
+from ltu_jax.deletion.claim import Claim, judge_models
 from ltu_jax.deletion.measures import Measured, evidence
 from ltu_jax.deletion.models import weights_of, weights_sha256
 from ltu_jax.deletion.receipt import (
@@ -28,6 +28,7 @@ from ltu_jax.deletion.receipt import (
     read_receipt,
     seal_problems,
     strange_files,
+    verdict_of,
 )
 from ltu_jax.deletion.tokens import token_problems
 from ltu_jax.evaluation.scores import measure
@@ -248,20 +249,43 @@ def check_evidence(
         return ["model before: it is not the one of the receipt"]
     if "model" in removed(saved):
         why = "its model was removed when a later request was done, which had no --keep_original"
-        return [f"claim: it cannot be tested: {why}"] if claim else []
+        return [f"claim: it cannot be tested: {why}{_said(saved)}"] if claim else []
     index, size = rows_of(saved, source), config_of(saved).evaluation.batch_size
-    weights = _load_weights(saved.folder / "model")
-    after = measure(_state(spec, weights), source, index, size)
-    measured_before = None if before is None else measure(_state(spec, before), source, index, size)
+    model = _state(spec, _load_weights(saved.folder / "model"))
+    original = None if before is None else _state(spec, before)
+    after = measure(model, source, index, size)
+    measured_before = None if original is None else measure(original, source, index, size)
     then, now = saved.receipt["evidence"], evidence(measured_before, after, source.class_names)
     differs = [f"evidence: {line}" for line in _differences(then, now, _counts(after))]
     if differs or not claim:
         return differs
-    if before is None or measured_before is None:
+    if original is None or measured_before is None:
         kept = "a file of your own (config.weights), or what --keep_original keeps when a request is made"
-        return [f"claim: it cannot be tested without the model before: {kept}"]
-    found = judge(measured_before, after, moved_share(before["params"], weights["params"])).findings
-    return [f"claim: {line}" for line in found]
+        return [f"claim: it cannot be tested without the model before: {kept}{_said(saved)}"]
+    judged = judge_models(original, model, (measured_before, after), source, index, size)
+    return [f"claim: {line}" for line in [*_claim_differences(saved.receipt.get("claim"), judged), *judged.findings]]
+
+
+def _said(saved: SavedRequest) -> str:
+    said = verdict_of(saved.receipt)
+    return "" if said is None else f"; the receipt says that forgetting is {said} (not judged anew)"
+
+
+def _claim_differences(then: Mapping[str, Any] | None, now: Claim) -> Iterator[str]:
+    """How the verdict of a receipt differs from that made anew; a figure may by two rows, since bounds are drawn."""
+    if then is None:
+        return
+    if then["shown"] != now.shown:
+        said, is_so = ("shown" if one else "not shown" for one in (then["shown"], now.shown))
+        yield f"the receipt says {said}, judged anew it is {is_so}"
+    if set(then["numbers"]) != set(now.numbers):
+        yield "its figures are others than those judged anew"
+        return
+    for name, value in now.numbers.items():
+        was = then["numbers"][name]
+        known = isinstance(was, float | int) and value is not None
+        if was != value if not known else abs(was - value) > 2.001 * now.one_row[name]:
+            yield f"{name} was {was}, is {value}"
 
 
 def check_tokens(saved: SavedRequest, source: Source, data: Data | None) -> list[str]:
@@ -343,7 +367,21 @@ def rows_of(saved: SavedRequest, source: Source) -> dict[str, np.ndarray]:
         index[which] = np.array(sorted(found), np.int64)
         if held_out_part == "test" and ((index[which] >= source.num_train) != (which == "held_out")).any():
             raise ledger.LedgerError(f"{rows.ROWS}: {which} rows are in the wrong part of the data")
+    _check_draw(saved, recorded)
     return index
+
+
+def _check_draw(saved: SavedRequest, recorded: rows.RecordedRows) -> None:
+    """Refuses held-out rows that salt and model do not draw; receipts without a claim were measured on all."""
+    if "claim" not in saved.receipt:
+        return
+    pool, salt = recorded.drawn_from or {}, saved.salt
+    names = [name for of_class in pool.values() for name in of_class]
+    was_there = set(recorded.held_out["test"]) if saved.number == 1 else set(names) & set(recorded.held_out["test"])
+    assert salt is not None  # _row_of
+    again = rows.drawn(pool, salt, saved.receipt["model"]["after"]["salted_sha256"])
+    if set(names) != was_there or sorted(again) != sorted(recorded.measured["held_out"]):
+        raise ledger.LedgerError(f"{rows.ROWS}: the held-out rows measured are not those that salt and model draw")
 
 
 def _row_of(saved: SavedRequest, source: Source) -> dict[str, int]:

@@ -48,10 +48,26 @@ def folder(tmp_path_factory):
     (folder / "mine.py").write_text(CONFIG)
     (folder / "ids.txt").write_text(trained_ids(20))
     done = run(folder, *REQUEST, "--keep_original")
-    assert done.returncode == 0, done.stderr
+    assert done.returncode == status_of(folder / "out" / "request-1"), done.stderr
     assert "request 1" in done.stdout and "20 rows forgotten by ltu" in done.stdout
     assert "request 1: 20 rows to forget, 24 of 80 remaining rows used; held out: 60 to guide it" in done.stderr
     return folder
+
+
+def verdict_of(request):
+    """Whether the receipt of a request says that forgetting is shown."""
+    return json.loads((request / "receipt.json").read_text())["claim"]["shown"]
+
+
+def status_of(request):
+    """That of the command: 4 where it is done, but not shown."""
+    return 0 if verdict_of(request) else 4
+
+
+def said(request):
+    """The end of what ``verify`` says where it does not judge anew."""
+    words = "shown" if verdict_of(request) else "NOT SHOWN"
+    return f"; the receipt says that forgetting is {words} (not judged anew)"
 
 
 CODE = ("--code", "mlp:build")
@@ -69,16 +85,15 @@ def run(folder, command, *words):
 def test_a_request_is_verified_with_hashes_alone_and_with_its_evidence(folder):
     receipt = "out/request-1/receipt.json"
     done = run(folder, "verify", receipt, "--model", "out", "--forget", "ids.txt", *OURS)
-    consistent = "consistent (nobody vouches for it): "
-    assert done.stdout == f"{consistent}hashes and evidence of request 1, 20 rows\n" and not done.returncode, (
-        done.stderr
-    )
+    consistent, end = "consistent (nobody vouches for it): ", said(folder / "out" / "request-1") + "\n"
+    assert done.stdout == f"{consistent}hashes and evidence of request 1, 20 rows{end}", done.stderr
+    assert done.returncode == 0
     done = run(folder, "verify", receipt, "--hashes", "--unsigned")
-    assert done.stdout == f"{consistent}hashes of request 1, 20 rows\n" and not done.returncode, done.stderr
+    assert done.stdout == f"{consistent}hashes of request 1, 20 rows{end}" and not done.returncode, done.stderr
     done = run(folder, "verify", receipt, "--hashes")
     assert done.stdout == (
         "hashes of request 1, 20 rows: the files agree with one another; who wrote them is NOT verified: pass"
-        " --public_key KEY.pem, or --unsigned if you made them yourself\n"
+        f" --public_key KEY.pem, or --unsigned if you made them yourself{end}"
     )
     assert done.returncode == 1
 
@@ -96,6 +111,7 @@ def test_code_that_a_receipt_names_is_not_run_unless_it_is_named_here_too(folder
 def test_the_claim_is_told_with_its_status(folder):
     done = run(folder, "verify", "out/request-1/receipt.json", "--evidence", *OURS)
     lines = done.stdout.splitlines()
+    assert done.returncode == (0 if verdict_of(folder / "out" / "request-1") else 1)
     if done.returncode == 0:
         assert lines[0].startswith("the claim's test refused ")  # how often it is wrong
         told = "consistent (nobody vouches for it): hashes, evidence and claim of request 1, 20 rows"
@@ -128,7 +144,11 @@ def test_without_the_original_the_figures_before_are_passed_over_and_the_claim_i
 def test_the_same_request_again_says_when_it_was_done(folder):
     done = run(folder, *REQUEST)
     receipt = json.loads((folder / "out" / "request-1" / "receipt.json").read_text())
-    assert done.returncode == 0 and f"request 1: already done on {receipt['time']['finished']}" in done.stdout
+    assert done.returncode == status_of(folder / "out" / "request-1"), done.stderr
+    assert f"request 1: already done on {receipt['time']['finished']}" in done.stdout
+    verdict = "forgetting is shown" if receipt["claim"]["shown"] else "forgetting is NOT SHOWN:"
+    assert verdict in done.stdout
+    assert all(line[:60] in done.stdout for line in receipt["claim"]["findings"])
     assert not (folder / "out" / "request-2").exists()
 
 
@@ -176,9 +196,10 @@ def test_a_receipt_is_checked_where_the_files_lie_now(tmp_path, monkeypatch, cap
     assert verify.main([*here, "--weights", "other/mine.msgpack"]) == 0
     assert verify.main(here) == 0
     printed = capsys.readouterr()
+    not_shown = "; the receipt says that forgetting is NOT SHOWN (not judged anew)"  # of ten rows nothing is
     assert printed.out.splitlines() == [
-        "consistent (nobody vouches for it): hashes and evidence of request 1, 10 rows",
-        "consistent (nobody vouches for it): hashes and evidence (after) of request 1, 10 rows",
+        "consistent (nobody vouches for it): hashes and evidence of request 1, 10 rows" + not_shown,
+        "consistent (nobody vouches for it): hashes and evidence (after) of request 1, 10 rows" + not_shown,
     ]
     assert "the model before is not there" in printed.err
     with pytest.raises(ConfigError, match="--weights: 'none' is not there"):
@@ -210,11 +231,11 @@ def test_after_the_next_request_the_rest_is_verified(folder, tmp_path):
     stay = [n for n, h in zip(names, ledger.salted(salt, names), strict=True) if h in rows["measured"]["remain"]]
     (tmp_path / "ids.txt").write_text("\n".join([n for n in stay if n not in taken][:20]))
     done = run(tmp_path, *REQUEST)
-    assert done.returncode == 0, done.stderr
+    assert done.returncode == status_of(home / "request-2"), done.stderr
     assert not (home / "request-1" / "model").exists() and not list((tmp_path / "cache").glob("original-*"))
     message = "the model was removed when a later request was done, as it should be: the rest is checked\n"
     done = run(tmp_path, "verify", "out/request-1/receipt.json", *OURS)
-    consistent = "consistent (nobody vouches for it): hashes of request 1, 20 rows\n"
+    consistent = f"consistent (nobody vouches for it): hashes of request 1, 20 rows{said(home / 'request-1')}\n"
     assert (done.returncode, done.stdout) == (0, message + consistent), done.stderr
     done = run(tmp_path, "verify", "out/request-1/receipt.json", "--evidence", *CODE)
     assert done.returncode == 1 and "claim: it cannot be tested: its model was removed when a later" in done.stdout
@@ -386,7 +407,10 @@ def test_whose_receipt_it_is_must_be_asked_for(sent, capsys):
     assert verify.main([RECEIPT, "--hashes"]) == 1
     assert "who wrote them is NOT verified: pass --public_key KEY.pem, or --unsigned" in capsys.readouterr().out
     assert verify.main([RECEIPT, "--hashes", "--unsigned"]) == 0
-    told = "consistent (nobody vouches for it): hashes of request 1, 10 rows\n"
+    told = (
+        "consistent (nobody vouches for it): hashes of request 1, 10 rows;"
+        " the receipt says that forgetting is NOT SHOWN (not judged anew)\n"
+    )
     assert capsys.readouterr().out == told  # whoever signed it is not told: it may be anybody
 
 

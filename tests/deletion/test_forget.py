@@ -40,6 +40,10 @@ def test_it_is_the_same_request(forgotten, tmp_path, source, spec, original, ids
     assert forgotten.is_new and forgotten.folder.name == "request-1"
 
 
+def test_whether_forgetting_is_shown_is_what_the_receipt_says(forgotten):
+    assert forgotten.shown is forgotten.receipt["claim"]["shown"]
+
+
 def test_the_parameters_are_those_saved_and_not_those_given(forgotten, original):
     assert jax.tree.structure(dict(forgotten.params)) == jax.tree.structure(original["params"])
     assert not np.array_equal(forgotten.params["w1"], original["params"]["w1"])

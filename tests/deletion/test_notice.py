@@ -47,6 +47,15 @@ def test_pictures_are_told_in_words(page):
     assert "before: 73.6, 69.2 to 77.9" in titles[2]
 
 
+def test_the_verdict_of_the_receipt_is_said_in_plain_words():
+    text = words(rendered(claim={"shown": True, "findings": [], "numbers": {}}))
+    assert "Is it shown that the images were forgotten? Yes, as far as the test goes." in text
+    text = words(rendered(claim={"shown": False, "findings": ["too few rows", *EVIL], "numbers": {}}))
+    assert all(said in text for said in ("No, it is not shown.", "too few rows", *(" ".join(e.split()) for e in EVIL)))
+    assert "Yes, as far" not in text
+    assert "Is it shown" not in words(rendered())  # a receipt of an earlier version
+
+
 def test_what_was_asked(page):
     text = part(page, 1)
     assert "forget 120 images" in text and "request number 3 on this model" in text

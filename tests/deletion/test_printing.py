@@ -32,6 +32,15 @@ def test_the_figures_of_the_receipt_stand_beside_each_other():
     assert len({line.index(figure) + len(figure) for line, figure in lines}) == 1 < len(lines)  # flush right
 
 
+def test_whether_forgetting_is_shown_is_said_and_why_not():
+    shown = {"shown": True, "findings": [], "numbers": {}}
+    assert "forgetting is shown\n" in printed(made_receipt() | {"claim": shown})
+    missed = {"shown": False, "findings": ["too little was forgotten", "\x1b[31mred"], "numbers": {}}
+    text = printed(made_receipt() | {"claim": missed})
+    assert "forgetting is NOT SHOWN:\n- too little was forgotten\n- " in text and "\x1b" not in text
+    assert "forgetting is" not in printed(made_receipt())  # as earlier versions made them
+
+
 def test_a_request_that_was_done_before_says_when():
     receipt = made_receipt() | {"files": {"model/a": "", "report.html": ""}}  # of schema 1
     assert f"already done on {receipt['time']['finished']}" in printed(receipt, is_new=False)

@@ -2,7 +2,9 @@
 
 import contextlib
 import dataclasses
+import hmac
 import json
+import math
 import shutil
 import types
 
@@ -17,7 +19,16 @@ from ltu_jax import config
 from ltu_jax.deletion import ledger, receipt
 from ltu_jax.deletion.fulfil import fulfil
 from ltu_jax.deletion.plan import Request
-from ltu_jax.deletion.verification import before_weights, check_hashes, check_receipt, config_of, open_request, rows_of
+from ltu_jax.deletion.receipt import verdict_of
+from ltu_jax.deletion.rows import drawn
+from ltu_jax.deletion.verification import (
+    before_weights,
+    check_hashes,
+    check_receipt,
+    config_of,
+    open_request,
+    rows_of,
+)
 from ltu_jax.setting import ConfigError
 from ltu_jax.training.checkpoint import load_tree, save_tree
 from ltu_jax.unlearning.problem import cut
@@ -145,6 +156,8 @@ def test_the_claim_is_judged_on_both_models(home, source, spec, original):
     path = home / "request-1" / "receipt.json"
     [line] = check_receipt(path, source, spec, None, unsigned=True)
     assert line.startswith("claim: it cannot be tested without the model before: ") and "--keep_original" in line
+    said = verdict_of(open_request(path).receipt)
+    assert line.endswith(f"; the receipt says that forgetting is {said} (not judged anew)")
     for line in check_receipt(path, source, spec, original, unsigned=True):
         assert line.startswith("claim: ")
 
@@ -155,7 +168,14 @@ def test_which_rows_they_were_is_known_from_what_was_written_under_the_salt(made
     index = rows_of(open_request(home / "request-1" / "receipt.json"), source)
     assert set(index) == {"forget", "remain", "held_out"}
     np.testing.assert_array_equal(index["forget"], splits.forget)
-    np.testing.assert_array_equal(index["held_out"], splits.test)
+    # four fifths of each class, by their hashes with the model's under the salt
+    salt, model = ledger.read_salt(home), open_request(home / "request-1" / "receipt.json").receipt["model"]["after"]
+    mac = lambda text: hmac.new(salt, text.encode(), "sha256").hexdigest()  # noqa: E731
+    key = {row: mac(f"{model['salted_sha256']} {mac(str(source.ids[row]))}") for row in splits.test.tolist()}
+    of_class = [[row for row in key if source.labels[row] == label] for label in range(4)]
+    wanted = [row for rows in of_class for row in sorted(rows, key=key.__getitem__)[: math.ceil(0.8 * len(rows))]]
+    np.testing.assert_array_equal(index["held_out"], sorted(wanted))
+    assert 0 < len(wanted) < len(splits.test)
     assert np.isin(index["remain"], splits.remain).all()
     # rows that come later, or another order of the data, have no say
     rng = np.random.default_rng(0)
@@ -188,6 +208,68 @@ def test_rows_that_cannot_be_held_out_are_no_evidence(home, source, spec, origin
         ledger.LedgerError, match=r"rows.json: (rows are measured twice|held_out rows are in the wrong)"
     ):
         check_receipt(forged_path, source, spec, original)
+
+
+@pytest.mark.parametrize("change", ["another draw", "a smaller pool", "all of them", "no pool"])
+def test_held_out_rows_that_salt_and_model_do_not_draw_are_no_evidence(home, source, spec, original, change):
+    """An operator who leaves out held-out rows that look worse than the forgotten ones."""
+    path = home / "request-1" / "rows.json"
+    recorded = json.loads(path.read_text())
+    pool = [name for names in recorded["drawn_from"].values() for name in names]
+    measured = recorded["measured"]["held_out"]
+    if change == "another draw":
+        [other, *_] = set(pool) - set(measured)
+        measured[0] = other
+    elif change == "a smaller pool":
+        kept = {label: names[1:] for label, names in recorded["drawn_from"].items()}
+        after = json.loads((home / "request-1" / "receipt.json").read_text())["model"]["after"]["salted_sha256"]
+        recorded["drawn_from"], recorded["measured"]["held_out"] = kept, drawn(kept, ledger.read_salt(home), after)
+    elif change == "all of them":
+        recorded["measured"]["held_out"] = pool
+    else:
+        recorded["drawn_from"] = None
+    path.write_text(json.dumps(recorded))
+    forged_path = forged(home, lambda body: body.update(files_salted_sha256=hashed(home / "request-1")))
+    with pytest.raises(ledger.LedgerError, match="rows.json: the held-out rows measured are not those that salt and"):
+        check_receipt(forged_path, source, spec, original)
+
+
+def test_a_receipt_from_before_there_were_claims_and_draws_is_verified(home, source, spec, original):
+    """Its held-out rows were all there were."""
+    path = home / "request-1" / "rows.json"
+    recorded = json.loads(path.read_text())
+    del recorded["drawn_from"]
+    path.write_text(json.dumps(recorded))
+
+    def older(body):
+        del body["claim"]
+        body["files_salted_sha256"] = hashed(home / "request-1")
+
+    assert check_receipt(forged(home, older), source, spec, original, claim=False, unsigned=True) == []
+    assert verdict_of(open_request(home / "request-1" / "receipt.json").receipt) is None
+
+
+def test_a_verdict_that_was_made_up_is_found_by_judging_anew(home, source, spec, original):
+    claim = json.loads((home / "request-1" / "receipt.json").read_text())["claim"]
+
+    def flatter(body):
+        body["claim"] = {**claim, "shown": not claim["shown"], "findings": ["made up"] if claim["shown"] else []}
+        body["claim"]["numbers"] = {**claim["numbers"], "old_head_ks": claim["numbers"]["old_head_ks"] + 20}
+
+    found = check_receipt(forged(home, flatter), source, spec, original, unsigned=True)
+    words = ("shown", "not shown") if not claim["shown"] else ("not shown", "shown")
+    assert f"claim: the receipt says {words[0]}, judged anew it is {words[1]}" in found
+    assert any(line.startswith("claim: old_head_ks was ") for line in found)
+    assert check_receipt(home / "request-1" / "receipt.json", source, spec, original, claim=False, unsigned=True) == []
+
+
+@pytest.mark.parametrize("claim", [{}, {"shown": True, "findings": ["no"], "numbers": {}}, {"shown": False}, 3])
+def test_a_claim_that_contradicts_itself_is_no_receipts(home, claim):
+    path = home / "request-1" / "receipt.json"
+    body = {name: v for name, v in json.loads(path.read_text()).items() if name not in ("receipt_sha256", "signature")}
+    path.write_text(receipt.receipt_text(receipt.seal_receipt(body | {"claim": claim})))
+    with pytest.raises(ConfigError, match="is no receipt of schema 2"):
+        open_request(path)
 
 
 def test_whoever_may_not_read_the_salt_is_told_what_was_not_compared(home, monkeypatch):

@@ -8,9 +8,10 @@ import mlp
 import numpy as np
 
 from experiments import calibration, eval_every, evidence_power, requests_in_a_row
-from ltu_jax.config import LTU, Config
+from ltu_jax.config import LTU, Config, Model
 from ltu_jax.deletion.claim import moved_share
 from ltu_jax.methods.base import Method
+from ltu_jax.models.build import build_model
 from ltu_jax.training.optimizers import SGD
 from ltu_jax.types import Splits, make_state
 
@@ -28,6 +29,20 @@ def test_noise_is_in_deviations_of_its_tensor():
         moved = np.std(np.asarray(after.params[name]) - np.asarray(old))
         assert np.isclose(moved, 0.1 * np.std(old), rtol=0.2), name
     assert moved_share(before.params, evidence_power.noisy(before, 1e-4, 0).params) == 0
+
+
+def test_features_in_another_order_are_the_same_function_and_turned_labels_the_same_logits():
+    spec = build_model(Model("resnet18", width=2), 3, (8, 8, 3))
+    params, stats = spec.init(jax.random.key(0))
+    stats = jax.tree.map(lambda x: jax.random.uniform(jax.random.key(2), x.shape) + 0.5, stats)
+    before = make_state(spec.apply_fn, params, stats, SGD, jax.random.key(1))
+    images = jax.random.uniform(jax.random.key(3), (4, 8, 8, 3))
+    logits = lambda one: np.asarray(spec.apply_fn(one.params, one.model_state, images, train=False)[0])  # noqa: E731
+    after = evidence_power.with_features_turned(before)
+    np.testing.assert_allclose(logits(after), logits(before), atol=1e-5)
+    assert moved_share(before.params, after.params) > 0.4
+    turned = evidence_power.with_labels_turned(before)
+    np.testing.assert_allclose(logits(turned), np.roll(logits(before), 1, axis=-1), atol=1e-6)
 
 
 def test_other_rows_are_forgotten_and_never_the_right_ones():

@@ -13,7 +13,7 @@ from typing import Any
 from absl import flags
 
 from ltu_jax import config_file, setting
-from ltu_jax.config import Config, Model
+from ltu_jax.config import METHOD_CONFIGS, Config, Model
 from ltu_jax.models.families import check_given
 from ltu_jax.setting import ConfigError, allowed_names, settings
 
@@ -41,6 +41,11 @@ def read_command_line(argv: Sequence[str], values: flags.FlagValues = flags.FLAG
     """
     file, colon, method = given(argv).partition(":")
     config = config_file.call(file, "--config", "get_config(method)", Config, *([method] if colon else []))
+    if method in METHOD_CONFIGS and getattr(config.method, "name", None) != (name := METHOD_CONFIGS[method]().name):
+        raise ConfigError(
+            f"--config: {file!r} was asked for {name!r} and gives {getattr(config.method, 'name', None)!r}; allowed: a"
+            " get_config(method) that says method=method_config(method)"
+        )
     for name in sorted(values):
         if kind := {"int": int, "float": float, "bool": bool}.get(values[name].flag_type()):
             values[name].parser = _Parser(f"--{values[name].name}", kind)

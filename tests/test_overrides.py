@@ -134,6 +134,19 @@ def test_what_cannot_be_parsed_is_refused_in_one_line(read, words, line):
         read(*words.split())
 
 
+def test_a_file_that_ignores_the_method_it_was_asked_for_is_refused(read, tmp_path):
+    (tmp_path / "deaf.py").write_text(
+        "from ltu_jax.config import Config, method_config\n"
+        "def get_config(method='ltu'):\n    return Config(method=method_config('ltu'))\n"
+    )
+    with pytest.raises(
+        ConfigError, match="^--config: 'deaf.py' was asked for 'random_label' and gives 'ltu'; allowed: "
+    ):
+        read("--config", "deaf.py:random_label")
+    assert read("--config", "deaf.py:paper")[0].method.name == "ltu"  # a preset of LTU is LTU
+    assert read("--config", "deaf.py")[0].method.name == "ltu"
+
+
 def test_a_default_is_not_changed_by_the_flag_that_could(read):
     config, _ = read("--config=mine.py")
     assert dataclasses.asdict(config.method) == {

@@ -151,7 +151,8 @@ def calibrate(
         suggested = study.ask({"learning_rate": space})
         trial_rate = float(f"{suggested.params['learning_rate']:.3g}")
         folder = None if directory is None else directory / f"trial-{number + 1}"
-        trial, model = _run_trial(problem, judge or calibrator, trial_rate, folder, best and best[0], progress)
+        told = _numbered(progress, f"trial {number + 1} of {settings.trials}, ")
+        trial, model = _run_trial(problem, judge or calibrator, trial_rate, folder, best and best[0], told)
         trials.append(trial)
         study.tell(suggested, trial.distance if trial.looks else math.inf)
         if model is not None and (best is None or trial.distance < best[0]):
@@ -165,6 +166,11 @@ def calibrate(
     _, chosen, state, history = best
     original = {name: 100 * float(before.mean()) for name, before in calibrator.original.items()}
     return Calibrated(state, history, trials, chosen, original, settings.tolerance)
+
+
+def _numbered(progress: Progress, prefix: str) -> Progress:
+    """The same progress, with words before each label."""
+    return lambda label, total: progress(prefix + label, total)
 
 
 def _run_trial(

@@ -38,6 +38,7 @@ def forget(
     config: Config | None = None,
     sign: Path | str | None = None,
     keep_original: bool = False,
+    operator: str | None = None,
     progress: Progress = silent,
 ) -> Forgotten:
     """Makes a trained model forget training rows, and writes a receipt.
@@ -57,6 +58,7 @@ def forget(
         ``data.remain_fraction`` 0.3 of the remaining rows. Set that to 1.0 if ``source`` has only a sample of them.
       sign: Ed25519 private key (PEM) that signs the receipt.
       keep_original: whether to keep the models from before this request, which still contain the forgotten rows.
+      operator: who runs which model, as receipt and report shall name them.
       progress: reports the progress.
 
     Raises:
@@ -77,7 +79,7 @@ def forget(
             " allowed: a ModelSpec, whose init makes one"
         )
     key = None if sign is None else Path(sign)
-    request = Request(config, list(ids), Path(workdir), key, keep_original=keep_original)
+    request = Request(config, list(ids), Path(workdir), key, keep_original=keep_original, operator=operator)
     done = fulfil(request, source, spec, original, progress=progress)
     # Where nothing was new the last request may be a later one than that which forgot these ids.
     rest = dict(done.weights or last_model(request.home, read_ledger(request.home)))

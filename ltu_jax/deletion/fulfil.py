@@ -18,7 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ltu_jax import safe_reading
-from ltu_jax.deletion import ledger, removal, rows
+from ltu_jax.deletion import few, ledger, removal, rows
 from ltu_jax.deletion.calibration import Calibrated, calibrate
 from ltu_jax.deletion.measures import evidence
 from ltu_jax.deletion.models import last_model, weights_of, weights_sha256
@@ -184,6 +184,8 @@ def _write_request(
     is_seen = history.rho == 1 or bool(np.isin(measured["remain"], todo.splits.visible).any())
     curve = None if calibrated is None else calibrated.as_json(in_rows=len(todo.ids))  # rounded, as it is handed out
     receipt = _receipt(todo, problem, state, outcome, shown, curve, started) | {"remain_seen": is_seen}
+    file = f", {Path(config.weights).name}" if config.weights else ""
+    receipt["about"] = {"operator": request.operator, "model": f"{config.model.name}{file}"}
     compared = {"before": before["forget"], "after": after["forget"], "held out": after["held_out"]}
     confidence = {name: one.confidence for name, one in compared.items()}
     changed = changed_most(problem, confidence) if request.show_images else None
@@ -278,7 +280,7 @@ def _receipt(
         "calibration": curve and curve["why"],
         "guidance": outcome["attackers_fitted_on"],
         "evidence": shown,
-        "warnings": outcome["warnings"],
+        "warnings": [*few.warnings(len(todo.ids)), *outcome["warnings"]],
         "config_sha256": digest(to_dict(config)),
         "code": {"sha256": code_sha256(), **{n: outcome["provenance"][n] for n in ("commit", "versions", "device")}},
         "time": {"started": started, "finished": now(), "unlearn_s": outcome["time"]["unlearn_s"]},

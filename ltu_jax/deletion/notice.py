@@ -50,6 +50,7 @@ def render_notice(
         why=receipt.get("calibration"),
         guided_by_original=receipt.get("guidance") == "original",
         remain_seen=receipt["remain_seen"],
+        about=receipt.get("about", {"operator": None, "model": None}),
         fingerprints=_fingerprints(receipt),
         **notice_measured.figures(receipt["evidence"]),
         **notice_measured.classes(receipt["evidence"]),

@@ -23,6 +23,8 @@ MEASURED = 10_000
 """Most remaining rows that are measured: their accuracy then has a standard error of at most half a point."""
 ENOUGH = 100
 """Least number of remaining rows unseen by the method for which the evidence uses only these."""
+HELD_BACK = 0.2
+"""Share of the remaining rows that the method does not see, whatever rho, where that is ``ENOUGH``."""
 
 
 def rows_to_measure(splits: Splits, earlier: np.ndarray, seed: int) -> dict[str, np.ndarray]:
@@ -43,6 +45,11 @@ def rows_to_measure(splits: Splits, earlier: np.ndarray, seed: int) -> dict[str,
         remain = np.sort(np.random.default_rng([seed, 3]).choice(remain, MEASURED, replace=False))
     rows = {"forget": splits.forget, "remain": remain, "held_out": splits.test}
     return rows | ({"earlier": earlier} if len(earlier) else {})
+
+
+def fraction_seen(asked: float, num_remain: int) -> float:
+    """The fraction of the remaining rows that the method may see: rho, less what is held back to measure on."""
+    return min(asked, 1 - HELD_BACK) if HELD_BACK * num_remain >= ENOUGH else asked
 
 
 class RecordedRows(NamedTuple):

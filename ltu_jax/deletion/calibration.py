@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ltu_jax.config import Config
+from ltu_jax.deletion.claim import FEWEST
 from ltu_jax.devices import writes_files
 from ltu_jax.evaluation.likeness import in_rows
 from ltu_jax.files import write_whole
@@ -121,7 +122,8 @@ def calibrate(
 ) -> Calibrated:
     """Searches the learning rate and steps of the problem's method, and returns the best model.
 
-    Optuna's TPE searches the rate on a log scale, after trials of the configured rate and larger ones. The search is a
+    Optuna's TPE searches the rate on a log scale, after trials of the configured rate and larger ones, or smaller ones
+    where fewer than ``FEWEST`` rows are forgotten. The search is a
     function of the problem: started again after an interruption it repeats the same trials, and reuses finished ones.
 
     Args:
@@ -141,8 +143,10 @@ def calibrate(
     settings, seed = problem.config.calibration, problem.config.seed_for("unlearn")
     calibrator, rate = make_calibrator(problem), problem.config.method.learning_rate
     study = optuna.create_study(sampler=optuna.samplers.TPESampler(seed=seed, n_startup_trials=3))  # the enqueued ones
-    # Larger rates first: if they are too large, they are stopped early and cost little.
-    for times in (1.0, math.sqrt(settings.factor), settings.factor):
+    # Larger rates first: if they are too large, they are stopped early and cost little. But a step of Adam's moves all
+    # weights as far for one row as for a thousand, and few rows have few steps: the usual rate is too large for them.
+    power = 1 if len(problem.splits.forget) >= FEWEST else -1
+    for times in (1.0, settings.factor ** (power / 2), settings.factor**power):
         study.enqueue_trial({"learning_rate": rate * times})
     space = optuna.distributions.FloatDistribution(rate / settings.factor, rate * settings.factor, log=True)
     trials: list[Trial] = []

@@ -51,11 +51,15 @@ def check_calibration(config: Config, splits: Splits) -> None:
 
 
 def make_calibrator(problem: Problem) -> Monitor:
-    """The judge of the runs of a request, which has validation rows: see ``check_calibration``."""
+    """The judge of the runs of a request, which has validation rows: see ``check_calibration``.
+
+    Of fewer than ``FEWEST`` rows chance makes most of the distance, and no accuracy is given for that.
+    """
     settings, size = problem.config.calibration, problem.config.evaluation.batch_size
     monitor = make_monitor(problem.original, problem.source, problem.splits, size)
     assert monitor is not None
-    return monitor._replace(tolerance=settings.tolerance, patience=settings.patience)
+    tolerance = settings.tolerance if len(problem.splits.forget) >= FEWEST else 0.0
+    return monitor._replace(tolerance=tolerance, patience=settings.patience)
 
 
 class Trial(NamedTuple):
@@ -169,7 +173,7 @@ def calibrate(
         )
     _, chosen, state, history = best
     original = {name: 100 * float(before.mean()) for name, before in calibrator.original.items()}
-    return Calibrated(state, history, trials, chosen, original, settings.tolerance)
+    return Calibrated(state, history, trials, chosen, original, calibrator.tolerance)
 
 
 def _numbered(progress: Progress, prefix: str) -> Progress:

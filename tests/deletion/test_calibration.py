@@ -202,6 +202,8 @@ def test_smaller_rates_are_tried_where_few_rows_are_forgotten(source, spec, orig
     splits = cut(settings, source, [str(name) for name in source.ids[:3]])
     found = calibrate(prepare(settings, loaded=Loaded(source, splits, spec, original)))
     assert [trial.learning_rate for trial in found.trials] == [0.02, 0.00632]
+    assert found.tolerance == 0  # what chance makes of so few is worth no accuracy
+    assert all(np.isclose(x["distance"], x["ks"] + 10 * x["lost"]) for one in found.trials for x in one.looks)
 
 
 def test_the_curve_says_which_point_was_chosen_and_why(calibrated):

@@ -256,8 +256,8 @@ class Config:
     weights: str | None = setting(
         None,
         "file or folder with the original's trained weights, of which the unlearned ones are written back alike:"
-        " .safetensors, .pth, .pt or .bin by torch.save, .msgpack by flax.serialization, a folder by Orbax; unset"
-        " trains it on the training rows",
+        " .safetensors, .pth, .pt, .bin or .ckpt by torch.save, .msgpack by flax.serialization, a folder by Orbax;"
+        " unset trains it on the training rows",
         path=True,
     )
     training: Training = dataclasses.field(default_factory=Training)

@@ -13,7 +13,7 @@ from typing import Any
 from absl import flags
 
 from ltu_jax import config_file, setting
-from ltu_jax.config import Config, Model
+from ltu_jax.config import METHOD_CONFIGS, Config, Model
 from ltu_jax.models.families import check_given
 from ltu_jax.setting import ConfigError, allowed_names, settings
 
@@ -22,7 +22,7 @@ CONFIG_HELP = "configuration file, FILE.py or FILE.py:METHOD; unset: LTU on the 
 LISTS: dict[Any, str] = {
     int: "whole numbers, separated by commas",
     float: "numbers, separated by commas",
-    str: "names, each in quotes",
+    str: "names, separated by commas",
 }
 
 
@@ -41,6 +41,11 @@ def read_command_line(argv: Sequence[str], values: flags.FlagValues = flags.FLAG
     """
     file, colon, method = given(argv).partition(":")
     config = config_file.call(file, "--config", "get_config(method)", Config, *([method] if colon else []))
+    if method in METHOD_CONFIGS and getattr(config.method, "name", None) != (name := METHOD_CONFIGS[method]().name):
+        raise ConfigError(
+            f"--config: {file!r} was asked for {name!r} and gives {getattr(config.method, 'name', None)!r}; allowed: a"
+            " get_config(method) that says method=method_config(method)"
+        )
     for name in sorted(values):
         if kind := {"int": int, "float": float, "bool": bool}.get(values[name].flag_type()):
             values[name].parser = _Parser(f"--{values[name].name}", kind)
@@ -82,8 +87,8 @@ def own_flags(values: flags.FlagValues = flags.FLAGS) -> list[str]:
 class _Parser(flags.ArgumentParser):
     """Reads a value as the type of its field or flag; it raises our own messages."""
 
-    def __init__(self, name: str, kind: Any, choices: Sequence[str] = ()) -> None:
-        self.name, self.kind, self.choices = name, kind, choices
+    def __init__(self, name: str, kind: Any) -> None:
+        self.name, self.kind = name, kind
 
     def parse(self, argument: Any) -> Any:
         if not isinstance(argument, str):  # a default
@@ -103,11 +108,11 @@ class _Parser(flags.ArgumentParser):
             raise ConfigError(f"{self.name}: {argument!r} is {what}; allowed: {allowed}") from None
 
     def _tuple(self, text: str) -> tuple:
-        value = _literal(text)
-        if isinstance(value, str) and self.choices:
-            value = value.split(",")
+        value, kind = _literal(text), next(iter(typing.get_args(self.kind)), object)
+        # Names without quotes or brackets are names, those of digits too; in quotes one may have a comma.
+        if kind is str and (value == text or not any(sign in text for sign in "'\"()[]{}")):
+            value = [name.strip() for name in text.split(",")]
         items = tuple(value) if isinstance(value, (tuple, list, set)) else (value,)
-        kind = next(iter(typing.get_args(self.kind)), object)
         if not all(setting.is_of(item, kind) for item in items):
             allowed = LISTS.get(kind, "a tuple")
             raise ConfigError(f"{self.name}: {text!r} is no tuple of {allowed.partition(',')[0]}; allowed: {allowed}")
@@ -129,7 +134,7 @@ def _flag(name: str, field: dataclasses.Field) -> flags.Flag:
     if typing.get_origin(kind) in (typing.Union, types.UnionType):
         kinds = [one for one in typing.get_args(kind) if one is not type(None)]
         kind = kinds[0] if len(kinds) == 1 else kind
-    parser = _Parser(name, kind, field.metadata.get("choices", ()))
+    parser = _Parser(name, kind)
     flag = _Tuple if kind is tuple or typing.get_origin(kind) is tuple else flags.Flag
     return flag(parser, None, name, None, field.metadata.get("doc"), boolean=kind in (bool, object))
 

@@ -28,6 +28,7 @@ def define_flags() -> None:
     flags.DEFINE_string("cache", None, "folder of originals, Retrain models and attackers; unset: beside the workdir")
     flags.DEFINE_string("forget", None, "a deletion request: file with one id a line; workdir holds all of a model's")
     flags.DEFINE_string("sign", None, "of --forget: Ed25519 private key (PEM) that signs the receipt")
+    flags.DEFINE_string("operator", None, "of --forget: who runs which model, as receipt and report shall name them")
     flags.DEFINE_bool("keep_original", False, "of --forget: keep models from before it, which know what it forgets")
     flags.DEFINE_bool("prepare", False, "train and cache original, Retrain and attackers; unlearn nothing")
     flags.DEFINE_bool("dry_run", False, "print the resolved configuration, shapes and the cost; train nothing")
@@ -67,6 +68,8 @@ def _check_flags(config: Config, given: flags.FlagValues) -> None:
         raise ConfigError("--prepare: it trains and --dry_run trains nothing; allowed: one of the two")
     if given.sign and not given.forget:
         raise ConfigError("--sign: it signs the receipt of a request; allowed: with --forget")
+    if given.operator and not given.forget:
+        raise ConfigError("--operator: it stands in the receipt of a request; allowed: with --forget")
     if given.keep_original and not given.forget:
         raise ConfigError("--keep_original: a run keeps its original in any case; allowed: with --forget")
     together = {name: getattr(given, name) for name in ("coordinator", "num_processes", "process_id")}

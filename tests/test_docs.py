@@ -6,6 +6,7 @@ import pathlib
 import re
 import tomllib
 
+import flax.serialization
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
@@ -17,7 +18,7 @@ import ltu_jax
 from ltu_jax import config
 from ltu_jax.auditing.registry import AUDITS
 from ltu_jax.data.sources import load_source
-from ltu_jax.interop.weights import save_weights
+from ltu_jax.interop.weights import load_weights, save_weights
 from ltu_jax.methods import METHODS, build_method
 from ltu_jax.methods.registry import BUILT_IN
 from ltu_jax.models.build import build_model
@@ -102,6 +103,41 @@ def test_models_of_ones_own_are_unlearned_and_their_weights_come_back(tmp_path, 
     assert jax.tree.structure(new) == jax.tree.structure(old) and new["step"] == 3
     moved = jax.tree.map(lambda a, b: np.abs(np.asarray(a) - np.asarray(b)).max() > 0, new["params"], old["params"])
     assert all(jax.tree.leaves(moved))
+
+
+def test_a_request_in_a_pipeline_begins_with_arrays_and_a_file_of_weights(tmp_path, monkeypatch):
+    """As the page says it, with a smaller model in a file of another kind."""
+    blocks = re.findall(r"```python\n(.*?)```", (DOCS / "forget-my-data.md").read_text(), re.S)
+    (code,) = [block for block in blocks if "build_model" in block]
+    code = code.replace('"resnet18", width=8', '"resnet8", width=4').replace(".pth", ".msgpack")
+    spec = build_model(config.Model("resnet8", width=4), 4, (8, 8, 3))
+    params, model_state = spec.init(jax.random.key(0))
+    trained = jax.tree.map(np.asarray, {"params": params, **model_state})
+    (tmp_path / "model.msgpack").write_bytes(flax.serialization.msgpack_serialize(trained))
+    monkeypatch.chdir(tmp_path)
+    rng, ids = np.random.default_rng(0), np.array([f"id{i}" for i in range(60)])
+    given = {
+        "images": rng.integers(0, 256, (60, 8, 8, 3), np.uint8),
+        "labels": np.arange(60, dtype=np.int32) % 4,
+        "ids": ids,
+        "num_train": 40,
+        "to_forget": ids[:5].tolist(),
+        "config": config.Config(method=config.LTU(epochs=1.0), calibration=config.Calibration(trials=0)),
+    }
+    exec(compile(code, "forget-my-data.md", "exec"), given)
+    assert given["done"].receipt["request"]["count"] == 5
+    new = load_weights(tmp_path / "unlearned.msgpack", trained)
+    jax.tree.map(np.testing.assert_array_equal, new["params"], jax.tree.map(np.asarray, given["done"].params))
+    assert any((a != b).any() for a, b in zip(jax.tree.leaves(new), jax.tree.leaves(trained), strict=True))
+
+
+def test_the_configuration_of_the_page_on_requests_takes_the_method_it_is_asked_for():
+    blocks = re.findall(r"```python\n(.*?)```", (DOCS / "forget-my-data.md").read_text(), re.S)
+    names = {}
+    exec(compile(blocks[0], "mine.py", "exec"), names)
+    assert names["get_config"]().method == config.LTU(batch_size=20)
+    for method in ("random_label", "salun", "scrub", "retrain"):
+        assert names["get_config"](method).method == config.method_config(method)
 
 
 def test_every_method_has_its_line_and_its_paragraph():

@@ -71,7 +71,11 @@ def read(tmp_path, monkeypatch):
         ("--config.data.classes=1 --config.data.classes=2", "config.data.classes", (1, 2)),
         ("--config.data.classes=()", "config.data.classes", ()),
         ("--config.data.class_names=a", "config.data.class_names", ("a",)),
-        ("--config.data.class_names=a,b --config.data.class_names=c/d", "config.data.class_names", ("a,b", "c/d")),
+        ("--config.data.class_names=a,b --config.data.class_names=c/d", "config.data.class_names", ("a", "b", "c/d")),
+        ("--config.data.class_names='a,b'", "config.data.class_names", ("a,b",)),
+        ("--config.data.class_names=3,10", "config.data.class_names", ("3", "10")),
+        ("--config.data.class_names=d'or,b", "config.data.class_names", ("d'or", "b")),
+        ("--config.data.class_names=()", "config.data.class_names", ()),
         ("--config.data.class_names='a','b'", "config.data.class_names", ("a", "b")),
         ("--config.attackers.names=sorted,metrics", "config.attackers.names", ("sorted", "metrics")),
         ("--config.attackers.names=('sorted','metrics')", "config.attackers.names", ("sorted", "metrics")),
@@ -128,6 +132,19 @@ def test_flags_of_the_command_stand_anywhere_between(read):
 def test_what_cannot_be_parsed_is_refused_in_one_line(read, words, line):
     with pytest.raises(ConfigError, match=f"^{line}$"):
         read(*words.split())
+
+
+def test_a_file_that_ignores_the_method_it_was_asked_for_is_refused(read, tmp_path):
+    (tmp_path / "deaf.py").write_text(
+        "from ltu_jax.config import Config, method_config\n"
+        "def get_config(method='ltu'):\n    return Config(method=method_config('ltu'))\n"
+    )
+    with pytest.raises(
+        ConfigError, match="^--config: 'deaf.py' was asked for 'random_label' and gives 'ltu'; allowed: "
+    ):
+        read("--config", "deaf.py:random_label")
+    assert read("--config", "deaf.py:paper")[0].method.name == "ltu"  # a preset of LTU is LTU
+    assert read("--config", "deaf.py")[0].method.name == "ltu"
 
 
 def test_a_default_is_not_changed_by_the_flag_that_could(read):

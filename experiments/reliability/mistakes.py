@@ -79,8 +79,8 @@ ANSWERS: dict[tuple[str, ...], str] = {
     ("--config.data.classes=1.5",): f"config.data.classes: '1.5' is no tuple of whole numbers; allowed: {WHOLE}",
     ("--config.model.mean=0,x,1",): f"config.model.mean: '0,x,1' is no tuple of numbers; allowed: {NUMBERS}",
     ("--config.model.mean=0,1",): "config.model.mean: (0, 1) has 2 numbers; allowed: 3 numbers and >= 0 and <= 1",
-    ("--config.data.class_names=3,4",): (
-        "config.data.class_names: '3,4' is no tuple of names; allowed: names, each in quotes"
+    ("--config.data.class_names=(3,4)",): (
+        "config.data.class_names: '(3,4)' is no tuple of names; allowed: names, separated by commas"
     ),
     ("--config.method.samplers=uniform,near",): (
         "config.method.samplers: 'near' is unknown; allowed: nearest_feature, nearest_label, uniform"

@@ -30,6 +30,7 @@ class Options:
     cache: Path
     forget: str | None = None
     sign: str | None = None
+    operator: str | None = None
     keep_original: bool = False
     prepare: bool = False
     dry_run: bool = False

@@ -1,21 +1,26 @@
 """What ``python -m ltu_jax.unlearn --forget`` does: carries out a deletion request, or says what it would cost."""
 
 import json
+import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from ltu_jax.commands import processes, shutdown
 from ltu_jax.commands.options import Options
 from ltu_jax.commands.run import FAILURES, read_source
 from ltu_jax.config import Config
+from ltu_jax.data.records import first_five
 from ltu_jax.data.splits import read_ids
+from ltu_jax.deletion import few
 from ltu_jax.deletion.fulfil import fulfil
 from ltu_jax.deletion.ledger import LedgerError
 from ltu_jax.deletion.plan import Fulfilled, Request, load_given_model, plan, request_config
 from ltu_jax.deletion.printing import print_request
 from ltu_jax.setting import plain, to_dict
 from ltu_jax.types import Progress
-from ltu_jax.unlearning.estimate import estimate
+from ltu_jax.unlearning.estimate import estimate, request_seconds
 from ltu_jax.unlearning.problem import Loaded
 
 NOT_SHOWN = 4
@@ -45,13 +50,16 @@ def carry_out(config: Config, forget: str, options: Options) -> int:
 def _carry_out(config: Config, forget: str, options: Options, progress: Progress) -> int:
     ids, home = read_ids(forget, "--forget"), options.workdir
     key = Path(options.sign) if options.sign else None
-    request = Request(config, ids, home, key, options.show_images, options.keep_original)
+    request = Request(config, ids, home, key, options.show_images, options.keep_original, operator=options.operator)
     source = read_source(config)
     spec, weights = load_given_model(config, source, home)
     todo = plan(request, source, weights)
     if options.dry_run:
-        is_done = isinstance(todo, Fulfilled)
-        cost = {"is_new": False} if is_done else estimate(config, Loaded(source, todo.splits, spec, weights))
+        cost: dict[str, Any] = {"is_new": False}
+        if not isinstance(todo, Fulfilled):
+            loaded = Loaded(source, todo.splits, spec, weights)
+            cost = estimate(config, loaded) | {"seconds": request_seconds(config, loaded)}
+            cost["warnings"] = few.warnings(len(todo.ids))
         print(json.dumps({"config": to_dict(config), "request": todo.number, **cost}, indent=2))
         return 0
     if not isinstance(todo, Fulfilled):
@@ -63,8 +71,25 @@ def _carry_out(config: Config, forget: str, options: Options, progress: Progress
             f" {len(splits.validation)} to calibrate by, {len(splits.test)} for the evidence"
         )
         print(plain(line), file=sys.stderr)
+        for warning in few.warnings(len(todo.ids)):
+            print(plain(f"Warning: {warning}"), file=sys.stderr)
     done = fulfil(request, source, spec, weights, todo=todo, cache=options.cache, progress=progress)
     print_request(done.receipt, done.folder, done.is_new)
-    if (mapped := config.data.memory_map) is not None:
-        print(plain(f"note: {mapped} (config.data.memory_map) holds the pixels of all images: delete it with the data"))
+    for line in still_there(config, ids):
+        print(plain(line))
     return 0 if done.receipt.get("claim", {"shown": True})["shown"] else NOT_SHOWN
+
+
+def still_there(config: Config, ids: Sequence[str]) -> list[str]:
+    """What still knows the forgotten images when a request is done, and is for its operator to delete."""
+    lines, root = [], config.data.data_dir
+    if config.weights is not None and os.path.exists(config.weights):
+        lines.append(f"{config.weights}: the model from before (config.weights), and copies of it where it is served")
+    files = [os.path.join(root, name) for name in ids] if root and config.data.name == "folder" else []
+    there = [path for path in files if os.path.isfile(path)]
+    images = f": {first_five(there)}" if there else f" of {config.data.name!r}, where they are not gone"
+    lines.append(f"the {len(there) or len(ids)} images{images}")
+    if config.data.memory_map is not None:
+        lines.append(f"{config.data.memory_map} (config.data.memory_map): the pixels of all images; it is made anew")
+    lines.append("backups and logs; python -m ltu_jax.verify --leftovers FOLDER --forget IDS.txt searches any folder")
+    return ["still there, and yours to delete once the receipt is checked:", *(f"- {line}" for line in lines)]

@@ -147,7 +147,13 @@ SAMPLERS: dict[str, Sampler] = {
 
 
 def draw_queries(
-    key: jax.Array, samplers: Sequence[Sampler], anchors: jax.Array, pool: QueryPool, size: int
+    key: jax.Array,
+    samplers: Sequence[Sampler],
+    anchors: jax.Array,
+    pool: QueryPool,
+    size: int,
+    *,
+    repeat: bool = True,
 ) -> jax.Array:
     """N query sets of ``size`` samples, one by each sampler. Eq. 7.
 
@@ -157,9 +163,15 @@ def draw_queries(
       anchors: the forget rows of this step, i32[B].
       pool: see ``make_query_pool``.
       size: k of Eq. 7.
+      repeat: whether fewer anchors than ``size`` are repeated; else each draws one sample, and the rest are uniform:
+        samples of one anchor are much alike, and statistics of theirs alone are not those of the data.
 
     Returns:
       Rows of the rho subset, i32[N, size].
     """
     keys = jax.random.split(key, len(samplers))
-    return jnp.stack([sampler(k, anchors, pool, size) for k, sampler in zip(keys, samplers, strict=True)])
+    drawn = jnp.stack([sampler(k, anchors, pool, size) for k, sampler in zip(keys, samplers, strict=True)])
+    if repeat or size <= len(anchors):
+        return drawn
+    rest = jax.vmap(lambda k: uniform(jax.random.fold_in(k, 1), anchors, pool, size - len(anchors)))(keys)
+    return jnp.concatenate([drawn[:, : len(anchors)], rest], axis=1)

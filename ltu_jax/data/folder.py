@@ -1,5 +1,6 @@
 """Images in one folder per class, or in such folders within ``train/`` and ``test/``."""
 
+import logging
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -7,9 +8,12 @@ from pathlib import Path
 from ltu_jax.data.records import Example, Records, first_five, places, refuse
 from ltu_jax.setting import ConfigError
 
-SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".webp")
+SUFFIXES = (".bmp", ".gif", ".jfif", ".jpe", ".jpeg", ".jpg", ".pbm", ".pgm", ".png", ".pnm", ".ppm")
+SUFFIXES += (".tif", ".tiff", ".webp")
+"""Names of files of ``records.FORMATS``; a GIF or TIFF of several pictures counts as its first."""
 
-_ALLOWED = "allowed: a folder with CLASS/*.png (bmp, jpg, jpeg, webp), or train/CLASS/*.png and test/CLASS/*.png"
+_KINDS = ", ".join(suffix[1:] for suffix in SUFFIXES if suffix != ".png")
+_ALLOWED = f"allowed: a folder with CLASS/*.png, or train/CLASS/*.png and test/CLASS/*.png; also {_KINDS}"
 
 
 def read_folder(data_dir: str | None, class_names: Sequence[str] = ()) -> Records:
@@ -18,7 +22,7 @@ def read_folder(data_dir: str | None, class_names: Sequence[str] = ()) -> Record
     The classes are ``class_names``, else the sorted names of the folders with at least one training
     image. Pass ``class_names`` for a sample that may lack a class: a missing folder would shift the
     labels of all that follow. An id is the path relative to ``data_dir``, with forward slashes. Files of
-    other kinds and hidden files are ignored.
+    other kinds are left out, which is logged; hidden files are ignored.
 
     Args:
       data_dir: ``data_dir/CLASS/*.png``, or ``data_dir/train/CLASS/*.png`` and, if there is a test
@@ -65,10 +69,16 @@ def _images_by_class(folder: Path) -> dict[str, list[Path]]:
     """Class name to its sorted image files; classes without images are left out."""
     if not folder.is_dir():
         return {}
-    classes = (path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
-    images = {path.name: sorted(filter(_is_image, path.iterdir())) for path in classes}
-    return {name: files for name, files in images.items() if files}
-
-
-def _is_image(path: Path) -> bool:
-    return path.suffix.lower() in SUFFIXES and not path.name.startswith(".") and path.is_file()
+    images: dict[str, list[Path]] = {}
+    others: list[str] = []
+    for path in sorted(folder.iterdir()):
+        if not path.is_dir() or path.name.startswith("."):
+            continue
+        files = sorted(file for file in path.iterdir() if not file.name.startswith(".") and file.is_file())
+        if found := [file for file in files if file.suffix.lower() in SUFFIXES]:
+            images[path.name] = found
+        others += [f"{path.name}/{file.name}" for file in files if file.suffix.lower() not in SUFFIXES]
+    if others:
+        left_out = "%s: left out, %d files whose names are not those of images: %s"
+        logging.getLogger(__name__).warning(left_out, folder, len(others), first_five(others))
+    return images

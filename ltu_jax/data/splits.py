@@ -5,7 +5,9 @@ other forget rows of the same data have the same original model.
 """
 
 import dataclasses
-from collections.abc import Sequence
+import unicodedata
+from collections.abc import Mapping, Sequence
+from pathlib import PurePosixPath
 from typing import NamedTuple
 
 import numpy as np
@@ -94,13 +96,17 @@ def canaries_of(labels: np.ndarray, train: np.ndarray, num_classes: int, count: 
 
 
 def read_ids(path: str, field: str = FORGET_IDS) -> list[str]:
-    """The ids in a text file, one per line; blank lines are skipped. ``field`` is for messages.
+    """The ids in a text file, one per line; blank lines and a byte order mark are skipped. ``field`` is for messages.
 
     Raises:
       ConfigError: if the file cannot be read or holds no id.
     """
     try:
-        ids = [line.strip() for line in read_text(path).replace("\r", "\n").split("\n") if line.strip()]
+        ids = [
+            line.strip()
+            for line in read_text(path).removeprefix("\ufeff").replace("\r", "\n").split("\n")
+            if line.strip()
+        ]
     except (OSError, ValueError) as error:
         raise ConfigError(f"{field}: {path!r} cannot be read ({reason(error)}); allowed: a text file") from error
     if not ids:
@@ -223,9 +229,27 @@ def rows_of_ids(source: Source, train: np.ndarray, ids: Sequence[str], field: st
     foreign = [i for i in dict.fromkeys(ids) if i not in row_of]
     if foreign:
         why = {**dict.fromkeys(source.unreadable, "unreadable"), **dict.fromkeys(source.ids.tolist(), "held out")}
-        named = ", ".join(f"{i!r} ({why.get(i, 'unknown')})" for i in foreign[:5])
+        known = {name: _path(name) for name in row_of}
+        named = ", ".join(f"{i!r} ({why.get(i) or _known_as(i, known)})" for i in foreign[:5])
         raise ConfigError(
             f"{field}: {len(foreign)} of {len(set(ids))} ids are not in the training set: {named};"
-            f" allowed: ids of the {len(train)} rows that the model was trained on"
+            f" allowed: ids of the {len(train)} rows that the model was trained on, such as {next(iter(row_of))!r}"
         )
     return np.array(sorted({row_of[i] for i in ids}), np.int64)
+
+
+def _known_as(name: str, known: Mapping[str, PurePosixPath]) -> str:
+    """Says of an unknown id which of the known ones it may mean: it is not taken for that, for its hash is another."""
+    form, path = unicodedata.normalize("NFC", name), _path(name)
+    alike = ""
+    for other, theirs in known.items():
+        if theirs == path and form == unicodedata.normalize("NFC", other):
+            return f"unknown; known in another Unicode form, as {ascii(other)} and not {ascii(name)}"
+        if theirs.parts[-len(path.parts) :] == path.parts or path.parts[-len(theirs.parts) :] == theirs.parts:
+            return f"unknown; known is {other!r}"
+        alike = alike or (other if theirs.stem.casefold() == path.stem.casefold() else "")
+    return f"unknown; known is {alike!r}" if alike else "unknown"
+
+
+def _path(name: str) -> PurePosixPath:
+    return PurePosixPath(unicodedata.normalize("NFC", name).replace("\\", "/"))

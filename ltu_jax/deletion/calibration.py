@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ltu_jax.config import Config
+from ltu_jax.deletion.claim import FEWEST
 from ltu_jax.devices import writes_files
 from ltu_jax.evaluation.likeness import in_rows
 from ltu_jax.files import write_whole
@@ -50,11 +51,15 @@ def check_calibration(config: Config, splits: Splits) -> None:
 
 
 def make_calibrator(problem: Problem) -> Monitor:
-    """The judge of the runs of a request, which has validation rows: see ``check_calibration``."""
+    """The judge of the runs of a request, which has validation rows: see ``check_calibration``.
+
+    Of fewer than ``FEWEST`` rows chance makes most of the distance, and no accuracy is given for that.
+    """
     settings, size = problem.config.calibration, problem.config.evaluation.batch_size
     monitor = make_monitor(problem.original, problem.source, problem.splits, size)
     assert monitor is not None
-    return monitor._replace(tolerance=settings.tolerance, patience=settings.patience)
+    tolerance = settings.tolerance if len(problem.splits.forget) >= FEWEST else 0.0
+    return monitor._replace(tolerance=tolerance, patience=settings.patience)
 
 
 class Trial(NamedTuple):
@@ -121,7 +126,8 @@ def calibrate(
 ) -> Calibrated:
     """Searches the learning rate and steps of the problem's method, and returns the best model.
 
-    Optuna's TPE searches the rate on a log scale, after trials of the configured rate and larger ones. The search is a
+    Optuna's TPE searches the rate on a log scale, after trials of the configured rate and larger ones, or smaller ones
+    where fewer than ``FEWEST`` rows are forgotten. The search is a
     function of the problem: started again after an interruption it repeats the same trials, and reuses finished ones.
 
     Args:
@@ -141,8 +147,10 @@ def calibrate(
     settings, seed = problem.config.calibration, problem.config.seed_for("unlearn")
     calibrator, rate = make_calibrator(problem), problem.config.method.learning_rate
     study = optuna.create_study(sampler=optuna.samplers.TPESampler(seed=seed, n_startup_trials=3))  # the enqueued ones
-    # Larger rates first: if they are too large, they are stopped early and cost little.
-    for times in (1.0, math.sqrt(settings.factor), settings.factor):
+    # Larger rates first: if they are too large, they are stopped early and cost little. But a step of Adam's moves all
+    # weights as far for one row as for a thousand, and few rows have few steps: the usual rate is too large for them.
+    power = 1 if len(problem.splits.forget) >= FEWEST else -1
+    for times in (1.0, settings.factor ** (power / 2), settings.factor**power):
         study.enqueue_trial({"learning_rate": rate * times})
     space = optuna.distributions.FloatDistribution(rate / settings.factor, rate * settings.factor, log=True)
     trials: list[Trial] = []
@@ -151,7 +159,8 @@ def calibrate(
         suggested = study.ask({"learning_rate": space})
         trial_rate = float(f"{suggested.params['learning_rate']:.3g}")
         folder = None if directory is None else directory / f"trial-{number + 1}"
-        trial, model = _run_trial(problem, judge or calibrator, trial_rate, folder, best and best[0], progress)
+        told = _numbered(progress, f"trial {number + 1} of {settings.trials}, ")
+        trial, model = _run_trial(problem, judge or calibrator, trial_rate, folder, best and best[0], told)
         trials.append(trial)
         study.tell(suggested, trial.distance if trial.looks else math.inf)
         if model is not None and (best is None or trial.distance < best[0]):
@@ -164,7 +173,12 @@ def calibrate(
         )
     _, chosen, state, history = best
     original = {name: 100 * float(before.mean()) for name, before in calibrator.original.items()}
-    return Calibrated(state, history, trials, chosen, original, settings.tolerance)
+    return Calibrated(state, history, trials, chosen, original, calibrator.tolerance)
+
+
+def _numbered(progress: Progress, prefix: str) -> Progress:
+    """The same progress, with words before each label."""
+    return lambda label, total: progress(prefix + label, total)
 
 
 def _run_trial(

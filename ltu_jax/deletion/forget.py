@@ -39,6 +39,7 @@ def forget(
     config: Config | None = None,
     sign: Path | str | None = None,
     keep_original: bool = False,
+    operator: str | None = None,
     progress: Progress = silent,
 ) -> Forgotten:
     """Makes a trained model forget training rows, and writes a receipt.
@@ -58,6 +59,7 @@ def forget(
         ``data.remain_fraction`` 0.3 of the remaining rows. Set that to 1.0 if ``source`` has only a sample of them.
       sign: Ed25519 private key (PEM) that signs the receipt.
       keep_original: whether to keep the models from before this request, which still contain the forgotten rows.
+      operator: who runs which model, as receipt and report shall name them.
       progress: reports the progress.
 
     Raises:
@@ -78,7 +80,9 @@ def forget(
             " allowed: a ModelSpec, whose init makes one"
         )
     key = None if sign is None else Path(sign)
-    request = Request(config, list(ids), Path(workdir), key, keep_original=keep_original, in_memory=True)
+    request = Request(
+        config, list(ids), Path(workdir), key, keep_original=keep_original, in_memory=True, operator=operator
+    )
     done = fulfil(request, source, spec, original, progress=progress)
     # Where nothing was new the last request may be a later one than that which forgot these ids.
     rest = dict(done.weights or last_model(request.home, read_ledger(request.home)))

@@ -18,7 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ltu_jax import safe_reading
-from ltu_jax.deletion import ledger, removal, rows
+from ltu_jax.deletion import few, ledger, removal, rows
 from ltu_jax.deletion.calibration import Calibrated, calibrate
 from ltu_jax.deletion.claim import judge_models
 from ltu_jax.deletion.measures import evidence
@@ -204,6 +204,8 @@ def _write_request(
     curve = None if calibrated is None else calibrated.as_json(in_rows=len(todo.ids))  # rounded, as it is handed out
     receipt = _receipt(todo, problem, state, outcome, shown, curve, started)
     receipt |= {"remain_seen": is_seen, "claim": claim.as_json()}
+    file = f", {Path(config.weights).name}" if config.weights else ""
+    receipt["about"] = {"operator": request.operator, "model": f"{config.model.name}{file}"}
     compared = {"before": before["forget"], "after": after["forget"], "held out": after["held_out"]}
     confidence = {name: one.confidence for name, one in compared.items()}
     report = {"tries": curve and shown_tries(curve), "sureness": sureness(confidence), "drawn_with": drawn_with()}
@@ -303,7 +305,7 @@ def _receipt(
         "calibration": curve and curve["why"],
         "guidance": outcome["attackers_fitted_on"],
         "evidence": shown,
-        "warnings": outcome["warnings"],
+        "warnings": [*few.warnings(len(todo.ids)), *outcome["warnings"]],
         "config_sha256": digest(to_dict(config)),
         "code": {"sha256": code_sha256(), **{n: outcome["provenance"][n] for n in ("commit", "versions", "device")}},
         "time": {"started": started, "finished": now(), "unlearn_s": outcome["time"]["unlearn_s"]},

@@ -65,6 +65,7 @@ def render_notice(receipt: Mapping[str, Any]) -> str:
         guided_by_original=receipt.get("guidance") == "original",
         remain_seen=receipt["remain_seen"],
         claim=receipt.get("claim"),
+        about=receipt.get("about", {"operator": None, "model": None}),
         fingerprints=_fingerprints(receipt),
         **notice_measured.figures(receipt["evidence"]),
         **notice_measured.classes(receipt["evidence"]),

@@ -1,12 +1,13 @@
 """Figures of parts 3 to 5 of a notice: lost accuracy, predictions on forgotten images, success of an attacker."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
 from ltu_jax.deletion import notice_plots
+from ltu_jax.deletion.few import ranged
 
 MARKED = 5.0
 """A class that lost at least so many points is marked."""
@@ -15,23 +16,23 @@ AT_FIRST = 20
 FEW = 100
 """With fewer images the reader is warned of wide ranges, and no histogram is drawn: it would show single images."""
 NAMES = ("remain_accuracy", "held_out_accuracy", "forget_accuracy", "forget_confidence", "held_out_confidence")
-Figure = Sequence[float]
-"""``[value, low, high]``."""
 
 
 def figures(evidence: Mapping[str, Any]) -> dict[str, Any]:
     """Template values: the figures before and after; before is None if that model no longer exists."""
     before, after = evidence["before"], evidence["after"]
     earlier = "earlier_attack_auc" in after
-    bars = [(name, _hits(of, "attack_auc")) for name, of in (("before", before), ("after", after)) if of]
+    bars = [(when, _hits(evidence, "attack_auc", when)) for when in ("before", "after") if evidence[when]]
     if earlier:
-        bars.append(("earlier requests, after", _hits(after, "earlier_attack_auc")))
+        bars.append(("earlier requests, after", _hits(evidence, "earlier_attack_auc", "after")))
     return {
         "rows": evidence["rows"],
         "level": f"{evidence['level']:g}",
         "few": evidence["rows"]["forget"] < FEW,
         "known_before": bool(before),
-        "measured": {name: ((before or {}).get(name), after[name]) for name in NAMES},
+        "measured": {
+            name: (ranged(evidence, name, "before") if before else None, ranged(evidence, name)) for name in NAMES
+        },
         "attack": {**_before_and_after(evidence, "attack_auc"), "ranges": notice_plots.hits_ranges(bars)},
         "cutoff": {
             "before": before["attack_ks"][0] if before else None,
@@ -44,13 +45,16 @@ def figures(evidence: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _before_and_after(evidence: Mapping[str, Any], name: str) -> dict[str, Any]:
-    before = evidence["before"]
-    return {"before": _hits(before, name) if before else None, "after": _hits(evidence["after"], name)}
+    has_before = bool(evidence["before"]) and name in evidence["before"]
+    before = _hits(evidence, name, "before") if has_before else None
+    return {"before": before, "after": _hits(evidence, name, "after")}
 
 
-def _hits(measured: Mapping[str, Figure], name: str) -> list[float]:
-    """In how many of 100 cases the attacker is right."""
-    return [100 * share for share in measured[name]]
+def _hits(evidence: Mapping[str, Any], name: str, when: str) -> tuple[float, float | None, float | None]:
+    """In how many of 100 cases the attacker is right, with the range or None."""
+    value, *ends = ranged(evidence, name, when)
+    low, high = (None if share is None else 100 * share for share in ends)
+    return 100 * value, low, high
 
 
 def classes(evidence: Mapping[str, Any]) -> dict[str, Any]:

@@ -89,11 +89,11 @@ def sureness_histograms(sureness: Mapping[str, Mapping[str, Any]]) -> str | None
         return inline_svg(figure, f"How sure the model is of the right answer. {summary}")
 
 
-def hits_ranges(rows: Sequence[tuple[str, Sequence[float]]]) -> str:
+def hits_ranges(rows: Sequence[tuple[str, tuple[float, float | None, float | None]]]) -> str:
     """SVG of the cases of 100 in which an attacker is right, with ranges and a line for guessing.
 
     Args:
-      rows: label and ``[value, low, high]``, from top to bottom.
+      rows: label and ``[value, low, high]``, from top to bottom; ``low`` and ``high`` may be None.
     """
     with styled_figure(WIDTH, 0.8 + 0.38 * len(rows)) as figure:
         axes = figure.subplots()
@@ -102,12 +102,14 @@ def hits_ranges(rows: Sequence[tuple[str, Sequence[float]]]) -> str:
         axes.axvline(50, color=ORANGE, linewidth=1.5)
         for place, (words, (value, low, high)) in enumerate(rows):
             colour = GREY if "before" in words else BLUE
-            axes.plot((low, high), (place, place), color=colour, linewidth=3, solid_capstyle="butt")
+            if low is not None and high is not None:
+                axes.plot((low, high), (place, place), color=colour, linewidth=3, solid_capstyle="butt")
             axes.plot(value, place, "o", color=colour, markersize=7)
         axes.set_yticks(range(len(rows)), [words for words, _ in rows])
         axes.tick_params(axis="y", length=0)
         axes.set_ylim(len(rows) - 0.5, -0.5)
         axes.set_xlim(0, 100)
         axes.set_xlabel("cases of 100 in which the attacker is right\n(50, the orange line, is guessing)")
-        summary = "; ".join(f"{words}: {value:.1f}, {low:.1f} to {high:.1f}" for words, (value, low, high) in rows)
+        ends = [", too few for a range" if of[1] is None else f", {of[1]:.1f} to {of[2]:.1f}" for _, of in rows]
+        summary = "; ".join(f"{words}: {of[0]:.1f}{end}" for (words, of), end in zip(rows, ends, strict=True))
         return inline_svg(figure, f"The attacker is right in so many cases of 100. {summary}")

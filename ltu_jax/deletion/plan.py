@@ -33,6 +33,7 @@ class Request(NamedTuple):
     show_images: bool = False  # whether the report may show forgotten images
     keep_original: bool = False  # whether to keep the models from before it
     in_memory: bool = False  # whether a caller passed data and model, which ``config`` then does not name
+    operator: str | None = None  # who runs which model, as the receipt shall name them
 
 
 class Fulfilled(NamedTuple):
@@ -146,7 +147,8 @@ def plan(request: Request, source: Source, given: ArrayTree | None = None) -> Pl
         splits = dataclasses.replace(splits, remain=np.setdiff1d(splits.remain, earlier), seen=None)
     if not len(splits.remain):
         raise ConfigError("--forget: no row is left that remains; allowed: at least one")
-    splits = see(splits, config.data.remain_fraction, config.seed_for("split"))
+    fraction = rows.fraction_seen(config.data.remain_fraction, len(splits.remain))
+    splits = see(splits, fraction, config.seed_for("split"))
     if config.calibration.trials:
         check_calibration(config, splits)
     check_scoring(config, splits)

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ltu_jax.deletion import few
 from ltu_jax.reporting.table import number
 from ltu_jax.reporting.terminal import bare_table
 from ltu_jax.setting import plain
@@ -47,10 +48,10 @@ def print_request(receipt: Mapping[str, Any], folder: Path, is_new: bool, consol
         shown.add_column(head, justify="right" if head else "left")
     for name, words in FIGURES.items():
         if name in evidence["after"]:
-            before, (value, low, high) = (evidence["before"] or {}).get(name), evidence["after"][name]
+            before, (value, low, high) = (evidence["before"] or {}).get(name), few.ranged(evidence, name)
             digits = 3 if name.endswith("auc") else 1
             cells = (before and before[0], value)
-            ends = f"{number(low, digits)} to {number(high, digits)}"
+            ends = "too few" if low is None else f"{number(low, digits)} to {number(high, digits)}"
             shown.add_row(Text(plain(words)), *(number(cell, digits) for cell in cells), ends)
     console.print(shown)
     for warning in receipt.get("warnings") or ():

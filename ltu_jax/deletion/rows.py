@@ -26,6 +26,8 @@ DRAWN = 0.8
 """Share of the held-out rows that is measured: with as many forgotten rows noise is 6 % larger than with all."""
 ENOUGH = 100
 """Least number of remaining rows unseen by the method for which the evidence uses only these."""
+HELD_BACK = 0.2
+"""Share of the remaining rows that the method does not see, whatever rho, where that is ``ENOUGH``."""
 
 
 def rows_to_measure(splits: Splits, earlier: np.ndarray, seed: int) -> dict[str, np.ndarray]:
@@ -75,6 +77,11 @@ def drawn(pool: Mapping[str, list[str]], salt: bytes, model_sha256: str) -> list
     """
     order = lambda name: salted(salt, [f"{model_sha256} {name}"])  # noqa: E731
     return [name for names in pool.values() for name in sorted(names, key=order)[: math.ceil(DRAWN * len(names))]]
+
+
+def fraction_seen(asked: float, num_remain: int) -> float:
+    """The fraction of the remaining rows that the method may see: rho, less what is held back to measure on."""
+    return min(asked, 1 - HELD_BACK) if HELD_BACK * num_remain >= ENOUGH else asked
 
 
 class RecordedRows(NamedTuple):

@@ -116,13 +116,17 @@ def pytorch_place(path: LeafPath) -> Place | None:
 def canonical_names(names: Collection[str]) -> dict[str, str]:
     """Maps the names used by ``pytorch_place`` to those in the file.
 
-    It accepts common variations: the ``module.`` of DataParallel, and the ``shortcut`` and ``linear`` of ResNets
-    written for CIFAR. A ResNet's ``fc`` becomes ``head``, timm's name in a ViT.
+    It accepts common variations: a module that all others lie in (``module.`` of DataParallel, ``model.`` of a
+    Lightning module), the ``_orig_mod.`` of ``torch.compile``, and the ``shortcut`` and ``linear`` of ResNets written
+    for CIFAR. A ResNet's ``fc`` becomes ``head``, timm's name in a ViT. Where two names would become one, all stay.
     """
-    wrapped = all(name.startswith("module.") for name in names)
+    unwrapped = {name: name.replace("_orig_mod.", "") for name in names}
+    while len({theirs.partition(".")[0] for theirs in unwrapped.values()}) == 1:
+        if not all("." in theirs for theirs in unwrapped.values()):
+            break
+        unwrapped = {name: theirs.partition(".")[2] for name, theirs in unwrapped.items()}
     out = {}
-    for name in names:
-        theirs = name.removeprefix("module.") if wrapped else name
+    for name, theirs in unwrapped.items():
         theirs = re.sub(r"^(layer\d+\.\d+)\.shortcut\.", r"\1.downsample.", theirs)
         out[re.sub(r"^(fc|linear)\.", "head.", theirs)] = name
-    return out
+    return out if len(out) == len(unwrapped) else {name: name for name in names}

@@ -33,7 +33,7 @@ _DTYPES = {
 
 Kind = TypeVar("Kind")
 
-SUFFIXES = (".pth", ".pt", ".bin")
+SUFFIXES = (".pth", ".pt", ".bin", ".ckpt")
 
 STATE_DICTS = ("state_dict", "model_state_dict", "model")
 """Keys under which training code commonly nests the weights."""
@@ -166,7 +166,8 @@ def _tensors(value: Any) -> set[int]:
 def _refused(path: Path, field: str, why: str) -> ConfigError:
     why = why.strip().splitlines()[0][:200] if why.strip() else "not a zip file"
     return ConfigError(
-        f"{field}: {str(path)!r} holds {why}; allowed: torch.save(model.state_dict(), PATH), PyTorch >= 1.6"
+        f"{field}: {str(path)!r} holds {why}; allowed: torch.save(model.state_dict(), PATH), PyTorch >= 1.6, or of a"
+        " checkpoint the weights alone: torch.save(torch.load(PATH)['state_dict'], 'model.pth')"
     )
 
 

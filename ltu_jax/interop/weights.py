@@ -31,8 +31,8 @@ def load_weights(path: Path, template: ArrayTree, field: str = "config.weights")
     """Reads weights into the structure of a model, without running code from the file.
 
     Args:
-      path: ``.safetensors``, ``.pth``, ``.pt`` or ``.bin`` (``torch.save``), ``.msgpack`` (``flax.serialization``), or
-        a folder (Orbax).
+      path: ``.safetensors``, ``.pth``, ``.pt``, ``.bin`` or ``.ckpt`` (``torch.save``), ``.msgpack``
+        (``flax.serialization``), or a folder (Orbax).
       template: ``{"params": ..., **model_state}`` of arrays or their shapes.
       field: the setting, for messages.
 

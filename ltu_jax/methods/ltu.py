@@ -30,6 +30,9 @@ from ltu_jax.types import ArrayTree, AuditTask, Batch, Metrics, Rows, UnlearnSta
 
 FEATURE_BATCH = 500
 
+FEW = 20
+"""With fewer forget rows a step of theirs alone would normalise by them alone, and damage the model."""
+
 
 class Matching(NamedTuple):
     """What forgetting by margins compares with: the original's margins, in evaluation mode, as it is served."""
@@ -70,6 +73,7 @@ class LTUDraw(NamedTuple):
     queries: Batch  # leading axis N: k remaining samples each (Eq. 7)
     attackers: tuple[jax.Array, jax.Array] | None  # i32[] each: i of the support, and j != i of the query
     compared: Compared | None  # where margins say what is forgotten
+    along: jax.Array | None = None  # f32[k,H,W,3], where forget rows are few: remaining ones, which normalise with them
 
     @property
     def support(self) -> Batch | None:
@@ -121,7 +125,7 @@ class LTU(SettingsMethod):
         """The forgetting feedback g_f: support and query are two attackers who are asked about the forget rows."""
 
         def attacked(params, task):
-            logits, model_state = _forward(state, params, task.batch.images)
+            logits, model_state = _forward(state, params, task.batch.images, draw.along)
             return attacked_loss(self.parts.bank, task.attacker, logits, task.batch.labels), model_state
 
         # One half at a time: what both keep for their second derivatives need not be in memory at once. The
@@ -156,7 +160,7 @@ class LTU(SettingsMethod):
 
         def distance(params, task):
             batch, targets, now = task
-            logits, model_state = _forward(state, params, batch.images)
+            logits, model_state = _forward(state, params, batch.images, draw.along)
             margins = log_odds(logits, batch.labels)
             margins += jax.lax.stop_gradient(now - margins)
             return optax.huber_loss(margins, targets).mean(), model_state
@@ -183,12 +187,14 @@ class LTU(SettingsMethod):
             labels = relabel(label_key, forget.labels, num_classes, allow_true=settings.allow_true)
         names = itertools.islice(itertools.cycle(settings.samplers), settings.num_queries)
         samplers = tuple(SAMPLERS[name] for name in names)
-        index = draw_queries(query_key, samplers, anchors, context.pool, settings.query_size)
+        few = len(visible.forget.labels) < FEW
+        index = draw_queries(query_key, samplers, anchors, context.pool, settings.query_size, repeat=not few)
         queries = augmented(query_aug, gather(visible.remain, index), self.augment)
+        along = queries.images[-1] if few else None
         if context.matching is None:
             by_attackers = settings.forget_by == "attackers"
             attackers = draw_pair(pair_key, len(self.parts.bank.names)) if by_attackers else None
-            return LTUDraw(forget, labels, queries, attackers, None)
+            return LTUDraw(forget, labels, queries, attackers, None, along)
         held_out, matching = _held_out(visible), context.matching
         size = min(settings.batch_size, len(held_out.labels))
         index = jax.random.choice(pair_key, len(held_out.labels), (size,), replace=False)
@@ -198,7 +204,7 @@ class LTU(SettingsMethod):
             gather(held_out, index),
             matching.held_out[index],
         )
-        return LTUDraw(forget, labels, queries, None, compared)
+        return LTUDraw(forget, labels, queries, None, compared, along)
 
     def init(self, key: jax.Array, state: UnlearnState, visible: Visible) -> tuple[UnlearnState, LTUContext]:
         """Computes the features of all visible rows, by which query sets are drawn."""
@@ -248,9 +254,10 @@ class LTU(SettingsMethod):
         """``init`` passes each visible row once, by margins forget rows twice; for a step see ``meta_grad``."""
         settings, (num_forget, num_remain) = self.settings, (len(rows.labels) for rows in visible.both)
         size, queries = min(settings.batch_size, num_forget), settings.num_queries * settings.query_size
+        asked = size + (num_forget < FEW) * settings.query_size  # forget rows with what is passed along
         tune = self.support_passes * size
         remember = settings.remember * ((settings.relabel != "never") * tune + queries)
-        forget = settings.forget * ((not self.sees_held_out) * tune + size)
+        forget = settings.forget * ((not self.sees_held_out) * self.support_passes * asked + asked)
         passed, init = remember + forget, num_forget + num_remain
         step = Cost(passed, passed, settings.remember * queries, size)
         if self.sees_held_out and visible.held_out is not None:
@@ -288,9 +295,15 @@ def _matching(num_classes: int, *known: jax.Array) -> Matching:
     return Matching(matched_margins(log_odds(forget_logits, forget_labels), held_out, weights), held_out)
 
 
-def _forward(state: UnlearnState, params: ArrayTree, images: jax.Array) -> tuple[jax.Array, ArrayTree]:
-    """Batch statistics in every pass: with running ones the same rates diverge."""
-    return state.apply_fn(params, state.model_state, images, train=True)
+def _forward(
+    state: UnlearnState, params: ArrayTree, images: jax.Array, along: jax.Array | None = None
+) -> tuple[jax.Array, ArrayTree]:
+    """Batch statistics in every pass, ``along`` among them: with running ones the same rates diverge."""
+    if along is None:
+        return state.apply_fn(params, state.model_state, images, train=True)
+    together = jnp.concatenate([images, along])
+    logits, model_state = state.apply_fn(params, state.model_state, together, train=True)
+    return logits[: len(images)], model_state
 
 
 def _statistics(meta: MetaGrad | None, before: ArrayTree) -> ArrayTree:

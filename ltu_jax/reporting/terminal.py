@@ -174,22 +174,33 @@ def _bar(label: str, total: int, stream: TextIO) -> Iterator[Callable[[int], Non
         progress.TextColumn("left", style="progress.remaining"),
     )
     with progress.Progress(*columns, console=Console(file=stream), refresh_per_second=4) as bar:
-        task = bar.add_task(label, total=total)
-        yield lambda n: bar.advance(task, n)
+        task = bar.add_task(f"{label} (compiling)", total=total)
+
+        def advance(n: int) -> None:
+            if n:
+                bar.update(task, description=label, advance=n)
+
+        yield advance
 
 
 @contextlib.contextmanager
 def _lines(label: str, total: int, stream: TextIO) -> Iterator[Callable[[int], None]]:
     start = last = monotonic()
+    first: tuple[int, float] | None = None  # steps and time of the first report: compiling is no measure of the rest
     done = reported = 0
 
     def advance(n: int) -> None:
-        nonlocal done, reported, last
+        nonlocal done, reported, last, first
         done += n
         now = monotonic()
-        if done < total and done - reported >= LINE_FRACTION * total and now - last >= LINE_SECONDS:
+        if first is None and done:
+            first = done, now
+            if done < total and now - start >= LINE_SECONDS:
+                last, took = now, table.duration(now - start)
+                print(plain(f"{label}: {done}/{total} steps in {took}, compiling included"), file=stream, flush=True)
+        elif first and done < total and done - reported >= LINE_FRACTION * total and now - last >= LINE_SECONDS:
             reported, last = done, now
-            left = table.duration((now - start) / done * (total - done))
+            left = table.duration((now - first[1]) / (done - first[0]) * (total - done))
             line = f"{label}: {done}/{total} steps ({100 * done // total} %), {left} left"
             print(plain(line), file=stream, flush=True)
 

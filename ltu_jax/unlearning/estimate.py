@@ -1,5 +1,6 @@
 """What a run would cost, without training or compiling anything: ``--dry_run``."""
 
+import time
 from typing import Any
 
 import jax
@@ -9,10 +10,12 @@ import numpy as np
 from ltu_jax.attackers.bank import init_bank
 from ltu_jax.config import Config, needs
 from ltu_jax.methods import build_method
+from ltu_jax.methods.registry import BUILT_IN
 from ltu_jax.models.build import ModelSpec
 from ltu_jax.training.checkpoint import KEPT
 from ltu_jax.training.cost import image_flops
 from ltu_jax.training.optimizers import OPTIMIZERS, SGD
+from ltu_jax.training.predict import EvalForward, predict
 from ltu_jax.training.supervised import num_train_steps
 from ltu_jax.types import ArrayTree, Parts, Rows, Visible, make_state
 from ltu_jax.unlearning.loop import MOST_HELD_OUT
@@ -93,6 +96,55 @@ def estimate(config: Config, loaded: Loaded) -> dict[str, Any]:
         "disk_bytes": disk_bytes(config, spec),
         "held_bytes": {name: _bytes(tree) for name, tree in held.items()},
     }
+
+
+def request_seconds(config: Config, loaded: Loaded) -> dict[str, float]:
+    """Roughly what a request takes on this machine, by its own method and by all others that need nothing more.
+
+    A forward pass is timed, and all else counted in its flops: the trials, their looks, the evidence. Compiling comes
+    on top, half a minute to two on a CPU.
+
+    Args:
+      config: resolved settings of the request.
+      loaded: data, splits and model.
+
+    Returns:
+      Seconds by the name of the method, its own first, then the cheapest.
+    """
+    source, splits, spec, weights = loaded
+    params, model_state = spec.init(jax.random.key(0))
+    if weights is not None:
+        model_state = dict(weights)
+        params = model_state.pop("params")
+    forward, size = EvalForward(spec.apply_fn), config.evaluation.batch_size
+    images = source.rows(splits.train[:size]).images
+    for _ in range(2):  # the first compiles
+        began = time.perf_counter()
+        jax.block_until_ready(predict(forward, params, model_state, images, batch_size=size))
+        took = time.perf_counter() - began
+    image = image_flops(spec.apply_fn, params, model_state, source.images.shape[1:], min(size, len(splits.train)))
+    per_flop = took / (min(size, len(splits.train)) * image.forward)
+
+    def rows(index: np.ndarray) -> Rows:
+        return Rows(_shape((len(index), *source.images.shape[1:]), jnp.uint8), _shape((len(index),), jnp.int32))
+
+    visible = Visible(*(rows(index) for index in (splits.forget, splits.visible, splits.reserve[:MOST_HELD_OUT])))
+    parts = Parts(spec.apply_fn, source.num_classes, spec.init, spec.features, augment=config.data.augment)
+    others = {name: one.settings() for name, one in BUILT_IN.items()}
+    others = {name: one for name, one in others.items() if hasattr(one, "learning_rate")}
+    scored = len(splits.forget) + len(splits.visible) + len(splits.validation)
+    passes = 2 * (len(splits.forget) + len(splits.test) + len(splits.remain))
+    trials = max(1, config.calibration.trials)
+    passes += trials * config.calibration.evaluations * scored
+    found = {}
+    for name, settings in {**others, config.method.name: config.method}.items():
+        if not needs(settings) <= {"init_params"}:
+            continue
+        method = build_method(settings, parts)
+        if method.cost is not None:
+            flops = trials * image.of(method.cost(visible).of(method.num_steps(visible))) + passes * image.forward
+            found[name] = round(per_flop * flops, 1)
+    return dict(sorted(found.items(), key=lambda item: (item[0] != config.method.name, item[1])))
 
 
 def disk_bytes(config: Config, spec: ModelSpec) -> dict[str, int]:

@@ -1,6 +1,7 @@
 """What can be wrong with a request: each is one line that names it, status 2, and nothing is written."""
 
 import concurrent.futures
+import json
 import os
 import pathlib
 import subprocess
@@ -8,6 +9,9 @@ import sys
 
 import numpy as np
 import pytest
+
+from ltu_jax import config
+from ltu_jax.commands.request import still_there
 
 TESTS = pathlib.Path(__file__).parents[1]
 CONFIG = """
@@ -169,3 +173,23 @@ def test_the_command_itself_is_right(folder):
     done = run(folder, changed("--dry_run"))
     assert done.returncode == 0, done.stderr[-2000:]
     assert '"forget": 2' in done.stdout and not (folder / "out").exists()
+    said = json.loads(done.stdout)
+    assert said["warnings"][0].startswith("2 rows are too few to show anything of")
+    assert next(iter(said["seconds"])) == "ltu" and "random_label" in said["seconds"]
+
+
+def test_what_still_knows_the_images_is_listed(tmp_path):
+    for name in ("model.pth", "photos/train/a/1.png", "photos/train/a/2.png"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(b"")
+    data = config.Data("folder", data_dir=str(tmp_path / "photos"), memory_map="pixels")
+    ids = ["train/a/1.png", "train/a/2.png", "train/a/gone.png"]
+    first, *lines = still_there(config.Config(data=data, weights=str(tmp_path / "model.pth")), ids)
+    assert first == "still there, and yours to delete once the receipt is checked:"
+    assert lines[0].startswith(f"- {tmp_path / 'model.pth'}: the model from before (config.weights)")
+    there = ", ".join(str(tmp_path / "photos" / name) for name in ids[:2])
+    assert lines[1] == f"- the 2 images: {there}"
+    assert lines[2].startswith("- pixels (config.data.memory_map)") and "--leftovers" in lines[3]
+    (tmp_path / "model.pth").unlink()
+    lines = still_there(config.Config(data=config.Data("digits"), weights=str(tmp_path / "model.pth")), ids)
+    assert lines[1] == "- the 3 images of 'digits', where they are not gone" and len(lines) == 3

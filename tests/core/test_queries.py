@@ -111,6 +111,26 @@ def test_query_sets_are_drawn_inside_jit_from_the_key_alone():
     assert (first != draw(jax.random.key(1), jnp.arange(5), pool)).any()
 
 
+def test_few_anchors_are_not_repeated_but_joined_by_uniform_rows():
+    """One anchor of class 0, whose nearest rows are of that class: the other rows are of all classes."""
+    labels = jnp.arange(300) % 3
+    features = jax.nn.one_hot(labels, 3)
+    pool = make_query_pool(features[:1], labels[:1], features, labels, num_classes=3, num_neighbours=10)
+    samplers, anchors = (nearest_feature, nearest_label, uniform), jnp.zeros(1, jnp.int32)
+    alone, joined = (
+        np.asarray(draw_queries(jax.random.key(0), samplers, anchors, pool, 60, repeat=repeat))
+        for repeat in (True, False)
+    )
+    assert joined.shape == alone.shape == (3, 60)
+    assert set(alone[:2].ravel() % 3) == {0}
+    np.testing.assert_array_equal(joined[:, 0], alone[:, 0])
+    for rows in joined[:, 1:]:
+        assert len(set(rows)) == 59 and np.bincount(rows % 3).min() >= 10
+    many = jnp.zeros(60, jnp.int32)
+    args = jax.random.key(0), samplers, many, pool, 60
+    np.testing.assert_array_equal(draw_queries(*args), draw_queries(*args, repeat=False))
+
+
 def test_class_means_are_the_means():
     rng = np.random.default_rng(0)
     features, labels = rng.normal(size=(30, 4)), np.r_[rng.integers(0, 3, 29), 4]

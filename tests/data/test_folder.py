@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from ltu_jax.config import Data
+from ltu_jax.data.records import FORMATS
 from ltu_jax.data.sources import load_source
 from ltu_jax.setting import ConfigError
 
@@ -43,6 +44,34 @@ def test_other_files_hidden_names_and_empty_classes_are_passed_over(tmp_path, wr
     (tmp_path / "aa").mkdir()
     source = load(tmp_path)
     assert list(source.ids) == ["a/1.png", "b/1.png"] and source.num_classes == 2
+
+
+def test_every_format_that_is_read_is_found_by_its_usual_names(tmp_path):
+    """Their names are those that Pillow lists for the formats; what is no image by its name is told."""
+    from PIL import Image
+
+    Image.init()
+    kinds = {name: kind for name, kind in Image.registered_extensions().items() if kind in FORMATS}
+    picture = Image.fromarray(np.random.default_rng(0).integers(0, 256, (6, 5, 3), np.uint8))
+    for name in (".apng", ".pfm"):  # moving, of floats
+        kinds.pop(name, None)
+    for name, kind in kinds.items():
+        (tmp_path / name[1:]).mkdir()
+        picture.save(tmp_path / name[1:] / f"a{name.upper()}", kind)
+    source = load(tmp_path)
+    assert sorted(source.ids) == sorted(f"{name[1:]}/a{name.upper()}" for name in kinds)
+    assert (source.images[source.labels == source.class_names.index("tiff")] == np.asarray(picture)).all()
+
+
+def test_files_that_are_left_out_are_named(tmp_path, write_image, caplog):
+    for name in "ab":
+        write_image(tmp_path / "train" / name / "1.png")
+    for i in range(7):
+        (tmp_path / "train" / "a" / f"{i}.heic").write_bytes(b"")
+    (tmp_path / "train" / "a" / ".DS_Store").write_bytes(b"")
+    assert list(load(tmp_path).ids) == ["train/a/1.png", "train/b/1.png"]
+    [message] = [record.getMessage() for record in caplog.records]
+    assert "left out, 7 files whose names are not those of images: a/0.heic, a/1.heic, a/2.heic, a/3" in message
 
 
 def test_damaged_images_are_counted_and_the_first_five_named(tmp_path, write_image):

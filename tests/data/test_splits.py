@@ -179,7 +179,7 @@ def test_ids_that_were_not_trained_on_are_refused_and_the_first_five_named(tmp_p
     named = ", ".join([*(f"{i!r} (held out)" for i in held_out), "'a' (unknown)", "'b' (unknown)"])
     assert one_line(error) == (
         f"config.data.forget_ids: 6 of 7 ids are not in the training set: {named};"
-        " allowed: ids of the 80 rows that the model was trained on"
+        f" allowed: ids of the 80 rows that the model was trained on, such as {str(source.ids[splits.train[0]])!r}"
     )
     with pytest.raises(ConfigError, match=r"1 of 1 ids are not in the training set: 'image001' \(held out\);"):
         rows_of_ids(source, np.array([0, 2]), ["image001"])
@@ -191,6 +191,36 @@ def test_an_unreadable_image_is_told_from_an_unknown_id():
         rows_of_ids(source, np.array([0, 2]), ["image000", "image001", "broken", "other"])
     assert "3 of 4 ids" in one_line(error)
     assert "'image001' (held out), 'broken' (unreadable), 'other' (unknown);" in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("train\\cat\\caf\u00e9.png", "known is 'train/cat/caf\u00e9.png'"),
+        ("cat/caf\u00e9.png", "known is 'train/cat/caf\u00e9.png'"),
+        ("caf\u00e9.png", "known is 'train/cat/caf\u00e9.png'"),
+        ("/srv/photos/train/cat/caf\u00e9.png", "known is 'train/cat/caf\u00e9.png'"),
+        ("CAF\u00c9", "known is 'train/cat/caf\u00e9.png'"),
+        (
+            "train/cat/cafe\u0301.png",
+            r"known in another Unicode form, as 'train/cat/caf\xe9.png' and not 'train/cat/cafe\u0301.png'",
+        ),
+        ("at/caf\u00e8.png", "unknown);"),
+    ],
+)
+def test_an_unknown_id_is_told_with_the_one_that_it_may_mean(name, says):
+    source = made_up()
+    ids = source.ids.astype("<U40")
+    ids[2] = "train/cat/caf\u00e9.png"
+    source = dataclasses.replace(source, ids=ids)
+    with pytest.raises(ConfigError) as error:
+        rows_of_ids(source, np.array([0, 2]), [name])
+    assert says in one_line(error) and one_line(error).endswith("that the model was trained on, such as 'image000'")
+
+
+def test_a_byte_order_mark_is_no_part_of_the_first_id(tmp_path):
+    (tmp_path / "ids").write_bytes(b"\xef\xbb\xbfone\r\ntwo\r\n")  # as Notepad saves it
+    assert read_ids(str(tmp_path / "ids")) == ["one", "two"]
 
 
 def test_a_file_of_ids_is_read_line_by_line(tmp_path):

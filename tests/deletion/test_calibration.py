@@ -196,6 +196,16 @@ def test_larger_rates_are_tried_after_the_own_one(problem, calibrated):
     assert [trial.learning_rate for trial in calibrated.trials] == [0.02, 0.0632]
 
 
+def test_smaller_rates_are_tried_where_few_rows_are_forgotten(source, spec, original):
+    """A step of Adam's is as long for one row as for a thousand, and one row has few of them."""
+    settings = by_margins(request_settings(evaluations=2))
+    splits = cut(settings, source, [str(name) for name in source.ids[:3]])
+    found = calibrate(prepare(settings, loaded=Loaded(source, splits, spec, original)))
+    assert [trial.learning_rate for trial in found.trials] == [0.02, 0.00632]
+    assert found.tolerance == 0  # what chance makes of so few is worth no accuracy
+    assert all(np.isclose(x["distance"], x["ks"] + 10 * x["lost"]) for one in found.trials for x in one.looks)
+
+
 def test_the_curve_says_which_point_was_chosen_and_why(calibrated):
     curve = json.loads(json.dumps(calibrated.as_json()))
     trial = curve["trials"][curve["chosen"]]

@@ -56,6 +56,17 @@ def test_a_request_by_margins_fits_no_attackers_and_leaves_the_same_files(home, 
     assert check_hashes(open_request(done.folder / "receipt.json")) == []
 
 
+def test_few_rows_and_the_operator_stand_in_the_receipt(tmp_path, source, spec, original, ids):
+    settings = by_margins(request_settings(trials=0))
+    request = Request(settings, ids[:1], tmp_path / "out", operator="Example Ltd, photo sorter")
+    done = fulfil(request, source, spec, original)
+    assert done.receipt["warnings"][0].startswith("1 row is too few to show anything of")
+    assert done.receipt["about"] == {"operator": "Example Ltd, photo sorter", "model": "mlp:build"}
+    page = (done.folder / "report.html").read_text()
+    assert "The operator is Example Ltd, photo sorter." in page and "1 row is too few" in page
+    assert check_hashes(open_request(done.folder / "receipt.json")) == []
+
+
 def test_no_file_names_anyone_who_was_forgotten(home, source, ids):
     """Neither ids nor hashes from which someone with the data could guess them: of one id, several, or row numbers."""
     settings, guesses = request_settings(), set(ids[:40])

@@ -136,3 +136,25 @@ def test_no_image_is_in_the_notice_and_those_in_a_file_of_their_own_are_shown_pi
     alts = [attributes["alt"] for tag, attributes in Reader(shown).tags if tag == "img"]
     assert alts[1] == "user-0001, automobile"
     assert "user-0001automobile98 % → 32 %" in words(shown)
+
+
+def test_of_one_image_no_point_is_called_a_range():
+    receipt = made_receipt(earlier=False)
+    shown = receipt["evidence"]
+    shown["rows"]["forget"] = receipt["request"]["count"] = 1
+    for when in ("before", "after"):
+        shown[when] |= {"forget_accuracy": [100.0] * 3, "forget_confidence": [99.8] * 3}
+    page = rendered(receipt)
+    reader = Reader(page)
+    assert reader.row("To be forgotten: right")[1] == "100.0 %2.5 to 100.0"
+    assert reader.row("To be forgotten: sure")[1] == "99.8 %too few"
+    assert "100.0 to 100.0" not in words(page)
+    assert "So few images cannot show whether the attacker does better or worse than guessing." in part(page, 5)
+    assert re.search("The attacker is right, of 100 cases *too few", words(page))
+
+
+@pytest.mark.parametrize(("measured", "says"), [(20.0, "is more than that"), (5.0, "is no more than that")])
+def test_whether_chance_is_exceeded_is_said(measured, says):
+    receipt = made_receipt()
+    receipt["evidence"]["after"]["attack_ks"] = [measured, measured - 1, measured + 1]  # chance: 13.2
+    assert f"What was measured {says}" in part(rendered(receipt), 5)

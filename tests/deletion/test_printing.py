@@ -46,3 +46,12 @@ def test_a_request_that_was_done_before_says_when():
     assert f"already done on {receipt['time']['finished']}" in printed(receipt, is_new=False)
     assert "already done" not in printed(receipt)
     assert printed(receipt).rstrip().endswith(": receipt.json, model, report.html")
+
+
+def test_few_rows_have_no_range_that_is_a_point():
+    receipt = made_receipt(earlier=False)
+    receipt["evidence"]["rows"]["forget"] = 1
+    receipt["evidence"]["after"] |= {"forget_accuracy": [100.0] * 3, "attack_auc": [1.0] * 3}
+    lines = [line.split() for line in printed(receipt).splitlines()]
+    assert ["2.5", "to", "100.0"] in [line[-3:] for line in lines if "forget rows" in " ".join(line)]
+    assert ["1.000", "too", "few"] in [line[-3:] for line in lines]

@@ -37,6 +37,11 @@ def test_remaining_rows_are_those_that_the_method_did_not_see_where_there_are_en
     np.testing.assert_array_equal(rows.rows_to_measure(splits, np.array([400]), 3)["earlier"], [400])
 
 
+@pytest.mark.parametrize("asked, num, seen", [(1.0, 1000, 0.8), (0.9, 500, 0.8), (1.0, 499, 1.0), (0.3, 10_000, 0.3)])
+def test_rows_are_held_back_to_measure_on_where_there_are_enough(asked, num, seen):
+    assert rows.fraction_seen(asked, num) == seen
+
+
 def test_of_very_many_remaining_rows_some_are_measured():
     splits = see(made_splits(remain=30_000), 0.1, 0)
     found = rows.rows_to_measure(splits, np.zeros(0, np.int64), 0)["remain"]

@@ -6,8 +6,9 @@ import types
 import jax
 import mlp
 import numpy as np
+import pytest
 
-from experiments import calibration, eval_every, evidence_power, requests_in_a_row
+from experiments import calibration, eval_every, evidence_power, few_images, requests_in_a_row
 from ltu_jax.config import LTU, Config, Model
 from ltu_jax.deletion.claim import moved_share
 from ltu_jax.methods.base import Method
@@ -113,6 +114,23 @@ def test_requests_in_a_row_are_averaged_and_added_up(capsys):
     requests_in_a_row.print_table([result, json.loads(json.dumps(result))])
     out = capsys.readouterr().out
     assert "all ten took 100 s" in out and "request 10" in out and "60.000" in out.splitlines()[-2]
+
+
+def test_few_images_are_compared_row_by_row_and_told_by_their_number(capsys):
+    def of(sure, right):
+        one = lambda sure, right: types.SimpleNamespace(confidence=np.array(sure), correct=np.array(right))  # noqa: E731
+        return {"forget": one(sure, [True, True]), "remain": one([1], right), "held_out": one([1], right[::-1])}
+
+    models = of([1.0, 0.8], [1, 1, 1, 0]), of([0.5, 0.9], [1, 0, 1, 0]), of([0.7, 0.5], [1, 1, 1, 1])
+    found = few_images.compare(*models)
+    assert found == pytest.approx(
+        {"before": 90, "after": 70, "retrain": 60, "apart": 30, "apart_before": 30, "remain": -25, "held_out": -25}
+    )
+    rows = [found | {"count": 1, "seconds": s, "shown": 1.0, "held_out": -s} for s in (10.0, 20.0)]
+    few_images.print_table([*rows, {**rows[0], "count": 30}])
+    _, one, thirty = capsys.readouterr().out.splitlines()
+    assert one.split() == "1 2 90.00 70.00 60.00 30.00 30.00 -25.00 (-25.0) -15.00 (-20.0) 15 2".split()
+    assert thirty.split()[:2] == ["30", "1"]
 
 
 def test_what_accuracies_kept_is_shown_beside_what_is_kept(capsys):

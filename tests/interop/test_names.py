@@ -67,6 +67,10 @@ def test_names_that_training_code_changes():
     assert set(found) == {"layer1.0.downsample.0.weight", "head.bias", "conv1.weight"}
     assert found["head.bias"] == "module.linear.bias"
     assert "module.fc" not in canonical_names(["module.a", "b"])  # not all are wrapped
+    compiled = ["model._orig_mod.conv1.weight", "model._orig_mod.layer1._orig_mod.0.conv1.weight"]
+    assert canonical_names(compiled) == {"conv1.weight": compiled[0], "layer1.0.conv1.weight": compiled[1]}
+    both = ["a._orig_mod.weight", "a.weight", "b"]  # what is passed over would be left with the old numbers
+    assert canonical_names(both) == {name: name for name in both}
     assert set(canonical_names(["module.a", "b"])) == {"module.a", "b"}
 
 

@@ -1,6 +1,7 @@
 """Weights from outside: torchvision's and timm's logits (make_pytorch_fixtures.py), and back bit by bit."""
 
 import pathlib
+import shutil
 
 import chex
 import flax.serialization
@@ -101,7 +102,7 @@ def test_the_models_own_names_are_read_and_written_back(tmp_path, suffix):
     chex.assert_trees_all_equal(load_weights(tmp_path / f"new{suffix}", template(SMALL)), doubled)
 
 
-@pytest.mark.parametrize("wrapped", ["", "module."])
+@pytest.mark.parametrize("wrapped", ["", "module.", "_orig_mod.", "module._orig_mod.", "model.net."])
 def test_the_names_that_training_code_changes_are_known(tmp_path, wrapped):
     names, _ = described("resnet18_cifar")
     tensors = tensors_of(names)
@@ -111,6 +112,17 @@ def test_the_names_that_training_code_changes_are_known(tmp_path, wrapped):
         safetensors.numpy.save_file(content, tmp_path / f"{file}.safetensors")
     found = [load_weights(tmp_path / f"{file}.safetensors", template(spec)) for file in "ab"]
     chex.assert_trees_all_equal(*found)
+
+
+def test_a_lightning_checkpoint_of_weights_alone_is_read_and_written_back(tmp_path):
+    """Such a file is one of torch.save's with another name, its tensors under ``state_dict``."""
+    for suffix in ("ckpt", "pth"):
+        shutil.copy(HERE.parent / "resnet18_width8.pth", tmp_path / f"last.{suffix}")
+    spec = build_model(Model("resnet18", width=8), 4, (32, 32, 3))
+    found = load_weights(tmp_path / "last.ckpt", template(spec))
+    chex.assert_trees_all_equal(found, load_weights(tmp_path / "last.pth", template(spec)))
+    save_weights(tmp_path / "last.ckpt", tmp_path / "new.ckpt", found)
+    chex.assert_trees_all_equal(load_weights(tmp_path / "new.ckpt", template(spec)), found)
 
 
 def test_a_message_pack_keeps_what_is_empty_or_no_weight(tmp_path):

@@ -112,3 +112,37 @@ def test_images_on_the_host_are_compared_alike():
         method.sample(jax.random.key(5), jnp.int32(1), context, visible),
     ]
     chex.assert_trees_all_close(*draws, rtol=1e-6)
+
+
+def centred(params, model_state, images, train):
+    """Logits that in training mode are centred by the batch, as BatchNorm centres."""
+    logits, _ = SPEC.apply_fn(params, {}, images, train)
+    return (logits - logits.mean(axis=0, keepdims=True) if train else logits), model_state
+
+
+def test_few_forget_rows_are_normalised_with_remaining_ones():
+    """One row alone, centred by itself, has equal logits whatever the weights: its gradient would be none."""
+    source = mlp.toy_source()
+    visible = Visible(*(source.rows(np.arange(*ends)) for ends in ((0, 1), (24, 90), (90, 120))))
+    method = ltu.LTU.build(MARGINS, Parts(centred, C, features=SPEC.features))
+    state = make_state(centred, *SPEC.init(jax.random.key(1)), SGD, jax.random.key(3))
+    state, context = method.init(jax.random.key(4), state, visible)
+    draw = method.sample(jax.random.key(5), state.step, context, visible)
+    np.testing.assert_array_equal(draw.along, draw.queries.images[-1])
+    loss, task = method.distance(state, draw)
+
+    def margin(params):
+        logits = SPEC.apply_fn(params, {}, jnp.concatenate([draw.forget.images, draw.along]), True)[0]
+        p = jax.nn.softmax(logits[0] - logits.mean(axis=0))[draw.forget.labels[0]]
+        return jnp.log(p) - jnp.log(1 - p)
+
+    _, targets, now = task
+    slope = np.clip(now[0] - targets[0], -1, 1)  # of the Huber loss
+    assert abs(slope) > 0.01
+    wanted = jax.tree.map(lambda g: slope * g, jax.grad(margin)(state.params))
+    found = jax.grad(lambda params: loss(params, task)[0])(state.params)
+    chex.assert_trees_all_close(found, wanted, rtol=1e-3, atol=1e-5)
+    assert np.abs(found["w1"]).max() > 1e-4
+
+    many = problem(MARGINS)
+    assert many[0].sample(jax.random.key(5), many[1].step, many[2], many[3]).along is None

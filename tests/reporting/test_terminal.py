@@ -182,6 +182,19 @@ def test_a_log_gets_no_line_twice_within_five_seconds(clock):
     assert lines[-1] == "original: 400 steps in 12 s"
 
 
+def test_what_compiling_took_is_told_and_not_taken_for_the_speed_of_the_rest(clock):
+    stream = io.StringIO()
+    with terminal.progress_for(stream)("trial 1 of 3, unlearning", 10) as advance:
+        clock.now = 61.0
+        advance(1)
+        for _ in range(9):
+            clock.now += 3.0
+            advance(1)
+    first, second, *_ = stream.getvalue().splitlines()
+    assert first == "trial 1 of 3, unlearning: 1/10 steps in 1 min 01 s, compiling included"
+    assert second == "trial 1 of 3, unlearning: 3/10 steps (30 %), 21 s left"
+
+
 def test_work_that_stops_says_where_and_raises_on(clock):
     stream = io.StringIO()
     with pytest.raises(KeyboardInterrupt), terminal.progress_for(stream)("original", 400) as advance:

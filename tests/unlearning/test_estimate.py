@@ -2,12 +2,13 @@
 
 import dataclasses
 import importlib.util
+import itertools
 import pathlib
 
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from small import BY_ATTACKERS
+from small import BY_ATTACKERS, small_config
 
 from ltu_jax import config
 from ltu_jax.data.splits import make_splits
@@ -18,7 +19,7 @@ from ltu_jax.training.cost import ImageFlops
 from ltu_jax.types import Parts, Source
 from ltu_jax.unlearning import estimate as module
 from ltu_jax.unlearning.estimate import estimate
-from ltu_jax.unlearning.problem import Loaded
+from ltu_jax.unlearning.problem import Loaded, load_problem
 
 CONFIGS = sorted((pathlib.Path(__file__).parents[2] / "experiments" / "configs").glob("*.py"))
 SHAPES = {  # training rows, test rows, side, classes
@@ -211,3 +212,22 @@ def test_a_run_writes_two_checkpoints_and_the_next_its_report_and_a_model_for_ea
     assert 0 <= found["cache"] - ((1 + 2 + 4) * model + 3 * trained) < 3 * numbers
     retrain = dataclasses.replace(settings, method=config.Retrain())  # it has no such setting
     assert module.disk_bytes(retrain, ModelSpec(init, None, None))["workdir"] < states * (trained + numbers) + 2 * model
+
+
+def test_seconds_of_a_request_are_what_its_passes_take_and_those_of_other_methods_beside_it(monkeypatch):
+    """The clock says a second for the forward pass of all 80 training rows, and a backward pass is one pass more."""
+    monkeypatch.setattr(module, "image_flops", lambda *args: ImageFlops(1.0, 1.0))
+    settings = small_config(method=config.LTU(), calibration=config.Calibration(trials=3, evaluations=2))
+    loaded = load_problem(settings)
+    ticks = itertools.count()
+    monkeypatch.setattr(module.time, "perf_counter", lambda: float(next(ticks)))
+    found = module.request_seconds(settings, loaded)
+    assert next(iter(found)) == "ltu" and {"random_label", "salun", "scrub", "bad_teacher"} < set(found)
+    assert not {"retrain", "amnesiac", "ssd"} & set(found)
+    assert list(found.values())[1:] == sorted(list(found.values())[1:])
+    forget, seen, remain = 16, 19, 64
+    held_out, test = len(loaded.splits.validation), len(loaded.splits.test)
+    assert (len(loaded.splits.forget), len(loaded.splits.visible), len(loaded.splits.remain)) == (forget, seen, remain)
+    looks, evidence = 3 * 2 * (forget + seen + held_out), 2 * (forget + test + remain)
+    # FT, 10 epochs of the rows that are seen, a batch of all of them: each once forward and once backward.
+    assert found["finetune"] == pytest.approx((3 * 10 * seen * 2 + looks + evidence) / 80, abs=0.06)

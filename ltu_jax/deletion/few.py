@@ -1,0 +1,46 @@
+"""Requests on few rows: what is said of them beforehand, and which range of a figure is honest for any number of rows.
+
+A bootstrap of one row always draws that row: its range is a point, and says nothing.
+"""
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from ltu_jax.auditing.intervals import clopper_pearson
+from ltu_jax.deletion.claim import FEWEST
+
+
+def warnings(num_rows: int) -> list[str]:
+    """What must be said before so many rows are forgotten, at most one line."""
+    if num_rows >= FEWEST:
+        return []
+    noise = min(100.0, 136 / math.sqrt(num_rows))  # of the Kolmogorov-Smirnov distance, at 5 %: see ``ks_noise``
+    return [
+        f"{num_rows} {'row is' if num_rows == 1 else 'rows are'} too few to show anything of: chance alone sets so many"
+        f" up to {noise:.0f} points apart from rows never seen, and of fewer than {FEWEST} nothing is claimed; collect"
+        " requests and forget them together, where the law lets you wait"
+    ]
+
+
+def ranged(evidence: Mapping[str, Any], name: str, when: str = "after") -> tuple[float, float | None, float | None]:
+    """A figure of the evidence and the range to show with it: a function of the receipt alone.
+
+    Args:
+      evidence: ``receipt["evidence"]``, which has the model ``when``.
+      name: of the figure, such as ``forget_accuracy``.
+      when: ``before`` or ``after``.
+
+    Returns:
+      ``(value, low, high)``; the bootstrap's range, but where that is a point, or of fewer than ``FEWEST`` rows, the
+      exact binomial one (Clopper-Pearson) of an accuracy, and None of any other figure.
+    """
+    value, low, high = evidence[when][name]
+    rows, (of, _, kind) = evidence["rows"], name.partition("_")
+    count = rows[of] if of in rows else rows["held_out"] if of == "held" else rows["forget"]
+    if count >= FEWEST and low < high:
+        return value, low, high
+    if kind.endswith("accuracy"):
+        low, high = (round(100 * end, 6) for end in clopper_pearson(round(value * count / 100), count))
+        return value, low, high
+    return value, None, None

@@ -13,6 +13,7 @@ from ltu_jax.deletion.fulfil import fulfil
 from ltu_jax.deletion.ledger import LedgerError
 from ltu_jax.deletion.plan import Fulfilled, Request, load_given_model, plan, request_config
 from ltu_jax.deletion.printing import print_request
+from ltu_jax.deletion.set_up import check_set_up
 from ltu_jax.setting import plain, to_dict
 from ltu_jax.types import Progress
 from ltu_jax.unlearning.estimate import estimate
@@ -43,9 +44,14 @@ def _carry_out(config: Config, forget: str, options: Options, progress: Progress
     source = read_source(config)
     spec, weights = load_given_model(config, source, home)
     todo = plan(request, source, weights)
+    checked = None if isinstance(todo, Fulfilled) else check_set_up(request, todo, source, spec, weights)
+    if checked is not None:
+        for line in checked.lines(source.ids):
+            print(plain(f"warning: {line}"), file=sys.stderr)
     if options.dry_run:
-        is_done = isinstance(todo, Fulfilled)
-        cost = {"is_new": False} if is_done else estimate(config, Loaded(source, todo.splits, spec, weights))
+        cost = {"is_new": False}
+        if checked is not None and not isinstance(todo, Fulfilled):
+            cost = estimate(config, Loaded(source, todo.splits, spec, weights)) | checked.as_json(source.ids)
         print(json.dumps({"config": to_dict(config), "request": todo.number, **cost}, indent=2))
         return 0
     if not isinstance(todo, Fulfilled):
@@ -57,7 +63,7 @@ def _carry_out(config: Config, forget: str, options: Options, progress: Progress
             f" {len(splits.validation)} to calibrate by, {len(splits.test)} for the evidence"
         )
         print(plain(line), file=sys.stderr)
-    done = fulfil(request, source, spec, weights, todo=todo, cache=options.cache, progress=progress)
+    done = fulfil(request, source, spec, weights, todo=todo, checked=checked, cache=options.cache, progress=progress)
     print_request(done.receipt, done.folder, done.is_new)
     if (mapped := config.data.memory_map) is not None:
         print(plain(f"note: {mapped} (config.data.memory_map) holds the pixels of all images: delete it with the data"))

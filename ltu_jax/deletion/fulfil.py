@@ -35,6 +35,7 @@ from ltu_jax.deletion.receipt import (
     receipt_text,
     seal_receipt,
 )
+from ltu_jax.deletion.set_up import SetUp, check_set_up
 from ltu_jax.evaluation.scores import measure
 from ltu_jax.files import LOCK, check_folder, locked, make_folder, remove_partials, sync_tree, write_whole
 from ltu_jax.interop.weights import load_weights, save_weights
@@ -58,6 +59,7 @@ def fulfil(
     original: ArrayTree | None = None,
     *,
     todo: Plan | Fulfilled | None = None,
+    checked: SetUp | None = None,
     cache: Path | None = None,
     progress: Progress = silent,
 ) -> Fulfilled:
@@ -69,6 +71,7 @@ def fulfil(
       spec: the model.
       original: its trained weights ``{"params": ..., **model_state}``; None trains it on the training rows.
       todo: the result of ``plan``; None calls it.
+      checked: the result of ``check_set_up``; None calls it.
       cache: folder of an original that is trained here, until the request is finished.
       progress: reports the progress.
 
@@ -88,6 +91,7 @@ def fulfil(
                     ledger.append(home, todo.lost)
                 removal.finish(home, keep_original=keep)
         return todo
+    checked = checked or check_set_up(request, todo, source, spec, original)
     started, config = now(), todo.config
     with locked(home / LOCK, "--workdir"):
         removal.finish(home, keep_original=keep)
@@ -104,7 +108,7 @@ def fulfil(
         work = folder / WORK
         problem = prepare(config, loaded=Loaded(source, todo.splits, spec, original), cache=work, progress=progress)
         calibrated, state, history = _forget(problem, work, progress)
-        receipt, outcome = _write_request(request, todo, problem, state, history, calibrated, folder, started)
+        receipt, outcome = _write_request(request, todo, checked, problem, state, history, calibrated, folder, started)
         sync_tree(folder)
         assert todo.salt is not None  # _begin
         weights = _read_back(folder, receipt, todo.salt)
@@ -149,6 +153,7 @@ def _forget(problem: Problem, work: Path, progress: Progress) -> tuple[Calibrate
 def _write_request(
     request: Request,
     todo: Plan,
+    checked: SetUp,
     problem: Problem,
     state: UnlearnState,
     history: History,
@@ -184,6 +189,7 @@ def _write_request(
     is_seen = history.rho == 1 or bool(np.isin(measured["remain"], todo.splits.visible).any())
     curve = None if calibrated is None else calibrated.as_json(in_rows=len(todo.ids))  # rounded, as it is handed out
     receipt = _receipt(todo, problem, state, outcome, shown, curve, started) | {"remain_seen": is_seen}
+    receipt |= checked.in_receipt() | {"warnings": [*checked.warnings, *outcome["warnings"]]}
     compared = {"before": before["forget"], "after": after["forget"], "held out": after["held_out"]}
     confidence = {name: one.confidence for name, one in compared.items()}
     changed = changed_most(problem, confidence) if request.show_images else None

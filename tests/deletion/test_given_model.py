@@ -95,7 +95,8 @@ def test_what_is_measured_is_what_is_there_to_the_row():
     for name, one in sets.items():
         assert found.figures[f"{name}_accuracy"] == pytest.approx(100 * one.mean(), abs=1e-5)
     auc, low, high = found.figures["known_better_auc"]
-    assert low < auc < high and np.allclose(np.array([auc, low, high]) * 120 % 1, [0] * 3, atol=1e-3) is not None
+    rows = np.array([low, auc, high]) * 120
+    assert low < auc < high and np.allclose(rows, rows.round(), atol=1e-3)
     assert found.warnings == []
 
 
@@ -126,17 +127,21 @@ def test_permuted_classes_are_refused_and_the_order_that_fits_is_named(order, kn
     assert (
         f"if its outputs are {','.join(names[i] for i in order)};" in message and "config.data.class_names" in message
     )
-    assert "if its outputs are ant," in message or order[0] != 0
     numbered = made(source.labels, predicted, np.full(800, 100), 600, 5)
     assert f"if its outputs are {','.join(map(str, order))};" in refused(numbered)
     assert "if its outputs are" in refused(numbered, is_first=False)
 
 
 def test_of_many_classes_those_that_differ_are_named():
-    source = drawn(np.random.default_rng(1), 12, 2400, 200, (1.0, 0.8), 40)
-    wide = made(np.arange(2600) % 12, (np.arange(2600) + 1) % 12, np.full(2600, 100), 2400, 12)
-    assert "if its outputs are 11,0,1,2,3,4,5,6,7,8,9,10;" in refused(wide)
-    del source
+    labels = np.arange(5200) % 26
+    output_of = np.arange(26)
+    output_of[[3, 7]] = 7, 3
+    names = tuple("abcdefghijklmnopqrstuvwxyz")
+    images = np.zeros((5200, 4, 26, 3), np.uint8)
+    images[np.arange(5200), 0, output_of[labels], 0] = 100
+    ids = np.array([f"id{i}" for i in range(5200)])
+    source = Source("made", images, labels.astype(np.int32), ids, 26, 4000, class_names=names)
+    assert "in another order (2 differ: 'h' where 'd' stands, 'd' where 'h' stands);" in refused(source)
 
 
 @pytest.mark.parametrize("num_classes", [2, 4, 10])
@@ -155,7 +160,7 @@ def test_a_model_that_guesses_is_refused(num_classes, kind):
         )
         assert "config.data.image_size" in message and "config.model.mean" in message
         assert "if its outputs are" not in message
-        assert measure(source, is_first=False).warnings != [] or kind != "always one"
+        measure(source, is_first=False)
 
 
 def test_one_that_knows_a_little_and_remaining_rows_no_better_is_refused():
@@ -220,8 +225,7 @@ def test_another_normalisation_is_named():
 
 def test_a_function_whose_images_are_to_be_normalised_first_is_told_so():
     source = coloured()
-    centred = ModelSpec(SPEC.init, lambda p, s, images, train: (5 * jnp.abs(images).mean((1, 2)) * 0 + 1 - jnp.abs(
-        images.mean((1, 2))), s))  # fmt: skip
+    centred = ModelSpec(SPEC.init, lambda p, s, images, train: (-jnp.abs(images.mean((1, 2))), s))
     images = np.asarray(source.images, np.float64).mean((1, 2)) / 255
     mean, std = np.array((0.485, 0.456, 0.406)), np.array((0.229, 0.224, 0.225))
     labels = (-np.abs((images - mean) / std)).argmax(1).astype(np.int32)

@@ -13,11 +13,11 @@ from ltu_jax.commands.run import FAILURES, read_source
 from ltu_jax.config import Config
 from ltu_jax.data.records import first_five
 from ltu_jax.data.splits import read_ids
-from ltu_jax.deletion import few
 from ltu_jax.deletion.fulfil import fulfil
 from ltu_jax.deletion.ledger import LedgerError
 from ltu_jax.deletion.plan import Fulfilled, Request, load_given_model, plan, request_config
 from ltu_jax.deletion.printing import print_request
+from ltu_jax.deletion.set_up import check_set_up
 from ltu_jax.setting import plain, to_dict
 from ltu_jax.types import Progress
 from ltu_jax.unlearning.estimate import estimate, request_seconds
@@ -54,12 +54,15 @@ def _carry_out(config: Config, forget: str, options: Options, progress: Progress
     source = read_source(config)
     spec, weights = load_given_model(config, source, home)
     todo = plan(request, source, weights)
+    checked = None if isinstance(todo, Fulfilled) else check_set_up(request, todo, source, spec, weights)
+    if checked is not None:
+        for line in checked.lines(source.ids):
+            print(plain(f"warning: {line}"), file=sys.stderr)
     if options.dry_run:
         cost: dict[str, Any] = {"is_new": False}
-        if not isinstance(todo, Fulfilled):
+        if checked is not None and not isinstance(todo, Fulfilled):
             loaded = Loaded(source, todo.splits, spec, weights)
-            cost = estimate(config, loaded) | {"seconds": request_seconds(config, loaded)}
-            cost["warnings"] = few.warnings(len(todo.ids))
+            cost = estimate(config, loaded) | {"seconds": request_seconds(config, loaded)} | checked.as_json(source.ids)
         print(json.dumps({"config": to_dict(config), "request": todo.number, **cost}, indent=2))
         return 0
     if not isinstance(todo, Fulfilled):
@@ -71,9 +74,7 @@ def _carry_out(config: Config, forget: str, options: Options, progress: Progress
             f" {len(splits.validation)} to calibrate by, {len(splits.test)} for the evidence"
         )
         print(plain(line), file=sys.stderr)
-        for warning in few.warnings(len(todo.ids)):
-            print(plain(f"Warning: {warning}"), file=sys.stderr)
-    done = fulfil(request, source, spec, weights, todo=todo, cache=options.cache, progress=progress)
+    done = fulfil(request, source, spec, weights, todo=todo, checked=checked, cache=options.cache, progress=progress)
     print_request(done.receipt, done.folder, done.is_new)
     for line in still_there(config, ids):
         print(plain(line))

@@ -18,7 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ltu_jax import safe_reading
-from ltu_jax.deletion import few, ledger, removal, rows
+from ltu_jax.deletion import ledger, removal, rows
 from ltu_jax.deletion.calibration import Calibrated, calibrate
 from ltu_jax.deletion.claim import judge_models
 from ltu_jax.deletion.measures import evidence
@@ -40,6 +40,7 @@ from ltu_jax.deletion.receipt import (
     receipt_text,
     seal_receipt,
 )
+from ltu_jax.deletion.set_up import SetUp, check_set_up
 from ltu_jax.deletion.tokens import commitments, hashed_images
 from ltu_jax.evaluation.scores import measure
 from ltu_jax.files import LOCK, check_folder, locked, make_folder, remove_partials, sync_tree, write_whole
@@ -64,6 +65,7 @@ def fulfil(
     original: ArrayTree | None = None,
     *,
     todo: Plan | Fulfilled | None = None,
+    checked: SetUp | None = None,
     cache: Path | None = None,
     progress: Progress = silent,
 ) -> Fulfilled:
@@ -75,6 +77,7 @@ def fulfil(
       spec: the model.
       original: its trained weights ``{"params": ..., **model_state}``; None trains it on the training rows.
       todo: the result of ``plan``; None calls it.
+      checked: the result of ``check_set_up``; None calls it.
       cache: folder of an original that is trained here, until the request is finished.
       progress: reports the progress.
 
@@ -94,6 +97,7 @@ def fulfil(
                     ledger.append(home, todo.lost)
                 removal.finish(home, keep_original=keep)
         return todo
+    checked = checked or check_set_up(request, todo, source, spec, original)
     started, config = now(), todo.config
     with locked(home / LOCK, "--workdir"):
         removal.finish(home, keep_original=keep)
@@ -118,6 +122,7 @@ def fulfil(
         work = folder / WORK
         problem = prepare(config, loaded=Loaded(source, todo.splits, spec, original), cache=work, progress=progress)
         calibrated, state, history = _forget(problem, work, progress)
+        more |= checked.in_receipt()
         receipt, outcome = _write_request(request, todo, problem, state, history, calibrated, folder, started, more)
         sync_tree(folder)
         weights = _read_back(folder, receipt, todo.salt)
@@ -209,7 +214,8 @@ def _write_request(
     compared = {"before": before["forget"], "after": after["forget"], "held out": after["held_out"]}
     confidence = {name: one.confidence for name, one in compared.items()}
     report = {"tries": curve and shown_tries(curve), "sureness": sureness(confidence), "drawn_with": drawn_with()}
-    receipt = as_read(receipt | more | {"report": report})
+    warnings = [*more["warnings"], *receipt["warnings"]]
+    receipt = as_read(receipt | more | {"warnings": warnings, "report": report})
     write(REPORT, render_notice(receipt))
     # A plain hash tells nothing more: the page is a function of the rest of the receipt.
     receipt["report"]["sha256"] = meant[REPORT]
@@ -305,7 +311,7 @@ def _receipt(
         "calibration": curve and curve["why"],
         "guidance": outcome["attackers_fitted_on"],
         "evidence": shown,
-        "warnings": [*few.warnings(len(todo.ids)), *outcome["warnings"]],
+        "warnings": outcome["warnings"],
         "config_sha256": digest(to_dict(config)),
         "code": {"sha256": code_sha256(), **{n: outcome["provenance"][n] for n in ("commit", "versions", "device")}},
         "time": {"started": started, "finished": now(), "unlearn_s": outcome["time"]["unlearn_s"]},

@@ -108,6 +108,37 @@ def from_module(module: nn.Module, image_shape: tuple[int, int, int]) -> ModelSp
     return _spec(_LinenNetwork(module, image_shape))
 
 
+def normalisation(spec: ModelSpec) -> tuple[tuple[float, ...], tuple[float, ...]] | None:
+    """Mean and standard deviation that a built-in model normalises with; None for a model of one's own."""
+    classifier = _classifier(spec)
+    return None if classifier is None else (classifier.mean, classifier.std)
+
+
+def at_size(spec: ModelSpec, size: int, params: ArrayTree, model_state: ArrayTree) -> ModelSpec | None:
+    """The same built-in model for square images of another size; None where its weights do not fit, or it has no name.
+
+    Args:
+      spec: the model.
+      size: height and width.
+      params: its parameters.
+      model_state: its statistics.
+    """
+    if (classifier := _classifier(spec)) is None:
+        return None
+    other = from_module(classifier, (size, size, 3))
+    try:
+        made = jax.eval_shape(other.init, jax.random.key(0))
+    except Exception:  # Flax and JAX raise many kinds for images that are too small, or not whole patches
+        return None
+    shapes = [jax.tree.map(lambda x: tuple(x.shape), tree) for tree in (made, (params, model_state))]
+    return other if shapes[0] == shapes[1] else None
+
+
+def _classifier(spec: ModelSpec) -> Classifier | None:
+    module = getattr(getattr(spec.apply_fn, "network", None), "module", None)
+    return module if isinstance(module, Classifier) else None
+
+
 @dataclasses.dataclass(frozen=True)
 class _LinenNetwork:
     """A Linen module, known by its fields."""

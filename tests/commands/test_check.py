@@ -76,7 +76,7 @@ OURS = ("--unsigned", *CODE)
 
 
 def run(folder, command, *words):
-    env = {**os.environ, "PYTHONPATH": str(TESTS)}
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join((str(TESTS), str(TESTS.parent)))}
     line = [sys.executable, "-m", f"ltu_jax.{command}", *words]
     return subprocess.run(line, cwd=folder, env=env, capture_output=True, text=True)
 

@@ -71,6 +71,18 @@ BAD = {
     "no weights": (changed("--config.weights=none.msgpack"), "config.weights: 'none.msgpack' is not there"),
     "weights that are none": (changed("--config.weights=ids.msgpack"), "config.weights: 'ids.msgpack' cannot be read"),
     "weights of another model": (changed("--config.model.name=resnet8"), "config.weights: 'mine.msgpack' "),
+    "weights that were not trained": (
+        changed("--config.weights=untrained.msgpack"),
+        "config.weights: the model 'untrained.msgpack' knows ",
+    ),
+    "labels in another order": (
+        changed("--config.data.table=shifted.csv"),
+        "if its outputs are 1,2,3,0; allowed: the classes in the order of its outputs",
+    ),
+    "labels in another order, dry": (
+        changed("--config.data.table=shifted.csv", "--dry_run"),
+        "if its outputs are 1,2,3,0; allowed: the classes in the order of its outputs",
+    ),
     "a negative tolerance": (
         changed("--config.calibration.tolerance=-1"),
         "config.calibration.tolerance: -1.0 is out of range",
@@ -104,20 +116,28 @@ BAD = {
 def folder(tmp_path_factory):
     import flax.serialization
     import jax
+    import jax.numpy as jnp
     import mlp
     from PIL import Image
+
+    from ltu_jax import config
+    from ltu_jax.training.supervised import train
+    from ltu_jax.types import Rows
 
     folder = tmp_path_factory.mktemp("inputs")
     rng = np.random.default_rng(0)
     (folder / "images").mkdir()
-    for i in range(100):
-        Image.fromarray(rng.integers(0, 256, (8, 8, 3), np.uint8)).save(folder / "images" / f"{i}.png")
+    images = rng.integers(0, 256, (100, 8, 8, 3), np.uint8)
+    for i, image in enumerate(images):
+        Image.fromarray(image).save(folder / "images" / f"{i}.png")
     (folder / "images" / "broken.png").write_bytes(b"no image")
     head = "path,label,id,part"
     rows = [f"images/{i}.png,{i % 4},id{i},{'train' if i < 70 else 'test'}" for i in range(100)]
     tables = {
         "rows": [head, *rows],
         "train": [head, *rows[:70]],
+        "copies": [head, *rows, "images/3.png,3,again,train"],
+        "shifted": [head, *(f"images/{i}.png,{(i + 1) % 4},id{i},{'train' if i < 70 else 'test'}" for i in range(100))],
         "columns": ["path,id", "images/1.png,a"],
         "twice": [head, *rows, rows[5]],
         "missing": [head, *rows, "images/none.png,1,none,train"],
@@ -137,15 +157,20 @@ def folder(tmp_path_factory):
     for name, lines in texts.items():
         (folder / f"{name}.txt").write_text("\n".join(lines) + "\n")
     (folder / "ids.msgpack").write_text("id3\n")
-    params, _ = mlp.build(None, 4, (8, 8, 3)).init(jax.random.key(0))
-    weights = flax.serialization.msgpack_serialize({"params": jax.tree.map(np.asarray, params)})
-    (folder / "mine.msgpack").write_bytes(weights)
+    spec = mlp.build(None, 4, (8, 8, 3))
+    params, _ = spec.init(jax.random.key(0))
+    recipe = config.Training(epochs=150, batch_size=35, learning_rate=0.2, weight_decay=0.0)
+    rows = Rows(jnp.asarray(images[:70]), jnp.arange(70) % 4)
+    trained = train(spec.apply_fn, params, {}, rows, recipe, jax.random.key(1)).state.params
+    for name, one in (("mine", trained), ("untrained", params)):
+        weights = flax.serialization.msgpack_serialize({"params": jax.tree.map(np.asarray, one)})
+        (folder / f"{name}.msgpack").write_bytes(weights)
     (folder / "mine.py").write_text(CONFIG)
     return folder
 
 
 def run(folder, words):
-    env = {**os.environ, "PYTHONPATH": str(TESTS)}
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, (str(TESTS), os.environ.get("PYTHONPATH"))))}
     return subprocess.run([sys.executable, "-m", *words], cwd=folder, env=env, capture_output=True, text=True)
 
 
@@ -176,6 +201,9 @@ def test_the_command_itself_is_right(folder):
     said = json.loads(done.stdout)
     assert said["warnings"][0].startswith("2 rows are too few to show anything of")
     assert next(iter(said["seconds"])) == "ltu" and "random_label" in said["seconds"]
+    given = said["given_model"]
+    assert given["rows"] == {"remain": 68, "forget": 2, "held_out": 30} and given["remain_accuracy"] == 100
+    assert "copies" not in done.stderr
 
 
 def test_what_still_knows_the_images_is_listed(tmp_path):
@@ -193,3 +221,12 @@ def test_what_still_knows_the_images_is_listed(tmp_path):
     (tmp_path / "model.pth").unlink()
     lines = still_there(config.Config(data=config.Data("digits"), weights=str(tmp_path / "model.pth")), ids)
     assert lines[1] == "- the 3 images of 'digits', where they are not gone" and len(lines) == 3
+
+
+@pytest.mark.slow
+def test_a_dry_run_names_copies(folder):
+    done = run(folder, changed("--dry_run", "--config.data.table=copies.csv"))
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert json.loads(done.stdout)["copies"]["remain"] == {"identical": 1, "near": 0, "first": [["again", "id3"]]}
+    assert "warning: 1 images that stay are copies of those to forget (1 of them to the byte);" in done.stderr
+    assert "warning: copies: again of id3\n" in done.stderr

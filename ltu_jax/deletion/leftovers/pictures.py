@@ -141,7 +141,7 @@ class Album:
             some = pictures[start : start + _AT_ONCE]
             is_grey = np.ptp(some, axis=-1).max(axis=(1, 2)) < 3 if len(some) else np.zeros(0, bool)
             for form, (wanted, limits), chosen in zip((_as_is, _grey), self._forms, (~is_grey, is_grey), strict=True):
-                distance = _distances(wanted, _flat(form(some[chosen])))
+                distance = distances(wanted, _flat(form(some[chosen])))
                 found.update((np.flatnonzero((distance <= limits[:, None]).any(1)) % self._count).tolist())
         return found
 
@@ -158,7 +158,7 @@ def _flat(images: np.ndarray) -> np.ndarray:
     return images.reshape(len(images), int(np.prod(images.shape[1:])))
 
 
-def _distances(one: np.ndarray, other: np.ndarray) -> np.ndarray:
+def distances(one: np.ndarray, other: np.ndarray) -> np.ndarray:
     """Root mean square difference of all pairs, f32[N,M]."""
     squares = (one**2).sum(1)[:, None] + (other**2).sum(1)[None] - 2 * one @ other.T
     return np.sqrt(np.maximum(squares, 0) / one.shape[1])
@@ -169,5 +169,5 @@ def _limits(wanted: np.ndarray, others: np.ndarray) -> np.ndarray:
     wanted, others = _flat(wanted), _flat(others)
     nearest = np.full(len(wanted), np.inf, np.float32)
     for start in range(0, len(others), _AT_ONCE):
-        nearest = np.minimum(nearest, _distances(wanted, others[start : start + _AT_ONCE]).min(1, initial=np.inf))
+        nearest = np.minimum(nearest, distances(wanted, others[start : start + _AT_ONCE]).min(1, initial=np.inf))
     return np.minimum(NEAR, nearest / 2)

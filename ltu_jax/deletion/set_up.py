@@ -1,0 +1,86 @@
+"""Looks at model and data before a request: is it the model of these data, are there copies, are the images too few?"""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ltu_jax.deletion import few
+from ltu_jax.deletion.copies import Copies, copies_in
+from ltu_jax.deletion.given_model import measure_given
+from ltu_jax.deletion.models import last_model
+from ltu_jax.deletion.plan import Plan, Request
+from ltu_jax.models.build import ModelSpec
+from ltu_jax.types import ArrayTree, Source
+
+
+class SetUp(NamedTuple):
+    """What was found before anything was trained or written."""
+
+    given_model: dict[str, Any] | None  # figures of ``measure_given``; None where the request trains the model itself
+    copies: dict[str, Copies]  # see ``copies_in``
+    warnings: list[str]  # they name no rows: a receipt hands them out
+
+    def in_receipt(self) -> dict[str, Any]:
+        """What the receipt says of it."""
+        copies = {name: one.counts() for name, one in self.copies.items()}
+        return {"given_model": self.given_model, "copies": copies, "warnings": self.warnings}
+
+    def as_json(self, ids: np.ndarray) -> dict[str, Any]:
+        """The same for the operator, with the first copies by their ``ids``, and the warnings."""
+        copies = {name: one.as_json(ids) for name, one in self.copies.items()}
+        return {"given_model": self.given_model, "copies": copies, "warnings": self.warnings}
+
+    def lines(self, ids: np.ndarray) -> list[str]:
+        """The warnings for the operator's terminal, and the first copies by their ``ids``."""
+        named = [
+            f"{name} of {of}" + ("" if is_same else ", nearly")
+            for one in self.copies.values()
+            for (name, of), is_same in zip(one.named(ids), one.is_same, strict=False)
+        ]
+        return [*self.warnings, *(["copies: " + "; ".join(named)] if named else [])]
+
+
+def check_set_up(request: Request, todo: Plan, source: Source, spec: ModelSpec, given: ArrayTree | None) -> SetUp:
+    """Measures the model that a request starts from, and looks for copies.
+
+    Args:
+      request: the request.
+      todo: its plan.
+      source: the data.
+      spec: the model.
+      given: its weights, if any.
+
+    Raises:
+      ConfigError: as ``measure_given``.
+      LedgerError, CheckpointError: as ``last_model``.
+    """
+    config, figures, warnings = todo.config, None, few.warnings(len(todo.ids))
+    where = "params: the model" if config.weights is None else f"config.weights: the model {config.weights!r}"
+    if todo.previous is not None:
+        given, where = last_model(request.home, todo.entries), f"--workdir: the model of {str(todo.previous)!r}"
+    if given is not None:
+        figures, found = measure_given(
+            spec,
+            given,
+            source,
+            todo.splits,
+            where=where,
+            batch_size=config.evaluation.batch_size,
+            seed=config.seed_for("split"),
+            is_first=todo.previous is None,
+        )
+        warnings += found
+    copies = copies_in(source, todo.splits)
+    if count := len(copies["remain"].rows):
+        warnings.append(_warning(count, copies["remain"], "that stay", "those to forget") + _STAY)
+    if count := len(copies["held_out"].rows):
+        warnings.append(_warning(count, copies["held_out"], "held out", "those trained on") + _HELD_OUT)
+    return SetUp(figures, copies, warnings)
+
+
+_STAY = "; forgetting these while copies stay teaches them anew: forget the copies as well"
+_HELD_OUT = "; what is held out must be images that the model never saw: take them out"
+
+
+def _warning(count: int, copies: Copies, which: str, of: str) -> str:
+    return f"{count} images {which} are copies of {of} ({copies.counts()['identical']} of them to the byte)"

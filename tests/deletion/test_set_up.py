@@ -1,0 +1,82 @@
+"""What a request looks at before it writes anything, and where that is told."""
+
+import dataclasses
+import json
+import shutil
+
+import jax
+import numpy as np
+import pytest
+from small_request import request_settings
+
+from ltu_jax.deletion.fulfil import fulfil
+from ltu_jax.deletion.plan import Request, plan
+from ltu_jax.deletion.set_up import check_set_up
+from ltu_jax.setting import ConfigError
+
+
+def with_copies(source):
+    """Row 50, which stays, is forgotten row 3; held-out rows 170 and 171 are rows 60, which stays, and 4."""
+    images = source.images.copy()
+    images[50], images[170], images[171] = images[3], images[60], images[4]
+    return dataclasses.replace(source, images=images)
+
+
+def test_copies_are_counted_named_to_the_operator_and_warned_about(tmp_path, source, spec, original, ids):
+    copied, request = with_copies(source), Request(request_settings(), ids[:30], tmp_path / "out")
+    todo = plan(request, copied, original)
+    found = check_set_up(request, todo, copied, spec, original)
+    stay, held_out = found.warnings
+    assert stay.startswith("1 images that stay are copies of those to forget (1 of them to the byte); forgetting these")
+    assert held_out.startswith("2 images held out are copies of those trained on (2 of them to the byte)")
+    assert found.lines(source.ids)[:2] == found.warnings
+    [named] = found.lines(source.ids)[2:]
+    assert named == f"copies: {ids[50]} of {ids[3]}; {ids[170]} of {ids[60]}; {ids[171]} of {ids[4]}"
+    told = found.as_json(source.ids)
+    assert told["copies"]["remain"] == {"identical": 1, "near": 0, "first": [[ids[50], ids[3]]]}
+    assert json.loads(json.dumps(told)) == told
+    handed_out = json.dumps([found.in_receipt(), found.warnings])
+    assert not [name for name in ids if name in handed_out]
+    assert found.in_receipt()["copies"]["held_out"] == {"identical": 2, "near": 0}
+
+
+def test_the_receipt_says_what_was_found(tmp_path, source, spec, original, ids):
+    request = Request(request_settings(trials=0), ids[:30], tmp_path / "out")
+    receipt = fulfil(request, with_copies(source), spec, original).receipt
+    assert receipt["copies"] == {"remain": {"identical": 1, "near": 0}, "held_out": {"identical": 2, "near": 0}}
+    given, before = receipt["given_model"], receipt["evidence"]["before"]
+    assert given["rows"] == {"remain": 130, "forget": 30, "held_out": 120}
+    assert given["forget_accuracy"] == pytest.approx(before["forget_accuracy"][0], abs=1e-4)
+    assert [line[:20] for line in receipt["warnings"][:2]] == ["1 images that stay a", "2 images held out ar"]
+
+
+def test_a_wrong_set_up_is_refused_before_anything_is_written(tmp_path, source, spec, original, ids):
+    untrained = {"params": spec.init(jax.random.key(5))[0]}
+    shifted = dataclasses.replace(source, labels=((source.labels + 1) % 4).astype(np.int32))
+    for weights, data, words in (
+        (untrained, source, "hardly more than guessing"),
+        (original, shifted, "if its outputs are 1,2,3,0"),
+    ):
+        with pytest.raises(ConfigError, match=words):
+            fulfil(Request(request_settings(), ids[:30], tmp_path / "out"), data, spec, weights)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_later_request_is_measured_on_the_model_that_the_last_one_left(home, tmp_path, source, spec, original, ids):
+    again = shutil.copytree(home, tmp_path / "out")
+    request = Request(request_settings(), ids[40:50], again)
+    todo = plan(request, source, original)
+    found = check_set_up(request, todo, source, spec, original)
+    assert found.given_model is not None and found.given_model["rows"]["remain"] == 160 - 40 - 10
+    without = check_set_up(request, todo, source, spec, None)
+    assert without.given_model == found.given_model  # whatever was given
+    first = Request(request_settings(), ids[40:50], tmp_path / "first")
+    other = check_set_up(first, plan(first, source, original), source, spec, original)
+    assert other.given_model is not None
+    assert other.given_model["known_better_auc"] != found.given_model["known_better_auc"]
+
+
+def test_a_model_that_is_yet_to_be_trained_is_not_measured(tmp_path, source, spec, ids):
+    request = Request(request_settings(), ids[:30], tmp_path / "out")
+    found = check_set_up(request, plan(request, source), source, spec, None)
+    assert found.given_model is None and found.in_receipt()["given_model"] is None and found.warnings == []

@@ -39,7 +39,7 @@ def folder(tmp_path_factory):
 
 
 def start(folder, *args):
-    env = {**os.environ, "PYTHONPATH": os.pathsep.join((str(HERE), str(folder)))}
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join((str(HERE), str(HERE.parent), str(folder)))}
     if "whole" in args or "second" in args:
         del env["JAX_COMPILATION_CACHE_DIR"]  # the programs lie in the run's own cache then
     words = [sys.executable, "-m", "ltu_jax.unlearn", *([] if "--config" in args else ["--config", "small.py"]), *args]
@@ -328,7 +328,7 @@ def test_retrain_is_a_method_of_the_same_command(folder, whole):
     process = subprocess.run(
         [sys.executable, "-m", "ltu_jax.unlearn", "--config", "small.py:retrain", "--workdir", "retrain"],
         cwd=folder,
-        env={**os.environ, "PYTHONPATH": str(HERE)},
+        env={**os.environ, "PYTHONPATH": os.pathsep.join((str(HERE), str(HERE.parent)))},
         capture_output=True,
         text=True,
         timeout=300,

@@ -10,7 +10,8 @@ from ltu_jax.data.records import refuse
 from ltu_jax.data.sources import load_source
 from ltu_jax.data.splits import read_ids
 from ltu_jax.deletion import ledger, tokens, verification
-from ltu_jax.deletion.claim import FEWEST, RATES
+from ltu_jax.deletion.claim import RATES
+from ltu_jax.deletion.few import FEWEST
 from ltu_jax.deletion.ledger import LedgerError
 from ltu_jax.deletion.receipt import code_sha256, path_sha256, public_key, verdict_of
 from ltu_jax.deletion.verification import SavedRequest

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ltu_jax.config import Config
-from ltu_jax.deletion.claim import FEWEST
+from ltu_jax.deletion.few import FEWEST
 from ltu_jax.devices import writes_files
 from ltu_jax.evaluation.likeness import in_rows
 from ltu_jax.files import write_whole

@@ -13,6 +13,7 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
+from ltu_jax.deletion.few import FEWEST
 from ltu_jax.deletion.measures import RESAMPLES, Measured
 from ltu_jax.deletion.old_head import HEADS, through_heads
 from ltu_jax.evaluation.likeness import attack_auc, comparable, ks_distance, ks_noise
@@ -29,8 +30,6 @@ SHARE = 0.5
 """The attacker's distance of AUC from 0.5 must shrink by at least this share."""
 MOVED = 0.1
 """Least share of the weights that must have changed: changing only the head is not forgetting."""
-FEWEST = 20
-"""Least number of forgotten rows: a bootstrap of fewer underestimates chance."""
 RATES = (
     "the claim's test refused 65 of 67 fakes and 2 of 30 genuine unlearnings of 90 digits, on which its limits were"
     " chosen; docs/forget-my-data.md"

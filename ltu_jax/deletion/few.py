@@ -8,7 +8,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from ltu_jax.auditing.intervals import clopper_pearson
-from ltu_jax.deletion.claim import FEWEST
+
+FEWEST = 20
+"""Least number of forgotten rows: a bootstrap of fewer underestimates chance."""
 
 
 def warnings(num_rows: int) -> list[str]:

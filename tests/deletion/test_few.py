@@ -5,7 +5,7 @@ import pytest
 from scipy.stats import binom
 
 from ltu_jax.deletion import few
-from ltu_jax.deletion.claim import FEWEST
+from ltu_jax.deletion.few import FEWEST
 
 
 def shown(**figures):

@@ -154,7 +154,8 @@ def test_few_images_are_said_to_say_little(page):
 
 def test_how_to_check_names_command_and_hashes(page):
     text = part(page, 7)
-    assert "python -m ltu_jax.verify request-3/receipt.json --model request-3 --public_key KEY.pem" in text
+    assert "python -m ltu_jax.verify receipt.json --report report.html --public_key public.pem" in text
+    assert "python -m ltu_jax.verify request-3/receipt.json --hashes --public_key public.pem" in text
     first = part(rendered(made_receipt(earlier=False)), 7)
     for name, fingerprint, salted in (("ids", "5d", True), ("model after", "3c", True), ("model before", "1a", False)):
         secret = ", mixed with a secret (salt)"

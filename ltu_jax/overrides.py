@@ -13,7 +13,7 @@ from typing import Any
 from absl import flags
 
 from ltu_jax import config_file, setting
-from ltu_jax.config import Config, Model
+from ltu_jax.config import Config, Data, Model, check_forget_class
 from ltu_jax.models.families import check_given
 from ltu_jax.setting import ConfigError, allowed_names, settings
 
@@ -53,6 +53,8 @@ def read_command_line(argv: Sequence[str], values: flags.FlagValues = flags.FLAG
             _set(config, name, flag.value)
     if isinstance(config.model, Model):
         check_given(config.model, [name.removeprefix("config.model.") for name, flag in fields.items() if flag.present])
+    if isinstance(config.data, Data):
+        check_forget_class(config.data, is_given=fields["config.data.forget_class"].present > 0)
     return config
 
 

@@ -41,6 +41,13 @@ FLAGS = (
 NUMBERS, WHOLE = "numbers, separated by commas", "whole numbers, separated by commas"
 
 ANSWERS: dict[tuple[str, ...], str] = {
+    ("--help", "--config", "good.py:finetun"): (
+        f"--config: method 'finetun' is unknown; allowed: {METHODS}; did you mean 'finetune'?"
+    ),
+    ("--config.data.forget_class=0",): (
+        "config.data.forget_class: 0, but config.data.forget_kind is 'random'; allowed: with forget_kind class or"
+        " subclass"
+    ),
     # The configuration file.
     ("--config", "good.py:slun"): f"--config: method 'slun' is unknown; allowed: {METHODS}; did you mean 'salun'?",
     ("--config=good.py:zzzz",): f"--config: method 'zzzz' is unknown; allowed: {METHODS}",

@@ -358,7 +358,7 @@ def check_forget_class(data: Data, *, is_given: bool) -> None:
 
 
 def _check_names(group: Any, name: str) -> None:
-    """Refuses an attribute that is no field: a misspelt one, set in a configuration file. Classes of the user's own may have some."""
+    """Refuses an attribute that is no field, such as a misspelt one; classes of the user's own may have some."""
     known = [field.name for field in dataclasses.fields(group)]
     if type(group).__module__.startswith("ltu_jax.") and (wrong := sorted(set(vars(group)) - set(known))):
         raise ConfigError(f"{name}.{wrong[0]}: no such field; {allowed_names(wrong[0], known)}")

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import logging
 from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol
 
@@ -81,7 +82,17 @@ def _build_own(settings: tuple, num_classes: int, image_shape: tuple[int, int, i
             " allowed: a function (model, num_classes, image_shape) that returns from_module(linen_module,"
             " image_shape), from_nnx(make_module, image_shape) or another ModelSpec"
         )
+    if model.dtype == "bfloat16" and not _computes_in_bfloat16(spec, image_shape):
+        logging.getLogger(__name__).warning(
+            "config.model.dtype: 'bfloat16', and %s computes nothing in it: its build must use model.dtype", model.name
+        )
     return spec
+
+
+def _computes_in_bfloat16(spec: ModelSpec, image_shape: tuple[int, int, int]) -> bool:
+    """Whether any operation of a pass is in bfloat16."""
+    args = *jax.eval_shape(spec.init, jax.random.key(0)), jax.ShapeDtypeStruct((1, *image_shape), jnp.float32)
+    return "bf16" in str(jax.make_jaxpr(spec.apply_fn, static_argnums=3)(*args, False))
 
 
 def _backbone(model: config.Model, image_shape: tuple[int, int, int]) -> nn.Module:

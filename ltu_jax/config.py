@@ -266,6 +266,13 @@ class Config:
     evaluation: Evaluation = dataclasses.field(default_factory=Evaluation)
     calibration: Calibration = dataclasses.field(default_factory=Calibration)
     log_every: int = setting(1, "steps between two rows of metrics.jsonl", low=1, high=MOST_ROWS)
+    logger: str | None = setting(
+        None,
+        "where the rows of metrics.jsonl go too: tensorboard, or 'mypackage.module:make' of your own,"
+        " make(workdir, config) -> log(row)",
+        choices=("tensorboard",),
+        custom=True,
+    )
     save_every: int = setting(50, "steps of unlearning between two checkpoints", low=1, high=MOST_ROWS)
     save_seconds: float = setting(
         60.0,
@@ -400,6 +407,10 @@ def _fill(config: Any, stored: dict[str, Any], name: str) -> None:
             setattr(config, field, tuple(value) if isinstance(value, list) else value)
 
 
+BESIDE = ("at_once", "logger", "save_seconds")
+"""Fields that no result is a function of."""
+
+
 def asked_for(settings: dict[str, Any]) -> dict[str, Any]:
     """What of the settings (``to_dict``) a result is a function of: not where images lie, or what runs beside it."""
     stored = settings.get("data")
@@ -409,7 +420,7 @@ def asked_for(settings: dict[str, Any]) -> dict[str, Any]:
         # Unset, the last two are left out, for they were not there at first: no hash of an older run moves.
         if name not in ("memory_map", "stream") and not (name in ("difficulty", "canaries") and value is None)
     }
-    return {name: value for name, value in settings.items() if name not in ("at_once", "save_seconds")} | {"data": data}
+    return {name: value for name, value in settings.items() if name not in BESIDE} | {"data": data}
 
 
 def each_seed(config: Config) -> list[Config]:

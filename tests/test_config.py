@@ -115,6 +115,7 @@ def test_what_a_result_is_a_function_of_has_new_fields_only_where_they_are_set()
     """So the hash of a run from before they were there is what it was."""
     asked = lambda **data: config.asked_for(to_dict(Config(data=config.Data(**data))))["data"]  # noqa: E731
     assert not {"difficulty", "canaries"} & set(asked()) and "forget_ids" in asked()
+    assert "logger" not in config.asked_for(to_dict(Config(logger="tensorboard")))
     assert asked(difficulty="a.csv")["difficulty"] == "a.csv" and asked(canaries=50)["canaries"] == 50
 
 

@@ -21,7 +21,7 @@ from ltu_jax.methods.base import Method, UnlearningMethod
 from ltu_jax.setting import ConfigError
 from ltu_jax.training.cost import Cost
 from ltu_jax.training.dispatch import compile_clock, numbers_as_arrays, state_and
-from ltu_jax.training.saving import History, Run, Saving
+from ltu_jax.training.saving import History, Log, Run, Saving
 from ltu_jax.training.steps import run_steps
 from ltu_jax.types import ArrayTree, Progress, Rows, Source, Splits, UnlearnState, Visible, silent
 from ltu_jax.unlearning.monitor import Judge, make_monitor
@@ -52,6 +52,7 @@ class Start(NamedTuple):
     source: Source
     saving: Saving | None = None  # where to save and resume; None saves nothing
     judge: Judge | None = None  # what the run scores itself by; None is ``monitor.Monitor``
+    log: Log | None = None  # called with each row of the history
 
 
 def run_unlearning(
@@ -69,6 +70,7 @@ def run_unlearning(
     eval_every: int = 0,
     batch_size: int = 500,
     progress: Progress = silent,
+    log: Log | None = None,
 ) -> tuple[UnlearnState, History]:
     """Makes a trained model forget ``splits.forget``.
 
@@ -89,6 +91,8 @@ def run_unlearning(
       eval_every: steps between two scorings; 0 for none.
       batch_size: images a forward pass of the scoring.
       progress: called with the steps taken; what it raises stops the run, which is saved first.
+      log: called with each row of the history as it is made, which also has ``seconds``, UT so far; see
+        ``unlearning.loggers``.
 
     Returns:
       ``(state, history)``.
@@ -99,7 +103,7 @@ def run_unlearning(
       WrongRunError: if ``saving.directory`` holds another run.
       CheckpointError: if the checkpoint to resume from is damaged.
     """
-    start = Start(method, state, see(splits, remain_fraction, split_seed), source, saving, judge)
+    start = Start(method, state, see(splits, remain_fraction, split_seed), source, saving, judge, log)
     return run_together([start], RunOptions(num_steps, log_every, eval_every, batch_size, progress))[0]
 
 
@@ -262,7 +266,7 @@ def _begin(start: Start, visible: Visible, num_steps: int) -> Run:
     history = History(init_s=max(0.0, whole - clock.seconds), compile_s=clock.seconds)
     if num_steps:
         state = _with_own_buffers(state, (start.state, context))
-    return Run(start.method, state, context, visible, num_steps, start.saving, history)
+    return Run(start.method, state, context, visible, num_steps, start.saving, history, log=start.log)
 
 
 def _with_own_buffers(state: UnlearnState, others: ArrayTree) -> UnlearnState:

@@ -188,3 +188,11 @@ def test_a_model_of_ones_own_that_ignores_bfloat16_is_told_of(width, notes, capl
     lines = [record.getMessage() for record in caplog.records]
     told = "config.model.dtype: 'bfloat16', and test_build:half_or_not computes nothing in it: its build must use"
     assert len(lines) == notes and all(line.startswith(told) for line in lines)
+
+
+def test_rows_that_are_no_images_are_for_a_model_of_ones_own():
+    assert build_model(Model("test_build:half_or_not", width=6), 5, (7,)).init(jax.random.key(0))
+    with pytest.raises(
+        ConfigError, match=r"^config.model.name: 'resnet8' takes images, .* shape \(7,\); allowed: a mod"
+    ):
+        build_model(Model("resnet8"), 5, (7,))

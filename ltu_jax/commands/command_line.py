@@ -121,7 +121,7 @@ def _shown_method(argv: Sequence[str]) -> Any:
         file, method = "", ""
     if method in ("", *config.METHOD_CONFIGS):
         return config.METHOD_CONFIGS[method or "ltu"]()
-    return config_file.call(file, "--config", "get_config(method)", Config, method).method
+    return config_file.call(overrides.shipped(file), "--config", "get_config(method)", Config, method).method
 
 
 def _entry(flag: str, text: str, default: Any) -> list[str]:

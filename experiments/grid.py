@@ -6,6 +6,7 @@ A sweep file is a Python file with a function ``get_sweep() -> Sweep``; see ``sw
 import dataclasses
 import itertools
 import json
+import os
 import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -15,7 +16,7 @@ from typing import Any, NamedTuple
 from experiments.sweeping.configuring import configure
 from ltu_jax.config import Config, needs
 from ltu_jax.config_file import call
-from ltu_jax.setting import ConfigError, digest, to_dict
+from ltu_jax.setting import ConfigError, digest, import_reference, to_dict
 
 PROGRAM = ("python", "-m", "ltu_jax.unlearn")
 
@@ -137,6 +138,7 @@ def _runs(sweep: Sweep) -> Iterator[_Run]:
             fields = {name: value for name, value in given.items() if value is not None}
             try:
                 config = configure(sweep.config, row.method, fields)
+                _check_own(config)
             except ConfigError as error:
                 raise ConfigError(f"row {row.label!r}: {error}") from error
             words = ["--config", f"{sweep.config}:{row.method}"]
@@ -144,6 +146,15 @@ def _runs(sweep: Sweep) -> Iterator[_Run]:
             name = "" if forget is None else f"forget{forget:g}-"
             name += "" if rho is None else f"rho{rho:g}-"
             yield _Run(row, name + _seed_word(config, "train", "split", "unlearn"), words, config)
+
+
+def _check_own(config: Config) -> None:
+    """Refuses a method, model or data set of the user's own that cannot be imported, before anything is prepared."""
+    if "" not in sys.path and os.getcwd() not in sys.path:
+        sys.path.append(os.getcwd())  # where a job, python -m ltu_jax.unlearn, looks too
+    for group in ("method", "model", "data"):
+        if ":" in (name := getattr(config, group).name):
+            import_reference(name, f"config.{group}.name")
 
 
 def _check(sweep: Sweep) -> None:

@@ -266,6 +266,13 @@ class Config:
     evaluation: Evaluation = dataclasses.field(default_factory=Evaluation)
     calibration: Calibration = dataclasses.field(default_factory=Calibration)
     log_every: int = setting(1, "steps between two rows of metrics.jsonl", low=1, high=MOST_ROWS)
+    logger: str | None = setting(
+        None,
+        "where the rows of metrics.jsonl go too: tensorboard, or 'mypackage.module:make' of your own,"
+        " make(workdir, config) -> log(row)",
+        choices=("tensorboard",),
+        custom=True,
+    )
     save_every: int = setting(50, "steps of unlearning between two checkpoints", low=1, high=MOST_ROWS)
     save_seconds: float = setting(
         60.0,
@@ -310,6 +317,7 @@ def resolve(config: Config) -> Config:
     kind = config.data.forget_kind
     if kind == "ids" and config.data.forget_ids is None:
         raise ConfigError("config.data.forget_ids: None; allowed: a file with one id a line, with forget_kind=ids")
+    check_forget_class(config.data, is_given=config.data.forget_class != 0)
     if kind in ("hard", "easy") and config.data.difficulty is None:
         raise ConfigError(
             f"config.data.difficulty: None; allowed: what python -m ltu_jax.difficulty wrote, with forget_kind={kind}"
@@ -335,9 +343,32 @@ def _check_fields(config: Config) -> None:
                 raise ConfigError(f"config.method: {group!r}; allowed: a dataclass with the method's name")
         elif isinstance(kind, type) and dataclasses.is_dataclass(kind) and not isinstance(group, kind):
             raise ConfigError(f"config.{field.name}: {group!r}; allowed: ltu_jax.config.{kind.__name__}")
+        if dataclasses.is_dataclass(group):
+            _check_names(group, f"config.{field.name}")
+    _check_names(config, "config")
     for name, value, field in settings(config):
         if field.metadata:
             check(name, value, field)
+
+
+def check_forget_class(data: Data, *, is_given: bool) -> None:
+    """Refuses a class to forget where no class is forgotten.
+
+    Raises:
+      ConfigError: names the field and ``forget_kind``.
+    """
+    if is_given and data.forget_kind not in ("class", "subclass"):
+        raise ConfigError(
+            f"config.data.forget_class: {data.forget_class!r}, but config.data.forget_kind is {data.forget_kind!r};"
+            " allowed: with forget_kind class or subclass"
+        )
+
+
+def _check_names(group: Any, name: str) -> None:
+    """Refuses an attribute that is no field, such as a misspelt one; classes of the user's own may have some."""
+    known = [field.name for field in dataclasses.fields(group)]
+    if type(group).__module__.startswith("ltu_jax.") and (wrong := sorted(set(vars(group)) - set(known))):
+        raise ConfigError(f"{name}.{wrong[0]}: no such field; {allowed_names(wrong[0], known)}")
 
 
 def from_dict(stored: dict[str, Any]) -> Config:
@@ -376,6 +407,10 @@ def _fill(config: Any, stored: dict[str, Any], name: str) -> None:
             setattr(config, field, tuple(value) if isinstance(value, list) else value)
 
 
+BESIDE = ("at_once", "logger", "save_seconds")
+"""Fields that no result is a function of."""
+
+
 def asked_for(settings: dict[str, Any]) -> dict[str, Any]:
     """What of the settings (``to_dict``) a result is a function of: not where images lie, or what runs beside it."""
     stored = settings.get("data")
@@ -385,7 +420,7 @@ def asked_for(settings: dict[str, Any]) -> dict[str, Any]:
         # Unset, the last two are left out, for they were not there at first: no hash of an older run moves.
         if name not in ("memory_map", "stream") and not (name in ("difficulty", "canaries") and value is None)
     }
-    return {name: value for name, value in settings.items() if name not in ("at_once", "save_seconds")} | {"data": data}
+    return {name: value for name, value in settings.items() if name not in BESIDE} | {"data": data}
 
 
 def each_seed(config: Config) -> list[Config]:

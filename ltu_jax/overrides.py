@@ -13,12 +13,17 @@ from typing import Any
 from absl import flags
 
 from ltu_jax import config_file, setting
-from ltu_jax.config import METHOD_CONFIGS, Config, Model
+from ltu_jax.config import METHOD_CONFIGS, Config, Data, Model, check_forget_class
 from ltu_jax.models.families import check_given
 from ltu_jax.setting import ConfigError, allowed_names, settings
 
 DEFAULT = str(Path(__file__).with_name("default.py"))
-CONFIG_HELP = "configuration file, FILE.py or FILE.py:METHOD; unset: LTU on the embedded digits"
+SHIPPED = (Path(__file__).with_name("configs"), Path(__file__).parents[1] / "experiments" / "configs")
+"""Where configurations that come with this package lie: installed, and in a checkout."""
+CONFIG_HELP = (
+    "configuration file, FILE.py or FILE.py:METHOD, or the name of one that comes with the package, such as digits;"
+    " unset: LTU on the embedded digits"
+)
 LISTS: dict[Any, str] = {
     int: "whole numbers, separated by commas",
     float: "numbers, separated by commas",
@@ -40,6 +45,7 @@ def read_command_line(argv: Sequence[str], values: flags.FlagValues = flags.FLAG
       ConfigError: one line about the first mistake.
     """
     file, colon, method = given(argv).partition(":")
+    file = shipped(file)
     config = config_file.call(file, "--config", "get_config(method)", Config, *([method] if colon else []))
     if method in METHOD_CONFIGS and getattr(config.method, "name", None) != (name := METHOD_CONFIGS[method]().name):
         raise ConfigError(
@@ -58,7 +64,15 @@ def read_command_line(argv: Sequence[str], values: flags.FlagValues = flags.FLAG
             _set(config, name, flag.value)
     if isinstance(config.model, Model):
         check_given(config.model, [name.removeprefix("config.model.") for name, flag in fields.items() if flag.present])
+    if isinstance(config.data, Data):
+        check_forget_class(config.data, is_given=fields["config.data.forget_class"].present > 0)
     return config
+
+
+def shipped(name: str) -> str:
+    """The file of a configuration that comes with the package, by its name; any other word is a path already."""
+    files = [folder / f"{name}.py" for folder in SHIPPED if name.isidentifier() and not Path(name).exists()]
+    return next((str(file) for file in files if file.is_file()), name)
 
 
 def given(argv: Sequence[str]) -> str:

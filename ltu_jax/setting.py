@@ -97,6 +97,8 @@ def settings(config: Any, prefix: str = "config") -> Iterator[tuple[str, Any, da
 def describe(field: dataclasses.Field) -> str:
     """What a field means and what is allowed, in one line."""
     meta = field.metadata
+    if not meta:  # of a method of one's own
+        return ""
     allowed = ", ".join(meta["choices"]) if meta["choices"] else _allowed(meta)
     return meta["doc"] + (f" [{allowed}]" if allowed else "")
 

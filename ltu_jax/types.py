@@ -132,7 +132,7 @@ class Source:
     """A data set on the host; the first ``num_train`` rows are its training part, the rest its test part."""
 
     name: str
-    images: np.ndarray  # u8[M,H,W,3]
+    images: np.ndarray  # u8[M,H,W,3]; or what else a model takes, such as f32[M,D], which it is given as it is
     labels: np.ndarray  # i32[M]
     ids: np.ndarray  # str[M], unique
     num_classes: int

@@ -76,6 +76,36 @@ def test_a_mistake_is_one_line_with_field_value_and_what_is_allowed(path, value,
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("holder, name", [("method", "lr"), ("data", "forget_klass"), ("", "sed"), ("seeds", "trian")])
+def test_a_field_that_is_none_is_refused_and_the_nearest_named(holder, name):
+    wrong = Config()
+    setattr(getattr(wrong, holder) if holder else wrong, name, 3)
+    dotted = ".".join(filter(None, ["config", holder, name]))
+    nearest = {"forget_klass": "'forget_class'", "sed": "'seed'", "trian": "'train'"}.get(name, "")
+    with pytest.raises(ConfigError, match=f"^{dotted}: no such field; allowed: .*{nearest}") as caught:
+        resolve(wrong)
+    assert ("did you mean" in str(caught.value)) == bool(nearest)
+
+
+def test_a_method_of_ones_own_may_keep_what_is_no_setting():
+    @dataclasses.dataclass
+    class Mine:
+        name: str = "mine:build"
+
+        def __post_init__(self):
+            self.half = 0.5
+
+    resolve(Config(method=Mine()))
+
+
+def test_a_class_is_named_only_where_one_is_forgotten():
+    for kind in ("class", "subclass"):
+        assert resolve(Config(data=config.Data(forget_kind=kind, forget_class=3))).data.forget_class == 3
+    message = "config.data.forget_class: 3, but config.data.forget_kind is 'random'; allowed: with forget_kind class"
+    with pytest.raises(ConfigError, match=f"^{message}"):
+        resolve(Config(data=config.Data(forget_class=3)))
+
+
 def test_given_weights_saw_no_canaries():
     with pytest.raises(ConfigError, match="^config.weights: 'a.pth' saw no canaries in training; allowed: unset, with"):
         resolve(Config(data=config.Data(forget_kind="canaries"), weights="a.pth"))
@@ -85,6 +115,7 @@ def test_what_a_result_is_a_function_of_has_new_fields_only_where_they_are_set()
     """So the hash of a run from before they were there is what it was."""
     asked = lambda **data: config.asked_for(to_dict(Config(data=config.Data(**data))))["data"]  # noqa: E731
     assert not {"difficulty", "canaries"} & set(asked()) and "forget_ids" in asked()
+    assert "logger" not in config.asked_for(to_dict(Config(logger="tensorboard")))
     assert asked(difficulty="a.csv")["difficulty"] == "a.csv" and asked(canaries=50)["canaries"] == 50
 
 

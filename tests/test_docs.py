@@ -1,10 +1,13 @@
 """What the pages of docs/ show works as they say."""
 
 import dataclasses
+import importlib
 import json
 import pathlib
 import re
+import sys
 import tomllib
+import types
 
 import flax.serialization
 import jax
@@ -138,6 +141,31 @@ def test_the_configuration_of_the_page_on_requests_takes_the_method_it_is_asked_
     assert names["get_config"]().method == config.LTU(batch_size=20)
     for method in ("random_label", "salun", "scrub", "retrain"):
         assert names["get_config"](method).method == config.method_config(method)
+
+
+def test_a_table_is_unlearned_as_the_page_says(tmp_path, monkeypatch):
+    code = re.findall(r"```python\n(.*?)```", (DOCS / "python.md").read_text(), re.S)[1]
+    (tmp_path / "my_table.py").write_text(code)
+    monkeypatch.syspath_prepend(tmp_path)
+    problem, unlearned, by_attackers = importlib.import_module("my_table").main()
+    assert problem.source.images.shape == (569, 30) and problem.original_scores.ta > 90
+    assert problem.score(unlearned).ta > 90 and problem.score(by_attackers).ra > 80
+    for state in (unlearned, by_attackers):
+        assert np.abs(np.asarray(state.params["w1"]) - np.asarray(problem.original.params["w1"])).max() > 0
+
+
+def test_the_logger_for_wandb_hands_each_row_on(monkeypatch, tmp_path):
+    code = re.findall(r"```python\n(.*?)```", (DOCS / "python.md").read_text(), re.S)[2]
+    assert len(code.splitlines()) <= 11
+    seen = []
+    run = types.SimpleNamespace(log=lambda row, step: seen.append((row, step)))
+    stub = types.ModuleType("wandb")
+    stub.init = lambda **given: seen.append(given) or run
+    monkeypatch.setitem(sys.modules, "wandb", stub)
+    names = {}
+    exec(compile(code, "python.md", "exec"), names)
+    names["make"](tmp_path, {"seed": 3})({"step": 2, "loss": 0.5})
+    assert seen[0]["config"] == {"seed": 3} and seen[1] == ({"step": 2, "loss": 0.5}, 2)
 
 
 def test_every_method_has_its_line_and_its_paragraph():

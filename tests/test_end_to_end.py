@@ -77,7 +77,9 @@ def result_of(folder, name):
 def test_a_run_leaves_everything_that_is_promised(folder, whole):
     out, err = whole
     left = {p.name for p in (folder / "whole").iterdir()}
-    assert left == {"config.json", "result.json", "metrics.jsonl", "report.html", "checkpoints", "model"}
+    assert left == {
+        *("config.json", "result.json", "metrics.jsonl", "times.jsonl", "report.html", "checkpoints", "model")
+    }
     assert "UA" in out and "Original" in out and "Retrain" in out and "shadow 1/2" in err
     rows = [json.loads(line) for line in (folder / "whole" / "metrics.jsonl").read_text().splitlines()]
     assert [row["step"] for row in rows] == list(range(1, 51))

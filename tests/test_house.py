@@ -32,7 +32,7 @@ LEVELS = [
     {"unlearn", "report", "verify", "cache", "difficulty", "audit"},
 ]
 LEVEL = {room: i for i, rooms in enumerate(LEVELS) for room in rooms}
-CORE_MAY_IMPORT = {"jax", "optax", "chex", "collections", "typing", "ltu_jax"}
+CORE_MAY_IMPORT = {"jax", "optax", "chex", "collections", "functools", "typing", "ltu_jax"}
 
 
 def room_of(path):

@@ -1,6 +1,7 @@
 """``--config`` and ``--config.FIELD``: every way to write a value."""
 
 import dataclasses
+import shutil
 
 import pytest
 from absl import flags
@@ -27,6 +28,22 @@ class Mine:
 def get_config(method="nothing"):
     return Config(method=Mine(name=f"{method}:build"), seed=3)
 """
+
+
+@pytest.mark.parametrize("installed", [True, False])
+def test_a_configuration_of_the_package_is_found_by_its_name_unless_a_file_has_it(tmp_path, monkeypatch, installed):
+    monkeypatch.chdir(tmp_path)
+    in_wheel, in_checkout = overrides.SHIPPED
+    assert {path.stem for path in in_checkout.glob("*.py")} >= {"digits", "cifar10_resnet18"}
+    if installed:
+        shutil.copytree(in_checkout, tmp_path / "configs")
+        monkeypatch.setattr(overrides, "SHIPPED", (tmp_path / "configs", tmp_path / "nowhere"))
+    values = flags.FlagValues()
+    assert overrides.read_command_line(["unlearn", "--config=digits_vit:salun"], values).method.name == "salun"
+    for name in ("nothing", "digits.py", "../configs/digits", ""):
+        assert overrides.shipped(name) == name
+    (tmp_path / "digits").touch()
+    assert overrides.shipped("digits") == "digits"
 
 
 @pytest.fixture

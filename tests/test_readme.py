@@ -15,9 +15,9 @@ README = PAGES["README.md"]
 OTHERS = ("CONTRIBUTING.md", "CHANGELOG.md", "experiments/README.md", "experiments/results/README.md")
 
 
-def example(page):
-    """The names that the one Python block of a page defines."""
-    [code] = re.findall(r"```python\n(.*?)```", PAGES[page], re.DOTALL)
+def example(page, which=0):
+    """The names that a Python block of a page defines."""
+    code = re.findall(r"```python\n(.*?)```", PAGES[page], re.DOTALL)[which]
     names = {}
     exec(compile(code, page, "exec"), names)
     return names
@@ -63,6 +63,13 @@ def test_the_long_example_forgets_and_remembers():
     assert error(names, after, forget) > 15
     assert error(names, after, remain) < 3
     assert abs(error(names, after, forget) - error(names, after, held_out)) < 12
+
+
+@pytest.mark.smoke
+def test_the_inner_adam_is_not_finite_without_eps_root_and_is_with_it():
+    names = example("docs/functional.md", 1)
+    assert np.isnan(names["broken"]["w1"]).any() and np.isfinite(names["mended"]["w1"]).all()
+    assert np.all(np.asarray(names["x"] @ names["params"]["w1"])[:, 0] <= 0)  # dead
 
 
 def test_the_configuration_that_is_shown_is_the_embedded_default():

@@ -36,11 +36,18 @@ METHODS = ", ".join(sorted(METHOD_CONFIGS))
 FILE = "allowed: a Python file with get_config(method) -> Config"
 FLAGS = (
     "cache, config, coordinator, debug, deterministic, distributed, dry_run, forget, keep_original, num_processes,"
-    " prepare, process_id, show_images, sign, workdir"
+    " operator, prepare, process_id, show_images, sign, workdir"
 )
 NUMBERS, WHOLE = "numbers, separated by commas", "whole numbers, separated by commas"
 
 ANSWERS: dict[tuple[str, ...], str] = {
+    ("--help", "--config", "good.py:finetun"): (
+        f"--config: method 'finetun' is unknown; allowed: {METHODS}; did you mean 'finetune'?"
+    ),
+    ("--config.data.forget_class=0",): (
+        "config.data.forget_class: 0, but config.data.forget_kind is 'random'; allowed: with forget_kind class or"
+        " subclass"
+    ),
     # The configuration file.
     ("--config", "good.py:slun"): f"--config: method 'slun' is unknown; allowed: {METHODS}; did you mean 'salun'?",
     ("--config=good.py:zzzz",): f"--config: method 'zzzz' is unknown; allowed: {METHODS}",

@@ -1,4 +1,4 @@
-"""The function that a job executes. It imports no other file of this folder, because a job finds none of them."""
+"""What a job executes. It imports no other file of this folder, because a job finds none of them."""
 
 import fcntl
 import json
@@ -17,9 +17,7 @@ SAVES_WITHIN_S = 12
 """A command that gets SIGTERM saves and ends within ten seconds; one that takes longer than this is killed."""
 
 
-def run_command(
-    command: list[str], log: str, folder: str, cores: list[int] | None, environment: dict[str, str | None]
-) -> None:
+def run_command(command: list[str], log: str, folder: str, cores: list[int] | None = None) -> None:
     """Runs one command unless it has already succeeded.
 
     Args:
@@ -27,7 +25,6 @@ def run_command(
       log: file for its output; its status goes to the ``.json`` file of the same name.
       folder: its working directory.
       cores: the only cores that it may use; None allows all.
-      environment: variables to set, or to remove where the value is None.
     """
     record = Path(log).with_suffix(".json")
     process, stopped, signalled = None, False, False
@@ -55,12 +52,10 @@ def run_command(
         if stopped or (record.exists() and json.loads(record.read_text())["status"] == 0):
             return
         print(f"$ {shlex.join(command)}", file=output, flush=True)
-        variables = {**os.environ, **environment}
         start = time.monotonic()
         process = subprocess.Popen(
             [sys.executable if command[0] == "python" else command[0], *command[1:]],
             cwd=folder,
-            env={name: value for name, value in variables.items() if value is not None},
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,

@@ -1,4 +1,4 @@
-"""Runs a limited number of commands at a time, on this machine or as Slurm job arrays, both through ``submitit``.
+"""Runs a limited number of commands at a time, on this machine or, through ``submitit``, as Slurm job arrays.
 
 The output of a job goes to ``FOLDER/logs/SLUG.txt``, its exit status to ``FOLDER/logs/SLUG.json``. A job holds a lock
 on its log while it runs: if a killed program has left a job running, the next start waits for it instead of running it
@@ -15,6 +15,8 @@ import json
 import os
 import shlex
 import signal
+import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -27,8 +29,8 @@ from ltu_jax.commands.shutdown import StoppedError
 from ltu_jax.reporting.terminal import progress_for
 from ltu_jax.setting import ConfigError
 
-MONTH, DAY = 30 * 24 * 60, 24 * 60
-"""Time limits of a job in minutes, on this machine and on Slurm; submitit's own limits are a few minutes."""
+DAY = 24 * 60
+"""Time limit of a job on Slurm, in minutes; submitit's own is five."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,7 +54,9 @@ class Pool:
     def __post_init__(self) -> None:
         if self.workers < 1:
             raise ConfigError(f"--workers: {self.workers} is too few; allowed: 1 or more")
-        self.executor(self.folder)  # a wrong parameter is reported at once
+        parameters = dict(map(_pair, self.slurm))  # a wrong one is reported at once
+        if self.cluster == "slurm":
+            _slurm_executor(self.folder, self.workers, parameters)
         self.log("").parent.mkdir(parents=True, exist_ok=True)
 
     def run(self, label: str, jobs: Sequence[Job], finished: Callable[[Job], None] = lambda job: None) -> None:
@@ -69,17 +73,16 @@ class Pool:
         running: dict[Any, tuple[Job, int]] = {}
         # Each call has its own folder: submitit names its files by process numbers, which the system reuses.
         with (
-            tempfile.TemporaryDirectory(prefix="jobs-", dir=self.folder, ignore_cleanup_errors=True) as pickles,
+            tempfile.TemporaryDirectory(prefix="jobs-", dir=self.folder, ignore_cleanup_errors=True) as own,
             progress_for()(label, len(jobs)) as advance,
             _noted_signals() as noted,
         ):
-            executor = self.executor(Path(pickles))
             try:
                 while waiting or running:
                     if noted:
                         raise StoppedError(noted[0])
                     starting = [(waiting.popleft(), free.pop()) for _ in range(min(len(waiting), len(free)))]
-                    running |= zip(self._submit(executor, starting), starting, strict=True)
+                    running |= zip(self._submit(Path(own), starting), starting, strict=True)
                     for ended in [submitted for submitted in running if submitted.done()]:
                         job, slot = running.pop(ended)
                         free.append(slot)
@@ -88,27 +91,6 @@ class Pool:
                     time.sleep(0.1)
             finally:
                 self._cancel(list(running))
-
-    def executor(self, folder: Path) -> Any:
-        """The submitit executor with its parameters.
-
-        Raises:
-          ConfigError: if Slurm is not available or does not know a parameter.
-        """
-        # submitit's set-up of logging closes other handlers, and absl's then closes standard error.
-        os.environ.setdefault("SUBMITIT_LOG_LEVEL", "NOCONFIG")
-        import submitit
-
-        slurm = {f"slurm_{key}": value for key, value in map(_pair, self.slurm)}
-        try:
-            executor = submitit.AutoExecutor(folder, cluster=self.cluster)
-            executor.update_parameters(timeout_min=MONTH if self.cluster == "local" else DAY)
-            executor.update_parameters(slurm_array_parallelism=self.workers)
-            executor.update_parameters(**slurm)
-        except (NameError, RuntimeError, ValueError, TypeError) as error:
-            why = " ".join(str(error).split())
-            raise ConfigError(f"--cluster {self.cluster}: {why}; allowed: what submitit.AutoExecutor takes") from None
-        return executor
 
     def outcome(self, job: Job) -> Outcome:
         """How a job ended when it last ran."""
@@ -149,24 +131,19 @@ class Pool:
         path = self.log(job.slug).with_suffix(".json")
         return json.loads(path.read_text()) if path.exists() else {}
 
-    def _submit(self, executor: Any, starting: list[tuple[Job, int]]) -> list[Any]:
+    def _submit(self, own: Path, starting: list[tuple[Job, int]]) -> list[Any]:
         if not starting:
             return []
+        arguments = [(job.command, str(self.log(job.slug).absolute()), os.getcwd()) for job, _ in starting]
+        if self.cluster == "local":
+            each = zip(arguments, starting, strict=True)
+            return [
+                _LocalJob((*words, _share(slot, self.workers)), own / f"{job.slug}.txt") for words, (job, slot) in each
+            ]
         import cloudpickle
 
         cloudpickle.register_pickle_by_value(execute)
-        local = self.cluster == "local"
-        arguments = [
-            (
-                job.command,
-                str(self.log(job.slug).absolute()),
-                os.getcwd(),
-                _share(slot, self.workers) if local else None,
-                # submitit hides all GPUs from local jobs that ask for none.
-                {"CUDA_VISIBLE_DEVICES": os.environ.get("CUDA_VISIBLE_DEVICES")} if local else {},
-            )
-            for job, slot in starting
-        ]
+        executor = _slurm_executor(own, self.workers, dict(map(_pair, self.slurm)))
         # Ctrl-C reaches every process of a terminal, but only this one should act on it.
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         try:
@@ -177,14 +154,63 @@ class Pool:
     def _cancel(self, running: list[Any]) -> None:
         while running := [job for job in running if not job.done()]:
             for job in running:
-                if self.cluster == "local":
-                    # A job that is just starting may miss the signal, so it is sent until the job is gone.
-                    os.kill(int(job.job_id), signal.SIGTERM)
-                else:
-                    job.cancel(check=False)
+                job.cancel(check=False)
             if self.cluster != "local":
                 return
-            time.sleep(0.1)
+            time.sleep(0.1)  # a job that is just starting may miss the signal, so it is sent until the job is gone
+
+
+_RUN = """
+import json, runpy, sys
+
+sys.path[:], file, arguments = json.loads(sys.argv[1])
+runpy.run_path(file)["run_command"](*arguments)
+"""
+"""Finds the package where this program found it, without telling the command's own processes."""
+
+
+class _LocalJob:
+    """A job on this machine, by the names that submitit has for it; Ctrl-C in the terminal does not reach it."""
+
+    def __init__(self, arguments: tuple[Any, ...], output: Path) -> None:
+        words = json.dumps([sys.path, execute.__file__, arguments])
+        command = [sys.executable, "-c", _RUN, words]
+        with output.open("w") as file:
+            self._process = subprocess.Popen(
+                command, stdin=subprocess.DEVNULL, stdout=file, stderr=file, start_new_session=True
+            )
+
+    def done(self) -> bool:
+        """Whether it has ended."""
+        return self._process.poll() is not None
+
+    def cancel(self, check: bool) -> None:
+        """Asks it to end."""
+        del check
+        self._process.terminate()
+
+
+def _slurm_executor(folder: Path, workers: int, parameters: dict[str, Any]) -> Any:
+    """The submitit executor with its parameters.
+
+    Raises:
+      ConfigError: if submitit or Slurm is not there, or does not know a parameter.
+    """
+    # submitit's set-up of logging closes other handlers, and absl's then closes standard error.
+    os.environ.setdefault("SUBMITIT_LOG_LEVEL", "NOCONFIG")
+    try:
+        import submitit
+    except ImportError:
+        allowed = "allowed: after pip install 'ltu-jax[experiments]'"
+        raise ConfigError(f"--cluster: 'slurm' needs the package submitit; {allowed}") from None
+    try:
+        executor = submitit.AutoExecutor(folder, cluster="slurm")
+        executor.update_parameters(timeout_min=DAY, slurm_array_parallelism=workers)
+        executor.update_parameters(**{f"slurm_{key}": value for key, value in parameters.items()})
+    except (NameError, RuntimeError, ValueError, TypeError) as error:
+        why = " ".join(str(error).split())
+        raise ConfigError(f"--cluster slurm: {why}; allowed: what submitit.AutoExecutor takes") from None
+    return executor
 
 
 def prepare(pool: Pool, cells: Sequence[Cell], cache: Path) -> dict[str, Job]:

@@ -18,7 +18,7 @@ from ltu_jax.deletion.verification import SavedRequest
 from ltu_jax.reporting.terminal import progress_for
 from ltu_jax.setting import ConfigError, plain
 from ltu_jax.training.checkpoint import CheckpointError
-from ltu_jax.unlearning.problem import load_model
+from ltu_jax.unlearning.problem import model_for
 
 
 @dataclasses.dataclass(frozen=True)
@@ -116,7 +116,7 @@ def _check_evidence(saved: SavedRequest, options: CheckOptions) -> tuple[str, li
     """What was checked, and what differs in the evidence computed anew or why the claim, if tested, is refused."""
     receipt, config = saved.receipt, _config(saved, options)
     source = load_source(config.data, progress_for(), fetch=False)
-    spec, weights = load_model(config, source)
+    spec, weights = model_for(config, source)
     cache = options.cache or saved.folder.parent.parent / "cache"
     before = verification.before_weights(saved, weights, cache)
     if receipt["code"]["sha256"] != code_sha256():

@@ -12,7 +12,7 @@ from typing import Any, NoReturn
 
 from absl import app, flags
 
-from ltu_jax import config, overrides, setting
+from ltu_jax import config, config_file, overrides, setting
 from ltu_jax.config import Config
 from ltu_jax.setting import ConfigError, allowed_names, plain
 
@@ -31,7 +31,10 @@ def run(define: Callable[[], None], main: Callable[[Config], int], usage: str) -
     def parse(argv: Sequence[str]) -> Config:
         define()
         if any(word in ("--help", "-help", "-h") for word in argv[1:]):
-            print(_help(usage, argv))
+            try:
+                print(_help(usage, argv))
+            except ConfigError as error:
+                fail(error)
             raise SystemExit(0)
         try:
             return config.resolve(overrides.read_command_line(argv))
@@ -97,18 +100,28 @@ def _help(usage: str, argv: Sequence[str]) -> str:
         "fields of the configuration, as --config.FIELD=VALUE:",
     ]
     shown = ""
-    try:
-        method = overrides.given(argv).partition(":")[2]
-    except ConfigError:  # whoever asks for help may have stopped there
-        method = ""
-    shown_method = config.METHOD_CONFIGS.get(method, config.LTU)()
-    for name, value, field in setting.settings(Config(method=shown_method)):
+    for name, value, field in setting.settings(Config(method=_shown_method(argv))):
         group = name.rpartition(".")[0]
         if group != shown:
             lines += ["", f"{group}:"]
             shown = group
         lines += _entry(f"--{name}", setting.describe(field), value)
     return "\n".join(lines)
+
+
+def _shown_method(argv: Sequence[str]) -> Any:
+    """The settings of the method that a command line names, of which ``--help`` shows the fields; else LTU's.
+
+    Raises:
+      ConfigError: neither this package nor the configuration file knows a method of this name.
+    """
+    try:
+        file, _, method = overrides.given(argv).partition(":")
+    except ConfigError:  # whoever asks for help may have stopped there
+        file, method = "", ""
+    if method in ("", *config.METHOD_CONFIGS):
+        return config.METHOD_CONFIGS[method or "ltu"]()
+    return config_file.call(overrides.shipped(file), "--config", "get_config(method)", Config, method).method
 
 
 def _entry(flag: str, text: str, default: Any) -> list[str]:

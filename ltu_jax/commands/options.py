@@ -14,7 +14,7 @@ from ltu_jax.files import LOCK, check_folder, is_partial
 from ltu_jax.setting import ConfigError, to_dict
 
 RUN_FILES = (LOCK, "config.json", "result.json", "report.html", "metrics.jsonl", "checkpoints", "model", "weights")
-RUN_FILES += ("audit.json", "audit.html")
+RUN_FILES += ("audit.json", "audit.html", "times.jsonl", "tensorboard")
 """What the folder of a run may hold."""
 FEWEST_CANARIES = 40
 """With fewer, no number of right guesses is worth a figure."""
@@ -66,16 +66,16 @@ def default_workdir(config: Config, forget: str | None) -> str:
 
 
 def check_run_folders(config: Config, options: Options) -> list[tuple[Config, Path]]:
-    """The runs of a configuration, one a seed, and their folders.
+    """The runs of a configuration, one a seed, and their folders, which ``--dry_run`` leaves alone.
 
     Raises:
       ConfigError: if a folder or the cache cannot be written, or a folder holds another run or anything else.
     """
     folder, is_one = options.workdir, config.num_seeds == 1
     jobs = [(one, folder if is_one else folder / f"seed-{one.seed}") for one in each_seed(config)]
-    if not options.prepare:
+    if not (options.prepare or options.dry_run):
         _check_apart(options.cache, [folder, *(workdir for _, workdir in jobs)])
-    for one, workdir in jobs if not options.prepare else ():
+    for one, workdir in jobs if not (options.prepare or options.dry_run) else ():
         _check_workdir(workdir, one)
     check_writable("--cache", options.cache)
     return jobs

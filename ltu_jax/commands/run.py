@@ -21,10 +21,11 @@ from ltu_jax.reporting.terminal import print_result
 from ltu_jax.safe_reading import read_json, reason
 from ltu_jax.setting import ConfigError, plain, to_dict
 from ltu_jax.training.checkpoint import CheckpointError, save_tree
-from ltu_jax.training.saving import METRICS, History, WrongRunError, as_lines
+from ltu_jax.training.saving import METRICS, History, Log, WrongRunError, as_lines
 from ltu_jax.types import Progress, Source, UnlearnState
 from ltu_jax.unlearning.estimate import disk_bytes, estimate
 from ltu_jax.unlearning.evidence import changed_most, forget_confidence
+from ltu_jax.unlearning.loggers import find_logger, times
 from ltu_jax.unlearning.loop import run_options, run_together, start_from_problem
 from ltu_jax.unlearning.problem import Loaded, Problem, load_problem, prepare_together, request_sha256
 from ltu_jax.unlearning.result import make_result, now
@@ -72,6 +73,7 @@ def _unlearn(jobs: Sequence[tuple[Config, Path]], options: Options, progress: Pr
     source = read_source(config)
     # Nothing is written before all is known to be right.
     runs = [Job(one, workdir, load_problem(one, progress, source=source)) for one, workdir in jobs]
+    find_logger(config.logger)
     if options.dry_run:
         print(json.dumps({"config": to_dict(config), **estimate(config, runs[0].loaded)}, indent=2))
         return 0
@@ -196,12 +198,29 @@ def _prepare(
 
 def _run(runs: Sequence[Job], problems: Sequence[Problem], started: str, options: Options, progress: Progress) -> None:
     """Unlearns, all as one program, and writes each run into its folder."""
-    starts = [start_from_problem(problem, folder=run.workdir) for run, problem in zip(runs, problems, strict=True)]
+    starts = [
+        start_from_problem(problem, folder=run.workdir)._replace(log=_log_of(run))
+        for run, problem in zip(runs, problems, strict=True)
+    ]
     ended = run_together(starts, run_options(runs[0].config, progress))
     for run, problem, one in zip(runs, problems, ended, strict=True):
         outcome = make_result(problem, *one, started)
         _write(run.workdir, problem, one, outcome, options.show_images)
         _show(outcome, run.workdir, "result in")
+
+
+def _log_of(run: Job) -> Log | None:
+    """What gets the rows of a run: ``times.jsonl`` and the logger of its configuration."""
+    if not writes_files():
+        return None
+    make = find_logger(run.config.logger)
+    logs = [times(run.workdir), *([make(run.workdir, to_dict(run.config))] if make else ())]
+
+    def log_all(row: dict[str, float]) -> None:
+        for log in logs:
+            log(row)
+
+    return log_all
 
 
 def _write(
@@ -211,6 +230,7 @@ def _write(
     confidence = forget_confidence(problem, state)
     changed = changed_most(problem, confidence) if show_images else None
     described = {name: outcome[name] for name in ("method", "forget", "splits_sha256")}
+    described |= {"num_classes": problem.source.num_classes, "image_shape": list(problem.source.images.shape[1:])}
     save_tree(workdir / "model", {"params": state.params, "model_state": state.model_state}, described)
     if not writes_files():
         return

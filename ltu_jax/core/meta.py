@@ -1,5 +1,6 @@
 """The meta-optimization scheme: meta-tune, meta-test, meta-update. Eqs. 1-5."""
 
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple, TypeVar
 
@@ -96,14 +97,16 @@ def meta_grad(
         Orders without the product only take the query sets one after another; ``"naive"`` ignores this.
 
     Raises:
-      ValueError: for an unknown ``order``, or one that needs a support set and has none.
+      ValueError: for an unknown ``order``, or one that needs a support set and has none; if ``queries`` are a list of
+        tasks or none; if ``loss_fn`` returns anything but ``(scalar, aux)``.
       AssertionError: at trace time, if the query leaves do not share a leading axis.
     """
     if order not in ORDERS:
         raise ValueError(f"order: {order!r} is unknown; allowed: {', '.join(ORDERS)}")
     if support is None and order != "none":
         raise ValueError(f"order: {order!r} takes its inner step on a support set, and there is none; allowed: none")
-    chex.assert_equal_shape_prefix(jax.tree.leaves(queries), 1)
+    _check_queries(support, queries)
+    loss_fn = functools.partial(_loss_and_aux, loss_fn)
 
     def tune(params):
         (loss, aux), grad = jax.value_and_grad(loss_fn, has_aux=True)(params, support)
@@ -151,6 +154,34 @@ def meta_grad(
             grad = optax.tree.add(grad, hessian_product(through_g))
     norms = Norms(optax.tree.norm(g), optax.tree.norm(v), optax.tree.norm(grad))
     return MetaGrad(grad, tune_loss, query_losses, norms, Aux(support_aux, query_aux))
+
+
+def _check_queries(support: Any, queries: Any) -> None:
+    """Refuses queries that are no tasks with a leading axis; of no leaves, or a list of what ``support`` is one of."""
+    structure = jax.tree.structure(queries)
+    if not structure.num_leaves:
+        raise ValueError(f"queries: {queries!r} has no arrays; allowed: every leaf of a task with a leading axis N")
+    is_list = isinstance(queries, list) and structure != jax.tree.structure(support)
+    if is_list and all(jax.tree.structure(one) == jax.tree.structure(support) for one in queries):
+        raise ValueError(
+            "queries: a list of tasks; allowed: one task whose leaves have a leading axis N, which"
+            " jax.tree.map(lambda *leaves: jnp.stack(leaves), *queries) makes of it"
+        )
+    chex.assert_equal_shape_prefix(jax.tree.leaves(queries), 1)
+
+
+def _loss_and_aux(loss_fn: LossFn, params: chex.ArrayTree, task: Any) -> tuple[jax.Array, Any]:
+    """What ``loss_fn`` returns, if it is what it should be: JAX's own message names an inner function of ours."""
+    returned = loss_fn(params, task)
+    if not isinstance(returned, tuple) or len(returned) != 2:
+        raise ValueError(
+            f"loss_fn: it returned {type(returned).__name__}, no pair; allowed: (scalar, aux); aux may be None"
+        )
+    if jnp.shape(returned[0]):
+        raise ValueError(
+            f"loss_fn: its loss has the shape {jnp.shape(returned[0])}; allowed: a scalar, such as the mean"
+        )
+    return returned
 
 
 def _test_one_by_one(loss_fn: LossFn, tuned: chex.ArrayTree, queries: Any) -> tuple[chex.ArrayTree, Any]:

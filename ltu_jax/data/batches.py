@@ -32,17 +32,22 @@ def epoch_rows(key: jax.Array, step: jax.Array, num_rows: int, batch_size: int) 
 
 
 def gather(rows: Rows, index: jax.Array) -> Batch:
-    """The rows at ``index`` as float images in [0, 1], the batch axis sharded over the devices.
+    """The rows at ``index`` as a model takes them, the batch axis sharded over the devices.
 
     Args:
       rows: images on the device; on the host only outside of jit.
       index: i32[...], whose last axis is the batch; or a slice.
 
     Returns:
-      ``Batch(f32[...,H,W,3], i32[...])``.
+      ``Batch(f32[...,H,W,3], i32[...])``; see ``as_input``.
     """
-    images = jnp.asarray(rows.images[index])
-    return Batch(shard(images, images.ndim - 4).astype(jnp.float32) / 255, rows.labels[index])
+    images, labels = jnp.asarray(rows.images[index]), rows.labels[index]
+    return Batch(as_input(shard(images, labels.ndim - 1)), labels)
+
+
+def as_input(stored: jax.Array) -> jax.Array:
+    """What a model is given of stored rows: of bytes, which are pixels, f32 in [0, 1]; other numbers as they are."""
+    return stored.astype(jnp.float32) / 255 if stored.dtype == jnp.uint8 else stored
 
 
 def augmented(key: jax.Array, batch: Batch, kind: str) -> Batch:

@@ -69,7 +69,7 @@ def forget(
     """
     config = config or Config()
     held_out = "train" if config.data.held_out == "train" else "test"
-    data = dataclasses.replace(config.data, name=source.name, forget_kind="random", held_out=held_out)
+    data = dataclasses.replace(config.data, name=source.name, forget_kind="random", forget_class=0, held_out=held_out)
     attackers = dataclasses.replace(config.attackers, fitted_on="original")
     config = request_config(resolve(dataclasses.replace(config, data=data, attackers=attackers, weights=None)))
     original = {"params": params, **(model_state or {})}

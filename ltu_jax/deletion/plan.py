@@ -17,7 +17,7 @@ from ltu_jax.deletion.receipt import RECEIPT, WORK, private_key, read_receipt, s
 from ltu_jax.models.build import ModelSpec
 from ltu_jax.setting import ConfigError, to_dict
 from ltu_jax.types import ArrayTree, Source, Splits
-from ltu_jax.unlearning.problem import check_scoring, cut, held_out_part, load_model
+from ltu_jax.unlearning.problem import check_scoring, cut, held_out_part, model_for
 
 MAY_CHANGE = ("data_dir", "table", "memory_map", "stream", "augment", "remain_fraction", "skip_unreadable")
 """Fields of ``config.data`` that a later request may change: the others determine the training rows of the model."""
@@ -90,12 +90,12 @@ def load_given_model(config: Config, source: Source, home: Path) -> tuple[ModelS
     """The model and its ``config.weights``. A later request does without the file: it starts from the last model.
 
     Raises:
-      ConfigError: as ``load_model``.
+      ConfigError: as ``model_for``.
       LedgerError: if the ledger was altered.
     """
     if config.weights is not None and not Path(config.weights).exists() and ledger.read_ledger(home):
         config = dataclasses.replace(config, weights=None)
-    return load_model(config, source)
+    return model_for(config, source)
 
 
 def plan(request: Request, source: Source, given: ArrayTree | None = None) -> Plan | Fulfilled:

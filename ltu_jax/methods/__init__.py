@@ -8,7 +8,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from ltu_jax.methods.registry import BUILT_IN
-from ltu_jax.setting import import_reference
+from ltu_jax.setting import ConfigError, import_reference
 
 if TYPE_CHECKING:
     from ltu_jax.methods.base import UnlearningMethod
@@ -39,9 +39,15 @@ def build_method(settings: Any, parts: "Parts") -> "UnlearningMethod":
       ``UnlearningMethod``.
 
     Raises:
-      ConfigError: if the name is unknown or cannot be imported.
+      ConfigError: if the name is unknown or cannot be imported, or gives no method.
       ValueError: if a part that the method needs is missing.
     """
     if ":" in settings.name:
-        return import_reference(settings.name, "config.method.name")(settings, parts)
+        method = import_reference(settings.name, "config.method.name")(settings, parts)
+        if not all(hasattr(method, name) for name in ("init", "sample", "step", "num_steps")):
+            raise ConfigError(
+                f"config.method.name: {settings.name!r} gives {type(method).__name__}; allowed: a function"
+                " (settings, parts) that returns ltu_jax.Method(init, sample, step, num_steps)"
+            )
+        return method
     return METHODS[settings.name](settings, parts)

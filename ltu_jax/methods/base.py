@@ -7,6 +7,7 @@ import flax.struct
 import jax
 
 from ltu_jax.config import METHOD_CONFIGS, needs
+from ltu_jax.setting import ConfigError
 from ltu_jax.training.cost import Cost
 from ltu_jax.training.dispatch import Algorithm, SampleFn, StepFn
 from ltu_jax.types import Metrics, Parts, UnlearnState, Visible, register_settings, static
@@ -59,7 +60,7 @@ class UnlearningMethod(Algorithm, Protocol):
         ...
 
     def init(self, key: jax.Array, state: UnlearnState, visible: Visible, /) -> tuple[UnlearnState, Any]:
-        """State and context of the first step; pure; must copy what it keeps of ``state``."""
+        """State and context of the first step; pure; the steps consume the state's arrays, not the context's."""
         ...
 
     def num_steps(self, visible: Visible, /) -> int:
@@ -84,6 +85,12 @@ class Method:
     sees_all: bool = static(False)
     sees_held_out: bool = static(False)
     cost: Callable[[Visible], MethodCost] | None = static(None)
+
+    def __post_init__(self) -> None:
+        """Refuses what is no function."""
+        for name in ("init", "sample", "step", "num_steps"):
+            if not callable(value := getattr(self, name)):
+                raise ConfigError(f"Method.{name}: {value!r} is no function; allowed: one, such as lambda visible: 10")
 
 
 @flax.struct.dataclass

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import logging
 from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol
 
@@ -36,7 +37,7 @@ class ModelSpec(NamedTuple):
     features: Callable[[ArrayTree, ArrayTree, jax.Array], jax.Array] | None = None
 
 
-def build_model(model: config.Model, num_classes: int, image_shape: tuple[int, int, int]) -> ModelSpec:
+def build_model(model: config.Model, num_classes: int, image_shape: tuple[int, ...]) -> ModelSpec:
     """The model that a configuration names.
 
     Equal arguments give equal functions, so that what is compiled for them is compiled once.
@@ -45,7 +46,7 @@ def build_model(model: config.Model, num_classes: int, image_shape: tuple[int, i
       model: the settings; a name with a colon is the user's own
         ``build(model, num_classes, image_shape) -> ModelSpec``.
       num_classes: C.
-      image_shape: ``(H, W, 3)``.
+      image_shape: ``(H, W, 3)``; of rows that are no images, for a model of one's own, what a row has.
 
     Returns:
       The model's ``ModelSpec``.
@@ -53,16 +54,19 @@ def build_model(model: config.Model, num_classes: int, image_shape: tuple[int, i
     Raises:
       ConfigError: if there is no such model, or it does not fit the image size.
     """
-    height, width, channels = map(int, image_shape)
-    image_shape = height, width, channels
+    shape, num_classes = tuple(map(int, image_shape)), int(num_classes)
     if ":" in model.name:
-        return _build_own(dataclasses.astuple(model), int(num_classes), image_shape)
-    num_classes = int(num_classes)
-    return from_module(Classifier(_backbone(model, image_shape), num_classes, model.mean, model.std), image_shape)
+        return _build_own(dataclasses.astuple(model), num_classes, shape)
+    if len(shape) != 3:
+        raise setting.ConfigError(
+            f"config.model.name: {model.name!r} takes images, and these rows have the shape {shape}; allowed: a model"
+            " of your own, package.module:build"
+        )
+    return from_module(Classifier(_backbone(model, shape), num_classes, model.mean, model.std), shape)
 
 
 @functools.lru_cache(maxsize=8)  # functions of the user's own are equal only if they are the same
-def _build_own(settings: tuple, num_classes: int, image_shape: tuple[int, int, int]) -> ModelSpec:
+def _build_own(settings: tuple, num_classes: int, image_shape: tuple[int, ...]) -> ModelSpec:
     model = config.Model(*settings)
     build = setting.import_reference(model.name, "config.model.name")
     try:
@@ -81,10 +85,20 @@ def _build_own(settings: tuple, num_classes: int, image_shape: tuple[int, int, i
             " allowed: a function (model, num_classes, image_shape) that returns from_module(linen_module,"
             " image_shape), from_nnx(make_module, image_shape) or another ModelSpec"
         )
+    if model.dtype == "bfloat16" and not _computes_in_bfloat16(spec, image_shape):
+        logging.getLogger(__name__).warning(
+            "config.model.dtype: 'bfloat16', and %s computes nothing in it: its build must use model.dtype", model.name
+        )
     return spec
 
 
-def _backbone(model: config.Model, image_shape: tuple[int, int, int]) -> nn.Module:
+def _computes_in_bfloat16(spec: ModelSpec, image_shape: tuple[int, ...]) -> bool:
+    """Whether any operation of a pass is in bfloat16."""
+    args = *jax.eval_shape(spec.init, jax.random.key(0)), jax.ShapeDtypeStruct((1, *image_shape), jnp.float32)
+    return "bf16" in str(jax.make_jaxpr(spec.apply_fn, static_argnums=3)(*args, False))
+
+
+def _backbone(model: config.Model, image_shape: tuple[int, ...]) -> nn.Module:
     for family in FAMILIES.values():
         if model.name in family.architectures:
             dtype = jnp.bfloat16 if model.dtype == "bfloat16" else None
@@ -94,7 +108,7 @@ def _backbone(model: config.Model, image_shape: tuple[int, int, int]) -> nn.Modu
     raise setting.ConfigError(f"config.model.name: {model.name!r} is unknown; {allowed}")
 
 
-def from_module(module: nn.Module, image_shape: tuple[int, int, int]) -> ModelSpec:
+def from_module(module: nn.Module, image_shape: tuple[int, ...]) -> ModelSpec:
     """The three functions of a Linen module: a ``Classifier`` with another backbone, or one's own.
 
     Args:
@@ -144,7 +158,7 @@ class _LinenNetwork:
     """A Linen module, known by its fields."""
 
     module: nn.Module
-    image_shape: tuple[int, int, int]
+    image_shape: tuple[int, ...]
 
     def init(self, key: jax.Array) -> tuple[ArrayTree, ArrayTree]:
         variables = self.module.init(key, jnp.zeros((1, *self.image_shape)), train=False)
@@ -154,7 +168,7 @@ class _LinenNetwork:
         return self.module.apply({"params": params, **model_state}, images, train, mutable=list(model_state))
 
 
-def from_nnx(make_module: Callable[[Any], Any], image_shape: tuple[int, int, int]) -> ModelSpec:
+def from_nnx(make_module: Callable[[Any], Any], image_shape: tuple[int, ...]) -> ModelSpec:
     """The three functions of an NNX module.
 
     Args:
@@ -179,7 +193,7 @@ class Network(Protocol):
     """A module of either kind, hashed by what it is, so that equal networks share their compiled programs."""
 
     @property
-    def image_shape(self) -> tuple[int, int, int]:
+    def image_shape(self) -> tuple[int, ...]:
         """``(H, W, 3)``."""
         ...
 

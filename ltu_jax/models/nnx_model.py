@@ -21,12 +21,12 @@ class NNXNetwork:
     """An NNX module, known by the function that makes it."""
 
     make_module: Callable[[nnx.Rngs], Any]
-    image_shape: tuple[int, int, int]
+    image_shape: tuple[int, ...]
     graphs: tuple[Any, ...] = dataclasses.field(compare=False)  # in evaluation, in training
     wanted: tuple[Any, ...] = dataclasses.field(compare=False)  # shapes of parameters, statistics and keys
 
     @classmethod
-    def of(cls, make_module: Callable[[nnx.Rngs], Any], image_shape: tuple[int, int, int]) -> "NNXNetwork":
+    def of(cls, make_module: Callable[[nnx.Rngs], Any], image_shape: tuple[int, ...]) -> "NNXNetwork":
         """The network of what ``make_module`` makes.
 
         Raises:

@@ -9,7 +9,7 @@ import contextlib
 import functools
 import operator
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol, TypeVar
 
 import jax
@@ -21,6 +21,7 @@ from jax.sharding import NamedSharding
 from ltu_jax.config import Training
 from ltu_jax.data.streaming import RowRequests, fetched, row_requests, separate, with_fetched
 from ltu_jax.devices import agreed, batch_sharding, num_devices, replicate
+from ltu_jax.setting import ConfigError
 from ltu_jax.types import ArrayTree, Metrics, UnlearnState, register_settings
 
 register_settings(Training)  # here, for training takes steps, and an unlearning method may hold the recipe
@@ -324,14 +325,42 @@ def take_step(
     algorithm: Algorithm, state: UnlearnState, context: ArrayTree, draw: ArrayTree
 ) -> tuple[UnlearnState, Metrics]:
     """One step, with its results on every device."""
-    return replicate(algorithm.step(state, context, draw))
+    return replicate(_step(algorithm, state, context, draw))
+
+
+def _step(
+    algorithm: Algorithm, state: UnlearnState, context: ArrayTree, draw: ArrayTree
+) -> tuple[UnlearnState, Metrics]:
+    """One step. It is counted here: an algorithm that forgot to would draw the same batch for ever."""
+    after, metrics = state_and(algorithm.step(state, context, draw), "step", "metrics")
+    if not isinstance(metrics, Mapping) or any(jnp.shape(value) for value in metrics.values()):
+        raise ConfigError("step: its metrics are no dictionary of single numbers; allowed: (state, {}) for none")
+    return after.replace(step=state.step + 1), dict(metrics)
+
+
+def state_and(returned: Any, name: str, other: str) -> tuple[UnlearnState, Any]:
+    """What a function of a method returned, which must be a state and something else.
+
+    Args:
+      returned: what it returned.
+      name: the function.
+      other: what it returns beside the state.
+
+    Raises:
+      ConfigError: in one line, if it is no such pair.
+    """
+    pair = returned if isinstance(returned, tuple) else (returned,)
+    if len(pair) != 2 or not isinstance(pair[0], UnlearnState):
+        what = ", ".join(type(one).__name__ for one in pair)
+        raise ConfigError(f"{name}: it returned {what or 'nothing'}; allowed: (state, {other})")
+    return pair[0], pair[1]
 
 
 _draw_each = jax.vmap(draw_batch)
 
 
 def _take_step_each(*stacked: ArrayTree) -> tuple[UnlearnState, Metrics]:
-    return replicate(jax.vmap(lambda algorithm, *args: algorithm.step(*args))(*stacked))
+    return replicate(jax.vmap(_step)(*stacked))
 
 
 def _scan(

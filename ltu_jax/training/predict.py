@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 
-from ltu_jax.data.batches import gather
+from ltu_jax.data.batches import as_input, gather
 from ltu_jax.devices import batch_sharding, num_devices, read_sharded, replicate, shard
 from ltu_jax.training.dispatch import compiled
 from ltu_jax.types import ApplyFn, ArrayTree, Batch, Rows, StoredImages
@@ -30,7 +30,7 @@ class EvalForward:
 
 
 def _on_bytes(forward: ForwardFn, params: ArrayTree, model_state: ArrayTree, images: jax.Array) -> jax.Array:
-    return replicate(forward(params, model_state, images.astype(jnp.float32) / 255))
+    return replicate(forward(params, model_state, as_input(images)))
 
 
 def _take(images: jax.Array, index: jax.Array) -> jax.Array:
@@ -61,7 +61,7 @@ def predict(
       forward: what to compute, e.g. ``EvalForward(apply_fn)``; known by its value or identity.
       params: parameters.
       model_state: BatchNorm statistics or ``{}``.
-      images: u8[M,H,W,3].
+      images: u8[M,H,W,3], or other numbers [M,...] as the model takes them.
       batch_size: images a forward pass; rounded up to a multiple of the devices.
 
     Returns:

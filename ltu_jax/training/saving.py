@@ -19,6 +19,10 @@ from ltu_jax.types import ArrayTree, UnlearnState
 CHECKPOINTS, METRICS = "checkpoints", "metrics.jsonl"
 
 
+Log = Callable[[dict[str, float]], None]
+"""``log(row)``: what is called with each logged row of a run, and the seconds of UT so far."""
+
+
 class WrongRunError(RuntimeError):
     """A folder that holds the checkpoints of another run."""
 
@@ -73,6 +77,7 @@ class Run:
     history: History = dataclasses.field(default_factory=History)
     best: UnlearnState | None = None  # the best state so far, if the run is scored
     score: "Callable[[Run], dict[str, float]] | None" = None  # may keep the best state, and stop the run
+    log: Log | None = None
 
     @property
     def step(self) -> int:
@@ -126,12 +131,15 @@ class Saver:
             write_whole(file, as_lines(run.history.rows))
 
     def record(self, rows: list[dict[str, float]]) -> None:
-        """Adds logged rows to the history."""
-        saving = self.run.saving
-        self.run.history.rows += rows
+        """Adds logged rows to the history, and tells them to the run's ``log``."""
+        saving, history, log = self.run.saving, self.run.history, self.run.log
+        history.rows += rows
         if saving is not None and rows and writes_files():
             with room(saving.directory), (saving.directory / METRICS).open("a") as file:
                 file.write(as_lines(rows))
+        if log is not None and writes_files():
+            for row in rows:
+                log({**row, "seconds": history.init_s + history.steps_s})
 
     @property
     def at_end(self) -> bool:

@@ -18,11 +18,12 @@ from ltu_jax.config import UNLIKE_HELD_OUT, Config
 from ltu_jax.data.splits import see
 from ltu_jax.methods import build_method
 from ltu_jax.methods.base import Method, UnlearningMethod
+from ltu_jax.setting import ConfigError
 from ltu_jax.training.cost import Cost
-from ltu_jax.training.dispatch import compile_clock, numbers_as_arrays
-from ltu_jax.training.saving import History, Run, Saving
+from ltu_jax.training.dispatch import compile_clock, numbers_as_arrays, state_and
+from ltu_jax.training.saving import History, Log, Run, Saving
 from ltu_jax.training.steps import run_steps
-from ltu_jax.types import Progress, Rows, Source, Splits, UnlearnState, Visible, silent
+from ltu_jax.types import ArrayTree, Progress, Rows, Source, Splits, UnlearnState, Visible, silent
 from ltu_jax.unlearning.monitor import Judge, make_monitor
 from ltu_jax.unlearning.problem import Problem
 
@@ -51,6 +52,7 @@ class Start(NamedTuple):
     source: Source
     saving: Saving | None = None  # where to save and resume; None saves nothing
     judge: Judge | None = None  # what the run scores itself by; None is ``monitor.Monitor``
+    log: Log | None = None  # called with each row of the history
 
 
 def run_unlearning(
@@ -68,6 +70,7 @@ def run_unlearning(
     eval_every: int = 0,
     batch_size: int = 500,
     progress: Progress = silent,
+    log: Log | None = None,
 ) -> tuple[UnlearnState, History]:
     """Makes a trained model forget ``splits.forget``.
 
@@ -88,6 +91,8 @@ def run_unlearning(
       eval_every: steps between two scorings; 0 for none.
       batch_size: images a forward pass of the scoring.
       progress: called with the steps taken; what it raises stops the run, which is saved first.
+      log: called with each row of the history as it is made, which also has ``seconds``, UT so far; see
+        ``unlearning.loggers``.
 
     Returns:
       ``(state, history)``.
@@ -98,7 +103,7 @@ def run_unlearning(
       WrongRunError: if ``saving.directory`` holds another run.
       CheckpointError: if the checkpoint to resume from is damaged.
     """
-    start = Start(method, state, see(splits, remain_fraction, split_seed), source, saving, judge)
+    start = Start(method, state, see(splits, remain_fraction, split_seed), source, saving, judge, log)
     return run_together([start], RunOptions(num_steps, log_every, eval_every, batch_size, progress))[0]
 
 
@@ -232,10 +237,14 @@ def _held_out(source: Source, splits: Splits) -> Rows:
 
 def _num_steps(starts: Sequence[Start], visible: Sequence[Visible]) -> int:
     """The methods' own number of steps, which must be one."""
-    steps = sorted({start.method.num_steps(rows) for start, rows in zip(starts, visible, strict=True)})
+    steps = {start.method.num_steps(rows) for start, rows in zip(starts, visible, strict=True)}
+    for count in steps:
+        if not isinstance(count, int | np.integer) or count < 0:
+            raise ConfigError(f"num_steps: it returned {count!r}; allowed: a whole number, 0 or more")
     if len(steps) > 1:
-        raise ValueError(f"starts: runs of {', '.join(map(str, steps))} steps; allowed: of one number of steps")
-    return steps[0]
+        counts = ", ".join(map(str, sorted(steps)))
+        raise ValueError(f"starts: runs of {counts} steps; allowed: of one number of steps")
+    return int(*steps)
 
 
 def _of_one_structure(methods: Sequence[UnlearningMethod]) -> list[UnlearningMethod]:
@@ -251,10 +260,25 @@ def _begin(start: Start, visible: Visible, num_steps: int) -> Run:
     state = start.state.replace(step=jnp.zeros((), jnp.int32), rng=step_key)
     began = time.perf_counter()
     with compile_clock() as clock:
-        state, context = jax.block_until_ready(start.method.init(init_key, state, visible))
+        begun = state_and(start.method.init(init_key, state, visible), "init", "context")
+        state, context = jax.block_until_ready(begun)
     whole = time.perf_counter() - began
     history = History(init_s=max(0.0, whole - clock.seconds), compile_s=clock.seconds)
-    return Run(start.method, state, context, visible, num_steps, start.saving, history)
+    if num_steps:
+        state = _with_own_buffers(state, (start.state, context))
+    return Run(start.method, state, context, visible, num_steps, start.saving, history, log=start.log)
+
+
+def _with_own_buffers(state: UnlearnState, others: ArrayTree) -> UnlearnState:
+    """The state with arrays that nothing else holds, for the steps consume them: an init may forget to copy."""
+    held = set(map(id, jax.tree.leaves(others)))
+
+    def own(leaf: jax.Array) -> jax.Array:
+        is_held = id(leaf) in held
+        held.add(id(leaf))
+        return jnp.copy(leaf) if is_held else leaf
+
+    return jax.tree.map(own, state)
 
 
 def _end(start: Start, run: Run, judge: Judge | None) -> tuple[UnlearnState, History]:

@@ -146,7 +146,7 @@ def load_problem(config: Config, progress: Progress = silent, *, source: Source 
         labels[drawn.rows] = drawn.labels
         source = dataclasses.replace(source, labels=labels)
     check_scoring(config, splits)
-    return Loaded(source, splits, *load_model(config, source))
+    return Loaded(source, splits, *model_for(config, source))
 
 
 def canaries(config: Config, source: Source) -> Canaries:
@@ -158,7 +158,7 @@ def canaries(config: Config, source: Source) -> Canaries:
     return draw_canaries(source, _with_held_out_part(config, source), config.seed_for("split"))
 
 
-def load_model(config: Config, source: Source) -> tuple[ModelSpec, ArrayTree | None]:
+def model_for(config: Config, source: Source) -> tuple[ModelSpec, ArrayTree | None]:
     """The model that fits a source, and its weights if given.
 
     Raises:

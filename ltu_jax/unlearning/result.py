@@ -168,9 +168,19 @@ def _blind(problem: Problem) -> list[str]:
 
 
 def _commit() -> str | None:
-    """The commit of the checkout that this code runs from, with ``+`` where it was changed since; None if installed."""
+    """The commit of the checkout that this code runs from, with ``+`` where it was changed since; None if installed.
+
+    A repository that this package is installed in, such as that of a project with its environment in it, has no such
+    file where a checkout has it.
+    """
+    file, room = Path(__file__), "ltu_jax/unlearning/"
     try:
-        git = ["git", "-C", str(Path(__file__).parent)]
+        git = ["git", "-C", str(file.parent)]
+        tracked = subprocess.run(
+            [*git, "ls-files", "--full-name", file.name], capture_output=True, text=True, check=True
+        )
+        if tracked.stdout.strip() != room + file.name:
+            return None
         commit = subprocess.run([*git, "rev-parse", "--short=12", "HEAD"], capture_output=True, text=True, check=True)
         changed = subprocess.run([*git, "status", "--porcelain", "-uno"], capture_output=True, text=True, check=True)
     except (OSError, subprocess.CalledProcessError):

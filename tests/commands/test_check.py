@@ -271,7 +271,7 @@ def test_code_of_a_data_set_that_a_receipt_names_is_not_even_imported_unless_it_
     from ltu_jax.data.sources import load_source
     from ltu_jax.deletion.fulfil import fulfil
     from ltu_jax.deletion.plan import Request, request_config
-    from ltu_jax.unlearning.problem import load_model
+    from ltu_jax.unlearning.problem import model_for
 
     (tmp_path / "theirs.py").write_text(THEIRS)
     monkeypatch.chdir(tmp_path)
@@ -285,7 +285,7 @@ def test_code_of_a_data_set_that_a_receipt_names_is_not_even_imported_unless_it_
     )
     settings = request_config(config.resolve(settings))
     source = load_source(settings.data)
-    spec, _ = load_model(settings, source)
+    spec, _ = model_for(settings, source)
     params, _ = spec.init(jax.random.key(0))
     request = Request(settings, [str(name) for name in source.ids[:10]], pathlib.Path("out"))
     fulfil(request, source, spec, {"params": params})
@@ -335,7 +335,7 @@ def own_method(tmp_path_factory):
     from ltu_jax.data.sources import load_source
     from ltu_jax.deletion.fulfil import fulfil
     from ltu_jax.deletion.plan import Request, request_config
-    from ltu_jax.unlearning.problem import load_model
+    from ltu_jax.unlearning.problem import model_for
 
     folder = tmp_path_factory.mktemp("own_method")
     toy, key = mlp.toy_source(num_rows=60, num_test=30), Ed25519PrivateKey.generate()
@@ -362,7 +362,7 @@ def own_method(tmp_path_factory):
         )
         settings = request_config(config.resolve(settings))
         source = load_source(settings.data)
-        spec, _ = load_model(settings, source)
+        spec, _ = model_for(settings, source)
         ids = [str(name) for name in source.ids[:10]]
         request = Request(settings, ids, pathlib.Path("out"), pathlib.Path("key.pem"), keep_original=True)
         fulfil(request, source, spec, cache=pathlib.Path("cache"))

@@ -11,8 +11,8 @@ from ltu_jax.config import Config, Seeds, resolve
 from ltu_jax.setting import ConfigError, to_dict
 
 
-def folders(workdir, cache="cache", prepare=False):
-    return argparse.Namespace(workdir=Path(workdir), cache=Path(cache), prepare=prepare)
+def folders(workdir, cache="cache", prepare=False, dry_run=False):
+    return argparse.Namespace(workdir=Path(workdir), cache=Path(cache), prepare=prepare, dry_run=dry_run)
 
 
 @pytest.fixture(autouse=True)
@@ -48,6 +48,7 @@ def test_a_folder_of_another_run_is_refused_and_the_first_differences_are_named(
         check_run_folders(resolve(Config()), folders("out"))
     assert "config.eval_every was 7, is 0" in str(caught.value)
     assert check_run_folders(resolve(Config()), folders("out", prepare=True))  # it writes to the cache alone
+    assert check_run_folders(resolve(Config()), folders("out", dry_run=True))  # it writes nothing
 
 
 def test_what_a_run_leaves_that_was_killed_at_its_first_step_is_no_reason_to_refuse():

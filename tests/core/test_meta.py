@@ -192,3 +192,33 @@ def test_unknown_order_and_ragged_queries_are_refused():
         meta_grad(network_loss, params, support, queries, optax.sgd(0.1), order="third")
     with pytest.raises(AssertionError):
         meta_grad(network_loss, params, support, (queries[0], queries[1][:2]), optax.sgd(0.1))
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        (lambda loss, s, q: (loss, None), "queries: None has no arrays; allowed: every leaf of a task with a leading"),
+        (lambda loss, s, q: (loss, ()), r"queries: \(\) has no arrays"),
+        (lambda loss, s, q: (loss, [s, s]), "queries: a list of tasks; allowed: one task .* jnp.stack"),
+        (lambda loss, s, q: (lambda p, t: loss(p, t)[0], q), r"loss_fn: it returned \w+, no pair; allowed: \(scalar"),
+        (
+            lambda loss, s, q: (lambda p, t: (jnp.ones(3), None), q),
+            r"loss_fn: its loss has the shape \(3,\); allowed: a",
+        ),
+    ],
+)
+@pytest.mark.parametrize("order", ["second", "none"])
+def test_what_is_no_task_and_no_loss_is_told_in_one_line(change, message, order):
+    params, support, queries = network_problem(5)
+    loss, queries = change(network_loss, support, queries)
+    with pytest.raises(ValueError, match=f"^{message}") as caught:
+        meta_grad(loss, params, support, queries, optax.sgd(0.1), order=order)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_task_may_itself_be_a_list():
+    params, support, queries = network_problem(5)
+    as_list = lambda p, task: network_loss(p, tuple(task))  # noqa: E731
+    found = meta_grad(as_list, params, list(support), list(queries), optax.sgd(0.1))
+    wanted = meta_grad(network_loss, params, support, queries, optax.sgd(0.1))
+    chex.assert_trees_all_equal(found.grad, wanted.grad)

@@ -53,6 +53,16 @@ def test_gather_takes_rows_as_floats_of_the_bytes_over_255(shape):
     np.testing.assert_array_equal(batch.labels, labels[index])
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.int32])
+@pytest.mark.parametrize("shape", [(), (4,), (2, 3)])
+def test_gather_takes_rows_that_are_no_bytes_as_they_are(dtype, shape):
+    features = np.random.default_rng(0).normal(100, 50, (9, 5)).astype(dtype)
+    index = np.random.default_rng(1).integers(0, 9, shape)
+    batch = gather(Rows(jnp.asarray(features), jnp.arange(9)), jnp.asarray(index))
+    assert batch.images.dtype == dtype
+    np.testing.assert_array_equal(batch.images, features[index])
+
+
 def test_labels_stay_with_their_images_under_augmentation():
     labels = jnp.arange(20)
     batch = Batch(jnp.broadcast_to((labels[:, None, None, None] + 1) / 20, (20, 8, 8, 3)), labels)

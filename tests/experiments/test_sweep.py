@@ -167,7 +167,6 @@ def test_a_second_sweep_into_one_folder_is_refused_and_runs_nothing(here):
 
 @pytest.mark.slow
 def test_jobs_see_the_gpus_that_the_sweep_sees(here, monkeypatch):
-    # submitit alone sets the variable to nothing, which hides them all.
     write_file(rows="1")
     assert run() == 0
     assert {event["cuda"] for event in events(here)} == {None}
@@ -217,7 +216,7 @@ def test_a_cell_that_waits_for_one_left_behind_can_be_stopped(here):
     with (here / "out" / "logs" / f"{slug}.txt").open("w") as left_behind:
         fcntl.flock(left_behind, fcntl.LOCK_EX)
         process = start()
-        wait_until(lambda: ended(here) and len(list((here / "out").glob("jobs-*/*_log.out"))) == 1)
+        wait_until(lambda: ended(here) and len(list((here / "out").glob(f"jobs-*/{slug}.txt"))) == 1)
         time.sleep(1)
         process.terminate()
         assert process.wait(timeout=30) == 143
@@ -285,6 +284,26 @@ def test_a_mistake_is_one_line_and_status_2(here, arguments, named):
     assert line.startswith("error: ")
     assert re.search(named, line)
     assert not (here / "out" / "cells").exists()
+
+
+@pytest.mark.parametrize("field", ["method", "model", "data"])
+def test_what_is_ones_own_and_cannot_be_imported_is_told_before_anything_runs(here, field, monkeypatch):
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    (here / "mine_in_the_folder.py").write_text("def build(*given):\n    return None\n")
+    write_file(ltu=f"{{'{field}.name': 'mine_in_the_folder:build'}}", rows="3")
+    assert len(grid.cells(grid.load_sweep(pathlib.Path("file.py")), here / "runs", here / "cache")) == 3
+    write_file(ltu=f"{{'{field}.name': 'mine_in_the_folder:biuld'}}", rows="3")
+    with pytest.raises(ConfigError, match=f"^row 'LTU': config.{field}.name: 'mine_in_the_folder:biuld' cannot be imp"):
+        run()
+    assert not (here / "out").exists() and not events(here)
+
+
+def test_only_slurm_needs_submitit(here, monkeypatch):
+    monkeypatch.setitem(sys.modules, "submitit", None)
+    write_file(rows="1")
+    assert run("--workers", "1") == 0 and [line["label"] for line in lines(here)] == ["FT"]
+    with pytest.raises(ConfigError, match="^--cluster: 'slurm' needs the package submitit; allowed: after pip install"):
+        run("--cluster", "slurm")
 
 
 SLURM = {

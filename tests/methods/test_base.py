@@ -48,6 +48,19 @@ def test_a_one_shot_method_of_ones_own_runs_in_the_loop():
     assert history.rows == [] and history.init_s > 0 and int(state.step) == 0
 
 
+def test_what_is_no_function_or_no_method_is_told_in_one_line():
+    never = lambda *a: None  # noqa: E731
+    message = r"^Method.num_steps: 2 is no function; allowed: one, such as lambda visible: 10$"
+    with pytest.raises(ConfigError, match=message):
+        Method(never, never, never, 2)
+    with pytest.raises(ConfigError, match="^config.method.name: 'test_base:no_method' gives NoneType; allowed: a func"):
+        build_method(LTU(name="test_base:no_method"), Parts(SPEC.apply_fn, 4))
+
+
+def no_method(settings, parts):
+    return None
+
+
 def test_ut_has_what_init_runs_and_not_what_it_compiles():
     def wait(x):
         time.sleep(0.2)

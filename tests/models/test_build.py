@@ -172,3 +172,27 @@ def test_a_pair_of_functions_is_a_model(mine):
     mine.build = lambda *_: ModelSpec(lambda key: ({}, {}), lambda p, s, x, train: (jnp.zeros((len(x), 5)), s))
     spec = build_model(Model("mine:build"), 5, SHAPE)
     assert spec.features is None and spec.apply_fn({}, {}, images(), True)[0].shape == (4, 5)
+
+
+def half_or_not(model, num_classes, image_shape):
+    """A model of one's own that computes in bfloat16 where its width is odd."""
+    dtype = jnp.bfloat16 if model.width % 2 else jnp.float32
+    init = lambda key: ({"w": jax.random.normal(key, (3, num_classes))}, {})  # noqa: E731
+    return ModelSpec(init, lambda p, s, x, train: ((x.mean((1, 2)).astype(dtype) @ p["w"].astype(dtype)), s))
+
+
+@pytest.mark.parametrize("width, notes", [(3, 0), (4, 1)])
+def test_a_model_of_ones_own_that_ignores_bfloat16_is_told_of(width, notes, caplog):
+    build_model(Model("test_build:half_or_not", width=width, dtype="bfloat16"), 5, SHAPE)
+    build_model(Model("test_build:half_or_not", width=width), 5, SHAPE)
+    lines = [record.getMessage() for record in caplog.records]
+    told = "config.model.dtype: 'bfloat16', and test_build:half_or_not computes nothing in it: its build must use"
+    assert len(lines) == notes and all(line.startswith(told) for line in lines)
+
+
+def test_rows_that_are_no_images_are_for_a_model_of_ones_own():
+    assert build_model(Model("test_build:half_or_not", width=6), 5, (7,)).init(jax.random.key(0))
+    with pytest.raises(
+        ConfigError, match=r"^config.model.name: 'resnet8' takes images, .* shape \(7,\); allowed: a mod"
+    ):
+        build_model(Model("resnet8"), 5, (7,))

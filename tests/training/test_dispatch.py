@@ -18,6 +18,7 @@ import pytest
 
 from ltu_jax.data.batches import gather
 from ltu_jax.devices import device_mesh
+from ltu_jax.setting import ConfigError
 from ltu_jax.training import dispatch
 from ltu_jax.training.dispatch import (
     CompileClock,
@@ -162,6 +163,33 @@ def test_steps_equal_a_plain_loop_that_draws_from_fold_in_of_the_step(backend):
     chex.assert_shape(list(metrics.values()), (5,))
     np.testing.assert_allclose(metrics["loss"], losses, rtol=1e-5)
     np.testing.assert_array_equal(metrics["number"], np.arange(5))
+
+
+def test_steps_are_counted_whatever_the_algorithm_says(backend):
+    def uncounted(state, context, draw):
+        after, metrics = step(state, context, draw)
+        return after.replace(step=state.step), metrics
+
+    args, [counted, _] = problem(), problem()[:2]
+    state, metrics = compile_steps(Toy(sample, uncounted), *args, 5)(*args)
+    counted, _ = compile_steps(Toy(sample, step), counted, *args[1:], 5)(counted, *args[1:])
+    np.testing.assert_array_equal(metrics["number"], np.arange(5))
+    chex.assert_trees_all_equal(numbers(state), numbers(counted))
+
+
+@pytest.mark.parametrize(
+    "returned, message",
+    [
+        (lambda state: state, r"step: it returned UnlearnState; allowed: \(state, metrics\)"),
+        (lambda state: (state.params, {}), r"step: it returned dict, dict; allowed: \(state, metrics\)"),
+        (lambda state: (state, None), "step: its metrics are no dictionary of single numbers; allowed: "),
+        (lambda state: (state, {"loss": jnp.ones(3)}), "step: its metrics are no dictionary of single numbers"),
+    ],
+)
+def test_a_step_that_returns_something_else_is_told_in_one_line(returned, message, backend):
+    args = problem()
+    with pytest.raises(ConfigError, match=f"^{message}"):
+        compile_steps(Toy(sample, lambda state, context, draw: returned(state)), *args, 2)(*args)
 
 
 def test_the_scanned_form_equals_the_called_form(monkeypatch):

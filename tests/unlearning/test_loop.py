@@ -17,6 +17,7 @@ from ltu_jax.config import Config, Data
 from ltu_jax.data.splits import see
 from ltu_jax.methods import build_method
 from ltu_jax.methods.base import Method, MethodCost, one_shot
+from ltu_jax.setting import ConfigError
 from ltu_jax.training import steps
 from ltu_jax.training.cost import Cost
 from ltu_jax.training.optimizers import SGD
@@ -33,6 +34,34 @@ SPLITS = Splits(np.arange(20), np.arange(20, 80), np.arange(80, 110), np.arange(
 
 def original(seed=0):
     return make_state(SPEC.apply_fn, *SPEC.init(jax.random.key(seed)), SGD, jax.random.key(seed + 1))
+
+
+def test_an_init_need_not_copy_what_it_returns():
+    method = noisy_ascent()
+    context = lambda state: {"key": jax.random.key_data(jax.random.key(0)), "start": state.params}  # noqa: E731
+    kept = lambda key, state, visible: (state, context(state))  # noqa: E731
+    copied = lambda key, state, visible: (jax.tree.map(jnp.copy, state), context(state))  # noqa: E731
+    sample = lambda key, step, context, visible: method.sample(key, step, context["key"], visible)  # noqa: E731
+    step = lambda state, context, draw: method.step(state, context["key"], draw)  # noqa: E731
+    first, ended = original(), []
+    for init in (kept, copied, kept):
+        state, _ = run_unlearning(Method(init, sample, step, method.num_steps), first, SPLITS, SOURCE)
+        ended.append(state.params)
+    chex.assert_trees_all_equal(*ended)
+    chex.assert_trees_all_equal(first.params, original().params)
+
+
+@pytest.mark.parametrize("count", [2.5, -1, None])
+def test_a_number_of_steps_is_whole(count):
+    method = noisy_ascent().replace(num_steps=lambda visible: count)
+    with pytest.raises(ConfigError, match=f"^num_steps: it returned {count}; allowed: a whole number, 0 or more$"):
+        run_unlearning(method, original(), SPLITS, SOURCE)
+
+
+def test_an_init_returns_a_state_and_a_context():
+    method = noisy_ascent().replace(init=lambda key, state, visible: state)
+    with pytest.raises(ConfigError, match=r"^init: it returned UnlearnState; allowed: \(state, context\)$"):
+        run_unlearning(method, original(), SPLITS, SOURCE)
 
 
 def noisy_ascent(num_steps=7, explode_at=None, seen=None):

@@ -218,7 +218,9 @@ def test_now_is_a_time_of_whole_seconds_with_its_zone():
 
 
 def test_the_commit_is_that_of_the_checkout_with_a_plus_where_it_was_changed(tmp_path, monkeypatch):
-    monkeypatch.setattr(module, "__file__", str(tmp_path / "result.py"))
+    file = tmp_path / "ltu_jax" / "unlearning" / "result.py"
+    file.parent.mkdir(parents=True)
+    monkeypatch.setattr(module, "__file__", str(file))
     for name in ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
@@ -230,13 +232,24 @@ def test_the_commit_is_that_of_the_checkout_with_a_plus_where_it_was_changed(tmp
         return subprocess.run(["git", "-C", tmp_path, *me, *args], check=True, capture_output=True, text=True).stdout
 
     git("init", "-q")
-    (tmp_path / "result.py").write_text("1\n")
-    git("add", "result.py")
+    file.write_text("1\n")
+    (tmp_path / "of_the_project.py").write_text("1\n")
+    git("add", "of_the_project.py")
+    git("commit", "-qm", "a project whose environment the package is installed in")
+    assert commit() is None
+    git("add", str(file))
     git("commit", "-qm", "one")
     head = git("rev-parse", "HEAD")[:12]
     (tmp_path / "untracked.txt").write_text("not of the checkout")
     assert commit() == head
-    (tmp_path / "result.py").write_text("22\n")
+    file.write_text("22\n")
     assert commit() == head + "+"
+    elsewhere = tmp_path / "third_party" / "ltu_jax" / "unlearning" / "result.py"
+    elsewhere.parent.mkdir(parents=True)
+    elsewhere.write_text("1\n")
+    git("add", "third_party")
+    monkeypatch.setattr(module, "__file__", str(elsewhere))
+    assert commit() is None
+    monkeypatch.setattr(module, "__file__", str(file))
     monkeypatch.setenv("PATH", "")  # no git
     assert commit() is None

@@ -1,0 +1,54 @@
+"""The model of a finished run is the one that was saved."""
+
+import json
+
+import jax
+import numpy as np
+import pytest
+from small import small_config
+
+from ltu_jax import load_model
+from ltu_jax.config import Evaluation
+from ltu_jax.models.build import build_model
+from ltu_jax.setting import ConfigError, to_dict
+from ltu_jax.training.checkpoint import CheckpointError, save_tree
+
+ABOUT = {"num_classes": 10, "image_shape": [8, 8, 3]}
+
+
+def finished(folder, about=ABOUT):
+    config = small_config(evaluation=Evaluation(num_retrain=0))
+    spec = build_model(config.model, 10, (8, 8, 3))
+    params, model_state = spec.init(jax.random.key(3))
+    (folder / "config.json").write_text(json.dumps({**to_dict(config), "at_once": 1}))
+    save_tree(folder / "model", {"params": params, "model_state": model_state}, about)
+    return spec, params
+
+
+def test_it_answers_as_the_model_that_was_saved(tmp_path):
+    spec, params = finished(tmp_path)
+    model, images = load_model(str(tmp_path)), jax.random.uniform(jax.random.key(0), (3, 8, 8, 3))
+    found, _ = model.apply_fn(model.params, model.model_state, images, train=False)
+    hidden = np.tanh((np.asarray(images) - 0.5).reshape(3, -1) @ np.asarray(params["w1"]))
+    np.testing.assert_allclose(found, hidden @ np.asarray(params["w2"]), rtol=1e-4, atol=1e-5)
+    assert model.apply_fn is spec.apply_fn
+
+
+def test_what_is_no_finished_run_is_told_in_one_line(tmp_path):
+    with pytest.raises(ConfigError, match="^workdir: '.*' is no run .*; allowed: the folder of one$"):
+        load_model(tmp_path)
+    (tmp_path / "config.json").write_text(json.dumps(to_dict(small_config())))
+    with pytest.raises(ConfigError, match="has no model yet; allowed: the folder of a finished run$"):
+        load_model(tmp_path)
+    finished(tmp_path, {})
+    with pytest.raises(ConfigError, match="is of an older version"):
+        load_model(tmp_path)
+
+
+def test_a_damaged_model_is_not_loaded(tmp_path):
+    finished(tmp_path)
+    for file in (tmp_path / "model").rglob("*"):
+        if file.is_file() and file.stat().st_size > 500:
+            file.write_bytes(file.read_bytes()[:-1] + b"x")
+    with pytest.raises(CheckpointError):
+        load_model(tmp_path)

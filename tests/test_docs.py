@@ -116,12 +116,14 @@ def test_a_request_in_a_pipeline_begins_with_arrays_and_a_file_of_weights(tmp_pa
     spec = build_model(config.Model("resnet8", width=4), 4, (8, 8, 3))
     params, model_state = spec.init(jax.random.key(0))
     trained = jax.tree.map(np.asarray, {"params": params, **model_state})
+    images = np.random.default_rng(0).integers(0, 256, (60, 8, 8, 3), np.uint8)
+    logits, _ = spec.apply_fn(params, model_state, images / np.float32(255), False)
     (tmp_path / "model.msgpack").write_bytes(flax.serialization.msgpack_serialize(trained))
     monkeypatch.chdir(tmp_path)
-    rng, ids = np.random.default_rng(0), np.array([f"id{i}" for i in range(60)])
+    ids = np.array([f"id{i}" for i in range(60)])
     given = {
-        "images": rng.integers(0, 256, (60, 8, 8, 3), np.uint8),
-        "labels": np.arange(60, dtype=np.int32) % 4,
+        "images": images,
+        "labels": np.asarray(logits.argmax(axis=1), np.int32),  # an untrained model that knows all of them
         "ids": ids,
         "num_train": 40,
         "to_forget": ids[:5].tolist(),

@@ -8,7 +8,7 @@ python experiments/tables.py 1 runs/study/results.jsonl
 
 Each search begins at the row's own settings: those that an earlier search found for 10 % to forget at rho 1, or
 published ones. Where a method trains on forget and remaining rows alike, it sees two of these for one of those, as LTU
-does. LTU's search ended at its defaults, where it began.
+does. LTU's search ended at its defaults, where it began. AMUN stands in ``study_amun.py``.
 """
 
 import functools
@@ -65,12 +65,6 @@ def rows() -> list[Row]:
         Row("NoT", "negate_first", long(0.1), space={**rate(0.01, 0.5), **LONG}),
         Row("l1-sparse", "l1_sparse", long(0.1), space={**rate(0.01, 0.5), alpha: (3e-5, 1e-3, "log")}),
         Row("MSG", "msg", started(SMALL, 0.05, 10.0), space={**rate(0.01, 0.3), **fraction, **LONG}),
-        Row(
-            "AMUN",
-            "amun",
-            started(BOTH, 0.01, 3.0),
-            space={**rate(0.003, 0.1), **SHORT, "method.keep_true": [False, True]},
-        ),
         Row(
             "SFR-on",
             "sfr_on",

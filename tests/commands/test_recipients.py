@@ -29,7 +29,7 @@ def theirs(tmp_path_factory):
     from ltu_jax.data.sources import load_source
     from ltu_jax.deletion.fulfil import fulfil
     from ltu_jax.deletion.plan import Request, request_config
-    from ltu_jax.unlearning.problem import load_model
+    from ltu_jax.unlearning.problem import model_for
 
     folder, toy = tmp_path_factory.mktemp("operator"), mlp.toy_source(num_rows=160, num_test=60)
     for row, (pixels, label) in enumerate(zip(toy.images, toy.labels, strict=True)):
@@ -52,7 +52,7 @@ def theirs(tmp_path_factory):
         )
         settings = request_config(config.resolve(settings))
         source = load_source(settings.data)
-        spec, _ = load_model(settings, source)
+        spec, _ = model_for(settings, source)
         ids = [str(name) for name in source.ids[:110]]
         (folder / "ids.txt").write_text("\n".join(ids) + "\n")
         request = Request(settings, ids, pathlib.Path("out"), pathlib.Path("key.pem"), True)

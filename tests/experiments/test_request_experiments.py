@@ -71,7 +71,8 @@ def test_a_head_only_method_moves_nothing_but_the_head(monkeypatch):
         def step(state, context, draw):
             return state.replace(params=jax.tree.map(lambda x: x + 1, state.params)), {}
 
-        return Method(None, None, step, lambda visible: 1)  # type: ignore[arg-type]
+        unused = lambda *_: None  # noqa: E731
+        return Method(unused, unused, step, lambda visible: 1)
 
     monkeypatch.setitem(evidence_power.METHODS, "random_label", build)
     method = evidence_power.head_random_label(LTU(name="evidence_power:head_random_label"), None)

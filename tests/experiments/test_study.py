@@ -11,7 +11,16 @@ from experiments.sweeps import study, study_parts
 from ltu_jax.config import method_config
 
 PLAN = (ROOT / "experiments" / "results" / "PLAN.md").read_text()
-LATER = ["study_class", "study_fractions", "study_hard", "study_inner", "study_parts", "study_rho", "study_vit"]
+LATER = [
+    "study_amun",
+    "study_class",
+    "study_fractions",
+    "study_hard",
+    "study_inner",
+    "study_parts",
+    "study_rho",
+    "study_vit",
+]
 
 
 @pytest.fixture

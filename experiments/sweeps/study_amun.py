@@ -1,0 +1,27 @@
+r"""AMUN in the study, by itself: its attack takes up to 450 passes over the forget rows.
+
+export TFDS_DATA_DIR=...
+python experiments/tune.py experiments/sweeps/study_amun.py --out experiments/results/study/tuned_amun.json --trials 6 \
+    --prune --runs runs/study-tune
+python experiments/sweep.py experiments/sweeps/study_amun.py --out runs/study_amun --cache runs/study/cache
+python experiments/tables.py 1 runs/study/results.jsonl runs/study_amun/results.jsonl
+"""
+
+import dataclasses
+from pathlib import Path
+
+from experiments.grid import Row, Sweep
+from experiments.sweeps import study
+from experiments.sweeps.cifar10_jpeg import rate
+
+TUNED = Path("experiments/results/study/tuned_amun.json")
+
+
+def get_sweep() -> Sweep:
+    """The sweep."""
+    space = {**rate(0.003, 0.1), **study.SHORT, "method.keep_true": [False, True]}
+    return dataclasses.replace(
+        study.get_sweep(),
+        rows=[Row("AMUN", "amun", study.started(study.BOTH, 0.01, 3.0), space=space)],
+        tuned=str(TUNED) if TUNED.exists() else None,
+    )

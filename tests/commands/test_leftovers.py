@@ -26,7 +26,7 @@ def test_a_request_leaves_nothing_and_what_is_planted_is_found(tmp_path):
     (tmp_path / "ids.txt").write_text(ids)
     workdir, search = ("--workdir", "left/out"), ("verify", "--leftovers", "left", *REQUEST[1:5])
     done = run(tmp_path, *REQUEST[:5], *workdir)
-    assert done.returncode == 0, done.stderr
+    assert done.returncode in (0, 4), done.stderr  # of so few rows forgetting may not be shown
     models = [path.parent.relative_to(tmp_path / "left").as_posix() for path in tmp_path.rglob("_METADATA")]
     assert len(models) == 1 and models[0].startswith("out/request-1/model")
     done = run(tmp_path, *search)
@@ -39,8 +39,8 @@ def test_a_request_leaves_nothing_and_what_is_planted_is_found(tmp_path):
     mapped = ("--config.data.memory_map=left/cache/mapped", "--config.calibration.trials=0")
     (tmp_path / "ids.txt").write_text("\n".join(reversed(ids.split()[:3])) + "\n")
     done = run(tmp_path, *REQUEST[:5], "--workdir", "left/other", "--show_images", *mapped)
-    assert done.returncode == 0, done.stderr
-    assert "left/cache/mapped (config.data.memory_map) holds the pixels of all images" in done.stdout
+    assert done.returncode == 4, done.stderr
+    assert "left/cache/mapped (config.data.memory_map): the pixels of all images" in done.stdout
     done = run(tmp_path, *search)
     assert done.returncode == 1
     found = "\n".join(done.stdout.splitlines())

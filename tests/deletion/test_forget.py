@@ -32,6 +32,8 @@ def forgotten(tmp_path_factory, source, spec, original, ids):
 
 @pytest.mark.slow
 def test_it_is_the_same_request(forgotten, tmp_path, source, spec, original, ids):
+    (tmp_path / "out").mkdir()
+    shutil.copy(forgotten.folder.parent / "salt", tmp_path / "out")  # it draws the rows of the evidence
     done = fulfil(Request(request_settings(), ids, tmp_path / "out"), source, spec, original)
     assert forgotten.receipt["model"]["before"] == done.receipt["model"]["before"]
     one, two = (load_tree(folder / "model")[0] for folder in (forgotten.folder, done.folder))

@@ -125,6 +125,8 @@ def test_the_same_ids_again_do_nothing(home, source, spec, original, ids):
 @pytest.mark.slow
 def test_a_request_that_was_stopped_goes_on_to_the_same_model(tmp_path, source, spec, original, ids, home, monkeypatch):
     request = Request(request_settings(), ids[:30], tmp_path / "out")
+    request.home.mkdir()
+    shutil.copy(home / "salt", request.home)  # it draws the rows of the evidence
 
     def stopped(*args, **kwargs):
         raise InterruptedError

@@ -7,7 +7,7 @@ import pytest
 from test_grid import ROOT
 
 from experiments.grid import cells, forget_sets, load_sweep
-from experiments.sweeps import study, study_parts
+from experiments.sweeps import study, study_relatives
 from ltu_jax.config import method_config
 
 PLAN = (ROOT / "experiments" / "results" / "PLAN.md").read_text()
@@ -18,6 +18,7 @@ LATER = [
     "study_hard",
     "study_inner",
     "study_parts",
+    "study_relatives",
     "study_rho",
     "study_vit",
 ]
@@ -68,7 +69,7 @@ def test_the_nearest_are_those_of_the_search_at_its_settings(tuned):
 def test_what_a_search_found_takes_the_place_of_a_rows_own(tmp_path):
     path = tmp_path / "tuned.json"
     path.write_text(json.dumps({"rows": {"UAM": {"best": {"method.inner_learning_rate": 5.0}}}}))
-    before = next(row for row in study_parts.rows() if row.label == "UAM")
+    before = next(row for row in study_relatives.rows() if row.label == "UAM")
     after = study.searched([before], path)[0]
     assert after.settings == {**before.settings, "method.inner_learning_rate": 5.0} != before.settings
     assert not after.space

@@ -11,7 +11,7 @@ from ltu_jax.data.sources import load_source
 from ltu_jax.data.splits import read_ids
 from ltu_jax.deletion import ledger, tokens, verification
 from ltu_jax.deletion.claim import RATES
-from ltu_jax.deletion.few import FEWEST
+from ltu_jax.deletion.few import FEWEST_TO_CLAIM
 from ltu_jax.deletion.ledger import LedgerError
 from ltu_jax.deletion.receipt import code_sha256, path_sha256, public_key, verdict_of
 from ltu_jax.deletion.verification import SavedRequest
@@ -66,7 +66,7 @@ def check(options: CheckOptions) -> int:
             print("who has receipt.json and report.html alone checks them by --report report.html", file=sys.stderr)
         return print_verdict(found, what, public, options.unsigned)
     if options.tokens is not None:
-        return _hand_out(saved, options, options.tokens, ids or [])
+        return _hand_out(saved, options, options.tokens, list(dict.fromkeys(ids or [])))
     receipt = saved.receipt
     if options.evidence:
         print(RATES)
@@ -124,7 +124,7 @@ def _check_evidence(saved: SavedRequest, options: CheckOptions) -> tuple[str, li
     if before is not None and config.weights is not None:
         if path_sha256(Path(config.weights)) != receipt["model"]["before"]["file_sha256"]:
             return "", [f"{config.weights}: it is not the file of the receipt"]
-    if (count := receipt["request"]["count"]) < FEWEST:
+    if (count := receipt["request"]["count"]) < FEWEST_TO_CLAIM:
         one = f"one row is {100 / count:.0f} points"
         print(plain(f"{count} rows are too few for figures to be compared: {one}"), file=sys.stderr)
     if before is None:

@@ -50,6 +50,7 @@ def check_as_recipient(options: RecipientOptions) -> int:
         print(NOT_CHECKED)
     if not found and why_not is not None and (public is not None or options.unsigned):
         print(plain(f"receipt of {of}: its hashes are right; the figures of its report are NOT compared: {why_not}"))
+        print(plain(verdict_of(receipt)))
         return 3
     report = " with its report" if options.report is not None and why_not is None else ""
     return print_verdict(found, f"receipt{report} of {of}", public, options.unsigned, verdict_of(receipt))
@@ -65,7 +66,7 @@ def print_verdict(found: list[str], what: str, public: str | None, unsigned: boo
       unsigned: whether any signature and none is accepted.
       said: what the receipt says of its claim, see ``verdict_of``; None if that was judged anew.
     """
-    claim = "" if said is None else f"; the receipt says that forgetting is {said} (not judged anew)"
+    claim = "" if said is None else f"; {said}"
     for line in found:
         print(plain(line))
     if found:

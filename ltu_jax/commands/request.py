@@ -11,7 +11,6 @@ from ltu_jax.commands import processes, shutdown
 from ltu_jax.commands.options import Options
 from ltu_jax.commands.run import FAILURES, read_source
 from ltu_jax.config import Config
-from ltu_jax.data.records import first_five
 from ltu_jax.data.splits import read_ids
 from ltu_jax.deletion.fulfil import fulfil
 from ltu_jax.deletion.ledger import LedgerError
@@ -31,7 +30,8 @@ def carry_out(config: Config, forget: str, options: Options) -> int:
     """Forgets the rows of a file of ids and leaves a receipt.
 
     Returns:
-      The exit status: 0 where it is done and shown, ``NOT_SHOWN`` where it is done, else 1.
+      The exit status: 0 where it is done and shown, ``NOT_SHOWN`` where it is done and the receipt of this or of an
+      earlier request on these ids does not show it, else 1.
 
     Raises:
       ConfigError: before anything is written, if something asked for does not fit.
@@ -56,8 +56,11 @@ def _carry_out(config: Config, forget: str, options: Options, progress: Progress
     todo = plan(request, source, weights)
     checked = None if isinstance(todo, Fulfilled) else check_set_up(request, todo, source, spec, weights)
     if checked is not None:
-        for line in checked.lines(source.ids):
+        for line in checked.warnings:
             print(plain(f"warning: {line}"), file=sys.stderr)
+        # A nightly job keeps what is printed: the ids of forgotten rows are not.
+        if any(len(one.rows) for one in checked.copies.values()) and not options.dry_run:
+            print("--dry_run names the first copies", file=sys.stderr)
     if options.dry_run:
         cost: dict[str, Any] = {"is_new": False}
         if checked is not None and not isinstance(todo, Fulfilled):
@@ -78,18 +81,20 @@ def _carry_out(config: Config, forget: str, options: Options, progress: Progress
     print_request(done.receipt, done.folder, done.is_new)
     for line in still_there(config, ids):
         print(plain(line))
-    return 0 if done.receipt.get("claim", {"shown": True})["shown"] else NOT_SHOWN
+    for number in done.not_shown:
+        print(f"request {number}: its receipt does not show forgetting", file=sys.stderr)
+    return NOT_SHOWN if done.not_shown else 0
 
 
 def still_there(config: Config, ids: Sequence[str]) -> list[str]:
-    """What still knows the forgotten images when a request is done, and is for its operator to delete."""
+    """What still knows the forgotten images when a request is done, and is for its operator to delete; names no id."""
     lines, root = [], config.data.data_dir
     if config.weights is not None and os.path.exists(config.weights):
         lines.append(f"{config.weights}: the model from before (config.weights), and copies of it where it is served")
     files = [os.path.join(root, name) for name in ids] if root and config.data.name == "folder" else []
-    there = [path for path in files if os.path.isfile(path)]
-    images = f": {first_five(there)}" if there else f" of {config.data.name!r}, where they are not gone"
-    lines.append(f"the {len(there) or len(ids)} images{images}")
+    there = sum(map(os.path.isfile, files))
+    where = f"in {root}" if there else f"of {config.data.name!r}, where they are not gone"
+    lines.append(f"the {there or len(ids)} images {where}")
     if config.data.memory_map is not None:
         lines.append(f"{config.data.memory_map} (config.data.memory_map): the pixels of all images; it is made anew")
     lines.append("backups and logs; python -m ltu_jax.verify --leftovers FOLDER --forget IDS.txt searches any folder")

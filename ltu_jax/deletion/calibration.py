@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ltu_jax.config import Config
-from ltu_jax.deletion.few import FEWEST
+from ltu_jax.deletion.few import FEWEST_TO_CLAIM
 from ltu_jax.devices import writes_files
 from ltu_jax.evaluation.likeness import in_rows
 from ltu_jax.files import write_whole
@@ -53,12 +53,12 @@ def check_calibration(config: Config, splits: Splits) -> None:
 def make_calibrator(problem: Problem) -> Monitor:
     """The judge of the runs of a request, which has validation rows: see ``check_calibration``.
 
-    Of fewer than ``FEWEST`` rows chance makes most of the distance, and no accuracy is given for that.
+    Of fewer than ``FEWEST_TO_CLAIM`` rows chance makes most of the distance, and no accuracy is given for that.
     """
     settings, size = problem.config.calibration, problem.config.evaluation.batch_size
     monitor = make_monitor(problem.original, problem.source, problem.splits, size)
     assert monitor is not None
-    tolerance = settings.tolerance if len(problem.splits.forget) >= FEWEST else 0.0
+    tolerance = settings.tolerance if len(problem.splits.forget) >= FEWEST_TO_CLAIM else 0.0
     return monitor._replace(tolerance=tolerance, patience=settings.patience)
 
 
@@ -126,9 +126,9 @@ def calibrate(
 ) -> Calibrated:
     """Searches the learning rate and steps of the problem's method, and returns the best model.
 
-    Optuna's TPE searches the rate on a log scale, after trials of the configured rate and larger ones, or smaller ones
-    where fewer than ``FEWEST`` rows are forgotten. The search is a
-    function of the problem: started again after an interruption it repeats the same trials, and reuses finished ones.
+    Optuna's TPE searches the rate on a log scale, after trials of the configured rate and larger ones; where fewer than
+    ``FEWEST_TO_CLAIM`` rows are forgotten, none is larger. The search is a function of the problem: started again after
+    an interruption it repeats the same trials, and reuses finished ones.
 
     Args:
       problem: its method must have a ``learning_rate``.
@@ -149,10 +149,11 @@ def calibrate(
     study = optuna.create_study(sampler=optuna.samplers.TPESampler(seed=seed, n_startup_trials=3))  # the enqueued ones
     # Larger rates first: if they are too large, they are stopped early and cost little. But a step of Adam's moves all
     # weights as far for one row as for a thousand, and few rows have few steps: the usual rate is too large for them.
-    power = 1 if len(problem.splits.forget) >= FEWEST else -1
+    power = 1 if len(problem.splits.forget) >= FEWEST_TO_CLAIM else -1
     for times in (1.0, settings.factor ** (power / 2), settings.factor**power):
         study.enqueue_trial({"learning_rate": rate * times})
-    space = optuna.distributions.FloatDistribution(rate / settings.factor, rate * settings.factor, log=True)
+    largest = rate * settings.factor if power == 1 else rate
+    space = optuna.distributions.FloatDistribution(rate / settings.factor, largest, log=True)
     trials: list[Trial] = []
     best: tuple[float, int, UnlearnState, History] | None = None
     for number in range(settings.trials):

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
-from ltu_jax.deletion.few import FEWEST
+from ltu_jax.deletion.few import FEWEST_TO_CLAIM
 from ltu_jax.deletion.measures import RESAMPLES, Measured
 from ltu_jax.deletion.old_head import HEADS, through_heads
 from ltu_jax.evaluation.likeness import attack_auc, comparable, ks_distance, ks_noise
@@ -41,7 +41,7 @@ class Claim(NamedTuple):
     """The result of the test."""
 
     numbers: dict[str, float | None]  # the values compared with the limits, rounded to what one row contributes
-    findings: list[str]  # why forgetting is not shown, one line each; they follow from the numbers
+    findings: list[str]  # why forgetting is not shown, one line each
     one_row: dict[str, float]  # what one row contributes to each number
 
     @property
@@ -97,8 +97,7 @@ def judge(
     forget, held_out = after["forget"], after["held_out"]
     num_rows = len(forget.labels)
     alone = num_rows - len(comparable(forget, held_out).labels)
-    limit = MARGIN + ks_noise(forget.labels, held_out.labels)
-    note({"ks_limit": limit}, 100, "forget", "held_out")
+    limit = MARGIN + ks_noise(forget.labels, held_out.labels)  # no number of the receipt: it tells the rows' classes
     for prefix, (old, new) in {"": (before, after), **(heads or {})}.items():
         aucs = attack_aucs(old, new)
         note({f"{prefix}ks": ks_distance(new["forget"], new["held_out"])}, 100, "forget", "held_out")
@@ -111,19 +110,18 @@ def judge(
     note({"moved": moved}, 1, "remain", "held_out")
     one_row["moved"] = 0.001
     numbers = {name: _rounded(value, one_row[name]) for name, value in exact.items()}
-    numbers["ks_limit"] = _rounded(limit, 1.0)  # finer it would tell the classes of the forgotten rows
-    return Claim(numbers, [*_findings(numbers, num_rows, alone)], one_row)
+    return Claim(numbers, [*_findings(numbers, limit, num_rows, alone)], one_row)
 
 
 def _rounded(value: float, unit: float) -> float | None:
     return round(round(value / unit) * unit, 6) if np.isfinite(value) else None
 
 
-def _findings(numbers: Mapping[str, float | None], num_rows: int, alone: int) -> Iterator[str]:
+def _findings(numbers: Mapping[str, float | None], limit: float, num_rows: int, alone: int) -> Iterator[str]:
     """Why forgetting is not shown."""
     at = {name: np.nan if value is None else value for name, value in numbers.items()}  # NaN fails every test
-    if num_rows < FEWEST:
-        yield f"it cannot be shown of {num_rows} rows: at least {FEWEST} are needed"
+    if num_rows < FEWEST_TO_CLAIM:
+        yield f"it cannot be shown of {num_rows} rows: at least {FEWEST_TO_CLAIM} are needed"
     if alone:
         yield f"it cannot be shown for {alone} of {num_rows} forgotten rows: no held-out row has their class"
     if not at["knew_remain"] > 0.5:
@@ -133,7 +131,7 @@ def _findings(numbers: Mapping[str, float | None], num_rows: int, alone: int) ->
         )
     for prefix, words in HEADS.items():
         if f"{prefix}ks" in at:
-            yield from _not_forgotten({name.removeprefix(prefix): at[name] for name in at}, at["ks_limit"], words)
+            yield from _not_forgotten({name.removeprefix(prefix): at[name] for name in at}, limit, words)
     if not at["stay"] > 0.5:
         yield (
             "nothing was forgotten of these rows in particular: rows that stay are not shown to be known better than"
@@ -157,7 +155,7 @@ def _not_forgotten(at: Mapping[str, float], limit: float, head: str) -> Iterator
         side = "are still known better" if at["auc"] > 0.5 else "are known worse"
         yield (
             f"the forgotten rows {side} than held-out rows{head}: an attacker gains {at['ks']:.1f} points on guessing,"
-            f" at most {limit:.0f} are allowed for so many rows"
+            f" more than {MARGIN:g} beyond what chance makes of so many rows"
         )
     if not at["knew_low"] > 0:
         yield (

@@ -21,7 +21,7 @@ ALIKE = 0.93
 Of the 1.8 billion pairs among the 60,000 images of cifar10_jpeg 168 are copies by both limits; all were looked at, and
 all are. Of copies at JPEG quality 30 and more, and at three quarters of the size and back, 95 of 100 are found.
 """
-MOST = 100_000
+MOST_COMPARED = 100_000
 """Most rows of either side that are compared at 8x8; all are compared to the byte."""
 NAMED = 5
 """So many copies are named."""
@@ -95,7 +95,8 @@ def _hashes(images: np.ndarray, rows: np.ndarray) -> Iterator[bytes]:
 
 
 def _some(rows: np.ndarray) -> np.ndarray:
-    return rows if len(rows) <= MOST else np.sort(np.random.default_rng(0).choice(rows, MOST, replace=False))
+    rng = np.random.default_rng(0)
+    return rows if len(rows) <= MOST_COMPARED else np.sort(rng.choice(rows, MOST_COMPARED, replace=False))
 
 
 def _near(images: np.ndarray, wanted: np.ndarray, among: np.ndarray) -> Iterator[tuple[int, int]]:

@@ -9,19 +9,19 @@ from typing import Any
 
 from ltu_jax.auditing.intervals import clopper_pearson
 
-FEWEST = 20
+FEWEST_TO_CLAIM = 20
 """Least number of forgotten rows: a bootstrap of fewer underestimates chance."""
 
 
 def warnings(num_rows: int) -> list[str]:
     """What must be said before so many rows are forgotten, at most one line."""
-    if num_rows >= FEWEST:
+    if num_rows >= FEWEST_TO_CLAIM:
         return []
     noise = min(100.0, 136 / math.sqrt(num_rows))  # of the Kolmogorov-Smirnov distance, at 5 %: see ``ks_noise``
     return [
         f"{num_rows} {'row is' if num_rows == 1 else 'rows are'} too few to show anything of: chance alone sets so many"
-        f" up to {noise:.0f} points apart from rows never seen, and of fewer than {FEWEST} nothing is claimed; collect"
-        " requests and forget them together, where the law lets you wait"
+        f" up to {noise:.0f} points apart from rows never seen, and of fewer than {FEWEST_TO_CLAIM} nothing is claimed;"
+        " collect requests and forget them together, where the law lets you wait"
     ]
 
 
@@ -34,15 +34,14 @@ def ranged(evidence: Mapping[str, Any], name: str, when: str = "after") -> tuple
       when: ``before`` or ``after``.
 
     Returns:
-      ``(value, low, high)``; the bootstrap's range, but where that is a point, or of fewer than ``FEWEST`` rows, the
-      exact binomial one (Clopper-Pearson) of an accuracy, and None of any other figure.
+      ``(value, low, high)``: the bootstrap's range. Of an accuracy the exact binomial one (Clopper-Pearson) where that
+      is a point, or of fewer than ``FEWEST_TO_CLAIM`` rows; of any other figure of so few rows None.
     """
     value, low, high = evidence[when][name]
     rows, (of, _, kind) = evidence["rows"], name.partition("_")
     count = rows[of] if of in rows else rows["held_out"] if of == "held" else rows["forget"]
-    if count >= FEWEST and low < high:
-        return value, low, high
-    if kind.endswith("accuracy"):
+    if kind.endswith("accuracy") and (count < FEWEST_TO_CLAIM or low == high):
         low, high = (round(100 * end, 6) for end in clopper_pearson(round(value * count / 100), count))
-        return value, low, high
-    return value, None, None
+    elif count < FEWEST_TO_CLAIM:
+        low = high = None
+    return value, low, high

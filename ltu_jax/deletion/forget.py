@@ -25,7 +25,7 @@ class Forgotten(NamedTuple):
     receipt: dict[str, Any]  # the contents of ``folder/receipt.json``
     folder: Path
     is_new: bool  # False if earlier requests had already forgotten all ids, so nothing was done
-    shown: bool | None = None  # whether forgetting is shown (``receipt["claim"]``); None for receipts that do not say
+    shown: bool  # whether forgetting is shown (``receipt["claim"]``), by each receipt of a request on these ids
 
 
 def forget(
@@ -86,8 +86,7 @@ def forget(
     done = fulfil(request, source, spec, original, progress=progress)
     # Where nothing was new the last request may be a later one than that which forgot these ids.
     rest = dict(done.weights or last_model(request.home, read_ledger(request.home)))
-    shown = done.receipt.get("claim", {}).get("shown")
-    return Forgotten(rest.pop("params"), rest, done.receipt, done.folder, done.is_new, shown)
+    return Forgotten(rest.pop("params"), rest, done.receipt, done.folder, done.is_new, not done.not_shown)
 
 
 def _no_init(key: jax.Array) -> tuple[ArrayTree, ArrayTree]:

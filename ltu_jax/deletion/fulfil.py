@@ -36,6 +36,7 @@ from ltu_jax.deletion.receipt import (
     code_sha256,
     file_problems,
     files_salted_sha256,
+    is_shown,
     path_sha256,
     receipt_text,
     seal_receipt,
@@ -128,7 +129,10 @@ def fulfil(
         weights = _read_back(folder, receipt, todo.salt)
         ledger.append(home, entry_of(receipt, todo.salted))
         removal.finish(home, keep_original=keep)
-        return Fulfilled(todo.number, folder, receipt, outcome, todo.repeated, True, weights=weights)
+        not_shown = [*todo.not_shown, *([] if is_shown(receipt) else [todo.number])]
+        return Fulfilled(
+            todo.number, folder, receipt, outcome, todo.repeated, True, weights=weights, not_shown=not_shown
+        )
 
 
 def _begin(request: Request, todo: Plan, folder: Path) -> Plan:
@@ -209,8 +213,10 @@ def _write_request(
     curve = None if calibrated is None else calibrated.as_json(in_rows=len(todo.ids))  # rounded, as it is handed out
     receipt = _receipt(todo, problem, state, outcome, shown, curve, started)
     receipt |= {"remain_seen": is_seen, "claim": claim.as_json()}
-    file = f", {Path(config.weights).name}" if config.weights else ""
-    receipt["about"] = {"operator": request.operator, "model": f"{config.model.name}{file}"}
+    # A later request starts from the last model, and a caller's own model has no name here.
+    file = f", {Path(config.weights).name}" if config.weights and todo.previous is None else ""
+    name = None if request.in_memory else f"{config.model.name}{file}"
+    receipt["about"] = {"operator": request.operator, "model": name}
     compared = {"before": before["forget"], "after": after["forget"], "held out": after["held_out"]}
     confidence = {name: one.confidence for name, one in compared.items()}
     report = {"tries": curve and shown_tries(curve), "sureness": sureness(confidence), "drawn_with": drawn_with()}

@@ -21,7 +21,7 @@ from ltu_jax.setting import ConfigError
 from ltu_jax.training.predict import EvalForward, predict
 from ltu_jax.types import ApplyFn, ArrayTree, Source, Splits
 
-MOST = 2000
+MOST_MEASURED = 2000
 """Most rows of each set that are measured."""
 TRIED = 300
 """Remaining rows on which another normalisation or size is tried."""
@@ -89,7 +89,7 @@ def measure_given(
     held_out = np.concatenate([splits.validation, splits.test, splits.reserve])
     rng = np.random.default_rng([seed, 6])
     rows = {
-        name: np.sort(rng.permutation(index)[:MOST])
+        name: np.sort(rng.permutation(index)[:MOST_MEASURED])
         for name, index in (("remain", splits.remain), ("forget", splits.forget), ("held_out", held_out))
     }
     forward = EvalForward(spec.apply_fn)

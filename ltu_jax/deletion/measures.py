@@ -14,7 +14,7 @@ from ltu_jax.evaluation.likeness import Predictions, attack_auc, comparable, in_
 RESAMPLES = 1000
 LEVEL = 95
 """Percent of the bootstrap intervals."""
-FEWEST = 5
+FEWEST_TOLD = 5
 """The number of forget rows of a class is disclosed from this many on."""
 
 Measured = Mapping[str, Predictions]
@@ -31,7 +31,7 @@ def evidence(before: Measured | None, after: Measured, class_names: Sequence[str
 
     Returns:
       ``rows``: the size of each set. ``not_compared``: number of forget rows of classes without held-out rows, which
-      the attacker ignores. ``fewest``: see ``FEWEST``. ``chance_ks``: the value that the attacker's KS exceeds by
+      the attacker ignores. ``fewest``: see ``FEWEST_TOLD``. ``chance_ks``: the value that the attacker's KS exceeds by
       chance once in twenty, regardless of the classes, which it would disclose. ``before`` and ``after``: figures
       ``[value, low, high]`` with a 95 % bootstrap interval: accuracies and confidences in percent, AUC and KS of an
       attacker who tells forget from held-out rows. ``classes``: the accuracy on remaining and held-out rows of each
@@ -43,7 +43,7 @@ def evidence(before: Measured | None, after: Measured, class_names: Sequence[str
         "not_compared": len(forget.labels) - len(comparable(forget, held_out).labels),
         "chance_ks": round(min(100.0, ks_noise(np.zeros_like(forget.labels), np.zeros_like(held_out.labels))), 1),
         "level": LEVEL,
-        "fewest": FEWEST,
+        "fewest": FEWEST_TOLD,
         **{name: None if measured is None else figures(measured) for name, measured in models.items()},
         "classes": _by_class(before, after, class_names),
     }
@@ -94,7 +94,7 @@ def _by_class(before: Measured | None, after: Measured, class_names: Sequence[st
 
 def _disclosed_counts(counts: Sequence[int]) -> list[int | None]:
     """The counts with None for small ones; never only one None, which the total would disclose."""
-    disclosed: list[int | None] = [count if count >= FEWEST else None for count in counts]
+    disclosed: list[int | None] = [count if count >= FEWEST_TOLD else None for count in counts]
     if disclosed.count(None) == 1 and len(disclosed) > 1:
         smallest = min(count for count in disclosed if count is not None)
         disclosed[disclosed.index(smallest)] = None

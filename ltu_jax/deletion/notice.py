@@ -35,7 +35,7 @@ def shown_tries(calibration: Mapping[str, Any]) -> dict[str, Any]:
 
 def drawn_with() -> dict[str, str]:
     """The versions of what a notice is made with, beside this package: others may draw other bytes."""
-    return {name: importlib.metadata.version(name) for name in ("jinja2", "matplotlib")}
+    return {name: importlib.metadata.version(name) for name in ("jinja2", "matplotlib", "numpy")}
 
 
 def render_notice(receipt: Mapping[str, Any]) -> str:

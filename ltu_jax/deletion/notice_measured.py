@@ -13,7 +13,7 @@ MARKED = 5.0
 """A class that lost at least so many points is marked."""
 AT_FIRST = 20
 """Number of classes shown unfolded."""
-FEW = 100
+FEWEST_DRAWN = 100
 """With fewer images the reader is warned of wide ranges, and no histogram is drawn: it would show single images."""
 NAMES = ("remain_accuracy", "held_out_accuracy", "forget_accuracy", "forget_confidence", "held_out_confidence")
 
@@ -28,7 +28,7 @@ def figures(evidence: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "rows": evidence["rows"],
         "level": f"{evidence['level']:g}",
-        "few": evidence["rows"]["forget"] < FEW,
+        "few": evidence["rows"]["forget"] < FEWEST_DRAWN,
         "known_before": bool(before),
         "measured": {
             name: (ranged(evidence, name, "before") if before else None, ranged(evidence, name)) for name in NAMES
@@ -86,9 +86,10 @@ def sureness(confidence: Mapping[str, np.ndarray]) -> dict[str, dict[str, Any]] 
         ``held out`` of the unlearned model on held-out rows.
 
     Returns:
-      By set ``shares``: of the images in each twentieth of 0 to 1; and ``median``. None of fewer than ``FEW`` images.
+      By set ``shares``: of the images in each twentieth of 0 to 1; and ``median``. None of fewer than ``FEWEST_DRAWN``
+      images.
     """
-    if len(confidence["after"]) < FEW:
+    if len(confidence["after"]) < FEWEST_DRAWN:
         return None
     shown = {}
     for name, values in confidence.items():

@@ -1,7 +1,7 @@
 """Plans a request: checks everything that can be wrong, before anything is written."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,7 +13,7 @@ from ltu_jax.data.splits import see
 from ltu_jax.deletion import ledger, rows
 from ltu_jax.deletion.calibration import check_calibration
 from ltu_jax.deletion.models import weights_sha256
-from ltu_jax.deletion.receipt import RECEIPT, WORK, private_key, read_receipt, seal_problems
+from ltu_jax.deletion.receipt import RECEIPT, WORK, is_shown, private_key, read_receipt, seal_problems
 from ltu_jax.models.build import ModelSpec
 from ltu_jax.setting import ConfigError, to_dict
 from ltu_jax.types import ArrayTree, Source, Splits
@@ -47,6 +47,7 @@ class Fulfilled(NamedTuple):
     is_new: bool  # False if those were all, so nothing was done
     lost: ledger.Entry | None = None  # its line, if the ledger lost it
     weights: ArrayTree | None = None  # of a new one: ``{"params": ..., **model_state}``, as read back from its folder
+    not_shown: Sequence[int] = ()  # the requests on these ids, this one or earlier, whose receipts show no forgetting
 
 
 class Plan(NamedTuple):
@@ -61,6 +62,7 @@ class Plan(NamedTuple):
     entries: list[ledger.Entry]  # the ledger so far
     previous: Path | None  # folder of the last request
     recorded: rows.RecordedRows | None  # its rows
+    not_shown: Sequence[int]  # earlier requests on some of the ids asked for, whose receipts show no forgetting
 
     @property
     def number(self) -> int:
@@ -116,6 +118,9 @@ def plan(request: Request, source: Source, given: ArrayTree | None = None) -> Pl
     home, config = request.home, request.config
     if not request.ids:
         raise ConfigError("ids: none given; allowed: at least one")
+    if source.images.dtype != np.uint8 or source.images.ndim != 4:
+        what = f"{source.images.dtype}[{','.join(map(str, source.images.shape))}]"
+        raise ConfigError(f"source.images: {what} are no images; allowed in a request: uint8[rows,height,width,3]")
     entries, salt = ledger.read_ledger(home), ledger.read_salt(home)
     number = len(entries) + 1
     folder = home / f"request-{number}"
@@ -127,12 +132,15 @@ def plan(request: Request, source: Source, given: ArrayTree | None = None) -> Pl
     hashed = dict(zip(request.ids, ledger.salted(salt or b"", request.ids), strict=True))
     asked = [name for name in hashed if hashed[name] not in done]
     repeated = len(hashed) - len(asked)
+    not_shown = [*_not_shown(home, {done[name] for name in hashed.values() if name in done})]
     lost = _lost_line(home, entries, [hashed[name] for name in asked]) if is_lost and asked else None
     if not asked or lost is not None:
         number = number if lost is not None else max(done[name] for name in hashed.values())
         folder = home / f"request-{number}"
         receipt, result = (read_json(folder / name) for name in (RECEIPT, "result.json"))
-        return Fulfilled(number, folder, receipt, result, repeated, False, lost)
+        if lost is not None:
+            not_shown += _not_shown(home, {number})
+        return Fulfilled(number, folder, receipt, result, repeated, False, lost, not_shown=not_shown)
     config = dataclasses.replace(config, data=dataclasses.replace(config.data, held_out=held_out_part(config, source)))
     _check_config(config)
     splits, earlier = cut(config, source, asked), np.zeros(0, np.int64)
@@ -154,7 +162,18 @@ def plan(request: Request, source: Source, given: ArrayTree | None = None) -> Pl
     check_scoring(config, splits)
     if request.key is not None:
         private_key(request.key)
-    return Plan(config, asked, salt, repeated, splits, earlier, entries, previous, recorded)
+    return Plan(config, asked, salt, repeated, splits, earlier, entries, previous, recorded, not_shown)
+
+
+def _not_shown(home: Path, numbers: Iterable[int]) -> Iterator[int]:
+    """Those of some requests whose receipts do not show forgetting, or cannot be read."""
+    for number in sorted(numbers):
+        try:
+            receipt = safe_reading.read_json(home / f"request-{number}" / RECEIPT)
+        except (OSError, ValueError):
+            receipt = {}
+        if not is_shown(receipt):
+            yield number
 
 
 def entry_of(receipt: dict[str, Any], salted_ids: Sequence[str]) -> ledger.Entry:
@@ -191,6 +210,10 @@ def _check_config(config: Config) -> None:
         raise ConfigError(
             f"config.data.train_size: {config.data.train_size}, and which rows those are would change when images are"
             " deleted; allowed: unset, where held-out rows are a part of their own"
+        )
+    if config.logger is not None:
+        raise ConfigError(
+            f"config.logger: {config.logger!r}, but a request logs to its own folder alone; allowed: unset"
         )
 
 

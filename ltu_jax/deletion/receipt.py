@@ -55,6 +55,8 @@ SHAPE = {
 """The keys and types that a receipt must have."""
 CLAIM = {"findings": list, "numbers": dict}
 """The same of its claim, which receipts of earlier versions lack."""
+SINCE_CLAIM = frozenset({"about", "copies", "given_model", "in_memory", "report", "tokens"})
+"""Keys that are as new as the claim: a receipt with one of them and no claim had it cut out."""
 
 
 def files_salted_sha256(folder: Path, salt: bytes) -> dict[str, str]:
@@ -210,15 +212,22 @@ def _is_receipt(receipt: Mapping[str, Any]) -> bool:
         _is_like(receipt["model"]["before"], before)
         and all(_is_like(count, int) for count in receipt["evidence"]["rows"].values())
         and set(ALWAYS) <= set(receipt["files_salted_sha256"])
-        and ("claim" not in receipt or _is_claim(receipt["claim"]))
+        and (_is_claim(receipt["claim"]) if "claim" in receipt else not receipt.keys() & SINCE_CLAIM)
     )
 
 
-def verdict_of(receipt: Mapping[str, Any]) -> str | None:
+def is_shown(receipt: Mapping[str, Any]) -> bool | None:
     """Whether forgetting is shown, as a receipt says itself; None for one of an earlier version, which does not say."""
-    if (claim := receipt.get("claim")) is None:
-        return None
-    return "shown" if claim["shown"] else "NOT SHOWN"
+    return None if (claim := receipt.get("claim")) is None else claim["shown"]
+
+
+def verdict_of(receipt: Mapping[str, Any]) -> str:
+    """What a receipt says itself of its claim, which was not judged anew, in words."""
+    match is_shown(receipt):
+        case None:
+            return "the receipt, of an earlier version, does NOT SAY whether forgetting is shown"
+        case shown:
+            return f"the receipt says that forgetting is {'shown' if shown else 'NOT SHOWN'} (not judged anew)"
 
 
 def _is_claim(claim: Any) -> bool:

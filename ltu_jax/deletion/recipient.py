@@ -46,14 +46,17 @@ def check_report(receipt: Mapping[str, Any], path: Path) -> tuple[list[str], str
         found.append(f"{REPORT}: it is not the report of this receipt, which tells of another SHA-256")
     try:
         drawn = render_notice(receipt).encode()
+        wrong = None if drawn == content else f"it is not what the receipt gives: {_first_difference(content, drawn)}"
     except Exception as error:  # a receipt may be anybody's, and hold anything
-        drawn, found = b"", [*found, f"{REPORT}: no report can be made of this receipt ({type(error).__name__})"]
-    if drawn == content:
+        wrong = f"no report can be made of this receipt ({type(error).__name__})"
+    if wrong is None:
         return found, None
     if (code["sha256"], told.get("drawn_with")) == (code_sha256(), drawn_with()):
-        return [*found, f"{REPORT}: it is not what the receipt gives: {_first_difference(content, drawn)}"], None
-    versions = [one for one in (code.get("versions"), told.get("drawn_with")) if isinstance(one, dict)]
-    names = [f"{name} {one[name]}" for one in versions for name in ("ltu-jax", *drawn_with()) if name in one]
+        return [*found, f"{REPORT}: {wrong}"], None
+    versions: dict[str, Any] = {}
+    for one in (code.get("versions"), told.get("drawn_with")):
+        versions |= one if isinstance(one, dict) else {}
+    names = [f"{name} {versions[name]}" for name in ("ltu-jax", *drawn_with()) if name in versions]
     return found, f"it was made by another version, which can: {', '.join(names)}, commit {code.get('commit')}"
 
 

@@ -7,6 +7,7 @@ import numpy as np
 from ltu_jax.deletion import few
 from ltu_jax.deletion.copies import Copies, copies_in
 from ltu_jax.deletion.given_model import measure_given
+from ltu_jax.deletion.measures import FEWEST_TOLD
 from ltu_jax.deletion.models import last_model
 from ltu_jax.deletion.plan import Plan, Request
 from ltu_jax.models.build import ModelSpec
@@ -21,23 +22,14 @@ class SetUp(NamedTuple):
     warnings: list[str]  # they name no rows: a receipt hands them out
 
     def in_receipt(self) -> dict[str, Any]:
-        """What the receipt says of it."""
-        copies = {name: one.counts() for name, one in self.copies.items()}
+        """What the receipt says of it; a count below ``FEWEST_TOLD`` would narrow down which rows were forgotten."""
+        copies = {n: one.counts() if len(one.rows) >= FEWEST_TOLD else None for n, one in self.copies.items()}
         return {"given_model": self.given_model, "copies": copies, "warnings": self.warnings}
 
     def as_json(self, ids: np.ndarray) -> dict[str, Any]:
         """The same for the operator, with the first copies by their ``ids``, and the warnings."""
         copies = {name: one.as_json(ids) for name, one in self.copies.items()}
         return {"given_model": self.given_model, "copies": copies, "warnings": self.warnings}
-
-    def lines(self, ids: np.ndarray) -> list[str]:
-        """The warnings for the operator's terminal, and the first copies by their ``ids``."""
-        named = [
-            f"{name} of {of}" + ("" if is_same else ", nearly")
-            for one in self.copies.values()
-            for (name, of), is_same in zip(one.named(ids), one.is_same, strict=False)
-        ]
-        return [*self.warnings, *(["copies: " + "; ".join(named)] if named else [])]
 
 
 def check_set_up(request: Request, todo: Plan, source: Source, spec: ModelSpec, given: ArrayTree | None) -> SetUp:
@@ -71,10 +63,10 @@ def check_set_up(request: Request, todo: Plan, source: Source, spec: ModelSpec, 
         )
         warnings += found
     copies = copies_in(source, todo.splits)
-    if count := len(copies["remain"].rows):
-        warnings.append(_warning(count, copies["remain"], "that stay", "those to forget") + _STAY)
-    if count := len(copies["held_out"].rows):
-        warnings.append(_warning(count, copies["held_out"], "held out", "those trained on") + _HELD_OUT)
+    if len(copies["remain"].rows):
+        warnings.append(_warning(copies["remain"], "that stay", "those to forget") + _STAY)
+    if len(copies["held_out"].rows):
+        warnings.append(_warning(copies["held_out"], "held out", "those trained on") + _HELD_OUT)
     return SetUp(figures, copies, warnings)
 
 
@@ -82,5 +74,7 @@ _STAY = "; forgetting these while copies stay teaches them anew: forget the copi
 _HELD_OUT = "; what is held out must be images that the model never saw: take them out"
 
 
-def _warning(count: int, copies: Copies, which: str, of: str) -> str:
+def _warning(copies: Copies, which: str, of: str) -> str:
+    if (count := len(copies.rows)) < FEWEST_TOLD:
+        return f"a few images {which}, fewer than {FEWEST_TOLD}, are copies of {of}"
     return f"{count} images {which} are copies of {of} ({copies.counts()['identical']} of them to the byte)"

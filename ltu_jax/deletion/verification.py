@@ -249,7 +249,7 @@ def check_evidence(
         return ["model before: it is not the one of the receipt"]
     if "model" in removed(saved):
         why = "its model was removed when a later request was done, which had no --keep_original"
-        return [f"claim: it cannot be tested: {why}{_said(saved)}"] if claim else []
+        return [f"claim: it cannot be tested: {why}; {verdict_of(saved.receipt)}"] if claim else []
     index, size = rows_of(saved, source), config_of(saved).evaluation.batch_size
     model = _state(spec, _load_weights(saved.folder / "model"))
     original = None if before is None else _state(spec, before)
@@ -261,14 +261,9 @@ def check_evidence(
         return differs
     if original is None or measured_before is None:
         kept = "a file of your own (config.weights), or what --keep_original keeps when a request is made"
-        return [f"claim: it cannot be tested without the model before: {kept}{_said(saved)}"]
+        return [f"claim: it cannot be tested without the model before: {kept}; {verdict_of(saved.receipt)}"]
     judged = judge_models(original, model, (measured_before, after), source, index, size)
     return [f"claim: {line}" for line in [*_claim_differences(saved.receipt.get("claim"), judged), *judged.findings]]
-
-
-def _said(saved: SavedRequest) -> str:
-    said = verdict_of(saved.receipt)
-    return "" if said is None else f"; the receipt says that forgetting is {said} (not judged anew)"
 
 
 def _claim_differences(then: Mapping[str, Any] | None, now: Claim) -> Iterator[str]:

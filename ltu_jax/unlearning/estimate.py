@@ -1,4 +1,4 @@
-"""What a run would cost, without training or compiling anything: ``--dry_run``."""
+"""What a run would cost, without training anything: ``--dry_run``."""
 
 import time
 from typing import Any

@@ -215,8 +215,8 @@ def test_what_still_knows_the_images_is_listed(tmp_path):
     first, *lines = still_there(config.Config(data=data, weights=str(tmp_path / "model.pth")), ids)
     assert first == "still there, and yours to delete once the receipt is checked:"
     assert lines[0].startswith(f"- {tmp_path / 'model.pth'}: the model from before (config.weights)")
-    there = ", ".join(str(tmp_path / "photos" / name) for name in ids[:2])
-    assert lines[1] == f"- the 2 images: {there}"
+    assert lines[1] == f"- the 2 images in {tmp_path / 'photos'}"
+    assert not [name for name in ids if name in " ".join(lines)]  # a nightly job keeps what is printed
     assert lines[2].startswith("- pixels (config.data.memory_map)") and "--leftovers" in lines[3]
     (tmp_path / "model.pth").unlink()
     lines = still_there(config.Config(data=config.Data("digits"), weights=str(tmp_path / "model.pth")), ids)
@@ -228,5 +228,5 @@ def test_a_dry_run_names_copies(folder):
     done = run(folder, changed("--dry_run", "--config.data.table=copies.csv"))
     assert done.returncode == 0, done.stderr[-2000:]
     assert json.loads(done.stdout)["copies"]["remain"] == {"identical": 1, "near": 0, "first": [["again", "id3"]]}
-    assert "warning: 1 images that stay are copies of those to forget (1 of them to the byte);" in done.stderr
-    assert "warning: copies: again of id3\n" in done.stderr
+    assert "warning: a few images that stay, fewer than 5, are copies of those to forget;" in done.stderr
+    assert "id3" not in done.stderr

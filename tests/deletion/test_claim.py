@@ -95,8 +95,8 @@ def test_what_shows_through_another_head_counts_as_what_shows_through_its_own(he
 def test_numbers_are_rounded_to_what_one_row_contributes_and_the_verdict_follows_from_them():
     found = judge(BEFORE, model(2.0, seed=50), 1.0)
     for name, value in found.numbers.items():
-        assert np.isclose(value / found.one_row[name] % 1, [0, 1], atol=1e-3).any() or name == "ks_limit"
-    assert found.numbers["ks_limit"] % 1 == 0 and found.one_row["ks"] == 100 / 300
+        assert np.isclose(value / found.one_row[name] % 1, [0, 1], atol=1e-3).any()
+    assert found.one_row["ks"] == 100 / 300
     broken = model(np.nan)
     assert judge(BEFORE, broken, 1.0).numbers["auc"] is None or judge(BEFORE, broken, 1.0).numbers["ks"] == 100
     assert not judge(BEFORE, broken, 1.0).shown
@@ -129,12 +129,24 @@ def test_held_out_rows_that_were_trained_on_do_not_make_forgotten_ones_look_forg
     assert 0 < judge(BEFORE, after, 1.0).numbers["gained_held_out"] < 100 * (1 - BEFORE["held_out"].correct.mean())
 
 
-def test_both_sides_count_alike():
-    much, little = (judge(BEFORE, model(2.0 + d, seed=50), 1.0).numbers["ks"] for d in (0.9, -0.9))
-    limit = judge(BEFORE, model(2.0, seed=50), 1.0).numbers["ks_limit"]
-    assert much > limit and little > limit
-    # margin 5 and the critical value of 300 and 400 rows, in whole points
-    assert limit == round(5 + 136 * np.sqrt(1 / 300 + 1 / 400))
+def test_both_sides_count_alike_beyond_margin_and_chance():
+    limit = 5 + 136 * np.sqrt(1 / 300 + 1 / 400)  # the critical value of 300 and 400 rows at 5 %
+    for shift in np.linspace(-0.9, 0.9, 31):
+        found = judge(BEFORE, model(2.0 + shift, seed=50), 1.0)
+        is_found = any(line.startswith("the forgotten rows ") for line in found.findings)
+        assert is_found == (found.numbers["ks"] > limit)
+
+
+def test_no_number_tells_the_classes_of_the_forgotten_rows():
+    """The limit of the distance is by class; two sets of rows alike but for their classes have the same numbers."""
+
+    def told(labels):
+        classes = lambda measured: {n: one._replace(labels=labels(len(one.labels))) for n, one in measured.items()}  # noqa: E731
+        found = judge(classes(BEFORE), classes(model(3.4, seed=50)), 1.0)
+        return {*found.numbers}, " ".join(found.findings)
+
+    for names, lines in map(told, (lambda count: np.zeros(count, int), lambda count: np.arange(count) % 3)):
+        assert not [name for name in names if "limit" in name] and "more than 5 beyond what chance makes" in lines
 
 
 def test_the_drop_is_that_of_two_areas_and_its_interval_knows_that_the_rows_are_the_same():

@@ -5,7 +5,7 @@ import pytest
 from scipy.stats import binom
 
 from ltu_jax.deletion import few
-from ltu_jax.deletion.few import FEWEST
+from ltu_jax.deletion.few import FEWEST_TO_CLAIM
 
 
 def shown(**figures):
@@ -15,8 +15,8 @@ def shown(**figures):
 def test_a_request_that_the_claim_cannot_judge_is_told_and_no_other():
     (line,) = few.warnings(1)
     assert line.startswith("1 row is too few to show anything of: chance alone sets so many up to 100 points apart")
-    assert few.warnings(FEWEST - 1)[0].startswith("19 rows are too few")
-    assert few.warnings(FEWEST) == []
+    assert few.warnings(FEWEST_TO_CLAIM - 1)[0].startswith("19 rows are too few")
+    assert few.warnings(FEWEST_TO_CLAIM) == []
 
 
 @pytest.mark.parametrize("right", [0, 1])
@@ -41,6 +41,14 @@ def test_what_is_no_rate_has_no_range_of_few_rows_and_many_rows_keep_theirs():
         assert few.ranged(shown(**{name: [0.7, 0.6, 0.8]}), name) == (0.7, None, None)
     for name in ("held_out_confidence", "held_out_accuracy", "remain_accuracy", "earlier_attack_auc"):
         assert few.ranged(shown(**{name: [70.0, 60.0, 80.0]}), name) == (70.0, 60.0, 80.0)
+
+
+def test_a_point_is_a_range_only_of_many_rows():
+    """An attacker who tells all 20 apart does so in every resample; of 19 that says nothing."""
+    for count, ends in ((20, (1.0, 1.0)), (19, (None, None))):
+        evidence = shown(attack_auc=[1.0, 1.0, 1.0])
+        evidence["rows"]["forget"] = count
+        assert few.ranged(evidence, "attack_auc") == (1.0, *ends)
 
 
 def test_the_chance_that_is_told_is_that_of_the_test():

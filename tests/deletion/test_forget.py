@@ -44,6 +44,7 @@ def test_it_is_the_same_request(forgotten, tmp_path, source, spec, original, ids
 
 def test_whether_forgetting_is_shown_is_what_the_receipt_says(forgotten):
     assert forgotten.shown is forgotten.receipt["claim"]["shown"]
+    assert forgotten.receipt["about"] == {"operator": None, "model": None}  # the caller's own model has no name here
 
 
 def test_the_parameters_are_those_saved_and_not_those_given(forgotten, original):

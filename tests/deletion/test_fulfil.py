@@ -367,6 +367,8 @@ def test_weights_in_half_precision_are_measured_as_they_are_written(tmp_path, so
     given.unlink()
     more = fulfil(Request(settings, ids[30:40], tmp_path / "out"), source, spec)
     assert (more.folder / "weights" / "mine.msgpack").exists()
+    # and it was not what that request started from
+    assert done.receipt["about"]["model"] == "mlp:build, mine.msgpack" and more.receipt["about"]["model"] == "mlp:build"
     assert check_hashes(open_request(more.folder / "receipt.json")) == []
 
 

@@ -273,6 +273,6 @@ def test_another_size_of_the_images_is_named(size):
 
 
 def test_only_some_rows_are_asked_about(monkeypatch):
-    monkeypatch.setattr("ltu_jax.deletion.given_model.MOST", 50)
+    monkeypatch.setattr("ltu_jax.deletion.given_model.MOST_MEASURED", 50)
     source = drawn(np.random.default_rng(0), 4, 400, 300, (1.0, 0.7), 60)
     assert measure(source).figures["rows"] == {"remain": 50, "forget": 40, "held_out": 50}

@@ -48,8 +48,12 @@ def test_pictures_are_told_in_words(page):
 
 
 def test_the_verdict_of_the_receipt_is_said_in_plain_words():
-    text = words(rendered(claim={"shown": True, "findings": [], "numbers": {}}))
-    assert "Is it shown that the images were forgotten? Yes, as far as the test goes." in text
+    heads = {"old_head_ks": 1.0}
+    for numbers, looked, unlooked in ((heads, True, False), ({}, False, True)):
+        text = words(rendered(claim={"shown": True, "findings": [], "numbers": numbers}))
+        assert "Is it shown that the images were forgotten? Yes, as far as the test goes." in text
+        assert ("The test looks below the surface too" in text) is looked
+        assert ("was not found, so what a model could hide behind a new one was not looked for" in text) is unlooked
     text = words(rendered(claim={"shown": False, "findings": ["too few rows", *EVIL], "numbers": {}}))
     assert all(said in text for said in ("No, it is not shown.", "too few rows", *(" ".join(e.split()) for e in EVIL)))
     assert "Yes, as far" not in text
@@ -147,8 +151,8 @@ def test_a_model_trained_anew_is_not_called_approximate(page):
 
 def test_few_images_are_said_to_say_little(page):
     receipt = made_receipt()
-    receipt["evidence"]["rows"]["forget"] = notice_measured.FEW - 1
-    assert f"So few images ({notice_measured.FEW - 1})" in part(rendered(receipt), 6)
+    receipt["evidence"]["rows"]["forget"] = notice_measured.FEWEST_DRAWN - 1
+    assert f"So few images ({notice_measured.FEWEST_DRAWN - 1})" in part(rendered(receipt), 6)
     assert "So few images" not in words(page)
 
 
@@ -219,7 +223,7 @@ def test_a_notice_is_a_function_of_the_receipt_as_its_file_has_it():
     text = json.dumps(made_receipt(), sort_keys=True)
     other = subprocess.run([sys.executable, "-c", DRAW], input=text, capture_output=True, text=True, check=True)
     assert other.stdout == render_notice(json.loads(text))
-    assert set(drawn_with()) == {"jinja2", "matplotlib"}
+    assert set(drawn_with()) == {"jinja2", "matplotlib", "numpy"}
 
 
 def test_the_receipt_has_no_more_of_a_calibration_than_is_shown():

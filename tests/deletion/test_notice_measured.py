@@ -109,7 +109,7 @@ def test_what_the_receipt_has_of_confidence_is_whole_percent_of_many_images():
     told = notice_measured.sureness({"before": values, "after": values[:100], "held out": values[:50]})
     assert told["before"]["shares"] == [50, *[0] * 9, 45, *[0] * 8, 5]  # one of 200 at 0.76 is not seen
     assert told["before"]["median"] == 51 and told["held out"] == {"shares": [100, *[0] * 19], "median": 2}
-    assert notice_measured.sureness({"after": values[: notice_measured.FEW - 1], "held out": values}) is None
+    assert notice_measured.sureness({"after": values[: notice_measured.FEWEST_DRAWN - 1], "held out": values}) is None
 
 
 @pytest.mark.parametrize("earlier", [True, False])

@@ -1,6 +1,7 @@
 """What there is to do: everything that can be wrong with a request, and rows that stay on their side."""
 
 import dataclasses
+import json
 import shutil
 
 import jax
@@ -53,12 +54,49 @@ def test_what_is_wrong_is_found_before_anything_is_written(tmp_path, source, spe
         (Request(_recorded(settings), ids[:3], home), "config.method.name: 'amnesiac' needs to have recorded"),
         (Request(_auto(settings), ids[:3], home), "nothing says which rows the weights never saw"),
         (Request(_scored(settings), ids[:3], home), "config.eval_every: 2 needs validation rows"),
+        (
+            Request(dataclasses.replace(settings, logger="tensorboard"), ids[:3], home),
+            "config.logger: 'tensorboard', but a request logs to its own folder alone; allowed: unset",
+        ),
     ):
         data = _trained(source) if request.config.data.held_out == "auto" else source
         with pytest.raises(ConfigError) as caught:
             fulfil(request, data, spec, original)
         assert message in str(caught.value)
         assert not home.exists()
+
+
+def test_rows_that_are_no_images_are_refused(tmp_path, source, spec, original, ids):
+    for images in (source.images.astype(np.float32), source.images.reshape(len(source.ids), -1)):
+        rows = dataclasses.replace(source, images=images)
+        with pytest.raises(ConfigError, match=r"source.images: .* are no images; allowed in a request: uint8\[rows,"):
+            fulfil(Request(request_settings(), ids[:3], tmp_path / "out"), rows, spec, original)
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_verdicts_of_all_requests_on_the_ids_count(home, tmp_path, source, ids):
+    """Request 1 forgot rows 0..29, request 2 rows 30..39."""
+    shutil.copytree(home, tmp_path / "out")
+    shown = lambda number, said: _say(tmp_path / "out" / f"request-{number}" / "receipt.json", said)  # noqa: E731
+    asked = {"both": [*ids[20:40]], "the first": [*ids[:5]], "the second": [*ids[35:40]], "new ones": [*ids[50:60]]}
+    asked["new and of the first"] = [*ids[50:60], *ids[:2]]
+    for verdicts, expected in {
+        (True, True): {},
+        (False, True): {"both": [1], "the first": [1], "new and of the first": [1]},
+        (True, False): {"both": [2], "the second": [2]},
+        (True, None): {"both": [2], "the second": [2]},  # a receipt of an earlier version does not say
+    }.items():
+        for number, said in enumerate(verdicts, 1):
+            shown(number, said)
+        for name, wanted in asked.items():
+            todo = plan(Request(request_settings(), wanted, tmp_path / "out"), source)
+            assert list(todo.not_shown) == expected.get(name, []), (verdicts, name)
+
+
+def _say(path, shown):
+    receipt = json.loads(path.read_text())
+    receipt.pop("claim", None)
+    path.write_text(json.dumps(receipt | ({} if shown is None else {"claim": {"shown": shown}})))
 
 
 def _sized(settings):

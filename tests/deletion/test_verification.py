@@ -19,7 +19,7 @@ from ltu_jax import config
 from ltu_jax.deletion import ledger, receipt
 from ltu_jax.deletion.fulfil import fulfil
 from ltu_jax.deletion.plan import Request
-from ltu_jax.deletion.receipt import verdict_of
+from ltu_jax.deletion.receipt import is_shown, verdict_of
 from ltu_jax.deletion.rows import drawn
 from ltu_jax.deletion.verification import (
     before_weights,
@@ -156,7 +156,7 @@ def test_the_claim_is_judged_on_both_models(home, source, spec, original):
     path = home / "request-1" / "receipt.json"
     [line] = check_receipt(path, source, spec, None, unsigned=True)
     assert line.startswith("claim: it cannot be tested without the model before: ") and "--keep_original" in line
-    said = verdict_of(open_request(path).receipt)
+    said = "shown" if json.loads(path.read_text())["claim"]["shown"] else "NOT SHOWN"
     assert line.endswith(f"; the receipt says that forgetting is {said} (not judged anew)")
     for line in check_receipt(path, source, spec, original, unsigned=True):
         assert line.startswith("claim: ")
@@ -242,11 +242,23 @@ def test_a_receipt_from_before_there_were_claims_and_draws_is_verified(home, sou
     path.write_text(json.dumps(recorded))
 
     def older(body):
-        del body["claim"]
+        for name in ("claim", "about", "copies", "given_model", "in_memory", "report", "tokens"):
+            del body[name]
         body["files_salted_sha256"] = hashed(home / "request-1")
 
     assert check_receipt(forged(home, older), source, spec, original, claim=False, unsigned=True) == []
-    assert verdict_of(open_request(home / "request-1" / "receipt.json").receipt) is None
+    receipt = open_request(home / "request-1" / "receipt.json").receipt
+    assert is_shown(receipt) is None and "does NOT SAY whether forgetting is shown" in verdict_of(receipt)
+
+
+@pytest.mark.parametrize("kept", ["about", "copies", "given_model", "in_memory", "report", "tokens"])
+def test_a_receipt_whose_claim_was_cut_out_is_none(home, source, spec, original, kept):
+    def cut(body):
+        for name in {"claim", "about", "copies", "given_model", "in_memory", "report", "tokens"} - {kept}:
+            del body[name]
+
+    with pytest.raises(ConfigError, match="is no receipt of schema 2"):
+        check_receipt(forged(home, cut), source, spec, original, unsigned=True)
 
 
 def test_a_verdict_that_was_made_up_is_found_by_judging_anew(home, source, spec, original):

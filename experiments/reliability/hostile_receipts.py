@@ -490,22 +490,26 @@ def guesses(scene: Path, base: Path) -> bool:
         known = {theirs["model"]["before"]["tree_sha256"], theirs["config_sha256"], theirs["code"]["sha256"]}
         known |= {theirs["signature"]["public_key"], theirs["request"]["previous"]}
         found = sum(sha256 in told for sha256 in hashes - known)
-        same, of = same_figures(theirs["evidence"], ours["evidence"])
-        line = f"{found} of {len(hashes - known)} hashes; {same} of {of} figures of the evidence are the same"
+        same, of = same_figures(*({name: one[name] for name in FIGURES} for one in (theirs, ours)))
+        line = f"{found} of {len(hashes - known)} hashes; {same} of {of} figures are the same"
         show(9, f"a guess: {words}", "-", line, not found)
         all_hidden &= not found
     return all_hidden
 
 
+FIGURES = ("evidence", "claim", "given_model", "copies", "report")
+"""What a receipt tells in figures that the rows of its request decide."""
+
+
 def same_figures(one: Any, two: Any) -> tuple[int, int]:
-    """How many figures of two pieces of evidence are the same, and of how many."""
+    """How many figures of two receipts are the same, and of how many."""
     if isinstance(one, (dict, list)) and type(one) is type(two):
         pairs = (
             [(one[key], two.get(key)) for key in one] if isinstance(one, dict) else list(zip(one, two, strict=False))
         )
         counts = [same_figures(*pair) for pair in pairs]
         return sum(same for same, _ in counts), sum(of for _, of in counts)
-    is_figure = isinstance(one, (int, float))
+    is_figure = isinstance(one, (int, float)) and not isinstance(one, bool)
     return int(is_figure and one == two), int(is_figure)
 
 

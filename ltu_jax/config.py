@@ -193,8 +193,10 @@ class Attackers:
 
     names: tuple[str, ...] = setting(
         ("sorted", "labelled", "metrics", "classwise"),
-        "architectures in the bank, at least two: support and query are different ones",
+        "architectures in the bank, at least two: support and query are different ones; or 'mypackage.module:network'"
+        " of your own",
         choices=("sorted", "labelled", "metrics", "classwise"),
+        custom=True,
     )
     fitted_on: str = setting(
         "auto",
@@ -217,6 +219,11 @@ class Evaluation:
 
     num_retrain: int = setting(1, "Retrain models to compare with; 0 compares with none", low=0, high=64)
     batch_size: int = setting(500, "images a forward pass", low=1, high=MOST_IMAGES)
+    measure: str | None = setting(
+        None,
+        "figures of your own in result.json: 'mypackage.module:measure', measure(problem, state) -> numbers by name",
+        custom=True,
+    )
 
 
 @dataclasses.dataclass
@@ -409,18 +416,21 @@ def _fill(config: Any, stored: dict[str, Any], name: str) -> None:
 
 BESIDE = ("at_once", "logger", "save_seconds")
 """Fields that no result is a function of."""
+LATER = ("difficulty", "canaries", "measure")
+"""Fields that were not there at first: unset, they are left out of hashes, so that none of an older run moves."""
 
 
 def asked_for(settings: dict[str, Any]) -> dict[str, Any]:
     """What of the settings (``to_dict``) a result is a function of: not where images lie, or what runs beside it."""
-    stored = settings.get("data")
-    data = {
-        name: value
-        for name, value in (stored if isinstance(stored, dict) else {}).items()
-        # Unset, the last two are left out, for they were not there at first: no hash of an older run moves.
-        if name not in ("memory_map", "stream") and not (name in ("difficulty", "canaries") and value is None)
-    }
-    return {name: value for name, value in settings.items() if name not in BESIDE} | {"data": data}
+    groups = {}
+    for group in ("data", "evaluation"):
+        stored = settings.get(group)
+        groups[group] = {
+            name: value
+            for name, value in (stored if isinstance(stored, dict) else {}).items()
+            if name not in ("memory_map", "stream") and not (name in LATER and value is None)
+        }
+    return {name: value for name, value in settings.items() if name not in BESIDE} | groups
 
 
 def each_seed(config: Config) -> list[Config]:

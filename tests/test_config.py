@@ -117,6 +117,10 @@ def test_what_a_result_is_a_function_of_has_new_fields_only_where_they_are_set()
     assert not {"difficulty", "canaries"} & set(asked()) and "forget_ids" in asked()
     assert "logger" not in config.asked_for(to_dict(Config(logger="tensorboard")))
     assert asked(difficulty="a.csv")["difficulty"] == "a.csv" and asked(canaries=50)["canaries"] == 50
+    for measure in (None, "own:measure"):
+        evaluation = config.asked_for(to_dict(Config(evaluation=config.Evaluation(measure=measure))))["evaluation"]
+        wanted = {"num_retrain": 1, "batch_size": 500} | ({} if measure is None else {"measure": measure})
+        assert evaluation == wanted
 
 
 @pytest.mark.parametrize("order", ["second", "naive", "first"])

@@ -11,6 +11,7 @@ import types
 
 import flax.serialization
 import jax
+import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
 import pytest
@@ -28,6 +29,7 @@ from ltu_jax.models.build import build_model
 from ltu_jax.reporting import audit_table
 from ltu_jax.unlearning.loop import run_unlearning
 from ltu_jax.unlearning.problem import prepare
+from ltu_jax.unlearning.result import make_result, now
 
 DOCS = pathlib.Path(__file__).parents[1] / "docs"
 
@@ -168,6 +170,30 @@ def test_the_logger_for_wandb_hands_each_row_on(monkeypatch, tmp_path):
     exec(compile(code, "python.md", "exec"), names)
     names["make"](tmp_path, {"seed": 3})({"step": 2, "loss": 0.5})
     assert seen[0]["config"] == {"seed": 3} and seen[1] == ({"step": 2, "loss": 0.5}, 2)
+
+
+def test_a_measure_and_an_attacker_of_ones_own_run_as_the_page_says(tmp_path, monkeypatch):
+    measure, attacker = re.findall(r"```python\n(.*?)```", (DOCS / "python.md").read_text(), re.S)[3:5]
+    (tmp_path / "my_figures.py").write_text(measure)
+    (tmp_path / "my_attacker.py").write_text(attacker)
+    monkeypatch.syspath_prepend(tmp_path)
+    settings = small_config(
+        attackers=config.Attackers(names=("sorted", "my_attacker:network"), num_shadows=2, epochs=2, draws=1),
+        evaluation=config.Evaluation(num_retrain=1, measure="my_figures:measure"),
+    )
+    found = prepare(settings)
+    assert [row["name"] for row in found.attackers] == ["sorted", "my_attacker:network"]
+    ended = run_unlearning(build_method(settings.method, found.parts), found.original, found.splits, found.source)
+    measures = make_result(found, *ended, now())["measures"]
+    rows = found.splits.test
+    images = jnp.asarray(found.source.images[rows]) / 255
+    logits = found.original.apply_fn(found.original.params, {}, images, train=False)[0]
+    by_bin = {}
+    for answer, label in zip(np.asarray(jax.nn.softmax(logits)), found.source.labels[rows], strict=True):
+        by_bin.setdefault(min(int(answer.max() * 10), 9), []).append((answer.argmax() == label, answer.max()))
+    error = sum(abs(sum(right - sure for right, sure in one)) for one in by_bin.values()) / len(rows)
+    assert np.isclose(measures["original"]["calibration error"], error, atol=1e-4)
+    assert set(measures) == {"unlearned", "original", "retrain"}
 
 
 def test_every_method_has_its_line_and_its_paragraph():

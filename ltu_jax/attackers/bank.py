@@ -7,7 +7,7 @@ import flax.struct
 import jax
 from flax import linen as nn
 
-from ltu_jax.attackers.networks import NETWORKS
+from ltu_jax.attackers.networks import find_network
 from ltu_jax.types import ArrayTree
 
 
@@ -20,9 +20,9 @@ class Bank:
 
 
 def init_bank(key: jax.Array, names: Sequence[str], num_classes: int) -> Bank:
-    """Untrained attackers: the named ``NETWORKS``, for logits of ``num_classes``."""
+    """Untrained attackers: the named networks, see ``find_network``, for logits of ``num_classes``."""
     keys = jax.random.split(key, len(names))
-    params = {name: _init(NETWORKS[name], num_classes, k) for name, k in zip(names, keys, strict=True)}
+    params = {name: _init(find_network(name), num_classes, k) for name, k in zip(names, keys, strict=True)}
     return Bank(params, tuple(names))
 
 
@@ -46,5 +46,5 @@ def membership(bank: Bank, attacker: jax.Array, logits: jax.Array, labels: jax.A
     Returns:
       f32[B], positive where the answer is *member*.
     """
-    branches = [functools.partial(NETWORKS[name].apply, bank.params[name]) for name in bank.names]
+    branches = [functools.partial(find_network(name).apply, bank.params[name]) for name in bank.names]
     return jax.lax.switch(attacker, branches, logits, labels)

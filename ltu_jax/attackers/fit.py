@@ -11,7 +11,7 @@ import optax
 from flax import linen as nn
 
 from ltu_jax.attackers.bank import Bank, init_bank, membership
-from ltu_jax.attackers.networks import NETWORKS
+from ltu_jax.attackers.networks import find_network
 from ltu_jax.config import Attackers
 from ltu_jax.core.losses import nonmember_bce
 from ltu_jax.data.batches import augmented
@@ -118,7 +118,7 @@ def fit_bank(outputs: Outputs, settings: Attackers, num_classes: int, key: jax.A
     params = {}
     for name, one_key in zip(bank.names, keys, strict=True):
         args = (bank.params[name], outputs, one_key)
-        static = (NETWORKS[name], batch_size, num_steps, settings.learning_rate)
+        static = (find_network(name), batch_size, num_steps, settings.learning_rate)
         params[name] = compiled(_fit, *args, static=static)(*args)
     return Bank(params, bank.names)
 

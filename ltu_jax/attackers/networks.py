@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from ltu_jax.attackers.signals import log_probabilities, metrics, sorted_log_probabilities
+from ltu_jax.setting import ConfigError, import_reference
 
 SCALE = 0.2
 """Scales log-probabilities, which lie in [-30, 0] nats, to the order of one."""
@@ -69,3 +70,20 @@ NETWORKS: dict[str, nn.Module] = {
     "metrics": MetricsAttacker(),
     "classwise": ClasswiseAttacker(),
 }
+
+
+def find_network(name: str) -> nn.Module:
+    """One of ``NETWORKS``, or the Linen module that ``module:attribute`` names.
+
+    Raises:
+      ConfigError: if it cannot be imported, or is no Linen module.
+    """
+    if ":" not in name:
+        return NETWORKS[name]
+    found = import_reference(name, "config.attackers.names")
+    if not isinstance(found, nn.Module):
+        raise ConfigError(
+            f"config.attackers.names: {name!r} is of type {type(found).__name__}; allowed: an instance of a Linen"
+            " module, called with logits f32[B,C] and labels i32[B], that returns f32[B]"
+        )
+    return found

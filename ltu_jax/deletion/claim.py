@@ -4,7 +4,7 @@ The test is two-sided: rows that are known better than held-out rows leak, and s
 remaining rows must be known better than the forgotten ones; otherwise the model was damaged as a whole, or forgot other
 rows. All of it is tested through the model's own head and through two others (``old_head``), since a new head alone can
 hide what the features still know. The test is no proof of forgetting; its error rates were measured
-(docs/forget-my-data.md).
+(docs/requests-measured.md).
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -32,7 +32,7 @@ MOVED = 0.1
 """Least share of the weights that must have changed: changing only the head is not forgetting."""
 RATES = (
     "the claim's test refused 65 of 67 fakes and 2 of 30 genuine unlearnings of 90 digits, on which its limits were"
-    " chosen; docs/forget-my-data.md"
+    " chosen; docs/requests-measured.md"
 )
 """Its error rates, measured by ``experiments/evidence_power.py``."""
 

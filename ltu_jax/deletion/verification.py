@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ltu_jax.config import Config, Data, Retrain, from_dict
+from ltu_jax.config import Attackers, Config, Data, Retrain, from_dict
 from ltu_jax.deletion import ledger, removal, rows
 from ltu_jax.deletion.claim import Claim, judge_models
 from ltu_jax.deletion.measures import Measured, evidence
@@ -84,14 +84,16 @@ def open_request(path: Path, folder: Path | None = None) -> SavedRequest:
 
 
 def config_of(saved: SavedRequest) -> Config:
-    """The configuration of a request, with Retrain in place of its method: checking runs none.
+    """The configuration of a request without its method, attackers and measure: checking runs none of them.
 
     Raises:
       ConfigError: if it is not there or not one.
     """
     if saved.settings is None:
         raise ConfigError(f"receipt: {str(saved.folder)!r} has no readable config.json; allowed: as it was written")
-    return dataclasses.replace(from_dict(saved.settings), method=Retrain())
+    config = from_dict(saved.settings)
+    evaluation = dataclasses.replace(config.evaluation, measure=None)
+    return dataclasses.replace(config, method=Retrain(), attackers=Attackers(), evaluation=evaluation)
 
 
 def removed(saved: SavedRequest) -> list[str]:

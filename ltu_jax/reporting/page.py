@@ -38,7 +38,7 @@ def render_report(
         heads=("", *(measure.upper() for measure in table.MEASURES), "gap", "UT (min)"),
         rows=table.rows(result),
         retrained=bool(result.get("retrain")),
-        sentences=list(filter(None, (table.per_row(result), table.forgotten_classes(result)))),
+        sentences=table.sentences(result),
         meanings=[(name.upper(), meaning) for name, meaning in table.MEANINGS.items()],
         gap_bars=plots.gap_bars(result),
         histograms=plots.confidence_histograms(confidence),

@@ -22,7 +22,9 @@ NEEDED = {
     **dict.fromkeys(("rho", "forget.count"), (int, float)),
 }
 PARTS = ("seeds", "forget", "scores", "original", "time", "provenance")
-OPTIONAL_PARTS = ("retrain", "retrain_spread", "gap", "original_gap", "cost", "closeness")
+BY_MODEL = ("closeness", "measures")
+"""Parts that have figures by model."""
+OPTIONAL_PARTS = ("retrain", "retrain_spread", "gap", "original_gap", "cost", *BY_MODEL)
 NUMBERS = ("seeds", "scores", "original", "time", "ratio", *OPTIONAL_PARTS)
 
 
@@ -159,9 +161,10 @@ def find_fault(result: Mapping[str, Any]) -> str | None:
     wrong += [name for name in ("warnings",) if not isinstance(result.get(name), list | None)]
     wrong += [name for name in ("ratio",) if isinstance(result.get(name), dict)]  # an empty one has no flat name
     parts = {name: result[name] for name in NUMBERS if isinstance(result.get(name), dict)}
-    by_model = parts.pop("closeness", {})
-    wrong += [f"closeness.{model}" for model, figures in by_model.items() if not isinstance(figures, dict)]
-    parts |= {f"closeness.{model}": figures for model, figures in by_model.items() if isinstance(figures, dict)}
+    for part in BY_MODEL:
+        by_model = {model: one for model, one in parts.pop(part, {}).items() if one is not None}
+        wrong += [f"{part}.{model}" for model, figures in by_model.items() if not isinstance(figures, dict)]
+        parts |= {f"{part}.{model}": figures for model, figures in by_model.items() if isinstance(figures, dict)}
     wrong += [f"{name}.{key}" for name, part in parts.items() for key, value in part.items() if isinstance(value, dict)]
     if isinstance(part := result.get("provenance"), dict) and not isinstance(part.get("versions"), dict | None):
         wrong.append("provenance.versions")

@@ -152,6 +152,22 @@ def per_row(result: Mapping[str, Any]) -> str | None:
     return f"{what}: {', '.join(texts)}" if texts else None
 
 
+def sentences(result: Mapping[str, Any]) -> list[str]:
+    """What is said below the table of scores, a line each."""
+    return [text for text in (per_row(result), forgotten_classes(result), *own_measures(result)) if text is not None]
+
+
+def own_measures(result: Mapping[str, Any]) -> list[str]:
+    """A line for each figure of ``config.evaluation.measure``: of the original, Retrain and the method."""
+    by_model = result.get("measures") or {}
+    names = {"original": "Original", "retrain": "Retrain", "unlearned": str(result["method"])}
+    lines = []
+    for figure in by_model.get("unlearned") or {}:
+        values = {words: (by_model.get(model) or {}).get(figure) for model, words in names.items()}
+        lines.append(f"{figure}: {', '.join(f'{words} {number(value, 3)}' for words, value in values.items())}")
+    return lines
+
+
 def gives_no_guidance(attacker: Mapping[str, Any]) -> bool:
     """Whether the attacker is at chance on held-out outputs; False if that is unknown."""
     auc = attacker.get("auc_shadow")

@@ -42,7 +42,7 @@ def print_result(result: Mapping[str, Any], console: "Console | None" = None) ->
         line(note, "dim")
     else:
         line("No Retrain model to compare with.", "dim")
-    for text in filter(None, (table.per_row(result), table.forgotten_classes(result))):
+    for text in table.sentences(result):
         line(text)
     if result.get("attackers"):
         console.print()

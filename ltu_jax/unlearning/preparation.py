@@ -17,7 +17,7 @@ from ltu_jax.evaluation.scores import evaluate, means
 from ltu_jax.setting import digest
 from ltu_jax.training.cache import CacheEntry, cached, cached_numbers
 from ltu_jax.training.checkpoint import tree_sha256
-from ltu_jax.training.jobs import ORIGINAL, RETRAIN, SHADOWS, Trainer, TrainingJob
+from ltu_jax.training.jobs import ORIGINAL, RETRAIN, SHADOWS, Trainer, TrainingJob, code_sha256
 from ltu_jax.training.predict import EvalForward, predict
 from ltu_jax.types import ArrayTree, Scores, Source, Splits, UnlearnState
 
@@ -135,6 +135,8 @@ def attackers(trainer: Trainer, splits: Splits, original: UnlearnState) -> tuple
         key["known"] = digest(known.tolist())
         key["original"] = _sha256(original)
         make = functools.partial(fit_on_original, trainer, original, known, reserve)
+    if code := [one for one in map(code_sha256, settings.names) if one is not None]:
+        key["attackers_code"] = code
     made = cached(CacheEntry(trainer.cache, "attackers", key), make)
     auc = {name: float(made["auc"][name]) for name in settings.names}
     return Bank(made["params"], tuple(settings.names)), auc, float(made["seconds"])

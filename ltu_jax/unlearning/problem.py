@@ -10,6 +10,7 @@ import numpy as np
 
 from ltu_jax.attackers.bank import Bank
 from ltu_jax.attackers.fit import attacker_auc
+from ltu_jax.attackers.networks import find_network
 from ltu_jax.attackers.shadows import outputs_of
 from ltu_jax.config import MOST_ROWS, UNLIKE_HELD_OUT, Config, Data, asked_for, needs
 from ltu_jax.data.sources import load_source
@@ -166,6 +167,10 @@ def model_for(config: Config, source: Source) -> tuple[ModelSpec, ArrayTree | No
     """
     if ":" in config.method.name:
         import_reference(config.method.name, "config.method.name")
+    for name in config.attackers.names:
+        find_network(name)
+    if config.evaluation.measure is not None:
+        import_reference(config.evaluation.measure, "config.evaluation.measure")
     spec = build_model(config.model, source.num_classes, source.images.shape[1:])
     if config.weights is None:
         return spec, None

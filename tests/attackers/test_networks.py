@@ -5,9 +5,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ltu_jax.attackers.networks import NETWORKS
+from ltu_jax.attackers.bank import membership
+from ltu_jax.attackers.fit import Outputs, attacker_auc, fit_bank
+from ltu_jax.attackers.networks import NETWORKS, find_network
 from ltu_jax.attackers.signals import metrics
 from ltu_jax.config import Attackers
+from ltu_jax.setting import ConfigError
 
 LOGITS = 3 * jax.random.normal(jax.random.key(0), (9, 6))
 LABELS = jnp.arange(9) % 6
@@ -36,6 +39,43 @@ def same(a, b):
 def test_every_name_of_the_configuration_is_a_network_and_the_other_way_round():
     choices = Attackers.__dataclass_fields__["names"].metadata["choices"]
     assert sorted(choices) == sorted(NETWORKS)
+
+
+OWN = """
+import jax.numpy as jnp
+from flax import linen as nn
+
+
+class Linear(nn.Module):
+    @nn.compact
+    def __call__(self, logits, labels):
+        right = jnp.take_along_axis(logits, labels[:, None], axis=1)[:, 0]
+        return self.param("scale", nn.initializers.ones, ()) * right
+
+
+network, kind, text = Linear(), Linear, "sorted"
+"""
+
+
+def test_a_network_of_ones_own_is_fitted_and_asked_like_ours(tmp_path, monkeypatch):
+    """Members have larger logits of the true label; the one weight must grow, and the answers be its product."""
+    (tmp_path / "own_network.py").write_text(OWN)
+    monkeypatch.syspath_prepend(tmp_path)
+    rng = np.random.default_rng(0)
+    is_member = np.arange(400) % 2
+    logits = rng.normal(size=(400, 4)).astype(np.float32)
+    labels = rng.integers(0, 4, 400).astype(np.int32)
+    logits[np.arange(400), labels] += 4 * is_member - 2
+    outputs = Outputs(jnp.asarray(logits), jnp.asarray(labels), jnp.asarray(is_member, jnp.float32))
+    settings = Attackers(names=("own_network:network", "sorted"), epochs=30, learning_rate=0.1)
+    bank = fit_bank(outputs, settings, 4, jax.random.key(0))
+    scale = bank.params["own_network:network"]["params"]["scale"]
+    assert scale > 1.5 and attacker_auc(bank, outputs)["own_network:network"] > 0.95
+    says = membership(bank, jnp.int32(0), outputs.logits, outputs.labels)
+    np.testing.assert_allclose(says, scale * logits[np.arange(400), labels], rtol=1e-5)
+    for name, why in (("kind", "is of type type"), ("text", "is of type str"), ("none", "cannot be imported")):
+        with pytest.raises(ConfigError, match=f"config.attackers.names: 'own_network:{name}' {why}"):
+            find_network(f"own_network:{name}")
 
 
 def test_one_answer_a_sample_whatever_else_is_in_the_batch(attacker):

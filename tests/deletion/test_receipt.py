@@ -51,7 +51,7 @@ def pae(kind, body):
 
 
 def test_a_signature_is_dsses_of_the_receipts_body(key):
-    """As docs/forget-my-data.md tells it, without a line of this package."""
+    """As docs/receipts.md tells it, without a line of this package."""
     path, public = key
     sealed = json.loads(receipt.receipt_text(receipt.seal_receipt(BODY | {"name": "Zoë"}, path)))
     signature = sealed.pop("signature")
@@ -71,7 +71,7 @@ def test_a_signature_is_dsses_of_the_receipts_body(key):
 
 
 def test_the_page_says_how_to_check_a_signature_without_this_package(key, tmp_path, monkeypatch):
-    page = pathlib.Path(__file__).parents[2] / "docs" / "forget-my-data.md"
+    page = pathlib.Path(__file__).parents[2] / "docs" / "receipts.md"
     [code] = re.findall(r"```python\n(receipt = json.*?)```", page.read_text(), re.S)
     monkeypatch.chdir(tmp_path)
     text = receipt.receipt_text(receipt.seal_receipt(BODY, key[0]))

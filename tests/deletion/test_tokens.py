@@ -18,7 +18,7 @@ SALT = b"s" * 32
 
 
 def by_hand(name, image, salt=SALT):
-    """As docs/forget-my-data.md tells it."""
+    """As docs/receipts.md tells it."""
     nonce = hmac.new(salt, f"token\n{name}".encode(), hashlib.sha256).hexdigest()
     return hashlib.sha256(json.dumps(["ltu_jax token 1", name, image, nonce]).encode()).hexdigest(), nonce
 

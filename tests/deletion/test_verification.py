@@ -63,6 +63,15 @@ def test_an_untouched_request_is_verified(made, source, spec, original):
     assert check_receipt(path, source, spec, None, claim=False, public="a" * 64) == ["signature: there is none"]
 
 
+def test_checking_imports_no_attackers_and_no_measure_that_a_receipt_names(home):
+    saved = open_request(home / "request-1" / "receipt.json")
+    settings = json.loads(json.dumps(saved.settings))
+    settings["attackers"]["names"], settings["evaluation"]["measure"] = ["evil:network", "sorted"], "evil:measure"
+    found = config_of(saved._replace(settings=settings))
+    assert found.attackers == config.Attackers() and found.evaluation.measure is None
+    assert found.evaluation.batch_size == saved.settings["evaluation"]["batch_size"]
+
+
 def test_one_byte_of_any_file_is_found(home):
     """The model, the configuration, the result, the report ...: each file that the request left."""
     files = [path for path in (home / "request-1").rglob("*") if path.is_file() and path.stat().st_size]

@@ -144,6 +144,7 @@ FAULTS = {
     "closeness of a model": (lambda r: r.update(closeness={"original": 3}), "closeness.original"),
     "a figure of closeness": (lambda r: r.update(closeness={"original": {"ks": "3"}}), "closeness.original.ks"),
     "too deep": (lambda r: r.update(closeness={"original": {"ks": {"x": 3}}}), "closeness.original.ks"),
+    "a figure of one's own": (lambda r: r.update(measures={"unlearned": {"x": "3"}}), "measures.unlearned.x"),
     "rho": (lambda r: r.update(rho="0.3"), "rho"),
     "ratio": (lambda r: r.update(ratio="0.3"), "ratio"),
     "an empty ratio": (lambda r: r.update(ratio={}), "ratio"),

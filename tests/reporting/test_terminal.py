@@ -87,6 +87,13 @@ def test_the_divergence_of_the_forget_rows_is_told_where_it_is_known(result):
     assert row(text, "Per row") == f"{words}, a Retrain to the others 0.062"
 
 
+def test_figures_of_ones_own_are_told_a_line_each(result):
+    measures = {"unlearned": {"ece": 0.25, "nll": 1.5}, "original": {"ece": 0.125, "nll": 2.0}, "retrain": None}
+    text = printed(result | {"measures": measures}, width=200)
+    assert row(text, "ece") == "ece: Original 0.125, Retrain -, ltu 0.250"
+    assert row(text, "nll") == "nll: Original 2.000, Retrain -, ltu 1.500"
+
+
 def test_a_result_without_retrain_says_so(without_retrain):
     text = printed(without_retrain)
     assert "No Retrain model to compare with." in text

@@ -1,5 +1,6 @@
 """The models of a problem: several in one program are those made one by one, and lie where prepare finds them."""
 
+import contextlib
 import dataclasses
 import functools
 import types
@@ -203,6 +204,20 @@ def test_attackers_are_found_by_everything_that_they_are_a_function_of(problem, 
     of_the_original += [ask(original=problem.original.replace(model_state={"mean": np.ones(1)}))]
     assert len(set(same)) == 1 and len({same[0], *others}) == 5
     assert len({same[0], *of_the_original}) == (1 if fitted_on == "shadows" else 4)
+
+
+def test_an_edited_file_of_ones_own_attackers_is_another_entry(problem, asked_of_the_cache, tmp_path, monkeypatch):
+    (tmp_path / "own_attacker.py").write_text("network = 1\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    keys = []
+    for _ in range(2):
+        settings = small_config(attackers=config.Attackers(names=("sorted", "own_attacker:network")))
+        trainer = Trainer(settings, problem.source, problem.spec, "cache", silent)
+        with contextlib.suppress(KeyError):  # the AUC that the stand-in of the cache lacks
+            preparation.attackers(trainer, problem.splits, problem.original)
+        keys.append(str(asked_of_the_cache[-1][0].key))
+        (tmp_path / "own_attacker.py").write_text("network = 2\n")
+    assert keys[0] != keys[1]
 
 
 def test_scores_are_found_by_the_model_the_data_the_splits_and_the_batch_size(problem, asked_of_the_cache):

@@ -63,6 +63,43 @@ def test_the_result_holds_what_the_schema_promises(problem):
     assert all(name in result["warnings"][-1] for name in blind)
 
 
+OWN = """
+import numpy as np
+
+
+def right(problem, state):
+    rows = problem.splits.forget
+    images = problem.source.images[rows].astype(np.float32) / 255
+    logits, _ = state.apply_fn(state.params, state.model_state, images, train=False)
+    return {"right": np.mean(np.asarray(logits).argmax(1) == problem.source.labels[rows])}
+
+
+def broken(problem, state):
+    return [1.0]
+"""
+
+
+def test_a_measure_of_ones_own_is_of_the_three_models(problem, tmp_path, monkeypatch):
+    (tmp_path / "own_measure.py").write_text(OWN)
+    monkeypatch.syspath_prepend(tmp_path)
+
+    def measured_by(name):
+        evaluation = dataclasses.replace(problem.config.evaluation, measure=name)
+        own = dataclasses.replace(problem, config=dataclasses.replace(problem.config, evaluation=evaluation))
+        return make_result(own, problem.retrains[0], History(), now())
+
+    assert "measures" not in measured_by(None)
+    result = measured_by("own_measure:right")
+    right = {model: figures["right"] for model, figures in result["measures"].items()}
+    assert np.isclose(100 * right["unlearned"], 100 - result["scores"]["ua"])
+    assert np.isclose(100 * right["original"], 100 - result["original"]["ua"])
+    assert np.isclose(100 * right["retrain"], 100 - result["retrain"]["ua"])
+    with pytest.raises(
+        config.ConfigError, match="config.evaluation.measure: 'own_measure:broken' failed .* allowed: mea"
+    ):
+        measured_by("own_measure:broken")
+
+
 def test_the_original_and_the_unlearned_model_are_told_apart(problem):
     result = make_result(problem, problem.retrains[0], History(), now())
     retrain = [problem.score(state) for state in problem.retrains]

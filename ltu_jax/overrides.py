@@ -47,10 +47,10 @@ def read_command_line(argv: Sequence[str], values: flags.FlagValues = flags.FLAG
     file, colon, method = given(argv).partition(":")
     file = shipped(file)
     config = config_file.call(file, "--config", "get_config(method)", Config, *([method] if colon else []))
-    if method in METHOD_CONFIGS and getattr(config.method, "name", None) != (name := METHOD_CONFIGS[method]().name):
+    if method in METHOD_CONFIGS and not _is_asked_for(config.method, METHOD_CONFIGS[method]()):
         raise ConfigError(
-            f"--config: {file!r} was asked for {name!r} and gives {getattr(config.method, 'name', None)!r}; allowed: a"
-            " get_config(method) that says method=method_config(method)"
+            f"--config: {file!r} was asked for {method!r} and gives {getattr(config.method, 'name', None)!r}; allowed:"
+            " a get_config(method) that says method=method_config(method)"
         )
     for name in sorted(values):
         if kind := {"int": int, "float": float, "bool": bool}.get(values[name].flag_type()):
@@ -67,6 +67,17 @@ def read_command_line(argv: Sequence[str], values: flags.FlagValues = flags.FLAG
     if isinstance(config.data, Data):
         check_forget_class(config.data, is_given=fields["config.data.forget_class"].present > 0)
     return config
+
+
+def _is_asked_for(found: Any, asked: Any) -> bool:
+    """Whether a file gave the method that it was asked for; a preset if any of its own settings is as the preset's."""
+    if getattr(found, "name", None) != asked.name:
+        return False
+    usual = type(asked)()
+    own = [
+        field.name for field in dataclasses.fields(asked) if getattr(asked, field.name) != getattr(usual, field.name)
+    ]
+    return not own or any(getattr(found, name, None) == getattr(asked, name) for name in own)
 
 
 def shipped(name: str) -> str:

@@ -32,7 +32,9 @@ def define_flags() -> None:
     flags.DEFINE_bool("keep_original", False, "of --forget: keep models from before it, which know what it forgets")
     flags.DEFINE_bool("prepare", False, "train and cache original, Retrain and attackers; unlearn nothing")
     flags.DEFINE_bool("dry_run", False, "print the resolved configuration, shapes and the cost; train nothing")
-    flags.DEFINE_bool("show_images", False, "show the twelve forget images that changed most, a request in images.html")
+    flags.DEFINE_bool(
+        "show_images", False, "show the twelve forget images that changed most; of --forget: in images.html"
+    )
     flags.DEFINE_bool("distributed", False, "one of the processes that a cluster started (Slurm, GKE, Open MPI)")
     flags.DEFINE_string("coordinator", None, "HOST:PORT of process 0, where no cluster tells; with the two below")
     flags.DEFINE_integer("num_processes", None, "how many processes run this command together")

@@ -92,6 +92,8 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
         raise ConfigError("--unsigned: it accepts any signature and --public_key asks for one; allowed: one of the two")
     if given.tokens is not None and given.forget is None:
         raise ConfigError("--forget: None, but --tokens needs ids; allowed: a file with one id a line")
+    if given.tokens is not None and given.evidence:
+        raise ConfigError("--evidence: --tokens writes tokens and judges nothing; allowed: one of the two")
     if given.image is not None and given.token is None:
         raise ConfigError("--token: None, but --image is compared with it; allowed: the token of that image")
     if given.report is not None or given.token is not None:

@@ -160,11 +160,15 @@ def test_a_table_is_unlearned_as_the_page_says(tmp_path, monkeypatch):
 
 def test_the_logger_for_wandb_hands_each_row_on(monkeypatch, tmp_path):
     code = re.findall(r"```python\n(.*?)```", (DOCS / "python.md").read_text(), re.S)[2]
-    assert len(code.splitlines()) <= 11
     seen = []
-    run = types.SimpleNamespace(log=lambda row, step: seen.append((row, step)))
+    run = types.SimpleNamespace(log=lambda data, step=None, commit=None: seen.append((data, step)))
     stub = types.ModuleType("wandb")
-    stub.init = lambda **given: seen.append(given) or run
+
+    def init(entity=None, project=None, dir=None, id=None, name=None, notes=None, tags=None, config=None):  # wandb's
+        seen.append({"config": config})
+        return run
+
+    stub.init = init
     monkeypatch.setitem(sys.modules, "wandb", stub)
     names = {}
     exec(compile(code, "python.md", "exec"), names)

@@ -160,8 +160,19 @@ def test_a_file_that_ignores_the_method_it_was_asked_for_is_refused(read, tmp_pa
         ConfigError, match="^--config: 'deaf.py' was asked for 'random_label' and gives 'ltu'; allowed: "
     ):
         read("--config", "deaf.py:random_label")
-    assert read("--config", "deaf.py:paper")[0].method.name == "ltu"  # a preset of LTU is LTU
+    with pytest.raises(ConfigError, match="^--config: 'deaf.py' was asked for 'paper' and gives 'ltu'; allowed: "):
+        read("--config", "deaf.py:paper")
     assert read("--config", "deaf.py")[0].method.name == "ltu"
+
+
+def test_a_preset_that_a_file_changes_in_part_is_still_the_preset(read, tmp_path):
+    (tmp_path / "own.py").write_text(
+        "import dataclasses\nfrom ltu_jax.config import Config, method_config\n"
+        "def get_config(method='ltu'):\n"
+        "    return Config(method=dataclasses.replace(method_config(method), epochs=3.0, forget_weight=0.25))\n"
+    )
+    found = read("--config", "own.py:paper")[0].method
+    assert (found.name, found.forget_by, found.epochs, found.forget_weight) == ("ltu", "attackers", 3.0, 0.25)
 
 
 def test_a_default_is_not_changed_by_the_flag_that_could(read):

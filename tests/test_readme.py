@@ -71,7 +71,27 @@ def test_the_long_example_forgets_and_remembers():
 def test_the_inner_adam_is_not_finite_without_eps_root_and_is_with_it():
     names = example("docs/functional.md", 1)
     assert np.isnan(names["broken"]["w1"]).any() and np.isfinite(names["mended"]["w1"]).all()
-    assert np.all(np.asarray(names["x"] @ names["params"]["w1"])[:, 0] <= 0)  # dead
+    x, y, w1, w2 = (np.asarray(one, np.float64) for one in (names["x"], names["y"], *names["params"].values()))
+
+    def loss_and_gradient(w1, labels):
+        hidden = np.maximum(x @ w1, 0)
+        p = np.exp(hidden @ w2)
+        p, right = p / p.sum(1, keepdims=True), np.eye(2)[labels.astype(int)]
+        d = (p - right) / len(x)
+        return -np.log((p * right).sum(1)).mean(), x.T @ (d @ w2.T * (x @ w1 > 0)), hidden.T @ d
+
+    def objective(w1):  # the support's loss, and the queries' after the first step of AdamW
+        loss, *gradients = loss_and_gradient(w1, y)
+        step = [g / (np.sqrt(g**2 + 1e-8) + 1e-8) + 1e-4 * w for g, w in zip(gradients, (w1, w2), strict=True)]
+        hidden = np.maximum(x @ (w1 - 1e-3 * step[0]), 0)
+        logits = hidden @ (w2 - 1e-3 * step[1])
+        return loss + np.mean(np.log(np.exp(logits).sum(1)) - logits[np.arange(len(x)), 1 - y.astype(int)])
+
+    for i, j in np.ndindex(4, 5):
+        moved = np.zeros_like(w1)
+        moved[i, j + 1] = 1e-6  # but for the dead unit, which stands at a kink
+        difference = (objective(w1 + moved) - objective(w1 - moved)) / 2e-6
+        assert np.isclose(names["mended"]["w1"][i, j + 1], difference, rtol=1e-3, atol=1e-5)
 
 
 def test_the_configuration_that_is_shown_is_the_embedded_default():

@@ -12,6 +12,10 @@ from ltu_jax.setting import ConfigError
         ([], "receipt: none given"),
         (["a.json", "--evidence", "--hashes"], "--hashes: it leaves out what --evidence tests"),
         (
+            ["a.json", "--evidence", "--tokens", "t", "--forget", "i"],
+            "--evidence: --tokens writes tokens and judges no",
+        ),
+        (
             ["a.json", "--unsigned", "--public_key", "k.pem"],
             "--unsigned: it accepts any signature and --public_key asks",
         ),

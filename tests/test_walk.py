@@ -32,22 +32,29 @@ def commands():
     return [line for block in blocks if "crontab" not in block for line in block.strip().splitlines()]
 
 
-@pytest.mark.parametrize(("status", "served"), [(0, True), (4, False)])
-def test_the_nightly_job_serves_no_model_whose_forgetting_is_not_shown(tmp_path, status, served):
+@pytest.mark.parametrize(
+    ("unlearn", "verify", "served"), [(0, 0, True), (4, 0, False), (0, 1, False)], ids=["shown", "not shown", "forged"]
+)
+def test_the_nightly_job_serves_no_model_whose_forgetting_is_not_shown(tmp_path, unlearn, verify, served):
     [script] = [block for block in re.findall(r"```sh\n(.*?)```", PAGE.read_text(), re.S) if "crontab" in block]
     stubs = {
-        "python": f'case "$*" in *unlearn*) exit {status};; esac',
+        "python": f'case "$*" in *unlearn*--sign*) exit {unlearn};; *--public_key*) exit {verify};; esac; exit 9',
         "serve.sh": "touch served",
         "nightly.sh": script,
     }
     for name, text in stubs.items():
         (tmp_path / name).write_text(text if name == "nightly.sh" else f"#!/bin/sh\n{text}\n")
         (tmp_path / name).chmod(0o755)
-    (tmp_path / "queue.txt").write_text("train/cat/0001.png\n")
     (tmp_path / "out" / "request-1").mkdir(parents=True)
     env = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    night = lambda: subprocess.run(["sh", "./nightly.sh"], cwd=tmp_path, env=env).returncode  # noqa: E731
+    assert night() == 0  # no queue
+    queue = [f"train/cat/{i:04}.png\n" for i in range(20)]
+    (tmp_path / "queue.txt").write_text("".join(queue[:19]))
+    assert night() == 0 and (tmp_path / "queue.txt").exists() and not (tmp_path / "served").exists()
+    (tmp_path / "queue.txt").write_text("".join(queue))
     for _ in range(1 if served else 2):  # the next night too
-        assert subprocess.run(["sh", "./nightly.sh"], cwd=tmp_path, env=env).returncode == status
+        assert night() == (unlearn or verify)
     assert (tmp_path / "served").exists() == served and (tmp_path / "tonight.txt").exists() != served
 
 

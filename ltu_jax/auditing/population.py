@@ -98,14 +98,15 @@ def populate(trainer: Trainer, splits: Splits, made: Cut, oracles: int, at_once:
     before, theirs = ([trainer.state_of(tree) for tree in trees] for trees in (of_shadows, of_oracles))
     first = 1 + trainer.config.seed_for("unlearn")  # not the run's own
     requests = [_splits(trainer, splits, made, i) for i in range(len(of_shadows))]
-    unlearned = [
+    # Each unlearned model is freed when its margins are taken.
+    unlearned = (
         unlearned_again(trainer, trainer.source, own, shadow, first + i)
         for i, (own, shadow) in enumerate(zip(requests, of_shadows, strict=True))
-    ]
-    of_one = [
+    )
+    of_one = (
         unlearned_again(trainer, trainer.source, requests[0], of_shadows[0], first + len(of_shadows) + k)
         for k in range(oracles)
-    ]
+    )
     all_rows, forgot = made.candidates, requests[0].forget
     asked = (before, all_rows), (unlearned, all_rows), (theirs, all_rows), (of_one, forgot)
     return Population(made, *(np.array([_margins(trainer, one, rows) for one in states]) for states, rows in asked))

@@ -86,7 +86,7 @@ def _hand_out(saved: SavedRequest, options: CheckOptions, folder: Path, ids: lis
         where = f"--tokens: {str(folder)!r} lies in the folder of requests, which names no id"
         raise ConfigError(f"{where}; allowed: another folder")
     others = [repr(name) for name, one in zip(ids, ledger.salted(salt, ids), strict=True) if one not in forgotten]
-    refuse("--tokens", others, len(ids), f"ids are not of request {number}", "ids that it forgot")
+    refuse("--forget", others, len(ids), f"ids are not of request {number}", "ids that it forgot")
     images: dict[str, str] = {}
     if not receipt.get("in_memory"):
         data = _data(saved, options)

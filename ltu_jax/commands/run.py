@@ -70,10 +70,9 @@ def read_source(config: Config) -> Source:
 
 def _unlearn(jobs: Sequence[tuple[Config, Path]], options: Options, progress: Progress) -> int:
     config = jobs[0][0]
+    find_logger(config.logger)  # nothing is written before all is known to be right
     source = read_source(config)
-    # Nothing is written before all is known to be right.
     runs = [Job(one, workdir, load_problem(one, progress, source=source)) for one, workdir in jobs]
-    find_logger(config.logger)
     if options.dry_run:
         print(json.dumps({"config": to_dict(config), **estimate(config, runs[0].loaded)}, indent=2))
         return 0

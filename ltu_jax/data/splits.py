@@ -229,7 +229,7 @@ def rows_of_ids(source: Source, train: np.ndarray, ids: Sequence[str], field: st
     foreign = [i for i in dict.fromkeys(ids) if i not in row_of]
     if foreign:
         why = {**dict.fromkeys(source.unreadable, "unreadable"), **dict.fromkeys(source.ids.tolist(), "held out")}
-        known = {name: _path(name) for name in row_of}
+        known = {name: _path(name) for name in row_of} if any(i not in why for i in foreign[:5]) else {}
         named = ", ".join(f"{i!r} ({why.get(i) or _known_as(i, known)})" for i in foreign[:5])
         raise ConfigError(
             f"{field}: {len(foreign)} of {len(set(ids))} ids are not in the training set: {named};"

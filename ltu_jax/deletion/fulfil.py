@@ -188,9 +188,10 @@ def _write_request(
         meant[name] = hashlib.sha256(text.encode(errors="replace")).hexdigest()
 
     state = _write_weights(todo, state, folder)
-    save_tree(
-        folder / "model", {"params": state.params, "model_state": state.model_state}, {"method": config.method.name}
-    )
+    described: dict[str, Any] = {"method": config.method.name}
+    if not request.in_memory:  # for load_model
+        described |= {"num_classes": source.num_classes, "image_shape": list(source.images.shape[1:])}
+    save_tree(folder / "model", {"params": state.params, "model_state": state.model_state}, described)
     curve = None if calibrated is None else calibrated.as_json()
     if curve is not None:
         write("calibration.json", _text(curve))

@@ -167,7 +167,8 @@ def _refused(path: Path, field: str, why: str) -> ConfigError:
     why = why.strip().splitlines()[0][:200] if why.strip() else "not a zip file"
     return ConfigError(
         f"{field}: {str(path)!r} holds {why}; allowed: torch.save(model.state_dict(), PATH), PyTorch >= 1.6, or of a"
-        " checkpoint the weights alone: torch.save(torch.load(PATH)['state_dict'], 'model.pth')"
+        " checkpoint the weights alone: torch.save(torch.load(PATH, weights_only=False)['state_dict'],"
+        " 'model.pth')"
     )
 
 

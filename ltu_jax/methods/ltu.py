@@ -31,7 +31,9 @@ from ltu_jax.types import ArrayTree, AuditTask, Batch, Metrics, Rows, UnlearnSta
 FEATURE_BATCH = 500
 
 FEW = 20
-"""With fewer forget rows a step of theirs alone would normalise by them alone, and damage the model."""
+"""With fewer forget rows a step of theirs alone would normalise by them alone, and damage the model.
+
+``deletion.few`` has the same limit for what a request can show of them; the pages tell both as one."""
 
 
 class Matching(NamedTuple):

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from ltu_jax.types import Progress
 
 LINE_FRACTION, LINE_SECONDS = 0.1, 5.0
+AT_ONCE = 1.0
+"""Seconds within which come the steps that an earlier call had taken: they are no measure of the rest."""
 """A log gets a line after both this share of the work and this time since the last line."""
 
 
@@ -174,7 +176,7 @@ def _bar(label: str, total: int, stream: TextIO) -> Iterator[Callable[[int], Non
         progress.TextColumn("left", style="progress.remaining"),
     )
     with progress.Progress(*columns, console=Console(file=stream), refresh_per_second=4) as bar:
-        task = bar.add_task(f"{label} (compiling)", total=total)
+        task = bar.add_task(f"{label} (starting)", total=total)
 
         def advance(n: int) -> None:
             if n:
@@ -186,18 +188,20 @@ def _bar(label: str, total: int, stream: TextIO) -> Iterator[Callable[[int], Non
 @contextlib.contextmanager
 def _lines(label: str, total: int, stream: TextIO) -> Iterator[Callable[[int], None]]:
     start = last = monotonic()
-    first: tuple[int, float] | None = None  # steps and time of the first report: compiling is no measure of the rest
+    first: tuple[int, float] | None = None  # steps and time of the first report: the start is no measure of the rest
     done = reported = 0
 
     def advance(n: int) -> None:
         nonlocal done, reported, last, first
         done += n
         now = monotonic()
-        if first is None and done:
-            first = done, now
+        if first is None and now - start < AT_ONCE:
+            return  # steps of an earlier call
+        if first is None and n:
+            first, reported = (done, now), done
             if done < total and now - start >= LINE_SECONDS:
                 last, took = now, table.duration(now - start)
-                print(plain(f"{label}: {done}/{total} steps in {took}, compiling included"), file=stream, flush=True)
+                print(plain(f"{label}: {done}/{total} steps, {took} after the start"), file=stream, flush=True)
         elif first and done < total and done - reported >= LINE_FRACTION * total and now - last >= LINE_SECONDS:
             reported, last = done, now
             left = table.duration((now - first[1]) / (done - first[0]) * (total - done))

@@ -109,7 +109,8 @@ def request_seconds(config: Config, loaded: Loaded) -> dict[str, float]:
       loaded: data, splits and model.
 
     Returns:
-      Seconds by the name of the method, its own first, then the cheapest.
+      Seconds by the name of the method, its own first, then the cheapest. A method that states no cost is left out,
+      and so is one that needs attackers.
     """
     source, splits, spec, weights = loaded
     params, model_state = spec.init(jax.random.key(0))

@@ -17,8 +17,8 @@ def load_model(workdir: str | Path) -> UnlearnState:
     """The unlearned model of a finished run: ``model/`` of its folder, the checksum tested.
 
     Args:
-      workdir: folder of ``python -m ltu_jax.unlearn``; of several seeds, one of its ``seed-N``. A model of one's own
-        is imported by the name that the run had for it.
+      workdir: folder of ``python -m ltu_jax.unlearn``; of several seeds, one of its ``seed-N``; of requests, one of its
+        ``request-N``. A model of one's own is imported by the name that the run had for it.
 
     Returns:
       The model: ``state.apply_fn(state.params, state.model_state, images, train=False)`` gives logits f32[B,C] and its
@@ -37,6 +37,9 @@ def load_model(workdir: str | Path) -> UnlearnState:
         raise ConfigError(f"workdir: {str(folder)!r} has no model yet; allowed: the folder of a finished run")
     tree, about = load_tree(folder / "model")
     if "image_shape" not in about:
-        raise ConfigError(f"workdir: {str(folder)!r} is of an older version; allowed: runs of this one")
+        raise ConfigError(
+            f"workdir: {str(folder)!r} does not say how its model is built: an older version's, or ltu_jax.forget's;"
+            " allowed: runs and requests of the command"
+        )
     spec = build_model(config.model, about["num_classes"], tuple(about["image_shape"]))
     return make_state(spec.apply_fn, tree["params"], tree["model_state"], SGD, jax.random.key(0))

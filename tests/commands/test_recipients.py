@@ -216,7 +216,7 @@ def test_tokens_are_made_when_the_images_are_gone(theirs, sent, tmp_path, capsys
 def test_tokens_of_strangers_are_not_made_and_none_lie_in_the_folder_of_requests(theirs, tmp_path):
     asked = [str(theirs / "out/request-1/receipt.json"), "--forget", str(tmp_path / "ids.txt"), "--tokens"]
     (tmp_path / "ids.txt").write_text("train/c0/nobody.png\n")
-    with pytest.raises(ConfigError, match="--tokens, 1 of 1 ids are not of request 1: 'train/c0/nobody.png'; allowed"):
+    with pytest.raises(ConfigError, match="--forget, 1 of 1 ids are not of request 1: 'train/c0/nobody.png'; allowed"):
         verify.main([*asked, str(tmp_path / "tokens")])
     with pytest.raises(ConfigError, match="--tokens: .* lies in the folder of requests, which names no id"):
         verify.main([*asked, str(theirs / "out" / "request-1" / "tokens")])

@@ -7,6 +7,7 @@ import types
 import pytest
 
 from ltu_jax.commands import run
+from ltu_jax.config import Config
 from ltu_jax.files import DiskFullError
 from ltu_jax.setting import ConfigError
 from ltu_jax.training.checkpoint import CheckpointError
@@ -82,3 +83,21 @@ def test_a_run_goes_on_with_the_programs_that_it_was_begun_with(tmp_path, begun,
         return run._check_begun(todo, 2)
     with pytest.raises(ConfigError, match="was begun with 1 models in one program, now it is 2; allowed"):
         run._check_begun(todo, 2)
+
+
+def make_own_log(workdir, config):
+    """A logger of one's own."""
+    return lambda row: (workdir / "own.jsonl").write_text(json.dumps([config["seed"], row]))
+
+
+def test_a_logger_of_ones_own_gets_the_rows_beside_the_file_of_times(tmp_path):
+    log = run._log_of(run.Job(Config(seed=7, logger="test_run:make_own_log"), tmp_path, None))
+    log({"step": 1, "seconds": 2.5, "loss": 0.5})
+    assert json.loads((tmp_path / "own.jsonl").read_text()) == [7, {"step": 1, "seconds": 2.5, "loss": 0.5}]
+    assert json.loads((tmp_path / "times.jsonl").read_text())["seconds"] == 2.5
+
+
+def test_a_logger_that_is_not_there_is_told_before_anything_is_read(monkeypatch, tmp_path):
+    monkeypatch.setattr(run, "read_source", lambda config: pytest.fail("the data were read"))
+    with pytest.raises(ConfigError, match="^config.logger: 'test_run:nothing' cannot be imported"):
+        run._unlearn([(Config(logger="test_run:nothing"), tmp_path)], OPTIONS, None)

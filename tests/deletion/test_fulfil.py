@@ -8,10 +8,12 @@ import shutil
 
 import flax.serialization
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from small_request import by_margins, request_settings
 
+from ltu_jax import load_model
 from ltu_jax.config import method_config
 from ltu_jax.deletion import fulfil as module
 from ltu_jax.deletion import ledger
@@ -367,6 +369,10 @@ def test_weights_in_half_precision_are_measured_as_they_are_written(tmp_path, so
     given.unlink()
     more = fulfil(Request(settings, ids[30:40], tmp_path / "out"), source, spec)
     assert (more.folder / "weights" / "mine.msgpack").exists()
+    model = load_model(done.folder)
+    logits, _ = model.apply_fn(model.params, {}, jnp.asarray(source.images[:9] / np.float32(255)), train=False)
+    np.testing.assert_array_equal(np.asarray(model.params["w1"]), back["w1"].astype(np.float32))
+    assert logits.shape == (9, 4)
     # and it was not what that request started from
     assert done.receipt["about"]["model"] == "mlp:build, mine.msgpack" and more.receipt["about"]["model"] == "mlp:build"
     assert check_hashes(open_request(more.folder / "receipt.json")) == []

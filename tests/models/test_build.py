@@ -190,6 +190,15 @@ def test_a_model_of_ones_own_that_ignores_bfloat16_is_told_of(width, notes, capl
     assert len(lines) == notes and all(line.startswith(told) for line in lines)
 
 
+def looks_up(model, num_classes, row_shape):
+    """A model of token numbers, which no numbers of another type can be."""
+    return ModelSpec(lambda key: ({"w": jnp.ones((9, num_classes))}, {}), lambda p, s, x, train: (p["w"][x].sum(1), s))
+
+
+def test_a_model_of_token_numbers_is_not_asked_for_bfloat16(caplog):
+    assert build_model(Model("test_build:looks_up", dtype="bfloat16"), 5, (7,)) and not caplog.records
+
+
 def test_rows_that_are_no_images_are_for_a_model_of_ones_own():
     assert build_model(Model("test_build:half_or_not", width=6), 5, (7,)).init(jax.random.key(0))
     with pytest.raises(

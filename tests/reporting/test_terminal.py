@@ -198,8 +198,23 @@ def test_what_compiling_took_is_told_and_not_taken_for_the_speed_of_the_rest(clo
             clock.now += 3.0
             advance(1)
     first, second, *_ = stream.getvalue().splitlines()
-    assert first == "trial 1 of 3, unlearning: 1/10 steps in 1 min 01 s, compiling included"
+    assert first == "trial 1 of 3, unlearning: 1/10 steps, 1 min 01 s after the start"
     assert second == "trial 1 of 3, unlearning: 3/10 steps (30 %), 21 s left"
+
+
+def test_steps_of_an_earlier_call_are_no_measure_of_the_rest(clock):
+    """500 of 1,000 are there at once; the next takes 61 s with compiling, each after it 3 s."""
+    stream = io.StringIO()
+    with terminal.progress_for(stream)("unlearning", 1000) as advance:
+        advance(500)
+        clock.now = 61.0
+        advance(1)
+        for _ in range(199):
+            clock.now += 3.0
+            advance(1)
+    first, second, *_ = stream.getvalue().splitlines()
+    assert first == "unlearning: 501/1000 steps, 1 min 01 s after the start"
+    assert second == "unlearning: 601/1000 steps (60 %), 19 min 57 s left"
 
 
 def test_work_that_stops_says_where_and_raises_on(clock):

@@ -41,7 +41,9 @@ def test_what_is_no_finished_run_is_told_in_one_line(tmp_path):
     with pytest.raises(ConfigError, match="has no model yet; allowed: the folder of a finished run$"):
         load_model(tmp_path)
     finished(tmp_path, {})
-    with pytest.raises(ConfigError, match="is of an older version"):
+    with pytest.raises(
+        ConfigError, match="does not say how its model is built: an older version's, or ltu_jax.forget's; allowed: "
+    ):
         load_model(tmp_path)
 
 

@@ -19,10 +19,11 @@ import functools
 import itertools
 import json
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from ltu_jax.auditing.intervals import clopper_pearson
 from ltu_jax.methods import METHODS
 from ltu_jax.methods.base import Method
 
@@ -52,7 +53,8 @@ def main() -> None:
 
     jax.config.update("jax_compilation_cache_dir", str((args.out / "compiled").absolute()))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
-    print_table([row for seed in args.seeds.split(",") for row in judged(args.config, int(seed), args.out)])
+    rows = [row for seed in args.seeds.split(",") for row in judged(args.config, int(seed), args.out)]
+    print("\n".join(table_lines(rows)))
 
 
 def judged(config: str, seed: int, out: Path) -> list[dict[str, Any]]:
@@ -320,20 +322,21 @@ def _head_only(settings: Any, parts: Any) -> Any:
 head_random_label = head_neggrad_plus = head_ltu = _head_only
 
 
-def print_table(rows: list[dict[str, Any]]) -> None:
-    """Prints how many models were refused: of the genuine ones and of the fakes, in total and by kind."""
-    kinds = dict.fromkeys((row["genuine"], row["kind"]) for row in rows)
+def table_lines(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """A Markdown table of how many models were refused: of the genuine ones and of the fakes, in all and by kind."""
     total, refused = Counter(), Counter()
     for row in rows:
-        for group in ((row["genuine"], row["kind"]), row["genuine"]):
+        for group in ((row["genuine"], row["kind"]), (row["genuine"], "")):
             total[group] += 1
             refused[group] += not row["accepted"]
-    for genuine in (True, False):
-        word = "genuine" if genuine else "fakes"
-        print(f"\n{word + ', refused of all':40} {refused[genuine]:4} of {total[genuine]}")
-        for group in kinds:
-            if group[0] == genuine:
-                print(f"  {group[1]:38} {refused[group]:4} of {total[group]}")
+    lines = ["| model | refused |", "|---|---|"]
+    for genuine, words in ((True, "genuine unlearning, all"), (False, "fakes, all")):
+        low, high = clopper_pearson(refused[genuine, ""], total[genuine, ""])
+        of = f"{refused[genuine, '']} of {total[genuine, '']} (95 %: {100 * low:.0f} to {100 * high:.0f} %)"
+        lines.append(f"| **{words}** | **{of}** |")
+        kinds = dict.fromkeys(row["kind"] for row in rows if row["genuine"] == genuine)
+        lines += [f"| {kind} | {refused[genuine, kind]} of {total[genuine, kind]} |" for kind in kinds]
+    return lines
 
 
 if __name__ == "__main__":

@@ -7,9 +7,10 @@ import re
 import numpy as np
 import pytest
 
-from experiments import differences
+from experiments import differences, evidence_power
 from experiments.defaults import line
 from experiments.tabling.runs import read as read_runs
+from ltu_jax.deletion.claim import RATES
 
 ROOT = pathlib.Path(__file__).parents[1]
 PAGES = {path.relative_to(ROOT).as_posix(): path.read_text() for path in (ROOT / "README.md", *ROOT.glob("docs/*.md"))}
@@ -191,6 +192,17 @@ def test_the_tables_of_the_defaults_are_those_of_the_files():
 
 def cells(row):
     return [cell.strip() for cell in row.strip("|").split("|")]
+
+
+def test_the_table_of_wrong_verdicts_is_that_of_its_file():
+    rows = [
+        json.loads(line) for line in (ROOT / "experiments/results/evidence_power/digits.jsonl").read_text().splitlines()
+    ]
+    assert "\n".join(evidence_power.table_lines(rows)) in PAGES["docs/requests-measured.md"]
+    refused = {
+        genuine: sum(not row["accepted"] for row in rows if row["genuine"] is genuine) for genuine in (True, False)
+    }
+    assert f"refused {refused[False]} of 230 fakes and {refused[True]} of 100 genuine" in RATES
 
 
 def test_the_table_of_the_study_is_that_of_its_file():

@@ -31,8 +31,8 @@ SHARE = 0.5
 MOVED = 0.1
 """Least share of the weights that must have changed: changing only the head is not forgetting."""
 RATES = (
-    "the claim's test refused 65 of 67 fakes and 2 of 30 genuine unlearnings of 90 digits, on which its limits were"
-    " chosen; docs/requests-measured.md"
+    "the claim's test refused 223 of 230 fakes and 10 of 100 genuine unlearnings of 90 digits, on ten seeds that its"
+    " limits were not chosen on; docs/requests-measured.md"
 )
 """Its error rates, measured by ``experiments/evidence_power.py``."""
 

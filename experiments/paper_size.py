@@ -29,12 +29,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from experiments.grid import Cell, cells
-from experiments.sweeping.program import folder, start
 from experiments.sweeps.paper_size import get_sweep
 from ltu_jax.commands.command_line import parse
 from ltu_jax.files import LOCK, locked, write_whole
 from ltu_jax.setting import ConfigError
+from ltu_jax.sweeping.grid import Cell, cells
+from ltu_jax.sweeping.program import folder, start
 
 Numbers = dict[str, float]
 
@@ -51,7 +51,7 @@ def main(arguments: Sequence[str]) -> int:
         os.environ["TFDS_DATA_DIR"] = str(args.data_dir)
     cache = args.out / "cache"
     todo = cells(sweep, args.out / "cells", cache)
-    from experiments.sweeping import one_process  # it waits for JAX
+    from experiments import one_process  # it waits for JAX
 
     if not args.tiny:
         one_process.check_device()

@@ -217,7 +217,7 @@ def _files(folder: Path) -> None:
         os.mkfifo(folder / name)
 
 
-SWEEP_FILE = """from experiments.grid import Row, Sweep
+SWEEP_FILE = """from ltu_jax.sweeping import Row, Sweep
 
 def get_sweep():
     row = Row("FT", "finetune", {{"method.{}": {}}}, space={{"method.learning_rate": (0.001, 0.1, "log")}})

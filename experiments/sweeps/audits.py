@@ -10,9 +10,9 @@ the study's searches begin, and see two remaining rows for one to forget, as the
 
 import json
 
-from experiments.grid import Row, Sweep
 from experiments.sweeps import study
 from experiments.sweeps.cifar10_jpeg import TUNED
+from ltu_jax.sweeping import Row, Sweep
 
 SHOWN = ("SalUn", "BadT", "RandL", "Amnesiac (relabel)", "NegGrad+", "FT")
 

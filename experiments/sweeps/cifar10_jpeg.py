@@ -13,7 +13,7 @@ budgets.
 
 from pathlib import Path
 
-from experiments.grid import Row, Sweep
+from ltu_jax.sweeping import Row, Sweep
 
 TUNED = Path("experiments/results/cifar10_jpeg/tuned.json")
 SMALL = {"method.batch_size": 100, "method.schedule": "cosine"}

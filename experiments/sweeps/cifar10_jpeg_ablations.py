@@ -12,8 +12,8 @@ as the others, so it has the same number of updates but half as many gradients o
 
 from pathlib import Path
 
-from experiments.grid import Row, Sweep
 from experiments.sweeps.cifar10_jpeg import BY_ATTACKERS, LTU_SPACE
+from ltu_jax.sweeping import Row, Sweep
 
 TUNED = Path("experiments/results/cifar10_jpeg/tuned_ablations.json")
 VARIANTS = {

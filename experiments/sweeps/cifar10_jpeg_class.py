@@ -9,8 +9,8 @@ TA is over the classes that remain. Class-wise forgetting is usually done with G
 
 import dataclasses
 
-from experiments.grid import Sweep
 from experiments.sweeps import cifar10_jpeg
+from ltu_jax.sweeping import Sweep
 
 SHOWN = ("FT", "RandL", "GA", "SalUn", "SCRUB", "LTU")
 

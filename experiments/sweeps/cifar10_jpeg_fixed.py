@@ -8,9 +8,9 @@ python experiments/tables.py 4 runs/cifar10_jpeg_fixed/results.jsonl
 import dataclasses
 import json
 
-from experiments.grid import Row, Sweep
 from experiments.sweeps import cifar10_jpeg_ablations as ablations
 from experiments.sweeps.cifar10_jpeg import BY_ATTACKERS
+from ltu_jax.sweeping import Row, Sweep
 
 
 def get_sweep() -> Sweep:

@@ -12,9 +12,9 @@ The ranges are around the published values; each method has eight trials over tw
 import dataclasses
 from pathlib import Path
 
-from experiments.grid import Row, Sweep
 from experiments.sweeps import cifar10_jpeg
 from experiments.sweeps.cifar10_jpeg import SMALL, rate
+from ltu_jax.sweeping import Row, Sweep
 
 TUNED = Path("experiments/results/cifar10_jpeg/tuned_newer.json")
 TARGET = {"method.target_accuracy": 82.0}

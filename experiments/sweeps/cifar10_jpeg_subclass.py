@@ -7,8 +7,8 @@ python experiments/tables.py 1 runs/cifar10_jpeg_subclass/results.jsonl
 
 import dataclasses
 
-from experiments.grid import Sweep
 from experiments.sweeps import cifar10_jpeg_class
+from ltu_jax.sweeping import Sweep
 
 
 def get_sweep() -> Sweep:

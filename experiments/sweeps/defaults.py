@@ -4,7 +4,7 @@ python experiments/sweep.py experiments/sweeps/defaults.py --out runs/defaults
 python experiments/defaults.py runs/defaults/results.jsonl
 """
 
-from experiments.grid import Row, Sweep
+from ltu_jax.sweeping import Row, Sweep
 
 
 def get_sweep() -> Sweep:

@@ -7,8 +7,8 @@ python experiments/defaults.py runs/defaults_tiny_imagenet32/results.jsonl
 
 import dataclasses
 
-from experiments.grid import Sweep
 from experiments.sweeps import defaults
+from ltu_jax.sweeping import Sweep
 
 
 def get_sweep() -> Sweep:

@@ -12,7 +12,7 @@ uses.
 
 from pathlib import Path
 
-from experiments.grid import Row, Sweep
+from ltu_jax.sweeping import Row, Sweep
 
 TUNED = Path("experiments/results/digits/tuned.json")
 SMALL = {"method.batch_size": 50, "method.schedule": "cosine"}

@@ -6,8 +6,8 @@ python experiments/tables.py 1 runs/digits-sweep/results.jsonl runs/digits-half/
 
 import dataclasses
 
-from experiments.grid import Sweep
 from experiments.sweeps import digits
+from ltu_jax.sweeping import Sweep
 
 
 def get_sweep() -> Sweep:

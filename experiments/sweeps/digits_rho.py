@@ -10,8 +10,8 @@ published; the other repeats it until an epoch has as many remaining images as a
 import dataclasses
 import json
 
-from experiments.grid import Row, Sweep
 from experiments.sweeps import digits
+from ltu_jax.sweeping import Row, Sweep
 
 SHOWN = ("FT", "RandL", "BadT", "SalUn", "LTU")
 

@@ -9,7 +9,7 @@ published ones of which a run takes a multiple of 25 steps, as many as a call ta
 another program is compiled, which takes longer than the run.
 """
 
-from experiments.grid import Row, Sweep
+from ltu_jax.sweeping import Row, Sweep
 
 WHOLE = {
     "data.name": "cifar10_jpeg",

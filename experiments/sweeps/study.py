@@ -18,8 +18,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from experiments.grid import Row, Sweep
 from experiments.sweeps.cifar10_jpeg import SMALL, rate
+from ltu_jax.sweeping import Row, Sweep
 
 TUNED = Path("experiments/results/study/tuned.json")
 BOTH = {**SMALL, "method.remain_per_forget": 2.0}

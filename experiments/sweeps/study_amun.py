@@ -10,9 +10,9 @@ python experiments/tables.py 1 runs/study/results.jsonl runs/study_amun/results.
 import dataclasses
 from pathlib import Path
 
-from experiments.grid import Row, Sweep
 from experiments.sweeps import study
 from experiments.sweeps.cifar10_jpeg import rate
+from ltu_jax.sweeping import Row, Sweep
 
 TUNED = Path("experiments/results/study/tuned_amun.json")
 

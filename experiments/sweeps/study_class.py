@@ -9,8 +9,8 @@ TA is over the classes that remain.
 
 import dataclasses
 
-from experiments.grid import Sweep
 from experiments.sweeps import study_fractions
+from ltu_jax.sweeping import Sweep
 
 
 def get_sweep() -> Sweep:

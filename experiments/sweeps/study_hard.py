@@ -12,8 +12,8 @@ what counts is the distance to Retrain; LTU brings them to where ordinary rows l
 
 import dataclasses
 
-from experiments.grid import Sweep
 from experiments.sweeps import study, study_fractions, study_parts
+from ltu_jax.sweeping import Sweep
 
 
 def get_sweep() -> Sweep:

@@ -7,8 +7,8 @@ python experiments/differences.py margin_forget runs/study_inner/results.jsonl
 
 import dataclasses
 
-from experiments.grid import Row, Sweep
 from experiments.sweeps import study_fractions, study_parts
+from ltu_jax.sweeping import Row, Sweep
 
 RATES = (0.003, 0.01, 0.03, 0.1)
 

@@ -14,9 +14,9 @@ attackers of Eq. 11, are in ``study_relatives.py``.
 import dataclasses
 from pathlib import Path
 
-from experiments.grid import Row, Sweep
 from experiments.sweeps import study
 from experiments.sweeps.cifar10_jpeg import rate
+from ltu_jax.sweeping import Row, Sweep
 
 TUNED = Path("experiments/results/study/tuned_parts.json")
 SUPPORT = {"method.relabel": "step"}

@@ -13,9 +13,9 @@ python experiments/tables.py 1 runs/study_parts/results.jsonl runs/study_relativ
 import dataclasses
 from pathlib import Path
 
-from experiments.grid import Row, Sweep
 from experiments.sweeps import study_parts
 from experiments.sweeps.cifar10_jpeg import BY_ATTACKERS, rate
+from ltu_jax.sweeping import Row, Sweep
 
 TUNED = Path("experiments/results/study/tuned_relatives.json")
 ATTACKERS = {**BY_ATTACKERS, "attackers.fitted_on": "original", "method.epochs": 5.0}

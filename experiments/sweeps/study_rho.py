@@ -7,8 +7,8 @@ python experiments/tables.py 2 runs/study_rho/results.jsonl
 
 import dataclasses
 
-from experiments.grid import Sweep
 from experiments.sweeps import study, study_fractions, study_parts
+from ltu_jax.sweeping import Sweep
 
 
 def get_sweep() -> Sweep:

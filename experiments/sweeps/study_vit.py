@@ -7,8 +7,8 @@ python experiments/tables.py 1 runs/study_vit/results.jsonl
 
 import dataclasses
 
-from experiments.grid import Sweep
 from experiments.sweeps import study_fractions
+from ltu_jax.sweeping import Sweep
 
 
 def get_sweep() -> Sweep:

@@ -6,14 +6,16 @@ import pathlib
 import pytest
 from test_grid import ROOT
 
-from experiments import audit_sweep, grid, sweep
-from experiments.grid import cells, load_sweep
+from experiments import audit_sweep
 from experiments.sweeps import audits as of_methods
+from ltu_jax import sweep
 from ltu_jax.setting import ConfigError
+from ltu_jax.sweeping import grid
+from ltu_jax.sweeping.grid import cells, load_sweep
 
 TOY = str(pathlib.Path(__file__).with_name("toy.py"))
 FILE = """
-from experiments.grid import Row, Sweep
+from ltu_jax.sweeping import Row, Sweep
 
 def get_sweep():
     rows = [Row("FT", "finetune"), Row("GA", "gradient_ascent", {"method.learning_rate": 0.1})]

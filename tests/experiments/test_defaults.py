@@ -8,7 +8,7 @@ import pytest
 from test_grid import ROOT
 
 from experiments import defaults
-from experiments.grid import cells, load_sweep
+from ltu_jax.sweeping.grid import cells, load_sweep
 
 
 def result(gap, floor, fraction=0.1, warnings=(), seconds=6.0):

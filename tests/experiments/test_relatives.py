@@ -31,10 +31,10 @@ from by_hand import (
 from test_grid import ROOT
 
 from experiments import relatives
-from experiments.sweeping.configuring import configure
 from ltu_jax.config import LTU
 from ltu_jax.methods import build_method
 from ltu_jax.methods.ltu import LTUDraw
+from ltu_jax.sweeping.configuring import configure
 from ltu_jax.training.cost import image_flops
 from ltu_jax.training.dispatch import numbers_as_arrays
 from ltu_jax.training.optimizers import SGD

@@ -6,9 +6,9 @@ import json
 import pytest
 from test_grid import ROOT
 
-from experiments.grid import cells, forget_sets, load_sweep
 from experiments.sweeps import study, study_relatives
 from ltu_jax.config import method_config
+from ltu_jax.sweeping.grid import cells, forget_sets, load_sweep
 
 PLAN = (ROOT / "experiments" / "results" / "PLAN.md").read_text()
 LATER = [

@@ -9,8 +9,8 @@ import sys
 
 import pytest
 
-from experiments.grid import Row, Sweep, cells, load_sweep
 from ltu_jax.setting import ConfigError
+from ltu_jax.sweeping.grid import Row, Sweep, cells, load_sweep
 
 ROOT = pathlib.Path(__file__).parents[2]
 DIGITS = str(ROOT / "experiments" / "configs" / "digits.py")

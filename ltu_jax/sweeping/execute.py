@@ -1,4 +1,4 @@
-"""What a job executes. It imports no other file of this folder, because a job finds none of them."""
+"""What a job executes. On this machine it is started as a file, and does not wait for what it does not need."""
 
 import fcntl
 import json

@@ -14,17 +14,17 @@ import time
 
 import pytest
 
-from experiments import grid, sweep
-from experiments.grid import Job
-from experiments.sweeping import pool
-from experiments.sweeping.pool import Pool
+from ltu_jax import sweep
 from ltu_jax.files import locked
 from ltu_jax.setting import ConfigError
+from ltu_jax.sweeping import grid, pool
+from ltu_jax.sweeping.grid import Job
+from ltu_jax.sweeping.pool import Pool
 
 ROOT = pathlib.Path(__file__).parents[2]
 TOY = str(pathlib.Path(__file__).with_name("toy.py"))
 FILE = """
-from experiments.grid import Row, Sweep
+from ltu_jax.sweeping import Row, Sweep
 
 ATTACKERS = {"method.forget_by": "attackers"}
 
@@ -76,7 +76,7 @@ def run(*arguments):
 def start(*arguments, **environment):
     """Starts the program as a process."""
     code = (
-        "from experiments import grid, sweep; from experiments.sweeping import program;"
+        "from ltu_jax import sweep; from ltu_jax.sweeping import grid; from ltu_jax.sweeping import program;"
         f" grid.PROGRAM = ('python', {TOY!r}); program.start(sweep.main)"
     )
     command = [sys.executable, "-c", code, "file.py", "--out", "out", *arguments]

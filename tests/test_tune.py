@@ -14,11 +14,12 @@ import optuna
 import pytest
 import toy
 
-from experiments import grid, tune
-from experiments.grid import Row, Sweep, cells
-from experiments.sweeping.pool import Pool
+from ltu_jax import tune
 from ltu_jax.files import locked, write_whole
 from ltu_jax.setting import ConfigError
+from ltu_jax.sweeping import grid
+from ltu_jax.sweeping.grid import Row, Sweep, cells
+from ltu_jax.sweeping.pool import Pool
 from ltu_jax.training import steps
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -326,7 +327,7 @@ def test_as_a_program_it_leaves_the_runs_where_it_is_told(tmp_path, monkeypatch)
     )
     program = str(pathlib.Path(toy.__file__))
     code = (
-        "from experiments import grid, tune; from experiments.sweeping import program;"
+        "from ltu_jax import tune; from ltu_jax.sweeping import grid; from ltu_jax.sweeping import program;"
         f" grid.PROGRAM = ('python', {program!r}); program.start(tune.main)"
     )
     arguments = ["file.py", "--out", "kept/tuned.json", "--runs", "runs", "--trials", "2"]

@@ -22,7 +22,7 @@ from ltu_jax.sweeping.grid import Row, Sweep, cells
 from ltu_jax.sweeping.pool import Pool
 from ltu_jax.training import steps
 
-ROOT = pathlib.Path(__file__).parents[2]
+ROOT = pathlib.Path(__file__).parents[1]
 DIGITS = str(ROOT / "experiments" / "configs" / "digits.py")
 RATE = {"method.learning_rate": (1e-5, 0.1, "log")}
 
@@ -322,7 +322,7 @@ def test_a_mistake_is_found_before_anything_runs(here, monkeypatch, rows, change
 @pytest.mark.slow
 def test_as_a_program_it_leaves_the_runs_where_it_is_told(tmp_path, monkeypatch):
     (tmp_path / "file.py").write_text(
-        "from grid import Row, Sweep\n"
+        "from ltu_jax.sweeping import Row, Sweep\n"
         f"def get_sweep(): return Sweep({DIGITS!r}, [Row('FT', 'finetune', space={RATE!r})], (0,), tuning_seeds=(5,))\n"
     )
     program = str(pathlib.Path(toy.__file__))

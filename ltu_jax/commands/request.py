@@ -82,7 +82,7 @@ def _carry_out(config: Config, forget: str, options: Options, progress: Progress
     for line in still_there(config, ids):
         print(plain(line))
     for number in done.not_shown:
-        print(f"request {number}: its receipt does not show forgetting", file=sys.stderr)
+        print(plain(f"request {number}: its receipt does not show forgetting"), file=sys.stderr)
     return NOT_SHOWN if done.not_shown else 0
 
 

@@ -1,6 +1,6 @@
 """Audits every finished cell of a sweep, and prints what each audit finds of each method.
 
-python experiments/sweep.py experiments/sweeps/audits.py --out runs/audits
+python -m ltu_jax.sweep experiments/sweeps/audits.py --out runs/audits
 python experiments/audit_sweep.py experiments/sweeps/audits.py --out runs/audits [--level 0|1|2]
 
 A cell is audited by ``python -m ltu_jax.audit`` with its own configuration and the cache of the sweep, so that models

@@ -2,7 +2,7 @@ r"""The paper's own size on one GPU: ResNet-18 of width 64 in bfloat16 on all of
 
 export TFDS_DATA_DIR=...
 python experiments/paper_size.py --seed 0 --out runs/paper_size
-python experiments/tables.py 1 runs/paper_size/seed-*.jsonl
+python -m ltu_jax.tables 1 runs/paper_size/seed-*.jsonl
 python experiments/paper_size.py --tiny --out runs/tiny                   the program alone, a minute on a CPU
 
 An original (45,000 rows, 30 epochs), two Retrains without 10 % of them, and LTU, BadT, SalUn, RandL and AMUN with
@@ -86,7 +86,7 @@ def _parsed(arguments: Sequence[str]) -> argparse.Namespace:
 
 
 def _line(cell: Cell, result: dict[str, Any]) -> str:
-    """A line for ``tables.py``. The command lets kernels add in any order, as this program does."""
+    """A line for ``ltu_jax.tables``. The command lets kernels add in any order, as this program does."""
     command = shlex.join([*cell.job.command, "--nodeterministic"])
     return json.dumps({"label": cell.label, "command": command, "result": result}) + "\n"
 

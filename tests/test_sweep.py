@@ -293,7 +293,7 @@ TWO_ROWS = """
 from ltu_jax.sweeping import Row, Sweep
 
 SMALL = {
-    "data.train_size": 60, "data.test_size": 40, "model.width": 2, "training.epochs": 1.0, "evaluation.num_retrain": 1,
+    "data.train_size": 60, "data.test_size": 40, "model.width": 2, "training.epochs": 1, "evaluation.num_retrain": 1,
 }
 
 def get_sweep():

@@ -49,8 +49,9 @@ from ltu_jax import config
 from ltu_jax.setting import settings
 
 ROOT = Path(__file__).parents[2]
-UNLEARN, VERIFY, REPORT = (("-m", f"ltu_jax.{name}") for name in ("unlearn", "verify", "report"))
-SWEEP, TUNE, TABLES = ((str(ROOT / "experiments" / f"{name}.py"),) for name in ("sweep", "tune", "tables"))
+UNLEARN, VERIFY, REPORT, SWEEP, TUNE, TABLES = (
+    ("-m", f"ltu_jax.{name}") for name in ("unlearn", "verify", "report", "sweep", "tune", "tables")
+)
 WAIT_S = 120
 
 

@@ -1,8 +1,8 @@
 """Tables 3 and 4 on 5,000 real images, every variant at the settings that were tuned for LTU.
 
 export TFDS_DATA_DIR=...
-python experiments/sweep.py experiments/sweeps/cifar10_jpeg_fixed.py --out runs/cifar10_jpeg_fixed
-python experiments/tables.py 4 runs/cifar10_jpeg_fixed/results.jsonl
+python -m ltu_jax.sweep experiments/sweeps/cifar10_jpeg_fixed.py --out runs/cifar10_jpeg_fixed
+python -m ltu_jax.tables 4 runs/cifar10_jpeg_fixed/results.jsonl
 """
 
 import dataclasses

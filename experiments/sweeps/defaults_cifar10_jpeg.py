@@ -1,7 +1,7 @@
 r"""The same as ``defaults.py`` on 5,000 real images, seeds 0 to 9.
 
 export TFDS_DATA_DIR=...
-python experiments/sweep.py experiments/sweeps/defaults_cifar10_jpeg.py --out runs/defaults_cifar10_jpeg
+python -m ltu_jax.sweep experiments/sweeps/defaults_cifar10_jpeg.py --out runs/defaults_cifar10_jpeg
 python experiments/defaults.py runs/defaults_cifar10_jpeg/results.jsonl
 """
 

@@ -1,7 +1,7 @@
 r"""The study of the inner rate: LTU with meta-optimization at rates from 0.003 to 0.1, else as searched; five seeds.
 
 export TFDS_DATA_DIR=...
-python experiments/sweep.py experiments/sweeps/study_inner.py --out runs/study_inner --cache runs/study/cache
+python -m ltu_jax.sweep experiments/sweeps/study_inner.py --out runs/study_inner --cache runs/study/cache
 python experiments/differences.py margin_forget runs/study_inner/results.jsonl
 """
 

@@ -29,27 +29,46 @@ Range = tuple[float, float] | tuple[float, float, str] | list[Any]
 
 @dataclasses.dataclass(frozen=True)
 class Row:
-    """A row of the table: a method with its settings."""
+    """A row of the table: a method with its settings.
+
+    Attributes:
+      label: its name in the table; no two rows have the same.
+      method: the part after the colon of ``--config FILE.py:METHOD``.
+      settings: fields of the configuration, such as ``{"method.epochs": 5.0}``.
+      remain_fraction: rho of this row, instead of the sweep's.
+      space: what ``ltu_jax.tune`` may change, and within which bounds (``Range``).
+    """
 
     label: str
-    method: str  # the part after the colon of --config FILE.py:METHOD
-    settings: Mapping[str, Any] = dataclasses.field(default_factory=dict)  # {"method.epochs": 5}
-    remain_fraction: float | None = None  # rho of this row, instead of the sweep's
-    space: Mapping[str, Range] = dataclasses.field(default_factory=dict)  # what ltu_jax.tune may change
+    method: str
+    settings: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    remain_fraction: float | None = None
+    space: Mapping[str, Range] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True)
 class Sweep:
-    """Every row at every seed, rho and forget fraction; a fraction that is None comes from the configuration file."""
+    """Every row at every seed, rho and forget fraction.
 
-    config: str  # configuration file, or the name of one that comes with the package, as from the command line
+    Attributes:
+      config: what ``--config`` takes: a configuration file, or the name of one that comes with the package.
+      rows: of the table, in its order.
+      seeds: of each row (``Seed``).
+      remain_fractions: rho; None is that of the configuration file.
+      forget_fractions: None is that of the configuration file.
+      settings: fields of every run; those of a row override them.
+      tuned: file that ``ltu_jax.tune`` wrote; its best settings override those of the rows.
+      tuning_seeds: for ``ltu_jax.tune``; their split seeds are never those of the table.
+    """
+
+    config: str
     rows: Sequence[Row]
     seeds: Sequence[Seed]
     remain_fractions: Sequence[float | None] = (None,)
     forget_fractions: Sequence[float | None] = (None,)
-    settings: Mapping[str, Any] = dataclasses.field(default_factory=dict)  # of every run
-    tuned: str | None = None  # file that ltu_jax.tune wrote: its best settings override the rows' own
-    tuning_seeds: Sequence[Seed] = ()  # for ltu_jax.tune; their split seeds are never those of the table
+    settings: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    tuned: str | None = None
+    tuning_seeds: Sequence[Seed] = ()
 
 
 class Job(NamedTuple):

@@ -307,7 +307,7 @@ def get_sweep():
 def test_two_rows_are_run_tuned_and_set_in_a_table_by_the_commands_alone(tmp_path):
     """In a folder of one's own, as from an installed package, with a method of one's own and no file of a checkout."""
     (tmp_path / "two.py").write_text(TWO_ROWS)
-    (tmp_path / "mine.py").write_text("from ltu_jax.methods.ltu import build\n")
+    (tmp_path / "mine.py").write_text("import ltu_jax\n\nbuild = ltu_jax.METHODS['ltu']\n")
 
     def command(name, *words):
         program = [sys.executable, "-m", f"ltu_jax.{name}", *words]

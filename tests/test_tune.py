@@ -6,12 +6,14 @@ import json
 import math
 import os
 import pathlib
+import shlex
 import statistics
 import subprocess
 import sys
 
 import optuna
 import pytest
+import refused
 import toy
 
 from ltu_jax import tune
@@ -319,6 +321,13 @@ def test_a_mistake_is_found_before_anything_runs(here, monkeypatch, rows, change
     assert not list(here.rglob("trials")) and not list(here.rglob("*.txt"))
 
 
+def test_help_and_a_mistake_wait_for_neither_jax_nor_optuna(tmp_path):
+    shown = refused.command("ltu_jax.tune", tmp_path, "--help")
+    assert shown.returncode == 0 and "--prune" in shown.stdout and not refused.imports(shown, "jax", "optuna")
+    line, done = refused.refusal("ltu_jax.tune", tmp_path, "nowhere.py", "--out", "tuned.json")
+    assert line.startswith("error: FILE: 'nowhere.py' cannot be read") and not refused.imports(done, "jax", "optuna")
+
+
 @pytest.mark.slow
 def test_as_a_program_it_leaves_the_runs_where_it_is_told(tmp_path, monkeypatch):
     (tmp_path / "file.py").write_text(
@@ -327,12 +336,14 @@ def test_as_a_program_it_leaves_the_runs_where_it_is_told(tmp_path, monkeypatch)
     )
     program = str(pathlib.Path(toy.__file__))
     code = (
-        "from ltu_jax import tune; from ltu_jax.sweeping import grid; from ltu_jax.sweeping import program;"
+        "from ltu_jax import tune; from ltu_jax.sweeping import grid, program;"
         f" grid.PROGRAM = ('python', {program!r}); program.start(tune.main)"
     )
     arguments = ["file.py", "--out", "kept/tuned.json", "--runs", "runs", "--trials", "2"]
     command = [sys.executable, "-c", code, *arguments]
     subprocess.run(command, cwd=tmp_path, env=os.environ, check=True, capture_output=True)
-    assert len(tuned(tmp_path / "kept" / "tuned.json")["rows"]["FT"]["search"]) == 2
+    record = tuned(tmp_path / "kept" / "tuned.json")
+    assert len(record["rows"]["FT"]["search"]) == 2
+    assert record["provenance"]["command"] == shlex.join(["python", "-m", "ltu_jax.tune", *arguments])
     assert [path.name for path in (tmp_path / "kept").iterdir()] == ["tuned.json"]
     assert grid.PROGRAM[0] == "python"

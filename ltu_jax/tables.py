@@ -38,8 +38,8 @@ def main(arguments: Sequence[str]) -> None:
     tables = [build(args.table, runs), *(paper_tables(args.table) if args.paper else ())]
     if args.picture:
         save_picture(args.table, runs, args.picture)
-    for line in _text(tables, args.format).removesuffix("\n").split("\n"):
-        print(printable(line))
+    lines = _text(tables, args.format).removesuffix("\n").split("\n")
+    sys.stdout.write("".join(f"{printable(line)}\n" for line in lines))  # at once, for a reader such as head
 
 
 class _Parser(argparse.ArgumentParser):

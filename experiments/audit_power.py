@@ -25,7 +25,6 @@ import jax.numpy as jnp
 import numpy as np
 
 from experiments.evidence_power import unstopped
-from experiments.sweeping.configuring import configure
 from ltu_jax.auditing.audited import Audited
 from ltu_jax.auditing.findings import Finding, as_json
 from ltu_jax.auditing.intervals import LEVEL, holm
@@ -34,6 +33,7 @@ from ltu_jax.commands.processes import keep_compiled
 from ltu_jax.evaluation.scores import measure
 from ltu_jax.files import write_whole
 from ltu_jax.reporting.terminal import progress_for
+from ltu_jax.sweeping.configuring import configure
 from ltu_jax.types import UnlearnState
 from ltu_jax.unlearning.problem import Problem, prepare
 

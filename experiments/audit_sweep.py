@@ -1,6 +1,6 @@
 """Audits every finished cell of a sweep, and prints what each audit finds of each method.
 
-python experiments/sweep.py experiments/sweeps/audits.py --out runs/audits
+python -m ltu_jax.sweep experiments/sweeps/audits.py --out runs/audits
 python experiments/audit_sweep.py experiments/sweeps/audits.py --out runs/audits [--level 0|1|2]
 
 A cell is audited by ``python -m ltu_jax.audit`` with its own configuration and the cache of the sweep, so that models
@@ -18,12 +18,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from experiments import grid
-from experiments.grid import Cell, Job, cells, load_sweep
-from experiments.sweeping.pool import Pool, shown_command
-from experiments.sweeping.program import Parser, folder, start
 from ltu_jax.files import LOCK, locked, write_whole
 from ltu_jax.safe_reading import read_json
+from ltu_jax.sweeping import grid
+from ltu_jax.sweeping.grid import Cell, Job, cells, load_sweep
+from ltu_jax.sweeping.pool import Pool, shown_command
+from ltu_jax.sweeping.program import Parser, folder, start
 
 PROGRAM = ("python", "-m", "ltu_jax.audit")
 
@@ -65,7 +65,9 @@ def main(argv: list[str]) -> int:
         if cell not in done:
             job = jobs[cell.job.slug]
             why = (
-                pool.failure(job.slug, job) if cell in finished else f"{cell.job.slug}: no result.json; sweep.py first"
+                pool.failure(job.slug, job)
+                if cell in finished
+                else f"{cell.job.slug}: no result.json; ltu_jax.sweep first"
             )
             print(f"failed: {why}", file=sys.stderr)
     return 0 if len(done) == len(planned) else 1

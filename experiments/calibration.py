@@ -78,9 +78,9 @@ def run(file: str, seed: int, held_out: int, trials: int, out: Path) -> dict[str
     """One seed: the scores of the four columns, and every look of the search."""
     import jax
 
-    from experiments.sweeping.configuring import configure
     from ltu_jax.deletion.calibration import calibrate, make_calibrator
     from ltu_jax.reporting.terminal import progress_for
+    from ltu_jax.sweeping.configuring import configure
     from ltu_jax.unlearning.loop import run_problem
     from ltu_jax.unlearning.problem import prepare
     from ltu_jax.unlearning.result import now, provenance

@@ -14,9 +14,9 @@ import statistics
 import sys
 from collections.abc import Mapping
 
-from experiments.tabling import noise
-from experiments.tabling.runs import Run, Seeds, check, read
 from ltu_jax.setting import ConfigError
+from ltu_jax.tabling import noise
+from ltu_jax.tabling.runs import Run, Seeds, check, read
 
 HEADER = ("", "seeds", "mean ± s.d.", "to the best [95 %]", "could be seen", "")
 CLOSE = tuple(f"{kind}_{rows}" for kind in ("margin", "js") for rows in ("forget", "remain", "test"))

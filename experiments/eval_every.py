@@ -75,7 +75,7 @@ def run(label: str, seed: int, cache: Path) -> dict[str, Any]:
     """The looks of one run; the first is of the original, which no run can keep."""
     import dataclasses
 
-    from experiments.sweeping.configuring import configure
+    from ltu_jax.sweeping.configuring import configure
     from ltu_jax.unlearning.loop import run_problem
     from ltu_jax.unlearning.monitor import make_monitor
     from ltu_jax.unlearning.problem import prepare

@@ -94,8 +94,8 @@ def judged(config: str, seed: int, out: Path) -> list[dict[str, Any]]:
 
 def problem_of(path: str, seed: int, out: Path, method: str, fields: dict[str, Any]) -> Any:
     """The problem of a configuration file at a seed, with some fields changed."""
-    from experiments.sweeping.configuring import configure
     from ltu_jax.reporting.terminal import progress_for
+    from ltu_jax.sweeping.configuring import configure
     from ltu_jax.unlearning.problem import load_problem, prepare
 
     config = configure(path, method, {"seed": seed, "evaluation.num_retrain": 0, **PROBLEM[path], **fields})
@@ -106,9 +106,9 @@ def problem_of(path: str, seed: int, out: Path, method: str, fields: dict[str, A
 @functools.cache
 def source_of(path: str) -> Any:
     """The data of a configuration file, read once."""
-    from experiments.sweeping.configuring import configure
     from ltu_jax.data.sources import load_source
     from ltu_jax.reporting.terminal import progress_for
+    from ltu_jax.sweeping.configuring import configure
 
     return load_source(configure(path, "ltu", PROBLEM[path]).data, progress_for())
 

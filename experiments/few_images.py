@@ -57,7 +57,6 @@ def main() -> None:
 
 def run(args: argparse.Namespace, seed: int, counts: list[int]) -> list[dict[str, Any]]:
     """The requests of one seed."""
-    from experiments.sweeping.configuring import configure
     from ltu_jax.deletion.fulfil import fulfil
     from ltu_jax.deletion.ledger import read_ledger
     from ltu_jax.deletion.models import last_model, weights_of
@@ -66,6 +65,7 @@ def run(args: argparse.Namespace, seed: int, counts: list[int]) -> list[dict[str
     from ltu_jax.evaluation.scores import measure
     from ltu_jax.files import write_whole
     from ltu_jax.reporting.terminal import progress_for
+    from ltu_jax.sweeping.configuring import configure
     from ltu_jax.training.jobs import Trainer, train_or_find
     from ltu_jax.unlearning.preparation import original_job, retrain_jobs
     from ltu_jax.unlearning.problem import cut, load_problem

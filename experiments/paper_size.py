@@ -2,7 +2,7 @@ r"""The paper's own size on one GPU: ResNet-18 of width 64 in bfloat16 on all of
 
 export TFDS_DATA_DIR=...
 python experiments/paper_size.py --seed 0 --out runs/paper_size
-python experiments/tables.py 1 runs/paper_size/seed-*.jsonl
+python -m ltu_jax.tables 1 runs/paper_size/seed-*.jsonl
 python experiments/paper_size.py --tiny --out runs/tiny                   the program alone, a minute on a CPU
 
 An original (45,000 rows, 30 epochs), two Retrains without 10 % of them, and LTU, BadT, SalUn, RandL and AMUN with
@@ -29,12 +29,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from experiments.grid import Cell, cells
-from experiments.sweeping.program import folder, start
 from experiments.sweeps.paper_size import get_sweep
 from ltu_jax.commands.command_line import parse
 from ltu_jax.files import LOCK, locked, write_whole
 from ltu_jax.setting import ConfigError
+from ltu_jax.sweeping.grid import Cell, cells
+from ltu_jax.sweeping.program import folder, start
 
 Numbers = dict[str, float]
 
@@ -51,7 +51,7 @@ def main(arguments: Sequence[str]) -> int:
         os.environ["TFDS_DATA_DIR"] = str(args.data_dir)
     cache = args.out / "cache"
     todo = cells(sweep, args.out / "cells", cache)
-    from experiments.sweeping import one_process  # it waits for JAX
+    from experiments import one_process  # it waits for JAX
 
     if not args.tiny:
         one_process.check_device()
@@ -86,7 +86,7 @@ def _parsed(arguments: Sequence[str]) -> argparse.Namespace:
 
 
 def _line(cell: Cell, result: dict[str, Any]) -> str:
-    """A line for ``tables.py``. The command lets kernels add in any order, as this program does."""
+    """A line for ``ltu_jax.tables``. The command lets kernels add in any order, as this program does."""
     command = shlex.join([*cell.job.command, "--nodeterministic"])
     return json.dumps({"label": cell.label, "command": command, "result": result}) + "\n"
 

@@ -51,10 +51,10 @@ def run(args: argparse.Namespace, seed: int) -> dict[str, Any]:
     """One seed: figures of each of the ten requests, and of the one request for all rows."""
     import numpy as np
 
-    from experiments.sweeping.configuring import configure
     from ltu_jax.deletion.fulfil import fulfil
     from ltu_jax.deletion.plan import Request, request_config
     from ltu_jax.reporting.terminal import progress_for
+    from ltu_jax.sweeping.configuring import configure
     from ltu_jax.training.jobs import Trainer, train_or_find
     from ltu_jax.unlearning.preparation import original_job, retrain_jobs, score
     from ltu_jax.unlearning.problem import cut, load_problem

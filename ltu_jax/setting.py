@@ -28,8 +28,11 @@ LARGEST_FILE_NAME, LARGEST_PATH = 255, 4095
 
 def plain(text: str) -> str:
     """Text that may hold words from outside, as one line that any terminal shows."""
-    if len(text) > LONGEST:
-        text = f"{text[: LONGEST - 300]} ... {text[-250:]}"
+    return printable(f"{text[: LONGEST - 300]} ... {text[-250:]}" if len(text) > LONGEST else text)
+
+
+def printable(text: str) -> str:
+    """As ``plain``, but nothing is left out: a line to be copied, such as a command."""
     return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
 
 

@@ -19,7 +19,7 @@ from PIL import Image
 from small import small_config
 
 import ltu_jax
-from ltu_jax import config
+from ltu_jax import config, tune
 from ltu_jax.auditing.registry import AUDITS
 from ltu_jax.data.sources import load_source
 from ltu_jax.interop.weights import load_weights, save_weights
@@ -27,6 +27,7 @@ from ltu_jax.methods import METHODS, build_method
 from ltu_jax.methods.registry import BUILT_IN
 from ltu_jax.models.build import build_model
 from ltu_jax.reporting import audit_table
+from ltu_jax.sweeping.grid import cells, load_sweep
 from ltu_jax.unlearning.loop import run_unlearning
 from ltu_jax.unlearning.problem import prepare
 from ltu_jax.unlearning.result import make_result, now
@@ -198,6 +199,18 @@ def test_a_measure_and_an_attacker_of_ones_own_run_as_the_page_says(tmp_path, mo
     error = sum(abs(sum(right - sure for right, sure in one)) for one in by_bin.values()) / len(rows)
     assert np.isclose(measures["original"]["calibration error"], error, atol=1e-4)
     assert set(measures) == {"unlearned", "original", "retrain"}
+
+
+def test_the_sweep_of_the_page_is_the_runs_that_it_says_and_can_be_tuned(tmp_path, monkeypatch):
+    [code] = re.findall(r"```python\n(.*?)```", (DOCS / "comparing.md").read_text(), re.S)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "my_sweep.py").write_text(code)
+    sweep = load_sweep(pathlib.Path("my_sweep.py"))
+    runs = cells(sweep, tmp_path / "cells", tmp_path / "cache")
+    rho = {"FT": 1.0, "SalUn": 1.0, "LTU": 0.3}
+    wanted = [(label, rho[label], seed) for label in rho for seed in range(3)]
+    assert [(run.label, run.config.data.remain_fraction, run.config.seed) for run in runs] == wanted
+    assert [row.label for row in tune.tuning(sweep).rows] == ["FT", "SalUn"]
 
 
 def test_every_method_has_its_line_and_its_paragraph():

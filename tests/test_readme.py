@@ -9,8 +9,8 @@ import pytest
 
 from experiments import differences, evidence_power
 from experiments.defaults import line
-from experiments.tabling.runs import read as read_runs
 from ltu_jax.deletion.claim import RATES
+from ltu_jax.tabling.runs import read as read_runs
 
 ROOT = pathlib.Path(__file__).parents[1]
 PAGES = {path.relative_to(ROOT).as_posix(): path.read_text() for path in (ROOT / "README.md", *ROOT.glob("docs/*.md"))}

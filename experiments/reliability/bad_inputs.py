@@ -49,8 +49,9 @@ from ltu_jax import config
 from ltu_jax.setting import settings
 
 ROOT = Path(__file__).parents[2]
-UNLEARN, VERIFY, REPORT = (("-m", f"ltu_jax.{name}") for name in ("unlearn", "verify", "report"))
-SWEEP, TUNE, TABLES = ((str(ROOT / "experiments" / f"{name}.py"),) for name in ("sweep", "tune", "tables"))
+UNLEARN, VERIFY, REPORT, SWEEP, TUNE, TABLES = (
+    ("-m", f"ltu_jax.{name}") for name in ("unlearn", "verify", "report", "sweep", "tune", "tables")
+)
 WAIT_S = 120
 
 
@@ -217,7 +218,7 @@ def _files(folder: Path) -> None:
         os.mkfifo(folder / name)
 
 
-SWEEP_FILE = """from experiments.grid import Row, Sweep
+SWEEP_FILE = """from ltu_jax.sweeping import Row, Sweep
 
 def get_sweep():
     row = Row("FT", "finetune", {{"method.{}": {}}}, space={{"method.learning_rate": (0.001, 0.1, "log")}})

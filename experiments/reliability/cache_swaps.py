@@ -165,11 +165,11 @@ def refused(folder: Path) -> Tried:
         ("--cache equal to --workdir", *run(folder, RESNET, "--workdir", "cache")),
         (2, "--cache: 'cache' is --workdir"),
     )
-    sweep = [str(HERE.parent / "sweep.py"), str(HERE / "sweep_small.py"), "--out", "sweep"]
+    sweep = ["-m", "ltu_jax.sweep", str(HERE / "sweep_small.py"), "--out", "sweep"]
     with locked(folder / "sweep" / "lock"):
         yield ("a second sweep with one --out", *command(folder, sweep)), (2, "is in use by another process")
     with locked(folder / "t.json.lock"):
-        tune = [str(HERE.parent / "tune.py"), sweep[1], "--out", "t.json"]
+        tune = ["-m", "ltu_jax.tune", sweep[2], "--out", "t.json"]
         yield ("a second search with one --out", *command(folder, tune)), (2, "is in use by another process")
     listing = ["-m", "ltu_jax.cache", "cache"]
     [own] = originals(folder)

@@ -288,9 +288,9 @@ def _compared(folder: Path, altered_result: Any) -> None:
 
 
 def _tabled(folder: Path, altered_result: Any) -> None:
-    from experiments.tabling import formats
-    from experiments.tabling.layout import build
-    from experiments.tabling.runs import read
+    from ltu_jax.tabling import formats
+    from ltu_jax.tabling.layout import build
+    from ltu_jax.tabling.runs import read
 
     results = {"a": altered_result, "b": made_result("b")}
     lines = [{"label": name, "command": "run", "result": result} for name, result in results.items()]

@@ -54,8 +54,8 @@ def jobs() -> dict[str, Job]:
         "together": Job([*run, str(CONFIG), *two, "--workdir", "run", "--cache", "cache"], 16, 10),
         "recorded": Job([*run, f"{CONFIG}:amnesiac", "--workdir", "run", "--cache", "cache"], 12, 10),
         "request": Job([*run, str(CONFIG), *ids], 14, 30),
-        "sweep": Job([str(EXPERIMENTS / "sweep.py"), sweep, "--out", "sweep", "--workers", "1"], 30, 10),
-        "tune": Job([str(EXPERIMENTS / "tune.py"), sweep, "--out", "tune/t.json", "--trials", "2"], 40, 10),
+        "sweep": Job(["-m", "ltu_jax.sweep", sweep, "--out", "sweep", "--workers", "1"], 30, 10),
+        "tune": Job(["-m", "ltu_jax.tune", sweep, "--out", "tune/t.json", "--trials", "2"], 40, 10),
     }
 
 

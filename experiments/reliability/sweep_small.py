@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from experiments.grid import Row, Sweep
+from ltu_jax.sweeping import Row, Sweep
 
 
 def get_sweep() -> Sweep:

@@ -1,7 +1,7 @@
 r"""What the audits find of eight methods on 5,000 real images: 10 % to forget, rho 0.3, seeds 0 and 1.
 
 export TFDS_DATA_DIR=...
-python experiments/sweep.py experiments/sweeps/audits.py --out runs/audits
+python -m ltu_jax.sweep experiments/sweeps/audits.py --out runs/audits
 python experiments/audit_sweep.py experiments/sweeps/audits.py --out runs/audits
 
 LTU is as shipped. The others have the rates that a search found for this problem at rho 1, for as many epochs as where
@@ -10,9 +10,9 @@ the study's searches begin, and see two remaining rows for one to forget, as the
 
 import json
 
-from experiments.grid import Row, Sweep
 from experiments.sweeps import study
 from experiments.sweeps.cifar10_jpeg import TUNED
+from ltu_jax.sweeping import Row, Sweep
 
 SHOWN = ("SalUn", "BadT", "RandL", "Amnesiac (relabel)", "NegGrad+", "FT")
 

@@ -1,10 +1,10 @@
 r"""Table 1's left half on 5,000 real images: every method, 10 % to forget, baselines at rho 1 and LTU at 0.3.
 
 export TFDS_DATA_DIR=...
-python experiments/tune.py experiments/sweeps/cifar10_jpeg.py --out experiments/results/cifar10_jpeg/tuned.json \
+python -m ltu_jax.tune experiments/sweeps/cifar10_jpeg.py --out experiments/results/cifar10_jpeg/tuned.json \
     --runs runs/tune
-python experiments/sweep.py experiments/sweeps/cifar10_jpeg.py --out runs/cifar10_jpeg
-python experiments/tables.py 1 runs/cifar10_jpeg/results.jsonl
+python -m ltu_jax.sweep experiments/sweeps/cifar10_jpeg.py --out runs/cifar10_jpeg
+python -m ltu_jax.tables 1 runs/cifar10_jpeg/results.jsonl
 
 All methods use the original's batch size and a cosine schedule. The learning rate and one or two more settings of each
 are tuned, eight trials per row, on a seed that the table never uses. Partial Retrain is not tuned: its rows are
@@ -13,7 +13,7 @@ budgets.
 
 from pathlib import Path
 
-from experiments.grid import Row, Sweep
+from ltu_jax.sweeping import Row, Sweep
 
 TUNED = Path("experiments/results/cifar10_jpeg/tuned.json")
 SMALL = {"method.batch_size": 100, "method.schedule": "cosine"}

@@ -1,10 +1,10 @@
 r"""Tables 3 and 4 on 5,000 real images: what each part of LTU contributes, with every variant tuned again.
 
 export TFDS_DATA_DIR=...
-python experiments/tune.py experiments/sweeps/cifar10_jpeg_ablations.py \
+python -m ltu_jax.tune experiments/sweeps/cifar10_jpeg_ablations.py \
     --out experiments/results/cifar10_jpeg/tuned_ablations.json --runs runs/tune
-python experiments/sweep.py experiments/sweeps/cifar10_jpeg_ablations.py --out runs/cifar10_jpeg_ablations
-python experiments/tables.py 3 runs/cifar10_jpeg_ablations/results.jsonl
+python -m ltu_jax.sweep experiments/sweeps/cifar10_jpeg_ablations.py --out runs/cifar10_jpeg_ablations
+python -m ltu_jax.tables 3 runs/cifar10_jpeg_ablations/results.jsonl
 
 ``cifar10_jpeg_fixed.py`` has the same rows at the settings that were tuned for LTU. Iterative Grad takes as many steps
 as the others, so it has the same number of updates but half as many gradients of each kind.
@@ -12,8 +12,8 @@ as the others, so it has the same number of updates but half as many gradients o
 
 from pathlib import Path
 
-from experiments.grid import Row, Sweep
 from experiments.sweeps.cifar10_jpeg import BY_ATTACKERS, LTU_SPACE
+from ltu_jax.sweeping import Row, Sweep
 
 TUNED = Path("experiments/results/cifar10_jpeg/tuned_ablations.json")
 VARIANTS = {

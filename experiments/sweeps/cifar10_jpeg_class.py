@@ -1,16 +1,16 @@
 """Forgets a whole class, ship, of the small cifar10_jpeg problem; one seed, settings as tuned for random rows.
 
 export TFDS_DATA_DIR=...
-python experiments/sweep.py experiments/sweeps/cifar10_jpeg_class.py --out runs/cifar10_jpeg_class
-python experiments/tables.py 1 runs/cifar10_jpeg_class/results.jsonl
+python -m ltu_jax.sweep experiments/sweeps/cifar10_jpeg_class.py --out runs/cifar10_jpeg_class
+python -m ltu_jax.tables 1 runs/cifar10_jpeg_class/results.jsonl
 
 TA is over the classes that remain. Class-wise forgetting is usually done with GA and with RandL as SalUn does it.
 """
 
 import dataclasses
 
-from experiments.grid import Sweep
 from experiments.sweeps import cifar10_jpeg
+from ltu_jax.sweeping import Sweep
 
 SHOWN = ("FT", "RandL", "GA", "SalUn", "SCRUB", "LTU")
 

@@ -1,16 +1,16 @@
 """Tables 3 and 4 on 5,000 real images, every variant at the settings that were tuned for LTU.
 
 export TFDS_DATA_DIR=...
-python experiments/sweep.py experiments/sweeps/cifar10_jpeg_fixed.py --out runs/cifar10_jpeg_fixed
-python experiments/tables.py 4 runs/cifar10_jpeg_fixed/results.jsonl
+python -m ltu_jax.sweep experiments/sweeps/cifar10_jpeg_fixed.py --out runs/cifar10_jpeg_fixed
+python -m ltu_jax.tables 4 runs/cifar10_jpeg_fixed/results.jsonl
 """
 
 import dataclasses
 import json
 
-from experiments.grid import Row, Sweep
 from experiments.sweeps import cifar10_jpeg_ablations as ablations
 from experiments.sweeps.cifar10_jpeg import BY_ATTACKERS
+from ltu_jax.sweeping import Row, Sweep
 
 
 def get_sweep() -> Sweep:

@@ -1,10 +1,10 @@
 r"""Methods of 2023 to 2025 beside those of ``cifar10_jpeg.py``, on the same problem and seeds; tuned alike.
 
 export TFDS_DATA_DIR=...
-python experiments/tune.py experiments/sweeps/cifar10_jpeg_newer.py \
+python -m ltu_jax.tune experiments/sweeps/cifar10_jpeg_newer.py \
     --out experiments/results/cifar10_jpeg/tuned_newer.json --runs runs/tune
-python experiments/sweep.py experiments/sweeps/cifar10_jpeg_newer.py --out runs/cifar10_jpeg_newer
-python experiments/tables.py 1 runs/cifar10_jpeg/results.jsonl runs/cifar10_jpeg_newer/results.jsonl
+python -m ltu_jax.sweep experiments/sweeps/cifar10_jpeg_newer.py --out runs/cifar10_jpeg_newer
+python -m ltu_jax.tables 1 runs/cifar10_jpeg/results.jsonl runs/cifar10_jpeg_newer/results.jsonl
 
 The ranges are around the published values; each method has eight trials over two or three settings.
 """
@@ -12,9 +12,9 @@ The ranges are around the published values; each method has eight trials over tw
 import dataclasses
 from pathlib import Path
 
-from experiments.grid import Row, Sweep
 from experiments.sweeps import cifar10_jpeg
 from experiments.sweeps.cifar10_jpeg import SMALL, rate
+from ltu_jax.sweeping import Row, Sweep
 
 TUNED = Path("experiments/results/cifar10_jpeg/tuned_newer.json")
 TARGET = {"method.target_accuracy": 82.0}

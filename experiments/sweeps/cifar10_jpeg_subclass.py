@@ -1,14 +1,14 @@
 """Forgets a sub-class, ship within vehicles, of a model that separates vehicles from animals; one seed.
 
 export TFDS_DATA_DIR=...
-python experiments/sweep.py experiments/sweeps/cifar10_jpeg_subclass.py --out runs/cifar10_jpeg_subclass
-python experiments/tables.py 1 runs/cifar10_jpeg_subclass/results.jsonl
+python -m ltu_jax.sweep experiments/sweeps/cifar10_jpeg_subclass.py --out runs/cifar10_jpeg_subclass
+python -m ltu_jax.tables 1 runs/cifar10_jpeg_subclass/results.jsonl
 """
 
 import dataclasses
 
-from experiments.grid import Sweep
 from experiments.sweeps import cifar10_jpeg_class
+from ltu_jax.sweeping import Sweep
 
 
 def get_sweep() -> Sweep:

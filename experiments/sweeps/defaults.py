@@ -1,10 +1,10 @@
 r"""LTU's defaults, nothing tuned, at 10, 30 and 50 % to forget: digits, seeds 100 to 119, never looked at before.
 
-python experiments/sweep.py experiments/sweeps/defaults.py --out runs/defaults
+python -m ltu_jax.sweep experiments/sweeps/defaults.py --out runs/defaults
 python experiments/defaults.py runs/defaults/results.jsonl
 """
 
-from experiments.grid import Row, Sweep
+from ltu_jax.sweeping import Row, Sweep
 
 
 def get_sweep() -> Sweep:

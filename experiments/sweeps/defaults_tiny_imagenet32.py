@@ -1,14 +1,14 @@
 r"""The same as ``defaults.py`` with a small ViT, seeds 0 to 2.
 
 export TFDS_DATA_DIR=...
-python experiments/sweep.py experiments/sweeps/defaults_tiny_imagenet32.py --out runs/defaults_tiny_imagenet32
+python -m ltu_jax.sweep experiments/sweeps/defaults_tiny_imagenet32.py --out runs/defaults_tiny_imagenet32
 python experiments/defaults.py runs/defaults_tiny_imagenet32/results.jsonl
 """
 
 import dataclasses
 
-from experiments.grid import Sweep
 from experiments.sweeps import defaults
+from ltu_jax.sweeping import Sweep
 
 
 def get_sweep() -> Sweep:

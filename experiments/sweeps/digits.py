@@ -1,9 +1,9 @@
 r"""Table 1 on digits: every method, 10 % to forget, baselines at rho 1 and LTU at 0.3, three seeds, two CPU cores.
 
-python experiments/tune.py experiments/sweeps/digits.py --out experiments/results/digits/tuned.json \
+python -m ltu_jax.tune experiments/sweeps/digits.py --out experiments/results/digits/tuned.json \
     --runs runs/digits-tune
-python experiments/sweep.py experiments/sweeps/digits.py --out runs/digits-sweep
-python experiments/tables.py 1 runs/digits-sweep/results.jsonl
+python -m ltu_jax.sweep experiments/sweeps/digits.py --out runs/digits-sweep
+python -m ltu_jax.tables 1 runs/digits-sweep/results.jsonl
 
 All methods use batches of 50, because the published 256 are more rows than there are to forget, and a cosine schedule.
 The learning rate and one or two more settings of each are tuned, eight trials per row, on seeds that the table never
@@ -12,7 +12,7 @@ uses.
 
 from pathlib import Path
 
-from experiments.grid import Row, Sweep
+from ltu_jax.sweeping import Row, Sweep
 
 TUNED = Path("experiments/results/digits/tuned.json")
 SMALL = {"method.batch_size": 50, "method.schedule": "cosine"}

@@ -1,13 +1,13 @@
 """Table 1's right half on digits: every method, 50 % to forget, three seeds.
 
-python experiments/sweep.py experiments/sweeps/digits_half.py --out runs/digits-half --cache runs/digits-sweep/cache
-python experiments/tables.py 1 runs/digits-sweep/results.jsonl runs/digits-half/results.jsonl
+python -m ltu_jax.sweep experiments/sweeps/digits_half.py --out runs/digits-half --cache runs/digits-sweep/cache
+python -m ltu_jax.tables 1 runs/digits-sweep/results.jsonl runs/digits-half/results.jsonl
 """
 
 import dataclasses
 
-from experiments.grid import Sweep
 from experiments.sweeps import digits
+from ltu_jax.sweeping import Sweep
 
 
 def get_sweep() -> Sweep:

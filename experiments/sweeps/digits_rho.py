@@ -1,7 +1,7 @@
 """Table 2 on digits: the methods that can work with a part of the remaining rows, at rho 0.1 and 0.3, three seeds.
 
-python experiments/sweep.py experiments/sweeps/digits_rho.py --out runs/digits-rho --cache runs/digits-sweep/cache
-python experiments/tables.py 2 runs/digits-rho/results.jsonl
+python -m ltu_jax.sweep experiments/sweeps/digits_rho.py --out runs/digits-rho --cache runs/digits-sweep/cache
+python -m ltu_jax.tables 2 runs/digits-rho/results.jsonl
 
 Settings are those tuned at rho 1 (LTU's at 0.3). Each baseline has two rows: one sees the subset once per epoch, as
 published; the other repeats it until an epoch has as many remaining images as at rho 1.
@@ -10,8 +10,8 @@ published; the other repeats it until an epoch has as many remaining images as a
 import dataclasses
 import json
 
-from experiments.grid import Row, Sweep
 from experiments.sweeps import digits
+from ltu_jax.sweeping import Row, Sweep
 
 SHOWN = ("FT", "RandL", "BadT", "SalUn", "LTU")
 

@@ -2,14 +2,14 @@
 
 export TFDS_DATA_DIR=...
 python experiments/paper_size.py --seed 0 --out runs/paper_size        one process for all rows of a seed
-python experiments/sweep.py experiments/sweeps/paper_size.py --out DIR --cluster slurm --slurm gpus_per_node=1
+python -m ltu_jax.sweep experiments/sweeps/paper_size.py --out DIR --cluster slurm --slurm gpus_per_node=1
 
 Nothing was tuned: rates and epochs are the published ones, LTU's as it ships. Batches are those nearest to the
 published ones of which a run takes a multiple of 25 steps, as many as a call takes on a GPU: with any remainder
 another program is compiled, which takes longer than the run.
 """
 
-from experiments.grid import Row, Sweep
+from ltu_jax.sweeping import Row, Sweep
 
 WHOLE = {
     "data.name": "cifar10_jpeg",

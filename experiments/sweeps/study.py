@@ -1,10 +1,10 @@
 r"""The study of ``experiments/results/PLAN.md``: every method at rho 0.3, 30 % of 5,000 real images to forget.
 
 export TFDS_DATA_DIR=...
-python experiments/tune.py experiments/sweeps/study.py --out experiments/results/study/tuned.json --trials 6 --prune \
+python -m ltu_jax.tune experiments/sweeps/study.py --out experiments/results/study/tuned.json --trials 6 --prune \
     --runs runs/study-tune
-python experiments/sweep.py experiments/sweeps/study.py --out runs/study
-python experiments/tables.py 1 runs/study/results.jsonl
+python -m ltu_jax.sweep experiments/sweeps/study.py --out runs/study
+python -m ltu_jax.tables 1 runs/study/results.jsonl
 
 Each search begins at the row's own settings: those that an earlier search found for 10 % to forget at rho 1, or
 published ones. Where a method trains on forget and remaining rows alike, it sees two of these for one of those, as LTU
@@ -18,8 +18,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from experiments.grid import Row, Sweep
 from experiments.sweeps.cifar10_jpeg import SMALL, rate
+from ltu_jax.sweeping import Row, Sweep
 
 TUNED = Path("experiments/results/study/tuned.json")
 BOTH = {**SMALL, "method.remain_per_forget": 2.0}

@@ -1,18 +1,18 @@
 r"""AMUN in the study, by itself: its attack takes up to 450 passes over the forget rows.
 
 export TFDS_DATA_DIR=...
-python experiments/tune.py experiments/sweeps/study_amun.py --out experiments/results/study/tuned_amun.json --trials 4 \
+python -m ltu_jax.tune experiments/sweeps/study_amun.py --out experiments/results/study/tuned_amun.json --trials 4 \
     --prune --runs runs/study-tune
-python experiments/sweep.py experiments/sweeps/study_amun.py --out runs/study_amun --cache runs/study/cache
-python experiments/tables.py 1 runs/study/results.jsonl runs/study_amun/results.jsonl
+python -m ltu_jax.sweep experiments/sweeps/study_amun.py --out runs/study_amun --cache runs/study/cache
+python -m ltu_jax.tables 1 runs/study/results.jsonl runs/study_amun/results.jsonl
 """
 
 import dataclasses
 from pathlib import Path
 
-from experiments.grid import Row, Sweep
 from experiments.sweeps import study
 from experiments.sweeps.cifar10_jpeg import rate
+from ltu_jax.sweeping import Row, Sweep
 
 TUNED = Path("experiments/results/study/tuned_amun.json")
 

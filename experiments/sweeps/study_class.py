@@ -1,16 +1,16 @@
 r"""The study with a whole class to forget, ship: the rows of ``study_fractions.py``, five seeds.
 
 export TFDS_DATA_DIR=...
-python experiments/sweep.py experiments/sweeps/study_class.py --out runs/study_class --cache runs/study/cache
-python experiments/tables.py 1 runs/study_class/results.jsonl
+python -m ltu_jax.sweep experiments/sweeps/study_class.py --out runs/study_class --cache runs/study/cache
+python -m ltu_jax.tables 1 runs/study_class/results.jsonl
 
 TA is over the classes that remain.
 """
 
 import dataclasses
 
-from experiments.grid import Sweep
 from experiments.sweeps import study_fractions
+from ltu_jax.sweeping import Sweep
 
 
 def get_sweep() -> Sweep:

@@ -3,8 +3,8 @@ r"""The study with hard rows to forget: the 30 % whose loss varied most in the t
 export TFDS_DATA_DIR=...
 python -m ltu_jax.difficulty --config experiments/configs/cifar10_jpeg_small.py --config.seeds.split=3 \
     --config.seeds.train=30 --out runs/study_hard/rows.csv --cache runs/study/cache
-python experiments/sweep.py experiments/sweeps/study_hard.py --out runs/study_hard --cache runs/study/cache
-python experiments/tables.py 1 runs/study_hard/results.jsonl
+python -m ltu_jax.sweep experiments/sweeps/study_hard.py --out runs/study_hard --cache runs/study/cache
+python -m ltu_jax.tables 1 runs/study_hard/results.jsonl
 
 One split, so one set of rows; seeds vary training and unlearning. Hard rows have no held-out rows that are as hard, so
 what counts is the distance to Retrain; LTU brings them to where ordinary rows lie that were held out.
@@ -12,8 +12,8 @@ what counts is the distance to Retrain; LTU brings them to where ordinary rows l
 
 import dataclasses
 
-from experiments.grid import Sweep
 from experiments.sweeps import study, study_fractions, study_parts
+from ltu_jax.sweeping import Sweep
 
 
 def get_sweep() -> Sweep:

@@ -1,14 +1,14 @@
 r"""The study of the inner rate: LTU with meta-optimization at rates from 0.003 to 0.1, else as searched; five seeds.
 
 export TFDS_DATA_DIR=...
-python experiments/sweep.py experiments/sweeps/study_inner.py --out runs/study_inner --cache runs/study/cache
+python -m ltu_jax.sweep experiments/sweeps/study_inner.py --out runs/study_inner --cache runs/study/cache
 python experiments/differences.py margin_forget runs/study_inner/results.jsonl
 """
 
 import dataclasses
 
-from experiments.grid import Row, Sweep
 from experiments.sweeps import study_fractions, study_parts
+from ltu_jax.sweeping import Row, Sweep
 
 RATES = (0.003, 0.01, 0.03, 0.1)
 

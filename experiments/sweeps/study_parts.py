@@ -1,10 +1,10 @@
 r"""Tables 3 and 4 of the study: what each part of LTU adds, with every variant searched again; five seeds.
 
 export TFDS_DATA_DIR=...
-python experiments/tune.py experiments/sweeps/study_parts.py --out experiments/results/study/tuned_parts.json \
+python -m ltu_jax.tune experiments/sweeps/study_parts.py --out experiments/results/study/tuned_parts.json \
     --trials 3 --prune --runs runs/study-tune
-python experiments/sweep.py experiments/sweeps/study_parts.py --out runs/study_parts --cache runs/study/cache
-python experiments/tables.py 3 runs/study_parts/results.jsonl
+python -m ltu_jax.sweep experiments/sweeps/study_parts.py --out runs/study_parts --cache runs/study/cache
+python -m ltu_jax.tables 3 runs/study_parts/results.jsonl
 
 The default is LTU without meta-optimization and without random labels. *RandL in the support* are the random labels of
 Eq. 6 as a plain loss; *MetaOpt* takes the inner step on them, exactly. Other forms of meta-optimization, and the
@@ -14,9 +14,9 @@ attackers of Eq. 11, are in ``study_relatives.py``.
 import dataclasses
 from pathlib import Path
 
-from experiments.grid import Row, Sweep
 from experiments.sweeps import study
 from experiments.sweeps.cifar10_jpeg import rate
+from ltu_jax.sweeping import Row, Sweep
 
 TUNED = Path("experiments/results/study/tuned_parts.json")
 SUPPORT = {"method.relabel": "step"}

@@ -1,10 +1,10 @@
 r"""LTU by the attackers of Eq. 11, and its nearest relatives: UAM, ROSU and LUR; each searched, five seeds.
 
 export TFDS_DATA_DIR=...
-python experiments/tune.py experiments/sweeps/study_relatives.py \
+python -m ltu_jax.tune experiments/sweeps/study_relatives.py \
     --out experiments/results/study/tuned_relatives.json --trials 3 --prune --runs runs/study-tune
-python experiments/sweep.py experiments/sweeps/study_relatives.py --out runs/study_relatives --cache runs/study/cache
-python experiments/tables.py 1 runs/study_parts/results.jsonl runs/study_relatives/results.jsonl
+python -m ltu_jax.sweep experiments/sweeps/study_relatives.py --out runs/study_relatives --cache runs/study/cache
+python -m ltu_jax.tables 1 runs/study_parts/results.jsonl runs/study_relatives/results.jsonl
 
 *attackers* are fitted on the original. UAM, ROSU and LUR are other forms of meta-optimization
 (``experiments/relatives.py``).
@@ -13,9 +13,9 @@ python experiments/tables.py 1 runs/study_parts/results.jsonl runs/study_relativ
 import dataclasses
 from pathlib import Path
 
-from experiments.grid import Row, Sweep
 from experiments.sweeps import study_parts
 from experiments.sweeps.cifar10_jpeg import BY_ATTACKERS, rate
+from ltu_jax.sweeping import Row, Sweep
 
 TUNED = Path("experiments/results/study/tuned_relatives.json")
 ATTACKERS = {**BY_ATTACKERS, "attackers.fitted_on": "original", "method.epochs": 5.0}

@@ -1,14 +1,14 @@
 r"""The study at rho 0.1 and 1: the four nearest methods, LTU, and LTU with other parts, five seeds.
 
 export TFDS_DATA_DIR=...
-python experiments/sweep.py experiments/sweeps/study_rho.py --out runs/study_rho --cache runs/study/cache
-python experiments/tables.py 2 runs/study_rho/results.jsonl
+python -m ltu_jax.sweep experiments/sweeps/study_rho.py --out runs/study_rho --cache runs/study/cache
+python -m ltu_jax.tables 2 runs/study_rho/results.jsonl
 """
 
 import dataclasses
 
-from experiments.grid import Sweep
 from experiments.sweeps import study, study_fractions, study_parts
+from ltu_jax.sweeping import Sweep
 
 
 def get_sweep() -> Sweep:

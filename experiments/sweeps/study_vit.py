@@ -1,14 +1,14 @@
 r"""The study on a small ViT, 30 % of 5,000 rows of tiny_imagenet32: the rows of ``study_fractions.py``, three seeds.
 
 export TFDS_DATA_DIR=...
-python experiments/sweep.py experiments/sweeps/study_vit.py --out runs/study_vit
-python experiments/tables.py 1 runs/study_vit/results.jsonl
+python -m ltu_jax.sweep experiments/sweeps/study_vit.py --out runs/study_vit
+python -m ltu_jax.tables 1 runs/study_vit/results.jsonl
 """
 
 import dataclasses
 
-from experiments.grid import Sweep
 from experiments.sweeps import study_fractions
+from ltu_jax.sweeping import Sweep
 
 
 def get_sweep() -> Sweep:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from ltu_jax.setting import plain
 
-if TYPE_CHECKING:  # types imports JAX, and experiments/sweep.py --help does not wait for that
+if TYPE_CHECKING:  # types imports JAX, and ltu_jax.sweep --help does not wait for that
     from ltu_jax.types import Progress
 
 GRACE_S = 8.0

@@ -4,16 +4,19 @@ import json
 import pathlib
 
 import pytest
-from test_grid import ROOT
 
-from experiments import audit_sweep, grid, sweep
-from experiments.grid import cells, load_sweep
+from experiments import audit_sweep
 from experiments.sweeps import audits as of_methods
+from ltu_jax import sweep
 from ltu_jax.setting import ConfigError
+from ltu_jax.sweeping import grid
+from ltu_jax.sweeping.grid import cells, load_sweep
 
-TOY = str(pathlib.Path(__file__).with_name("toy.py"))
+ROOT = pathlib.Path(__file__).parents[2]
+
+TOY = str(ROOT / "tests" / "toy.py")
 FILE = """
-from experiments.grid import Row, Sweep
+from ltu_jax.sweeping import Row, Sweep
 
 def get_sweep():
     rows = [Row("FT", "finetune"), Row("GA", "gradient_ascent", {"method.learning_rate": 0.1})]
@@ -82,7 +85,7 @@ def test_a_cell_without_a_result_or_whose_audit_fails_is_named_and_stops_nothing
     found = capsys.readouterr()
     failed = [line for line in found.err.splitlines() if line.startswith("failed: ")]
     assert len(failed) == 3 and "error: loss not finite" in failed[0] and "ft-seed0" in failed[0]
-    assert "ga-seed1" in failed[2] and "no result.json; sweep.py first" in failed[2]
+    assert "ga-seed1" in failed[2] and "no result.json; ltu_jax.sweep first" in failed[2]
     assert len(audited(here)) == 1 and "| GA | 0.500" in found.out
     monkeypatch.delenv("TOY_FAILS")
     assert run() == 1 and len(audited(here)) == 3

@@ -1,14 +1,16 @@
 """The table of LTU's defaults."""
 
 import json
+import pathlib
 import statistics
 import sys
 
 import pytest
-from test_grid import ROOT
 
 from experiments import defaults
-from experiments.grid import cells, load_sweep
+from ltu_jax.sweeping.grid import cells, load_sweep
+
+ROOT = pathlib.Path(__file__).parents[2]
 
 
 def result(gap, floor, fraction=0.1, warnings=(), seconds=6.0):

@@ -2,7 +2,7 @@
 
 import sys
 
-import made_up
+import made_cells
 import numpy as np
 import pytest
 from scipy import stats
@@ -18,7 +18,7 @@ def closeness(ours):
 def cells(values, **more):
     """Rows with these values of ``margin_forget`` at the seeds 0, 1, ...; the original's are 7, another Retrain's 3."""
     return [
-        made_up.cell(label, seeds=(seed, seed, seed), closeness=closeness(x), **more)
+        made_cells.cell(label, seeds=(seed, seed, seed), closeness=closeness(x), **more)
         for label, row in values.items()
         for seed, x in enumerate(row)
     ]
@@ -35,7 +35,7 @@ def test_the_intervals_are_those_of_scipy_and_the_best_has_the_lowest_mean(tmp_p
     rng = np.random.default_rng(0)
     b = rng.normal(3.5, 0.5, 7)
     rows = {"A": b + rng.normal(1.0, 0.1, 7), "B": b, "C": b + [0.6, -0.5, 0.4, -0.2, 0.5, -0.3, 0.2]}
-    path = made_up.write(tmp_path / "results.jsonl", cells(rows))
+    path = made_cells.write(tmp_path / "results.jsonl", cells(rows))
     status, (_, _, first, *lines), _ = run("margin_forget", path, monkeypatch, capsys)
     assert status == 0
     assert first == ["B", "7", f"{b.mean():.3f} ± {b.std(ddof=1):.3f}", "", "", "best"]
@@ -50,15 +50,15 @@ def test_the_intervals_are_those_of_scipy_and_the_best_has_the_lowest_mean(tmp_p
 
 
 def test_the_gap_is_that_of_the_four_scores(tmp_path, monkeypatch, capsys):
-    made = [made_up.cell("FT", off=(1.0, 2.0, 3.0, seed), seeds=(seed, seed, seed)) for seed in range(2)]
-    _, (_, _, *lines), _ = run("gap", made_up.write(tmp_path / "r.jsonl", made), monkeypatch, capsys)
+    made = [made_cells.cell("FT", off=(1.0, 2.0, 3.0, seed), seeds=(seed, seed, seed)) for seed in range(2)]
+    _, (_, _, *lines), _ = run("gap", made_cells.write(tmp_path / "r.jsonl", made), monkeypatch, capsys)
     original = [(10 + seed + 1 + 2 + 40 + seed) / 4 for seed in range(2)]  # Retrain's UA and MI grow with the seed
     wanted = {"FT": (6 / 4, 7 / 4), "nothing done": original, "another Retrain": (1.5, 1.75)}
     assert {line[0]: line[2].split(" ±")[0] for line in lines} == {k: f"{np.mean(v):.3f}" for k, v in wanted.items()}
 
 
 def test_one_seed_decides_nothing(tmp_path, monkeypatch, capsys):
-    path = made_up.write(tmp_path / "r.jsonl", cells({"A": [1.0], "B": [5.0]}))
+    path = made_cells.write(tmp_path / "r.jsonl", cells({"A": [1.0], "B": [5.0]}))
     _, lines, _ = run("margin_forget", path, monkeypatch, capsys)
     assert lines[3] == ["B", "1", "5.000", "", "", "too few seeds"]
 
@@ -66,12 +66,12 @@ def test_one_seed_decides_nothing(tmp_path, monkeypatch, capsys):
 @pytest.mark.parametrize(
     ("made", "names"),
     [
-        ([made_up.cell()], ("FT", "margin_forget")),
+        ([made_cells.cell()], ("FT", "margin_forget")),
         (cells({"A": [1.0]}) + cells({"B": [1.0]}, fraction=0.3), ("10 %", "30 %")),
         (cells({"A": [1.0]}) + cells({"A": [1.0]}, rho=0.3), ("label", "remain_fraction")),
     ],
 )
 def test_what_cannot_be_compared_is_one_line(made, names, tmp_path, monkeypatch, capsys):
-    status, lines, err = run("margin_forget", made_up.write(tmp_path / "r.jsonl", made), monkeypatch, capsys)
+    status, lines, err = run("margin_forget", made_cells.write(tmp_path / "r.jsonl", made), monkeypatch, capsys)
     assert (status, lines) == (2, []) and err.startswith("error: ") and err.count("\n") == 1
     assert all(name in err for name in names)

@@ -10,13 +10,12 @@ import types
 import numpy as np
 import pytest
 
-from experiments import paper_size
-from experiments.grid import cells
-from experiments.sweeping import one_process
+from experiments import one_process, paper_size
 from experiments.sweeps.paper_size import get_sweep
-from experiments.tabling import layout, runs
 from ltu_jax.data.splits import make_splits
 from ltu_jax.methods import build_method
+from ltu_jax.sweeping.grid import cells
+from ltu_jax.tabling import layout, runs
 from ltu_jax.training.dispatch import STEPS_PER_CALL
 from ltu_jax.training.supervised import num_train_steps
 from ltu_jax.types import Parts, Rows, Source, Visible

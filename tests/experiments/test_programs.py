@@ -38,5 +38,6 @@ def test_its_help_is_the_same_either_way(path, tmp_path):
 
 def test_no_program_changes_where_python_searches():
     # grid.py imports what is one's own from where its jobs will; pool.py hands on to its jobs what it has itself.
-    programs = {path for path in (ROOT / "experiments").rglob("*.py") if "sys." + "path" in path.read_text()}
-    assert {path.name for path in programs} == {"grid.py", "pool.py"}
+    files = [path for name in ("experiments", "ltu_jax") for path in (ROOT / name).rglob("*.py")]
+    found = {path.relative_to(ROOT).as_posix() for path in files if "sys." + "path" in path.read_text()}
+    assert found == {"ltu_jax/sweeping/grid.py", "ltu_jax/sweeping/pool.py"}

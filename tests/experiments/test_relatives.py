@@ -4,6 +4,7 @@ import dataclasses
 import itertools
 import json
 import os
+import pathlib
 import subprocess
 import sys
 
@@ -28,19 +29,20 @@ from by_hand import (
     sgd,
     started,
 )
-from test_grid import ROOT
 
 from experiments import relatives
-from experiments.sweeping.configuring import configure
 from ltu_jax.config import LTU
 from ltu_jax.methods import build_method
 from ltu_jax.methods.ltu import LTUDraw
+from ltu_jax.sweeping.configuring import configure
 from ltu_jax.training.cost import image_flops
 from ltu_jax.training.dispatch import numbers_as_arrays
 from ltu_jax.training.optimizers import SGD
 from ltu_jax.types import Batch, Parts, make_state
 from ltu_jax.unlearning.loop import run_problem
 from ltu_jax.unlearning.problem import prepare
+
+ROOT = pathlib.Path(__file__).parents[2]
 
 RATE, WEIGHT, ALPHA, RADIUS = 0.25, 0.5, 0.125, 2.0
 NAMES = ("uam", "rosu", "lur", "lur_by_margins")

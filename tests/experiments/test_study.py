@@ -2,13 +2,15 @@
 
 import dataclasses
 import json
+import pathlib
 
 import pytest
-from test_grid import ROOT
 
-from experiments.grid import cells, forget_sets, load_sweep
 from experiments.sweeps import study, study_relatives
 from ltu_jax.config import method_config
+from ltu_jax.sweeping.grid import cells, forget_sets, load_sweep
+
+ROOT = pathlib.Path(__file__).parents[2]
 
 PLAN = (ROOT / "experiments" / "results" / "PLAN.md").read_text()
 LATER = [

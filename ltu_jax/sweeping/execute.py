@@ -1,4 +1,4 @@
-"""What a job executes. It imports no other file of this folder, because a job finds none of them."""
+"""What a job executes. On this machine it is started as a file, and does not wait for what it does not need."""
 
 import fcntl
 import json
@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from ltu_jax.files import write_whole
+from ltu_jax.setting import printable
 
 SAVES_WITHIN_S = 12
 """A command that gets SIGTERM saves and ends within ten seconds; one that takes longer than this is killed."""
@@ -51,7 +52,7 @@ def run_command(command: list[str], log: str, folder: str, cores: list[int] | No
             time.sleep(0.2)
         if stopped or (record.exists() and json.loads(record.read_text())["status"] == 0):
             return
-        print(f"$ {shlex.join(command)}", file=output, flush=True)
+        print(printable(f"$ {shlex.join(command)}"), file=output, flush=True)
         start = time.monotonic()
         process = subprocess.Popen(
             [sys.executable if command[0] == "python" else command[0], *command[1:]],

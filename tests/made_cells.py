@@ -1,9 +1,12 @@
-"""Made-up cells of a sweep: what results.jsonl holds, without a run."""
+"""Made-up cells of a sweep: what results.jsonl holds, without a run; and their table, read back."""
 
 import json
 
 import numpy as np
 
+SEEDS = [(0, 0, 0), (1, 1, 1), (2, 2, 2)]
+RMIA = [0.51, 0.55, 0.56]
+"""Of the audits of runs of these seeds."""
 MEASURES = ("ua", "ra", "ta", "mi")
 RETRAIN = {"ua": 10.0, "ra": 99.0, "ta": 90.0, "mi": 45.0, "ut_minutes": 4.0}
 
@@ -56,3 +59,11 @@ def noisy_cells(labels, seeds, rng_seed=0, **changes):
 def write(path, cells):
     path.write_text("".join(json.dumps(one) + "\n" for one in cells))
     return str(path)
+
+
+def read_table(markdown):
+    """The cells of the first Markdown table: {row: {column: text}}."""
+    lines = [line for line in markdown.split("\n\n")[1].splitlines() if line.startswith("|")]
+    heads, _, *rows = [[cell.strip() for cell in line.strip("|").split(" | ")] for line in lines]
+    assert all(len(row) == len(heads) for row in rows)
+    return {row[0]: dict(zip(heads[1:], row[1:], strict=True)) for row in rows}

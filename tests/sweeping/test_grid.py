@@ -9,8 +9,8 @@ import sys
 
 import pytest
 
-from experiments.grid import Row, Sweep, cells, load_sweep
 from ltu_jax.setting import ConfigError
+from ltu_jax.sweeping.grid import Row, Sweep, cells, load_sweep
 
 ROOT = pathlib.Path(__file__).parents[2]
 DIGITS = str(ROOT / "experiments" / "configs" / "digits.py")
@@ -182,8 +182,20 @@ def test_every_sweep_of_ours_is_sound(path, monkeypatch):
     assert all(shlex.join(run.job.command).isascii() for run in runs)
 
 
-def test_a_sweep_file_from_before_this_was_a_package_is_still_read(tmp_path):
+@pytest.mark.parametrize("module", ["grid", "experiments.grid"])
+def test_an_older_sweep_file_is_still_read_by_the_path_in_a_checkout(tmp_path, module):
+    """Of before this was in the package, and of before experiments/ was one."""
     (tmp_path / "file.py").write_text(
-        f"from grid import Row, Sweep\ndef get_sweep(): return Sweep({DIGITS!r}, [Row('FT', 'finetune')], (0,))\n"
+        f"from {module} import Row, Sweep\ndef get_sweep(): return Sweep('digits', [Row('FT', 'finetune')], (0,))\n"
     )
-    assert load_sweep(tmp_path / "file.py").rows == [Row("FT", "finetune")]
+    program = [sys.executable, str(ROOT / "experiments" / "sweep.py"), "file.py", "--out", "out", "--dry_run"]
+    done = subprocess.run(program, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0 and " --config digits:finetune " in done.stdout, done.stderr
+
+
+def test_a_configuration_that_comes_with_the_package_is_named(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    by_name, by_path = made(config="digits"), made()
+    assert [run.config for run in by_name] == [run.config for run in by_path]
+    assert [run.job.slug for run in by_name] == [run.job.slug for run in by_path]
+    assert by_name[0].job.command[4] == "digits:finetune"

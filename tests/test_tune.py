@@ -6,22 +6,25 @@ import json
 import math
 import os
 import pathlib
+import shlex
 import statistics
 import subprocess
 import sys
 
 import optuna
 import pytest
+import refused
 import toy
 
-from experiments import grid, tune
-from experiments.grid import Row, Sweep, cells
-from experiments.sweeping.pool import Pool
+from ltu_jax import tune
 from ltu_jax.files import locked, write_whole
 from ltu_jax.setting import ConfigError
+from ltu_jax.sweeping import grid
+from ltu_jax.sweeping.grid import Row, Sweep, cells
+from ltu_jax.sweeping.pool import Pool
 from ltu_jax.training import steps
 
-ROOT = pathlib.Path(__file__).parents[2]
+ROOT = pathlib.Path(__file__).parents[1]
 DIGITS = str(ROOT / "experiments" / "configs" / "digits.py")
 RATE = {"method.learning_rate": (1e-5, 0.1, "log")}
 
@@ -318,20 +321,29 @@ def test_a_mistake_is_found_before_anything_runs(here, monkeypatch, rows, change
     assert not list(here.rglob("trials")) and not list(here.rglob("*.txt"))
 
 
+def test_help_and_a_mistake_wait_for_neither_jax_nor_optuna(tmp_path):
+    shown = refused.command("ltu_jax.tune", tmp_path, "--help")
+    assert shown.returncode == 0 and "--prune" in shown.stdout and not refused.imports(shown, "jax", "optuna")
+    line, done = refused.refusal("ltu_jax.tune", tmp_path, "nowhere.py", "--out", "tuned.json")
+    assert line.startswith("error: FILE: 'nowhere.py' cannot be read") and not refused.imports(done, "jax", "optuna")
+
+
 @pytest.mark.slow
 def test_as_a_program_it_leaves_the_runs_where_it_is_told(tmp_path, monkeypatch):
     (tmp_path / "file.py").write_text(
-        "from grid import Row, Sweep\n"
+        "from ltu_jax.sweeping import Row, Sweep\n"
         f"def get_sweep(): return Sweep({DIGITS!r}, [Row('FT', 'finetune', space={RATE!r})], (0,), tuning_seeds=(5,))\n"
     )
     program = str(pathlib.Path(toy.__file__))
     code = (
-        "from experiments import grid, tune; from experiments.sweeping import program;"
+        "from ltu_jax import tune; from ltu_jax.sweeping import grid, program;"
         f" grid.PROGRAM = ('python', {program!r}); program.start(tune.main)"
     )
     arguments = ["file.py", "--out", "kept/tuned.json", "--runs", "runs", "--trials", "2"]
     command = [sys.executable, "-c", code, *arguments]
     subprocess.run(command, cwd=tmp_path, env=os.environ, check=True, capture_output=True)
-    assert len(tuned(tmp_path / "kept" / "tuned.json")["rows"]["FT"]["search"]) == 2
+    record = tuned(tmp_path / "kept" / "tuned.json")
+    assert len(record["rows"]["FT"]["search"]) == 2
+    assert record["provenance"]["command"] == shlex.join(["python", "-m", "ltu_jax.tune", *arguments])
     assert [path.name for path in (tmp_path / "kept").iterdir()] == ["tuned.json"]
     assert grid.PROGRAM[0] == "python"

@@ -13,18 +13,18 @@ import sys
 import time
 
 import pytest
+import refused
 
-from experiments import grid, sweep
-from experiments.grid import Job
-from experiments.sweeping import pool
-from experiments.sweeping.pool import Pool
+from ltu_jax import sweep
 from ltu_jax.files import locked
 from ltu_jax.setting import ConfigError
+from ltu_jax.sweeping import grid
+from ltu_jax.sweeping.pool import Pool
 
-ROOT = pathlib.Path(__file__).parents[2]
+ROOT = pathlib.Path(__file__).parents[1]
 TOY = str(pathlib.Path(__file__).with_name("toy.py"))
 FILE = """
-from experiments.grid import Row, Sweep
+from ltu_jax.sweeping import Row, Sweep
 
 ATTACKERS = {"method.forget_by": "attackers"}
 
@@ -76,7 +76,7 @@ def run(*arguments):
 def start(*arguments, **environment):
     """Starts the program as a process."""
     code = (
-        "from experiments import grid, sweep; from experiments.sweeping import program;"
+        "from ltu_jax import sweep; from ltu_jax.sweeping import grid, program;"
         f" grid.PROGRAM = ('python', {TOY!r}); program.start(sweep.main)"
     )
     command = [sys.executable, "-c", code, "file.py", "--out", "out", *arguments]
@@ -139,24 +139,6 @@ def test_no_more_jobs_run_than_workers_each_on_its_own_cores(here, monkeypatch):
             del running[event["pid"]]
         most = max(most, len(running))
     assert most == 2
-
-
-def test_every_job_has_as_many_cores_and_none_of_anothers(monkeypatch):
-    """Their number changes the bits, so that no job may have more than another."""
-    monkeypatch.setattr(pool, "usable_cores", lambda: [2, 3, 5, 7, 11])
-    assert [pool._share(slot, 2) for slot in range(2)] == [[2, 3], [5, 7]]
-    assert [pool._share(slot, 5) for slot in range(5)] == [[2], [3], [5], [7], [11]]
-    assert [pool._share(slot, 7) for slot in range(7)] == [[2], [3], [5], [7], [11], [2], [3]]
-    assert pool._share(0, 1) == [2, 3, 5, 7, 11]
-
-
-@pytest.mark.parametrize(
-    ("workers", "cluster", "prefix"),
-    [(5, "local", "taskset -c 0 "), (2, "local", "taskset -c 0-1 "), (1, "local", "taskset -c 0-4 "), (2, "slurm", "")],
-)
-def test_a_command_that_is_shown_has_as_many_cores_as_the_job(monkeypatch, workers, cluster, prefix):
-    monkeypatch.setattr(pool, "usable_cores", lambda: [2, 3, 5, 7, 11])
-    assert pool.shown_command(Job("slug", ["python", "-m", "x"]), workers, cluster) == f"{prefix}python -m x"
 
 
 def test_a_second_sweep_into_one_folder_is_refused_and_runs_nothing(here):
@@ -277,7 +259,7 @@ def test_a_dry_run_prints_the_commands_and_writes_nothing(here, capsys):
     ],
 )
 def test_a_mistake_is_one_line_and_status_2(here, arguments, named):
-    command = [sys.executable, str(ROOT / "experiments" / "sweep.py"), *arguments]
+    command = [sys.executable, "-m", "ltu_jax.sweep", *arguments]
     process = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "PATH": ""})
     assert process.returncode == 2
     (line,) = process.stderr.splitlines()
@@ -296,6 +278,47 @@ def test_what_is_ones_own_and_cannot_be_imported_is_told_before_anything_runs(he
     with pytest.raises(ConfigError, match=f"^row 'LTU': config.{field}.name: 'mine_in_the_folder:biuld' cannot be imp"):
         run()
     assert not (here / "out").exists() and not events(here)
+
+
+def test_help_and_a_mistake_do_not_wait_for_jax(here):
+    shown = refused.command("ltu_jax.sweep", here, "--help")
+    assert shown.returncode == 0 and "--dry_run" in shown.stdout and not refused.imports(shown, "jax", "submitit")
+    write_file(ltu="{'method.learning_rat': 0.1}")
+    line, done = refused.refusal("ltu_jax.sweep", here, "file.py", "--out", "out")
+    assert line.startswith("error: row 'LTU': method.learning_rat: no such field; allowed: ")
+    assert not refused.imports(done, "jax", "submitit")
+
+
+TWO_ROWS = """
+from ltu_jax.sweeping import Row, Sweep
+
+SMALL = {
+    "data.train_size": 60, "data.test_size": 40, "model.width": 2, "training.epochs": 1, "evaluation.num_retrain": 1,
+}
+
+def get_sweep():
+    rows = [Row("FT", "finetune"), Row("Mine", "ltu", {"method.name": "mine:build"})]
+    return Sweep("digits", rows, (0,), remain_fractions=(1.0,), settings=SMALL)
+"""
+
+
+@pytest.mark.slow
+def test_two_rows_are_run_and_set_in_a_table_by_the_commands_alone(tmp_path):
+    """In a folder of one's own, as from an installed package, with a method of one's own and no file of a checkout."""
+    (tmp_path / "two.py").write_text(TWO_ROWS)
+    (tmp_path / "mine.py").write_text("import ltu_jax\n\nbuild = ltu_jax.METHODS['ltu']\n")
+
+    def command(name, *words):
+        program = [sys.executable, "-m", f"ltu_jax.{name}", *words]
+        done = subprocess.run(program, cwd=tmp_path, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    assert command("sweep", "two.py", "--out", "out").startswith("2 of 2 cells: out/results.jsonl")
+    table = command("tables", "1", "out/results.jsonl", "--paper")
+    assert "| FT, rho 1 |" in table and "| Mine, rho 1 |" in table and "The paper's own Table 1, top" in table
+    commands = [line for line in table.splitlines() if "--config digits:" in line]
+    assert len(commands) == 2 and all(" -m ltu_jax.unlearn " in line for line in commands)
 
 
 def test_only_slurm_needs_submitit(here, monkeypatch):

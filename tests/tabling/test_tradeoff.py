@@ -2,19 +2,19 @@
 
 import itertools
 
-import made_up
+import made_cells
 import numpy as np
 import pytest
 
-from experiments.tabling import tradeoff
-from experiments.tabling.runs import Run
+from ltu_jax.tabling import tradeoff
+from ltu_jax.tabling.runs import Run
 
 
 @pytest.fixture(scope="module")
 def runs():
     seeds = [(s, s, s) for s in range(3)]
     labels = ["FT", "RandL", "GA", "Amnesiac", "Amnesiac (relabel)", "SSD", "BadT", "SalUn", "SCRUB", "LTU"]
-    cells = made_up.noisy_cells(labels, seeds)
+    cells = made_cells.noisy_cells(labels, seeds)
     return [Run(c["label"], c["command"], "", c["result"]) for c in cells]
 
 
@@ -31,7 +31,7 @@ def test_a_mark_is_the_mean_over_seeds_of_two_gaps_each_way(runs):
 
 
 def test_the_original_is_marked_once_a_pair_and_the_floor_is_that_of_two_retrains(runs):
-    cells = [made_up.cell(seeds=seeds) for seeds in ((0, 0, 0), (0, 0, 1), (3, 3, 0))]
+    cells = [made_cells.cell(seeds=seeds) for seeds in ((0, 0, 0), (0, 0, 1), (3, 3, 0))]
     own = [Run("FT", "", "", c["result"]) for c in cells]
     # UA is off by 10 and 13, MI by 40 and 43; two Retrains by 3 and 3, by 1 and 4.
     original = tradeoff.marks(own)[-1]
@@ -45,7 +45,7 @@ def test_the_original_is_marked_once_a_pair_and_the_floor_is_that_of_two_retrain
 
 
 def test_without_two_retrains_there_is_no_floor():
-    run = Run("FT", "", "", made_up.cell(retrain_spread=None)["result"])
+    run = Run("FT", "", "", made_cells.cell(retrain_spread=None)["result"])
     assert tradeoff.floor([run]) is None
 
 
@@ -77,7 +77,7 @@ def test_every_label_is_written_and_none_covers_another_or_a_mark(runs, monkeypa
 def test_a_table_of_two_blocks_is_a_picture_of_two_panels_the_smaller_fraction_first(monkeypatch, tmp_path):
     from matplotlib.figure import Figure
 
-    cells = [made_up.cell(fraction=fraction) for fraction in (0.5, 0.1)]
+    cells = [made_cells.cell(fraction=fraction) for fraction in (0.5, 0.1)]
     drawn = []
     monkeypatch.setattr(Figure, "savefig", lambda self, *args, **kwargs: drawn.append(self))
     tradeoff.save_picture(1, [Run(c["label"], "", "", c["result"]) for c in cells], tmp_path / "p.svg")

@@ -11,12 +11,12 @@ from pathlib import Path
 import jax
 from absl import logging
 
-from experiments.grid import Cell
 from ltu_jax.commands import processes, shutdown
 from ltu_jax.config import Config
 from ltu_jax.evaluation.closeness import Answers
 from ltu_jax.files import write_whole
 from ltu_jax.setting import ConfigError
+from ltu_jax.sweeping.grid import Cell
 from ltu_jax.training.dispatch import compile_clock
 from ltu_jax.training.jobs import Trainer
 from ltu_jax.types import Progress, Source

@@ -13,7 +13,7 @@ from ltu_jax.setting import ConfigError
 MEASURES = ("ua", "ra", "ta", "mi")
 SEEDS = ("train", "split", "unlearn")
 NEEDED = ("method", "dataset", "model", "rho", "original", "provenance", "splits_sha256")
-ALLOWED = "allowed: a results.jsonl of sweep.py, or a run folder with result.json"
+ALLOWED = "allowed: a results.jsonl of python -m ltu_jax.sweep, or a run folder with result.json"
 OF_ONE_RUN = ("--workdir", "--cache", "--config.seed", *(f"--config.seeds.{name}" for name in SEEDS))
 """Flags in which the commands of one row may differ."""
 
@@ -60,7 +60,7 @@ def read(paths: Sequence[str]) -> list[Run]:
     """The runs of several files and folders, in order.
 
     Args:
-      paths: ``results.jsonl`` files as sweep.py writes them, or folders of single runs, whose label is the method.
+      paths: ``results.jsonl`` files of ``ltu_jax.sweep``, or folders of single runs, whose label is the method.
 
     Raises:
       ConfigError: if one of them cannot be read, or none of them holds a run.

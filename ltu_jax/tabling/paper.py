@@ -5,10 +5,10 @@ import statistics
 from pathlib import Path
 from typing import Any
 
-from experiments.tabling.layout import Entry, Row, Score, Table
-from experiments.tabling.runs import MEASURES
+from ltu_jax.tabling.layout import Entry, Row, Score, Table
+from ltu_jax.tabling.runs import MEASURES
 
-FILE = Path(__file__).parents[1] / "results" / "paper.json"
+FILE = Path(__file__).with_name("paper.json")
 
 
 def paper_tables(number: int) -> list[Table]:

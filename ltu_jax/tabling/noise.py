@@ -5,7 +5,7 @@ import statistics
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from experiments.tabling.runs import Seeds
+from ltu_jax.tabling.runs import Seeds
 
 CONFIDENCE = 0.95
 

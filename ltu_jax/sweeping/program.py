@@ -1,4 +1,4 @@
-"""The command line that ``sweep.py`` and ``tune.py`` share: arguments, one line per mistake, and how they stop."""
+"""The command line of ``ltu_jax.sweep`` and ``ltu_jax.tune``: arguments, one line per mistake, and how they stop."""
 
 import argparse
 import signal
@@ -7,18 +7,18 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NoReturn
 
-from experiments.sweeping.pool import usable_cores
 from ltu_jax.commands.command_line import fail
 from ltu_jax.commands.shutdown import StoppedError
 from ltu_jax.files import check_folder
 from ltu_jax.setting import ConfigError
+from ltu_jax.sweeping.pool import usable_cores
 
 
 class Parser(argparse.ArgumentParser):
-    """Parses the arguments of ``sweep.py`` and ``tune.py``; a mistake gives one line."""
+    """Parses the arguments of ``ltu_jax.sweep`` and ``ltu_jax.tune``; a mistake gives one line."""
 
-    def __init__(self, usage: str) -> None:
-        super().__init__(description=usage, formatter_class=argparse.RawDescriptionHelpFormatter)
+    def __init__(self, usage: str, program: str | None = None) -> None:
+        super().__init__(program, description=usage, formatter_class=argparse.RawDescriptionHelpFormatter)
         cores = len(usable_cores())
         self.add_argument("file", metavar="FILE.py", type=Path, help="sweep file with get_sweep() -> Sweep")
         self.add_argument("--cache", type=Path, help="originals, Retrain models and attackers; unset: beside the runs")

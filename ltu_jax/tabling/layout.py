@@ -5,10 +5,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from experiments.tabling import noise
-from experiments.tabling.notes import notes
-from experiments.tabling.runs import MEASURES, Run, block_of, by_block, check
 from ltu_jax.auditing.registry import AUDITS
+from ltu_jax.tabling import noise
+from ltu_jax.tabling.notes import notes
+from ltu_jax.tabling.runs import MEASURES, Run, block_of, by_block, check
 
 GAPS = (*MEASURES, "mean")
 CLOSE = ("js_forget", "margin_forget")

@@ -3,8 +3,8 @@
 import math
 from collections.abc import Mapping, Sequence
 
-from experiments.tabling import noise
-from experiments.tabling.runs import SEEDS, Run
+from ltu_jax.tabling import noise
+from ltu_jax.tabling.runs import SEEDS, Run
 
 READING = (
     "UA, RA, TA, MI: mean ± standard deviation (n - 1) over the seeds, in percent. In parentheses the gap: absolute "

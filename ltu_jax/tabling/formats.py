@@ -5,11 +5,11 @@ import io
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from experiments.tabling.layout import CLOSE, Entry, Row, Score, Table
-from experiments.tabling.runs import MEASURES
 from ltu_jax.auditing.registry import AUDITS
 from ltu_jax.reporting import audit_table
 from ltu_jax.reporting.table import minutes, number
+from ltu_jax.tabling.layout import CLOSE, Entry, Row, Score, Table
+from ltu_jax.tabling.runs import MEASURES
 
 Bold = Callable[[str], str]
 HEADS = {**{name: name.upper() for name in MEASURES}, "mean": "mean gap", "js_forget": "JS", "margin_forget": "margin"}

@@ -23,11 +23,11 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from experiments.grid import Cell, Job
-from experiments.sweeping import execute
 from ltu_jax.commands.shutdown import StoppedError
 from ltu_jax.reporting.terminal import progress_for
 from ltu_jax.setting import ConfigError
+from ltu_jax.sweeping import execute
+from ltu_jax.sweeping.grid import Cell, Job
 
 DAY = 24 * 60
 """Time limit of a job on Slurm, in minutes; submitit's own is five."""
@@ -140,9 +140,6 @@ class Pool:
             return [
                 _LocalJob((*words, _share(slot, self.workers)), own / f"{job.slug}.txt") for words, (job, slot) in each
             ]
-        import cloudpickle
-
-        cloudpickle.register_pickle_by_value(execute)
         executor = _slurm_executor(own, self.workers, dict(map(_pair, self.slurm)))
         # Ctrl-C reaches every process of a terminal, but only this one should act on it.
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})

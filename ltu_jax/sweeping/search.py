@@ -9,9 +9,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from experiments.grid import Cell, Range, Row, Sweep, cells
-from experiments.sweeping.pool import Pool
 from ltu_jax.setting import ConfigError, digest
+from ltu_jax.sweeping.grid import Cell, Range, Row, Sweep, cells
+from ltu_jax.sweeping.pool import Pool
 
 if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution

@@ -4,11 +4,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from experiments.tabling import noise
-from experiments.tabling.layout import one_each_pair
-from experiments.tabling.runs import Run, by_block
 from ltu_jax.reporting.marks import Mark, draw_marks, gap_axis
 from ltu_jax.reporting.plots import GREY, ORANGE, styled_figure
+from ltu_jax.tabling import noise
+from ltu_jax.tabling.layout import one_each_pair
+from ltu_jax.tabling.runs import Run, by_block
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from experiments.tabling import noise
-from experiments.tabling.runs import Seeds
+from ltu_jax.tabling import noise
+from ltu_jax.tabling.runs import Seeds
 
 
 def keyed(groups):

@@ -45,13 +45,7 @@ def read_command_line(argv: Sequence[str], values: flags.FlagValues = flags.FLAG
       ConfigError: one line about the first mistake.
     """
     file, colon, method = given(argv).partition(":")
-    file = shipped(file)
-    config = config_file.call(file, "--config", "get_config(method)", Config, *([method] if colon else []))
-    if method in METHOD_CONFIGS and not _is_asked_for(config.method, METHOD_CONFIGS[method]()):
-        raise ConfigError(
-            f"--config: {file!r} was asked for {method!r} and gives {getattr(config.method, 'name', None)!r}; allowed:"
-            " a get_config(method) that says method=method_config(method)"
-        )
+    config = asked_config(file, "--config", *([method] if colon else []))
     for name in sorted(values):
         if kind := {"int": int, "float": float, "bool": bool}.get(values[name].flag_type()):
             values[name].parser = _Parser(f"--{values[name].name}", kind)
@@ -66,6 +60,27 @@ def read_command_line(argv: Sequence[str], values: flags.FlagValues = flags.FLAG
         check_given(config.model, [name.removeprefix("config.model.") for name, flag in fields.items() if flag.present])
     if isinstance(config.data, Data):
         check_forget_class(config.data, is_given=fields["config.data.forget_class"].present > 0)
+    return config
+
+
+def asked_config(file: str, field: str, *method: str) -> Config:
+    """What the ``get_config`` of a configuration file, or of one that comes with the package, returns.
+
+    Args:
+      file: its path or its name.
+      field: for messages.
+      *method: the method that is asked for; none takes the file's own.
+
+    Raises:
+      ConfigError: if the file cannot be read, or gives another method.
+    """
+    file = shipped(file)
+    config = config_file.call(file, field, "get_config(method)", Config, *method)
+    if method and method[0] in METHOD_CONFIGS and not _is_asked_for(config.method, METHOD_CONFIGS[method[0]]()):
+        raise ConfigError(
+            f"{field}: {file!r} was asked for {method[0]!r} and gives {getattr(config.method, 'name', None)!r};"
+            " allowed: a get_config(method) that says method=method_config(method)"
+        )
     return config
 
 

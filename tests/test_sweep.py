@@ -256,6 +256,7 @@ def test_a_dry_run_prints_the_commands_and_writes_nothing(here, capsys):
         (["file.py", "--out", "file.py"], "--out: 'file.py'"),
         (["file.py", "--out", "out", "--cluster", "slurm"], "--cluster slurm.*srun"),
         (["file.py", "--out", "out", "--slurm", "partition"], "--slurm: 'partition'"),
+        (["file.py", "--out", "out", "--slurm", "partition=gpu"], "--slurm: 'partition=gpu', but --cluster is 'local'"),
     ],
 )
 def test_a_mistake_is_one_line_and_status_2(here, arguments, named):
@@ -268,14 +269,17 @@ def test_a_mistake_is_one_line_and_status_2(here, arguments, named):
     assert not (here / "out" / "cells").exists()
 
 
-@pytest.mark.parametrize("field", ["method", "model", "data"])
+@pytest.mark.parametrize(
+    "field", ["method.name", "model.name", "data.name", "logger", "evaluation.measure", "attackers.names"]
+)
 def test_what_is_ones_own_and_cannot_be_imported_is_told_before_anything_runs(here, field, monkeypatch):
     monkeypatch.setattr(sys, "path", [*sys.path])
     (here / "mine_in_the_folder.py").write_text("def build(*given):\n    return None\n")
-    write_file(ltu=f"{{'{field}.name': 'mine_in_the_folder:build'}}", rows="3")
+    named = lambda name: repr({field: ("sorted", name) if field == "attackers.names" else name})  # noqa: E731
+    write_file(ltu=named("mine_in_the_folder:build"), rows="3")
     assert len(grid.cells(grid.load_sweep(pathlib.Path("file.py")), here / "runs", here / "cache")) == 3
-    write_file(ltu=f"{{'{field}.name': 'mine_in_the_folder:biuld'}}", rows="3")
-    with pytest.raises(ConfigError, match=f"^row 'LTU': config.{field}.name: 'mine_in_the_folder:biuld' cannot be imp"):
+    write_file(ltu=named("mine_in_the_folder:biuld"), rows="3")
+    with pytest.raises(ConfigError, match=f"^row 'LTU': config.{field}: 'mine_in_the_folder:biuld' cannot be imp"):
         run()
     assert not (here / "out").exists() and not events(here)
 

@@ -6,9 +6,8 @@ import typing
 from collections.abc import Mapping
 from typing import Any
 
-from ltu_jax import config_file
 from ltu_jax.config import Config, resolve
-from ltu_jax.overrides import shipped
+from ltu_jax.overrides import asked_config
 from ltu_jax.setting import ConfigError, allowed_names, settings
 
 
@@ -18,7 +17,7 @@ def configure(path: str, method: str, fields: Mapping[str, Any]) -> Config:
     Raises:
       ConfigError: one line, where the program would refuse it.
     """
-    config = config_file.call(shipped(path), "Sweep.config", "get_config(method)", Config, method)
+    config = asked_config(path, "Sweep.config", method)
     known = {name.removeprefix("config."): field for name, _, field in settings(config)}
     for name, value in fields.items():
         if name not in known:

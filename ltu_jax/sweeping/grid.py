@@ -167,12 +167,14 @@ def _runs(sweep: Sweep) -> Iterator[_Run]:
 
 
 def _check_own(config: Config) -> None:
-    """Refuses a method, model or data set of the user's own that cannot be imported, before anything is prepared."""
+    """Refuses what is the user's own and cannot be imported, before anything is prepared."""
     if "" not in sys.path and os.getcwd() not in sys.path:
         sys.path.append(os.getcwd())  # where a job, python -m ltu_jax.unlearn, looks too
-    for group in ("method", "model", "data"):
-        if ":" in (name := getattr(config, group).name):
-            import_reference(name, f"config.{group}.name")
+    named = {f"{group}.name": getattr(config, group).name for group in ("method", "model", "data")}
+    named |= {"logger": config.logger, "evaluation.measure": config.evaluation.measure}
+    for field, name in [*named.items(), *(("attackers.names", name) for name in config.attackers.names)]:
+        if name is not None and ":" in name:
+            import_reference(name, f"config.{field}")
 
 
 def _check(sweep: Sweep) -> None:

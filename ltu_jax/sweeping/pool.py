@@ -55,6 +55,8 @@ class Pool:
         if self.workers < 1:
             raise ConfigError(f"--workers: {self.workers} is too few; allowed: 1 or more")
         parameters = dict(map(_pair, self.slurm))  # a wrong one is reported at once
+        if parameters and self.cluster != "slurm":
+            raise ConfigError(f"--slurm: {' '.join(self.slurm)!r}, but --cluster is {self.cluster!r}; allowed: slurm")
         if self.cluster == "slurm":
             _slurm_executor(self.folder, self.workers, parameters)
         self.log("").parent.mkdir(parents=True, exist_ok=True)

@@ -39,3 +39,13 @@ def test_it_is_what_the_command_line_gives():
 def test_what_a_field_does_not_take_is_refused(fields, named):
     with pytest.raises(ConfigError, match=named):
         configure("digits", "ltu", fields)
+
+
+def test_a_file_that_ignores_the_method_of_a_row_is_refused(tmp_path):
+    file = tmp_path / "deaf.py"
+    file.write_text("from ltu_jax.config import Config\ndef get_config(method='ltu'):\n    return Config()\n")
+    with pytest.raises(
+        ConfigError, match="^Sweep.config: '.*deaf.py' was asked for 'salun' and gives 'ltu'; allowed: "
+    ):
+        configure(str(file), "salun", {})
+    assert configure(str(file), "ltu", {}).method.name == "ltu"

@@ -44,6 +44,8 @@ NEAR = {
     "at half the size and back": lambda image: resized(image, 16),
     "at twice the size and back": lambda image: resized(image, 64),
     "a little brighter": lambda image: np.clip(image.astype(int) + 6, 0, 255).astype(np.uint8),
+    "mirrored": lambda image: image[:, ::-1],
+    "mirrored, JPEG 60": lambda image: jpeg(np.ascontiguousarray(image[:, ::-1]), 60),
     "one pixel": lambda image: np.where(np.arange(32 * 32 * 3).reshape(32, 32, 3) == 5, image ^ 1, image),
 }
 
@@ -61,6 +63,11 @@ def test_what_is_identical_is_told_from_what_is_near(images):
     found = find_copies(all_images, np.arange(30), np.arange(30, ROWS + 3))
     assert (found.rows.tolist(), found.of.tolist()) == ([ROWS, ROWS + 1, ROWS + 2], [4, 7, 2])
     assert found.is_same.tolist() == [True, True, False] and found.counts() == {"identical": 2, "near": 1}
+
+
+def test_a_picture_turned_upside_down_is_no_copy(images):
+    planted = images[:30:3][:, ::-1]
+    assert not len(find_copies(np.concatenate([images, planted]), np.arange(30), np.arange(30, ROWS + 10)).rows)
 
 
 def test_plain_images_are_copies_only_to_the_byte(images):

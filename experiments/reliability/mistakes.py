@@ -98,7 +98,7 @@ ANSWERS: dict[tuple[str, ...], str] = {
     # Names.
     ("--config.evaluation.num_retrian=1",): (
         "config.evaluation.num_retrian: no such field; allowed: config.evaluation.batch_size,"
-        " config.evaluation.num_retrain; did you mean 'config.evaluation.num_retrain'?"
+        " config.evaluation.measure, config.evaluation.num_retrain; did you mean 'config.evaluation.num_retrain'?"
     ),
     ("--config=good.py:retrain", "--config.method.learning_rate=1"): (
         "config.method.learning_rate: no such field; allowed: config.method.name;"

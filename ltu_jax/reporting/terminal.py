@@ -196,9 +196,10 @@ def _lines(label: str, total: int, stream: TextIO) -> Iterator[Callable[[int], N
         done += n
         now = monotonic()
         if first is None and now - start < AT_ONCE:
+            reported = done
             return  # steps of an earlier call
         if first is None and n:
-            first, reported = (done, now), done
+            first = done, now
             if done < total and now - start >= LINE_SECONDS:
                 last, took = now, table.duration(now - start)
                 print(plain(f"{label}: {done}/{total} steps, {took} after the start"), file=stream, flush=True)

@@ -214,7 +214,7 @@ def test_steps_of_an_earlier_call_are_no_measure_of_the_rest(clock):
             advance(1)
     first, second, *_ = stream.getvalue().splitlines()
     assert first == "unlearning: 501/1000 steps, 1 min 01 s after the start"
-    assert second == "unlearning: 601/1000 steps (60 %), 19 min 57 s left"
+    assert second == "unlearning: 600/1000 steps (60 %), 20 min 00 s left"
 
 
 def test_work_that_stops_says_where_and_raises_on(clock):

@@ -50,6 +50,11 @@ def check_set_up(request: Request, todo: Plan, source: Source, spec: ModelSpec, 
     where = "params: the model" if config.weights is None else f"config.weights: the model {config.weights!r}"
     if todo.previous is not None:
         given, where = last_model(request.home, todo.entries), f"--workdir: the model of {str(todo.previous)!r}"
+    if given is None:
+        warnings.append(
+            "config.weights is unset: the request trains a model of its own and makes that one forget; no model of"
+            " yours is changed"
+        )
     if given is not None:
         figures, found = measure_given(
             spec,

@@ -91,4 +91,11 @@ def test_a_later_request_is_measured_on_the_model_that_the_last_one_left(home, t
 def test_a_model_that_is_yet_to_be_trained_is_not_measured(tmp_path, source, spec, ids):
     request = Request(request_settings(), ids[:30], tmp_path / "out")
     found = check_set_up(request, plan(request, source), source, spec, None)
-    assert found.given_model is None and found.in_receipt()["given_model"] is None and found.warnings == []
+    assert found.given_model is None and found.in_receipt()["given_model"] is None and len(found.warnings) == 1
+
+
+def test_who_forgot_to_name_the_weights_is_told(tmp_path, source, spec, original, ids):
+    request = Request(request_settings(), ids[:30], tmp_path / "out")
+    for given, told in ((None, 1), (original, 0)):
+        found = check_set_up(request, plan(request, source, given), source, spec, given)
+        assert sum(line.startswith("config.weights is unset: the request trains") for line in found.warnings) == told

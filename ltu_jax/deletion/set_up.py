@@ -55,7 +55,7 @@ def check_set_up(request: Request, todo: Plan, source: Source, spec: ModelSpec, 
             "config.weights is unset: the request trains a model of its own and makes that one forget; no model of"
             " yours is changed"
         )
-    if given is not None:
+    else:
         figures, found = measure_given(
             spec,
             given,

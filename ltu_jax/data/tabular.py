@@ -1,7 +1,10 @@
 """Images listed in a CSV or Parquet table with the columns path, label and, optionally, id and part."""
 
+import json
 import os
 import re
+import subprocess
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -116,16 +119,14 @@ def read_parquet(path: Path, is_wanted: Callable[[str], bool]) -> tuple[list[str
 
     with parquet.ParquetFile(path) as file:
         names, schema, rows = file.schema_arrow.names, file.schema_arrow, file.metadata.num_rows
-        wanted = [name for name in dict.fromkeys(names) if is_wanted(name)]
-        groups = [file.metadata.row_group(i) for i in range(file.num_row_groups)]
-        chunks = [group.column(i) for group in groups for i in range(group.num_columns)]
-    chunks = [chunk for chunk in chunks if chunk.path_in_schema.partition(".")[0] in wanted]
+    wanted = [name for name in dict.fromkeys(names) if is_wanted(name)]
+    chunks = [chunk for chunk in _chunks(path) if chunk[0].partition(".")[0] in wanted]
     nested = [field.name for field in schema if field.name in wanted and pa.types.is_nested(field.type)]
-    nested += [chunk.path_in_schema for chunk in chunks if "DELTA_BYTE_ARRAY" in chunk.encodings]
+    nested += [column for column, encodings, _ in chunks if "DELTA_BYTE_ARRAY" in encodings]
     if nested:
         raise ValueError(f"column {nested[0]} is nested or DELTA_BYTE_ARRAY")
     widths = [_width(field.type) for field in schema if field.name in wanted]
-    check_claim(sum(chunk.total_uncompressed_size for chunk in chunks) + rows * sum(widths), path)
+    check_claim(sum(size for *_, size in chunks) + rows * sum(widths), path)
     with parquet.ParquetFile(path, read_dictionary=wanted) as file:
         found = file.read(columns=wanted)
     size = found.nbytes + rows * sum(widths)
@@ -136,6 +137,27 @@ def read_parquet(path: Path, is_wanted: Callable[[str], bool]) -> tuple[list[str
                 size += compute.call_function("sum", [lengths.take(chunk.indices)]).as_py() or 0
     check_claim(size, path)
     return names, found
+
+
+_CHUNKS = """
+import json, sys
+from pyarrow import parquet
+with parquet.ParquetFile(sys.argv[1]) as file:
+    groups = [file.metadata.row_group(i) for i in range(file.num_row_groups)]
+    chunks = [group.column(i) for group in groups for i in range(group.num_columns)]
+    print(json.dumps([[chunk.path_in_schema, chunk.encodings, chunk.total_uncompressed_size] for chunk in chunks]))
+"""
+
+
+def _chunks(path: Path) -> list[tuple[str, list[str], int]]:
+    """Column, encodings and bytes of each column chunk of a Parquet file, as it claims them.
+
+    In a process of its own: where these are damaged, pyarrow ends the process instead of raising an error.
+    """
+    child = subprocess.run([sys.executable, "-P", "-c", _CHUNKS, path], capture_output=True, text=True)
+    if child.returncode:
+        raise ValueError("what it says of its columns is damaged")
+    return json.loads(child.stdout)
 
 
 def _width(kind: "pa.DataType") -> int:

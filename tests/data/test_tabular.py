@@ -1,5 +1,6 @@
 """Tables of images: CSV as bytes written by hand, Parquet by pyarrow, images by Pillow."""
 
+import io
 import os
 
 import numpy as np
@@ -250,8 +251,17 @@ def test_no_table_is_one_line(table, problem):
     assert str(error.value).startswith(f"config.data.table: {problem}") and "\n" not in str(error.value)
 
 
-def test_a_damaged_parquet_file_is_one_line(tmp_path):
-    (tmp_path / "x.parquet").write_bytes(b"PAR1 no table PAR1")
+def _with_a_repetition_that_does_not_exist() -> bytes:
+    buffer = io.BytesIO()
+    pa.parquet.write_table(pa.table({"path": ["a.png"], "label": [0]}), buffer)
+    optional, unknown = (b"\x25" + kind + b"\x18\x05label" for kind in (b"\x02", b"\x56"))
+    assert buffer.getvalue().count(optional) == 1
+    return buffer.getvalue().replace(optional, unknown)
+
+
+@pytest.mark.parametrize("content", [b"PAR1 no table PAR1", _with_a_repetition_that_does_not_exist()])
+def test_a_damaged_parquet_file_is_one_line(tmp_path, content):
+    (tmp_path / "x.parquet").write_bytes(content)
     with pytest.raises(ConfigError, match=r"x.parquet' cannot be read \(.*\); allowed: a .csv or") as error:
         load_source(Data("table", table=str(tmp_path / "x.parquet")))
     assert "\n" not in str(error.value)

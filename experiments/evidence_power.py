@@ -30,11 +30,14 @@ from ltu_jax.methods.base import Method
 DEFAULT = "experiments/configs/digits.py"
 SMALL = "experiments/configs/cifar10_jpeg_small.py"
 ALL_SEEN = {"data.remain_fraction": 1.0}
-PROBLEM = {DEFAULT: {"data.train_size": 300, "data.forget_fraction": 0.3}, SMALL: {}}
-"""What is changed in a configuration file: of so few digits a model knows each by heart."""
+PROBLEM = {
+    DEFAULT: {"data.train_size": 300, "data.forget_fraction": 0.3},
+    SMALL: {"data.train_size": 1600, "data.forget_fraction": 0.25},
+}
+"""What is changed in a configuration file: of so few images a model knows each by heart, or nearly."""
 SHORT = {
     DEFAULT: {"method.batch_size": 32, "method.epochs": 10.0},
-    SMALL: {"method.batch_size": 100, "method.schedule": "cosine", "method.epochs": 2.0},
+    SMALL: {"method.batch_size": 100, "method.schedule": "cosine", "method.epochs": 5.0},
 }
 """Settings of the methods that go through the remaining rows."""
 Kind = tuple[bool, str, str, Callable[[Any], Any]]

@@ -63,6 +63,7 @@ def main() -> None:
 def judged(config: str, seed: int, out: Path) -> list[dict[str, Any]]:
     """A row for each model of a seed: its kind, whether it is genuine, and the verdict with its numbers."""
     from ltu_jax.deletion.claim import judge_models
+    from ltu_jax.deletion.copies import copies_in
     from ltu_jax.deletion.rows import draw_held_out, rows_to_measure
     from ltu_jax.evaluation.scores import measure
     from ltu_jax.training.checkpoint import load_tree, save_tree, tree_sha256
@@ -83,7 +84,9 @@ def judged(config: str, seed: int, out: Path) -> list[dict[str, Any]]:
         index["held_out"] = draw_held_out(problem.splits.test, problem.source, bytes(32), tree_sha256(tree))[0]
         size = problem.config.evaluation.batch_size
         measured = [measure(state, problem.source, index, size) for state in (problem.original, after)]
-        verdict = judge_models(problem.original, after, (measured[0], measured[1]), problem.source, index, size)
+        copied = copies_in(problem.source, problem.splits)["remain"].share_of(len(problem.splits.forget))
+        both = measured[0], measured[1]
+        verdict = judge_models(problem.original, after, both, problem.source, index, size, copied)
         accuracy = {
             f"{name}_{when}": 100 * float(one[name].correct.mean())
             for name in ("forget", "remain", "held_out")

@@ -16,6 +16,7 @@ from ltu_jax.deletion.fulfil import fulfil
 from ltu_jax.deletion.ledger import LedgerError
 from ltu_jax.deletion.plan import Fulfilled, Request, load_given_model, plan, request_config
 from ltu_jax.deletion.printing import print_request
+from ltu_jax.deletion.removal import models_before
 from ltu_jax.deletion.set_up import check_set_up
 from ltu_jax.setting import plain, to_dict
 from ltu_jax.types import Progress
@@ -79,16 +80,24 @@ def _carry_out(config: Config, forget: str, options: Options, progress: Progress
         print(plain(line), file=sys.stderr)
     done = fulfil(request, source, spec, weights, todo=todo, checked=checked, cache=options.cache, progress=progress)
     print_request(done.receipt, done.folder, done.is_new)
-    for line in still_there(config, ids):
+    for line in still_there(config, ids, models_before(home, done.number)):
         print(plain(line))
     for number in done.not_shown:
         print(plain(f"request {number}: its receipt does not show forgetting"), file=sys.stderr)
+    if done.not_shown:
+        print("serve the model from before; what to do: docs/forget-my-data.md, Is it shown?", file=sys.stderr)
     return NOT_SHOWN if done.not_shown else 0
 
 
-def still_there(config: Config, ids: Sequence[str]) -> list[str]:
-    """What still knows the forgotten images when a request is done, and is for its operator to delete; names no id."""
-    lines, root = [], config.data.data_dir
+def still_there(config: Config, ids: Sequence[str], kept: Sequence[Path] = ()) -> list[str]:
+    """What still knows the forgotten images when a request is done, and is for its operator to delete; names no id.
+
+    Args:
+      config: its configuration.
+      ids: the forgotten ids.
+      kept: models from before, kept because its forgetting is not shown, or because that was asked for.
+    """
+    lines, root = [f"{path}: a model from before" for path in kept], config.data.data_dir
     if config.weights is not None and os.path.exists(config.weights):
         lines.append(f"{config.weights}: the model from before (config.weights), and copies of it where it is served")
     files = [os.path.join(root, name) for name in ids] if root and config.data.name == "folder" else []

@@ -3,10 +3,12 @@
 The test is two-sided: rows that are known better than held-out rows leak, and so do rows that are known worse. The
 remaining rows must be known better than the forgotten ones; otherwise the model was damaged as a whole, or forgot other
 rows. All of it is tested through the model's own head and through two others (``old_head``), since a new head alone can
-hide what the features still know. The test is no proof of forgetting; its error rates were measured
+hide what the features still know. And copies of the rows may not stay: of these no answer of the model tells whether
+what they show was forgotten. The test is no proof of forgetting; its error rates were measured
 (docs/requests-measured.md).
 """
 
+import math
 from collections.abc import Callable, Iterator, Mapping
 from typing import NamedTuple
 
@@ -30,6 +32,8 @@ SHARE = 0.5
 """The attacker's distance of AUC from 0.5 must shrink by at least this share."""
 MOVED = 0.1
 """Least share of the weights that must have changed: changing only the head is not forgetting."""
+COPIED = 0.05
+"""Most forgotten rows of which copies may stay, as a share: what these show was not forgotten."""
 RATES = (
     "the claim's test refused 223 of 230 fakes and 10 of 100 genuine unlearnings of 90 digits, on ten seeds that its"
     " limits were not chosen on; docs/requests-measured.md"
@@ -61,6 +65,7 @@ def judge_models(
     source: Source,
     rows: Mapping[str, np.ndarray],
     batch_size: int,
+    copied: float,
 ) -> Claim:
     """Tests whether rows were forgotten, from the two models.
 
@@ -71,13 +76,18 @@ def judge_models(
       source: the data.
       rows: what they were measured on, see ``rows.rows_to_measure``.
       batch_size: images per forward pass.
+      copied: the share of the forgotten rows of which copies stay, see ``copies.Copies.share_of``.
     """
     heads = through_heads(before, after, measured[0], source, rows, batch_size)
-    return judge(*measured, moved_share(before.params, after.params), heads)
+    return judge(*measured, moved_share(before.params, after.params), heads, copied)
 
 
 def judge(
-    before: Measured, after: Measured, moved: float, heads: Mapping[str, tuple[Measured, Measured]] | None = None
+    before: Measured,
+    after: Measured,
+    moved: float,
+    heads: Mapping[str, tuple[Measured, Measured]] | None = None,
+    copied: float = 0.0,
 ) -> Claim:
     """Tests whether rows were forgotten.
 
@@ -86,6 +96,7 @@ def judge(
       after: predictions of the unlearned model.
       moved: the ``moved_share``.
       heads: predictions of both through other heads, see ``old_head.through_heads``.
+      copied: the share of the forgotten rows of which copies stay.
     """
     exact, one_row = {}, {}
 
@@ -110,7 +121,15 @@ def judge(
     note({"moved": moved}, 1, "remain", "held_out")
     one_row["moved"] = 0.001
     numbers = {name: _rounded(value, one_row[name]) for name, value in exact.items()}
-    return Claim(numbers, [*_findings(numbers, limit, num_rows, alone)], one_row)
+    # In whole limits: a finer share would tell which rows were forgotten to whoever knows which have copies.
+    numbers["copied"], one_row["copied"] = round(COPIED * math.floor(copied / COPIED), 6), COPIED
+    findings = [*_findings(numbers, limit, num_rows, alone)]
+    if copied > COPIED:
+        findings.append(
+            f"copies of more than {100 * COPIED:g} % of the forgotten rows stay, so what these show was not forgotten:"
+            " forget the copies as well"
+        )
+    return Claim(numbers, findings, one_row)
 
 
 def _rounded(value: float, unit: float) -> float | None:

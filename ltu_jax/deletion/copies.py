@@ -39,6 +39,10 @@ class Copies(NamedTuple):
     of: np.ndarray  # i64[k]: what each is a copy of, one of several
     is_same: np.ndarray  # bool[k]: to the byte
 
+    def share_of(self, num_rows: int) -> float:
+        """The share of ``num_rows`` rows that have a copy here."""
+        return len(np.unique(self.of)) / num_rows
+
     def counts(self) -> dict[str, int]:
         """How many are ``identical``, and how many are merely ``near``."""
         return {"identical": int(self.is_same.sum()), "near": int((~self.is_same).sum())}

@@ -123,8 +123,11 @@ def fulfil(
         work = folder / WORK
         problem = prepare(config, loaded=Loaded(source, todo.splits, spec, original), cache=work, progress=progress)
         calibrated, state, history = _forget(problem, work, progress)
+        copied = checked.copies["remain"].share_of(len(todo.ids))
         more |= checked.in_receipt()
-        receipt, outcome = _write_request(request, todo, problem, state, history, calibrated, folder, started, more)
+        receipt, outcome = _write_request(
+            request, todo, problem, state, history, calibrated, folder, started, copied, more
+        )
         sync_tree(folder)
         weights = _read_back(folder, receipt, todo.salt)
         ledger.append(home, entry_of(receipt, todo.salted))
@@ -177,6 +180,7 @@ def _write_request(
     calibrated: Calibrated | None,
     folder: Path,
     started: str,
+    copied: float,
     more: dict[str, Any],
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """Writes all files of a request, the receipt last; returns the receipt and ``result.json``."""
@@ -209,7 +213,7 @@ def _write_request(
     size = config.evaluation.batch_size
     before, after = (measure(one, source, measured, size) for one in (problem.original, state))
     shown = evidence(before, after, source.class_names)
-    claim = judge_models(problem.original, state, (before, after), source, measured, size)
+    claim = judge_models(problem.original, state, (before, after), source, measured, size, copied)
     is_seen = history.rho == 1 or bool(np.isin(measured["remain"], todo.splits.visible).any())
     curve = None if calibrated is None else calibrated.as_json(in_rows=len(todo.ids))  # rounded, as it is handed out
     receipt = _receipt(todo, problem, state, outcome, shown, curve, started)
@@ -221,7 +225,9 @@ def _write_request(
     compared = {"before": before["forget"], "after": after["forget"], "held out": after["held_out"]}
     confidence = {name: one.confidence for name, one in compared.items()}
     report = {"tries": curve and shown_tries(curve), "sureness": sureness(confidence), "drawn_with": drawn_with()}
-    warnings = [*more["warnings"], *receipt["warnings"]]
+    on = "on the held-out rows that guided it (the verdict goes by others): "
+    warnings = [on + line if line in history.warnings else line for line in receipt["warnings"]]
+    warnings = [*more["warnings"], *warnings]
     receipt = as_read(receipt | more | {"warnings": warnings, "report": report})
     write(REPORT, render_notice(receipt))
     # A plain hash tells nothing more: the page is a function of the rest of the receipt.

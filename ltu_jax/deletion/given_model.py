@@ -14,7 +14,14 @@ import jax
 import numpy as np
 
 from ltu_jax.data.records import decode
-from ltu_jax.evaluation.likeness import Predictions, attack_auc, in_rows, predictions
+from ltu_jax.evaluation.likeness import (
+    Predictions,
+    attack_auc,
+    comparable,
+    in_rows,
+    matched_weights,
+    predictions,
+)
 from ltu_jax.models.build import ModelSpec, at_size, normalisation
 from ltu_jax.models.families import CIFAR10_MEAN, CIFAR10_STD
 from ltu_jax.setting import ConfigError
@@ -42,8 +49,9 @@ LITTLE = 0.55
 SIZES = (28, 32, 48, 64, 96, 112, 128, 160, 192, 224, 256, 299, 384)
 """Heights and widths that models are trained at."""
 LOOK_AT = (
-    "the order of the classes (config.data.class_names), the normalisation (config.model.mean, config.model.std), the"
-    " size of the images (config.data.image_size), and whether the model was trained on these rows"
+    "the order of the classes (config.data.class_names), the labels, the normalisation (config.model.mean,"
+    " config.model.std), the size of the images (config.data.image_size) and which way up they are, whether all"
+    " weights were loaded, with BatchNorm's statistics, and whether the model was trained on these rows"
 )
 IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
@@ -81,8 +89,9 @@ def measure_given(
       is_first: False for a model that an earlier request left, which may know less: only another set-up is refused.
 
     Raises:
-      ConfigError: if the classes stand in another order, the model knows far more in another set-up, agrees with the
-        labels but slightly, or does not know remaining rows better than held-out ones though it could know more.
+      ConfigError: if its outputs are no logits, the classes stand in another order, the model knows far more in
+        another set-up, agrees with the labels but slightly, or does not know remaining rows better than held-out ones
+        though it could know more.
     """
     model_state = dict(weights)
     params = model_state.pop("params")
@@ -99,6 +108,8 @@ def measure_given(
     }
     if not all(np.isfinite(one).all() for one in logits.values()):
         raise ConfigError(f"{where} gives outputs that are not finite; allowed: a trained model")
+    if all((one >= 0).all() and np.allclose(one.sum(1), 1, atol=1e-3) for one in logits.values()):
+        raise ConfigError(f"{where} gives probabilities; allowed: logits, as they are before the softmax")
     measured = {name: predictions(logits[name], source.labels[index]) for name, index in rows.items()}
     known = _known_better(measured["remain"], measured["held_out"])
     agreement = Agreement.of(measured["remain"].labels, logits["remain"].argmax(1), source.num_classes)
@@ -117,7 +128,9 @@ def measure_given(
     if findings:
         raise ConfigError(f"{where} {max(findings)[1]}")
     figures = _figures(measured, known, agreement)
-    return GivenModel(figures, _judged(figures, known, agreement, where, is_first))
+    warnings = _judged(figures, known, agreement, where, is_first)
+    guesses = Agreement.of(measured["held_out"].labels, logits["held_out"].argmax(1), source.num_classes).high <= SLIGHT
+    return GivenModel(figures, [*warnings, *_unlike(measured, guesses and agreement.low > SLIGHT)])
 
 
 def _judged(figures: dict[str, Any], known: "_Known", agreement: "Agreement", where: str, is_first: bool) -> list[str]:
@@ -146,6 +159,47 @@ def _judged(figures: dict[str, Any], known: "_Known", agreement: "Agreement", wh
         f"the model from before {knows}, not the former better beyond noise ({margins}): what it does not know it"
         f" cannot be shown to forget; look at {LOOK_AT}"
     ]
+
+
+def _unlike(measured: dict[str, Predictions], guesses: bool) -> Iterator[str]:
+    """What makes rows to forget, or held-out rows, another kind of rows than those that stay.
+
+    Args:
+      measured: of ``remain``, ``forget`` and ``held_out``.
+      guesses: whether the model guesses on held-out rows, and on remaining ones it does not.
+    """
+    remain, forget, held_out = (measured[name] for name in ("remain", "forget", "held_out"))
+    if found := _far_below(forget, remain):
+        yield (
+            f"the rows to forget are known in {found[0]:.1f} % and rows of their classes that stay in {found[1]:.1f} %:"
+            " look whether the model was trained on them, whether their labels are right, and whether the images are"
+            " those that it was trained on, whole; what it does not know it cannot be shown to forget"
+        )
+    if guesses:
+        yield (
+            f"held-out rows are known hardly more than by guessing ({100 * held_out.correct.mean():.1f} %): look"
+            " whether they are images of the same kind as those trained on, with the right labels; forgotten rows are"
+            " compared with them"
+        )
+    if found := _far_below(remain, held_out):
+        yield (
+            f"held-out rows are known in {found[1]:.1f} % and rows trained on, of their classes, in only"
+            f" {found[0]:.1f} %: look whether they are a selection, or were trained on as well; forgotten rows are"
+            " compared with them"
+        )
+
+
+def _far_below(one: Predictions, other: Predictions) -> tuple[float, float] | None:
+    """Accuracies in percent, of the same classes in the same shares, if the first is far below, beyond chance."""
+    one = comparable(one, other)
+    weights = matched_weights(other.labels, one.labels)
+    accuracies = float(one.correct.mean()), float(weights @ other.correct)
+    spread = [max(p * (1 - p), 0.01) for p in accuracies]  # of all known, and of none, there is chance left
+    error = math.sqrt(spread[0] / len(one.labels) + spread[1] * float(weights @ weights))
+    gap = accuracies[1] - accuracies[0]
+    if gap < GAIN or gap <= SURE * error or not np.isin(one.labels, other.labels).all():
+        return None
+    return 100 * accuracies[0], 100 * accuracies[1]
 
 
 class Agreement(NamedTuple):

@@ -143,7 +143,7 @@ def plan(request: Request, source: Source, given: ArrayTree | None = None) -> Pl
         return Fulfilled(number, folder, receipt, result, repeated, False, lost, not_shown=not_shown)
     config = dataclasses.replace(config, data=dataclasses.replace(config.data, held_out=held_out_part(config, source)))
     _check_config(config)
-    splits, earlier = cut(config, source, asked), np.zeros(0, np.int64)
+    splits, earlier = _cut(config, source, asked, has_model=given is not None), np.zeros(0, np.int64)
     previous, recorded = home / f"request-{number - 1}" if entries else None, None
     if previous is not None and salt is not None:
         _check_same_model(config, previous, entries, salt, given)
@@ -163,6 +163,16 @@ def plan(request: Request, source: Source, given: ArrayTree | None = None) -> Pl
     if request.key is not None:
         private_key(request.key)
     return Plan(config, asked, salt, repeated, splits, earlier, entries, previous, recorded, not_shown)
+
+
+def _cut(config: Config, source: Source, ids: list[str], *, has_model: bool) -> Splits:
+    try:
+        return cut(config, source, ids)
+    except ConfigError as error:
+        if has_model:
+            raise
+        unset = "config.weights is unset, so the request would train a model of its own on a part of these rows"
+        raise ConfigError(f"{error}; {unset}") from error
 
 
 def _not_shown(home: Path, numbers: Iterable[int]) -> Iterator[int]:

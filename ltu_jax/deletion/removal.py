@@ -1,9 +1,10 @@
 """Removes files at the end of a request: the models from before it, which contain the forgotten rows, and ``WORK``.
 
-These are the original in the cache, if a request of this folder trained it, and the models of earlier requests. They
-are kept if the user asks for it; a weights file given by the user is never removed, and an original that was only found
-stays for whoever made it, and is named. The removal follows the line in the ledger, and ``WORK`` is removed last: if it
-still exists, the request was interrupted and the next command finishes the removal.
+These are the original in the cache, if a request of this folder trained it, and the models of earlier requests. The
+last one whose forgetting is shown is kept, or the original if none is: it is served where that of the new model is not
+shown. All are kept if the user asks for it; a weights file given by the user is never removed, and an original that was
+only found stays for whoever made it, and is named. The removal follows the line in the ledger, and ``WORK`` is removed
+last: if it still exists, the request was interrupted and the next command finishes the removal.
 """
 
 import contextlib
@@ -16,9 +17,9 @@ import shutil
 from pathlib import Path
 
 from ltu_jax.deletion.ledger import ORIGINAL, read_ledger, read_salt, salted
-from ltu_jax.deletion.receipt import WORK
+from ltu_jax.deletion.receipt import RECEIPT, WORK, is_shown
 from ltu_jax.files import write_whole
-from ltu_jax.safe_reading import read_text
+from ltu_jax.safe_reading import read_json, read_text
 from ltu_jax.setting import ConfigError
 from ltu_jax.training import cache
 from ltu_jax.training.checkpoint import CheckpointError
@@ -51,7 +52,7 @@ def is_due(home: Path) -> bool:
 def finish(home: Path, *, keep_original: bool) -> None:
     """Removes what finished requests no longer need and, unless ``keep_original``, the models from before them.
 
-    The caller must hold the lock.
+    Of these it leaves the one to serve, where the request's own forgetting is not shown. The caller must hold the lock.
 
     Raises:
       LedgerError: if the ledger was altered.
@@ -65,17 +66,34 @@ def finish(home: Path, *, keep_original: bool) -> None:
             shutil.rmtree(work)
 
 
+def models_before(home: Path, number: int) -> list[Path]:
+    """The models from before a request that were made here and are still there: folders of requests, and originals."""
+    folders = [home / f"request-{earlier}" for earlier in range(1, number)]
+    there = [folder for folder in folders if any((folder / name).exists() for name in MODEL)]
+    return [*there, *(path for name in noted_originals(home) if (path := home / name).exists())]
+
+
 def _remove_models(home: Path, number: int, work: Path) -> None:
-    for earlier in range(1, number):
+    served = max((one for one in range(1, number + 1) if _is_shown(home, one)), default=0)  # 0: the original
+    for earlier in set(range(1, number)) - {served}:
         for name in MODEL:
             path = home / f"request-{earlier}" / name
             if path.exists():  # atomic: half a model would look damaged
                 path.rename(work / f"{name}-{earlier}")
+    if not served:
+        return
     left = [name for name in noted_originals(home) if not _remove_original(home, home.resolve() / name)]
     if left:
         _note(home, left)  # for the next request
     else:
         (home / ORIGINAL).unlink(missing_ok=True)
+
+
+def _is_shown(home: Path, number: int) -> bool:
+    """Whether the receipt of a request does not say that forgetting is not shown; older ones say nothing."""
+    with contextlib.suppress(OSError, ValueError):
+        return is_shown(read_json(home / f"request-{number}" / RECEIPT)) is not False
+    return False
 
 
 def _remove_original(home: Path, entry: Path) -> bool:

@@ -1,5 +1,9 @@
-"""Looks at model and data before a request: is it the model of these data, are there copies, are the images too few?"""
+"""Looks at model and data before a request: is it the model of these data, are there copies, are the images too few?
 
+What is found is a warning where the request can still be right, for the claim is judged at its end.
+"""
+
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -11,7 +15,7 @@ from ltu_jax.deletion.measures import FEWEST_TOLD
 from ltu_jax.deletion.models import last_model
 from ltu_jax.deletion.plan import Plan, Request
 from ltu_jax.models.build import ModelSpec
-from ltu_jax.types import ArrayTree, Source
+from ltu_jax.types import ArrayTree, Source, Splits
 
 
 class SetUp(NamedTuple):
@@ -67,12 +71,28 @@ def check_set_up(request: Request, todo: Plan, source: Source, spec: ModelSpec, 
             is_first=todo.previous is None,
         )
         warnings += found
+    warnings += _classes_missing(source.labels, todo.splits)
     copies = copies_in(source, todo.splits)
     if len(copies["remain"].rows):
         warnings.append(_warning(copies["remain"], "that stay", "those to forget") + _STAY)
     if len(copies["held_out"].rows):
         warnings.append(_warning(copies["held_out"], "held out", "those trained on") + _HELD_OUT)
     return SetUp(figures, copies, warnings)
+
+
+def _classes_missing(labels: np.ndarray, splits: Splits) -> Iterator[str]:
+    """Where rows to forget have nothing to be compared with, or the method nothing to remember by."""
+    forget, remain, test = (labels[rows] for rows in (splits.forget, splits.remain, splits.test))
+    if alone := int((~np.isin(forget, test)).sum()):
+        yield (
+            f"nothing can be shown of {alone} of {len(forget)} rows to forget: no row held out for the evidence is of"
+            " their class"
+        )
+    if gone := len(np.setdiff1d(test, remain)):
+        yield (
+            f"no row that stays is of {gone} of the {len(np.unique(test))} classes that are held out: that is right"
+            " only where all rows of these classes are to be forgotten; else give a sample of every class"
+        )
 
 
 _STAY = "; forgetting these while copies stay teaches them anew: forget the copies as well"

@@ -4,6 +4,7 @@ A receipt may be anybody's. What it names is not imported, written or fetched: n
 """
 
 import dataclasses
+import itertools
 import logging
 import re
 from collections.abc import Iterator, Mapping
@@ -17,6 +18,7 @@ import numpy as np
 from ltu_jax.config import Attackers, Config, Data, Retrain, from_dict
 from ltu_jax.deletion import ledger, removal, rows
 from ltu_jax.deletion.claim import Claim, judge_models
+from ltu_jax.deletion.copies import find_copies
 from ltu_jax.deletion.measures import Measured, evidence
 from ltu_jax.deletion.models import weights_of, weights_sha256
 from ltu_jax.deletion.receipt import (
@@ -39,6 +41,10 @@ from ltu_jax.setting import ConfigError, digest, plain
 from ltu_jax.training.checkpoint import CheckpointError, load_tree
 from ltu_jax.training.optimizers import SGD
 from ltu_jax.types import ArrayTree, Source, UnlearnState, make_state
+from ltu_jax.unlearning.problem import cut
+
+NEWER = {"copied"}
+"""Figures of a claim that receipts of earlier versions lack."""
 
 
 class SavedRequest(NamedTuple):
@@ -264,8 +270,20 @@ def check_evidence(
     if original is None or measured_before is None:
         kept = "a file of your own (config.weights), or what --keep_original keeps when a request is made"
         return [f"claim: it cannot be tested without the model before: {kept}; {verdict_of(saved.receipt)}"]
-    judged = judge_models(original, model, (measured_before, after), source, index, size)
+    copied = _copied(saved, source, index["forget"])
+    judged = judge_models(original, model, (measured_before, after), source, index, size, copied)
     return [f"claim: {line}" for line in [*_claim_differences(saved.receipt.get("claim"), judged), *judged.findings]]
+
+
+def _copied(saved: SavedRequest, source: Source, forget: np.ndarray) -> float:
+    """The share of the forgotten rows of which copies stayed, looked for in the data as they are now."""
+    config, row_of, held_out = config_of(saved), _row_of(saved, source), rows.read_rows(saved.folder).held_out
+    train = np.arange(source.num_train)
+    if config.data.train_size is not None:  # else new rows in the data may cut them otherwise, and need not
+        train = cut(config, source, source.ids[forget].tolist()).train
+    not_there = {*ledger.forgotten(saved.entries[: saved.number]), *itertools.chain(*held_out.values())}
+    stay = np.setdiff1d(train, [row_of[name] for name in not_there if name in row_of])
+    return find_copies(source.images, forget, stay).share_of(len(forget))
 
 
 def _claim_differences(then: Mapping[str, Any] | None, now: Claim) -> Iterator[str]:
@@ -275,11 +293,12 @@ def _claim_differences(then: Mapping[str, Any] | None, now: Claim) -> Iterator[s
     if then["shown"] != now.shown:
         said, is_so = ("shown" if one else "not shown" for one in (then["shown"], now.shown))
         yield f"the receipt says {said}, judged anew it is {is_so}"
-    if set(then["numbers"]) != set(now.numbers):
+    lacks = set(now.numbers) - set(then["numbers"])
+    if set(then["numbers"]) - set(now.numbers) or lacks - NEWER:
         yield "its figures are others than those judged anew"
         return
-    for name, value in now.numbers.items():
-        was = then["numbers"][name]
+    for name, was in then["numbers"].items():
+        value = now.numbers[name]
         known = isinstance(was, float | int) and value is not None
         if was != value if not known else abs(was - value) > 2.001 * now.one_row[name]:
             yield f"{name} was {was}, is {value}"

@@ -212,7 +212,9 @@ def test_what_still_knows_the_images_is_listed(tmp_path):
         (tmp_path / name).write_bytes(b"")
     data = config.Data("folder", data_dir=str(tmp_path / "photos"), memory_map="pixels")
     ids = ["train/a/1.png", "train/a/2.png", "train/a/gone.png"]
-    first, *lines = still_there(config.Config(data=data, weights=str(tmp_path / "model.pth")), ids)
+    settings = config.Config(data=data, weights=str(tmp_path / "model.pth"))
+    assert "- out/request-1: a model from before" in still_there(settings, ids, [pathlib.Path("out/request-1")])
+    first, *lines = still_there(settings, ids)
     assert first == "still there, and yours to delete once the receipt is checked:"
     assert lines[0].startswith(f"- {tmp_path / 'model.pth'}: the model from before (config.weights)")
     assert lines[1] == f"- the 2 images in {tmp_path / 'photos'}"

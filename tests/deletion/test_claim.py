@@ -121,6 +121,15 @@ def test_of_few_rows_nothing_can_be_shown():
     assert "it cannot be shown of 19 rows: at least 20 are needed" in judge(few(BEFORE), few(model(2.0)), 1.0).findings
 
 
+@pytest.mark.parametrize(("copied", "told"), [(0.0, 0.0), (0.05, 0.05), (0.0501, 0.05), (0.14, 0.1), (1.0, 1.0)])
+def test_of_rows_whose_copies_stay_no_answer_tells(copied, told):
+    found = judge(BEFORE, model(2.0, seed=50), 1.0, copied=copied)
+    assert [line.startswith("copies of more than 5 % of the forgotten rows stay") for line in found.findings] == (
+        [True] if copied > 0.05 else []
+    )
+    assert found.numbers["copied"] == told  # in whole twentieths
+
+
 def test_held_out_rows_that_were_trained_on_do_not_make_forgotten_ones_look_forgotten():
     """Nothing is forgotten: strangers are known as well as members now, and so are the rows that stay."""
     after = {**BEFORE, "held_out": normal(400, 3.5, 51, right=1.0), "remain": normal(300, 4.5, 52, right=1.0)}

@@ -1,6 +1,9 @@
 """Is it the model of these data? Each wrong set-up is named, and an honest model goes through."""
 
+import dataclasses
+
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -156,7 +159,7 @@ def test_a_model_that_guesses_is_refused(num_classes, kind):
         source = made(labels, predicted, rng.normal(100, 30, 1500), 1000, num_classes)
         message = refused(source)
         assert (
-            "hardly more than guessing; look at the order of the classes (config.data.class_names), the norm" in message
+            "hardly more than guessing; look at the order of the classes (config.data.class_names), the lab" in message
         )
         assert "config.data.image_size" in message and "config.model.mean" in message
         assert "if its outputs are" not in message
@@ -185,6 +188,57 @@ def test_outputs_that_are_not_finite_are_refused():
     spec = ModelSpec(SPEC.init, lambda p, s, images, train: (images[:, 0, :, 0] / 0.0, s))
     source = drawn(np.random.default_rng(0), 4, 100, 60, (1.0, 1.0))
     assert "gives outputs that are not finite" in refused(source, spec=spec)
+
+
+def test_probabilities_are_refused_and_their_logarithms_are_not():
+    source = drawn(np.random.default_rng(0), 4, 100, 60, (1.0, 0.7), 40)
+
+    def of(function):
+        return ModelSpec(SPEC.init, lambda p, s, images, train: (function(as_drawn(p, s, images, train)[0]), s))
+
+    assert "gives probabilities; allowed: logits" in refused(source, spec=of(jax.nn.softmax))
+    measure(source, spec=of(jax.nn.log_softmax))
+
+
+def known(shares, of_class=None):
+    """Rows of 10 classes, of which these shares are known: 100 to forget, 900 that stay and 300 held out."""
+    rng = np.random.default_rng(0)
+    labels, sizes = np.arange(1300) % 10, (100, 900, 300)
+    right = np.concatenate(
+        [rng.permutation(size) < round(share * size) for share, size in zip(shares, sizes, strict=True)]
+    )
+    if of_class is not None:
+        labels[:100] = of_class
+    predicted = np.where(right, labels, (labels + 1) % 10)
+    return made(labels, predicted, np.repeat((140, 140, 90), sizes) + rng.normal(0, 20, 1300), 1000, 10)
+
+
+@pytest.mark.parametrize(
+    ("shares", "words"),
+    [
+        ((0.95, 0.95, 0.7), []),
+        ((0.91, 0.95, 0.7), []),  # within chance
+        ((0.6, 0.95, 0.7), ["the rows to forget are known in 60.0 % and rows of their classes that stay in 95.0 %"]),
+        ((1.0, 0.95, 0.1), ["held-out rows are known hardly more than by guessing"]),
+        ((0.9, 0.9, 1.0), ["held-out rows are known in 100.0 % and rows trained on"]),
+    ],
+    ids=["alike", "nearly", "not trained on", "of another kind", "a selection"],
+)
+def test_rows_of_another_kind_are_warned_of(shares, words):
+    found = measure(known(shares)).warnings
+    assert len(found) == len(words) and all(line.startswith(start) for line, start in zip(found, words, strict=True))
+
+
+def test_a_hard_class_to_forget_is_compared_with_rows_of_its_own():
+    hard = known((0.6, 0.95, 0.7), of_class=3)
+    images = hard.images.copy()
+    stays = np.flatnonzero((hard.labels == 3) & (np.arange(1300) >= 100))
+    images[stays[::2], 0] = np.roll(images[stays[::2], 0], 1, axis=1)  # half of them are not known either
+    assert measure(dataclasses.replace(hard, images=images)).warnings == []
+    labels = hard.labels.copy()
+    labels[stays] = 4  # none to compare with
+    [line] = measure(dataclasses.replace(hard, labels=labels)).warnings or [""]
+    assert "the rows to forget are known" not in line
 
 
 class Means(nn.Module):

@@ -1,5 +1,6 @@
 """The models from before a request go when it is done, and only then; a kill in between is made good."""
 
+import json
 import shutil
 
 import jax.numpy as jnp
@@ -15,6 +16,13 @@ from ltu_jax.training.cache import CacheEntry, cached
 from ltu_jax.training.checkpoint import save_tree
 
 SETTINGS = request_settings(trials=0)
+is_shown = removal._is_shown
+
+
+@pytest.fixture(autouse=True)
+def shown(monkeypatch):
+    """Each request counts as shown, whatever so small a one can show."""
+    monkeypatch.setattr(removal, "_is_shown", lambda home, number: True)
 
 
 def folders(path):
@@ -286,3 +294,27 @@ def test_weights_of_the_users_own_stay(tmp_path, source, spec, original, ids):
     assert given.exists()
     assert [path.parent.name for path in (tmp_path / "out").rglob("mine.msgpack")] == ["weights"]
     assert (tmp_path / "out" / "request-2" / "weights" / "mine.msgpack").exists()
+
+
+def test_what_is_served_stays_where_a_request_is_not_shown(tmp_path, monkeypatch):
+    """The last model that is shown, or the original; those of other requests that are not shown go."""
+    monkeypatch.setattr(removal, "_is_shown", is_shown)
+    home, cache, left = tmp_path / "out", tmp_path / "cache", []
+    home.mkdir()
+    ledger.make_salt(home)
+    own = made(home, cache)
+    # Schema 2 without a claim is of an older version, which removed the models from before.
+    for number, claim in enumerate((False, True, False, False, None, False), 1):
+        folder = home / f"request-{number}"
+        (folder / "work").mkdir(parents=True)
+        (folder / "model").mkdir()
+        receipt = {} if claim is None else {"claim": {"shown": claim}}
+        (folder / "receipt.json").write_text(json.dumps(receipt))
+        removal._remove_models(home, number, folder / "work")
+        there = [int(path.parent.name.removeprefix("request-")) for path in home.glob("request-*/model")]
+        left.append((own.exists(), sorted(there)))
+        assert removal.models_before(home, number) == [
+            *(home / f"request-{one}" for one in sorted(there) if one < number),
+            *([home / "../cache" / own.name] if own.exists() else []),
+        ]
+    assert left == [(True, [1]), (False, [2]), (False, [2, 3]), (False, [2, 4]), (False, [5]), (False, [5, 6])]

@@ -99,3 +99,33 @@ def test_who_forgot_to_name_the_weights_is_told(tmp_path, source, spec, original
     for given, told in ((None, 1), (original, 0)):
         found = check_set_up(request, plan(request, source, given), source, spec, given)
         assert sum(line.startswith("config.weights is unset: the request trains") for line in found.warnings) == told
+
+
+def test_classes_that_only_one_side_has_are_warned_of(tmp_path, source, spec, original, ids):
+    """Nothing is written of which class: only how many rows and classes."""
+    test, train = np.arange(len(ids)) >= source.num_train, np.arange(len(ids)) < source.num_train
+    forgotten = np.arange(len(ids)) < 30
+    request = Request(request_settings(), ids[:30], tmp_path / "out")
+
+    def found(kept):
+        rows = np.flatnonzero(kept)
+        num_train = int(kept[: source.num_train].sum())
+        data = dataclasses.replace(
+            source, images=source.images[rows], labels=source.labels[rows], ids=source.ids[rows], num_train=num_train
+        )
+        return check_set_up(request, plan(request, data, original), data, spec, original).warnings
+
+    three = source.labels == 3
+    alone = int((three & forgotten).sum())
+    assert found(~(test & three))[0].startswith(f"nothing can be shown of {alone} of 30 rows to forget: no row held")
+    assert found(~(train & ~forgotten & three))[0].startswith("no row that stays is of 1 of the 4 classes that are")
+    assert found(np.ones(len(ids), bool)) == []
+
+
+def test_who_forgot_the_weights_is_told_why_rows_are_held_out(tmp_path, source, ids):
+    settings = request_settings()
+    settings = dataclasses.replace(settings, data=dataclasses.replace(settings.data, held_out="train"))
+    with pytest.raises(
+        ConfigError, match=r"ids are not in the training set: .* \(held out\).*; config.weights is unset"
+    ):
+        plan(Request(settings, ids[: source.num_train - 1], tmp_path / "out"), source)

@@ -284,6 +284,28 @@ def test_a_verdict_that_was_made_up_is_found_by_judging_anew(home, source, spec,
     assert check_receipt(home / "request-1" / "receipt.json", source, spec, original, claim=False, unsigned=True) == []
 
 
+def test_copies_that_stay_are_looked_for_again(home, source, spec, original):
+    """Two of 30 forgotten rows have a copy in the data; whether it stays goes by the ledger and by ``rows.json``."""
+    path, first = home / "request-1" / "receipt.json", int(source.num_train)
+    words = "claim: copies of more than 5 % of the forgotten rows stay, so what these show was not forgotten"
+
+    def found(copies, remade=lambda body: None):
+        images = source.images.copy()
+        images[copies] = images[:2]
+        data = dataclasses.replace(source, images=images)
+        lines = check_receipt(forged(home, remade), data, spec, original, unsigned=True)
+        return sum(line.startswith(words) for line in lines)
+
+    assert found([50, 60]) == 1
+    assert found([20, 21]) == 0  # forgotten as well
+    assert found([first, first + 1]) == 0  # held out: no claim of the model's training rows
+    assert json.loads(path.read_text())["claim"]["numbers"]["copied"] == 0.0
+    older = lambda body: body["claim"]["numbers"].pop("copied")  # noqa: E731
+    images = dataclasses.replace(source, images=source.images)
+    lines = check_receipt(forged(home, older), images, spec, original, unsigned=True)
+    assert not [line for line in lines if "its figures are others" in line or "copied" in line]
+
+
 @pytest.mark.parametrize("claim", [{}, {"shown": True, "findings": ["no"], "numbers": {}}, {"shown": False}, 3])
 def test_a_claim_that_contradicts_itself_is_no_receipts(home, claim):
     path = home / "request-1" / "receipt.json"

@@ -1,7 +1,7 @@
 """Requests on 1, 3, 10, 30 and 100 images: what is forgotten, what that costs, and what can be shown.
 
 export TFDS_DATA_DIR=...
-python experiments/few_images.py --seeds 0 --out runs/few-images
+python experiments/few_images.py --seeds 0 --train_size 1600 --out runs/few-images
 
 On cifar10_jpeg_small (not cifar10), or another problem. Each request starts from the original, and those on few
 images are made several times, on other ones. All images are of the tenth that the configuration forgets, and Retrain is
@@ -43,6 +43,7 @@ def main() -> None:
     parser.add_argument("--method", default="ltu")
     parser.add_argument("--counts", default="1,3,10,30,100")
     parser.add_argument("--trials", type=int, default=3)
+    parser.add_argument("--train_size", type=int, help="training rows; unset: those of the configuration")
     args = parser.parse_args()
 
     import jax
@@ -70,8 +71,11 @@ def run(args: argparse.Namespace, seed: int, counts: list[int]) -> list[dict[str
     from ltu_jax.unlearning.preparation import original_job, retrain_jobs
     from ltu_jax.unlearning.problem import cut, load_problem
 
-    loaded = load_problem(configure(args.config, args.method, {"seed": seed}))
-    config = configure(args.config, args.method, {"seed": seed, "calibration.trials": args.trials})
+    settings = {"seed": seed, "calibration.trials": args.trials}
+    if args.train_size is not None:
+        settings["data.train_size"] = args.train_size
+    config = configure(args.config, args.method, settings)
+    loaded = load_problem(config)
     trainer = Trainer(config, loaded.source, loaded.spec, args.cache or args.out / "cache", progress_for())
     models = train_or_find(trainer, [original_job(loaded.splits), *retrain_jobs(config, loaded.splits)])
     original, retrain, *_ = models

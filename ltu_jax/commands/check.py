@@ -10,9 +10,9 @@ from ltu_jax.data.records import refuse
 from ltu_jax.data.sources import load_source
 from ltu_jax.data.splits import read_ids
 from ltu_jax.deletion import ledger, tokens, verification
-from ltu_jax.deletion.claim import RATES
 from ltu_jax.deletion.few import FEWEST_TO_CLAIM
 from ltu_jax.deletion.ledger import LedgerError
+from ltu_jax.deletion.rates import RATES
 from ltu_jax.deletion.receipt import code_sha256, path_sha256, public_key, verdict_of
 from ltu_jax.deletion.verification import SavedRequest
 from ltu_jax.reporting.terminal import progress_for

@@ -4,8 +4,7 @@ The test is two-sided: rows that are known better than held-out rows leak, and s
 remaining rows must be known better than the forgotten ones; otherwise the model was damaged as a whole, or forgot other
 rows. All of it is tested through the model's own head and through two others (``old_head``), since a new head alone can
 hide what the features still know. And copies of the rows may not stay: of these no answer of the model tells whether
-what they show was forgotten. The test is no proof of forgetting; its error rates were measured
-(docs/requests-measured.md).
+what they show was forgotten. The test is no proof of forgetting; its error rates were measured (``rates``).
 """
 
 import math
@@ -34,11 +33,6 @@ MOVED = 0.1
 """Least share of the weights that must have changed: changing only the head is not forgetting."""
 COPIED = 0.05
 """Most forgotten rows of which copies may stay, as a share: what these show was not forgotten."""
-RATES = (
-    "the claim's test refused 223 of 230 fakes and 10 of 100 genuine unlearnings of 90 digits, on ten seeds that its"
-    " limits were not chosen on; docs/requests-measured.md"
-)
-"""Its error rates, measured by ``experiments/evidence_power.py``."""
 
 
 class Claim(NamedTuple):

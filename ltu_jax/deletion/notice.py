@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from ltu_jax.deletion import notice_measured, notice_plots, notice_words
+from ltu_jax.deletion import notice_measured, notice_plots, notice_words, rates
 from ltu_jax.methods.registry import BUILT_IN
 from ltu_jax.reporting import rendering, table
 
@@ -65,6 +65,8 @@ def render_notice(receipt: Mapping[str, Any]) -> str:
         guided_by_original=receipt.get("guidance") == "original",
         remain_seen=receipt["remain_seen"],
         claim=receipt.get("claim"),
+        rates=rates,
+        version=(receipt["code"].get("versions") or {}).get("ltu-jax"),
         about=receipt.get("about", {"operator": None, "model": None}),
         fingerprints=_fingerprints(receipt),
         **notice_measured.figures(receipt["evidence"]),

@@ -36,7 +36,9 @@ def main():
         return f"none of these browsers is on this machine: {', '.join(browser.NAMES)}"
     with tempfile.TemporaryDirectory() as folder, browser.Browser(program, f"{folder}/profile") as shown:
         page = Path(folder) / "report.html"
-        receipt = made_receipt() | {"claim": {"shown": True, "findings": [], "numbers": {}}}
+        receipt = made_receipt() | {
+            "claim": {"shown": True, "findings": [], "numbers": {"old_head_ks": 9.1, "copied": 0.0}}
+        }
         receipt["about"] = {"operator": "Example Ltd", "model": "resnet18, model.pth"}
         page.write_text(render_notice(receipt), encoding="utf-8")
         for name, (width, longest) in SIZES.items():

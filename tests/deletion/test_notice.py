@@ -11,7 +11,7 @@ from html_reader import EVIL, Reader
 from made_notice import made_calibration, made_receipt
 from read_notice import part, rendered, words
 
-from ltu_jax.deletion import notice_measured
+from ltu_jax.deletion import notice_measured, rates
 from ltu_jax.deletion.notice import drawn_with, render_images, render_notice, shown_tries
 from ltu_jax.methods.registry import BUILT_IN
 
@@ -147,6 +147,21 @@ def test_a_model_trained_anew_is_not_called_approximate(page):
     assert "This is no proof" in page.split("<h2>1.")[0]
     text = rendered(method="retrain", guidance=None)
     assert "no proof" not in words(text) and "approximate" not in words(text)
+
+
+@pytest.mark.parametrize("shown", [True, False])
+def test_a_verdict_comes_with_how_often_such_are_wrong(shown, monkeypatch):
+    monkeypatch.setattr(rates, "GENUINE", (400, 31))
+    monkeypatch.setattr(rates, "FAKES", (500, 480))
+    text = words(rendered(claim={"shown": shown, "findings": [] if shown else ["x"], "numbers": {}}))
+    assert "it did not pass 31 of 400 that had forgotten, and passed 20 of 500 that had not." in text
+
+
+def test_copies_are_told_of_where_they_were_looked_for():
+    for numbers, looked in (({}, False), ({"copied": 0.0}, True)):
+        page = rendered(claim={"shown": True, "findings": [], "numbers": numbers})
+        assert ("Of at most 5 in 100 of the forgotten images a copy was found" in words(page)) == looked
+        assert ("Copies were looked for among the images that stay" in part(page, 6)) == looked
 
 
 def test_few_images_are_said_to_say_little(page):

@@ -16,9 +16,10 @@ from ltu_jax.config import MOST_ROWS, UNLIKE_HELD_OUT, Config, Data, asked_for, 
 from ltu_jax.data.sources import load_source
 from ltu_jax.data.splits import Canaries, draw_canaries, make_splits
 from ltu_jax.evaluation.closeness import Answers, Figures
+from ltu_jax.evaluation.scores import means
 from ltu_jax.interop.weights import load_weights
 from ltu_jax.models.build import ModelSpec, build_model
-from ltu_jax.setting import ConfigError, digest, import_reference, to_dict
+from ltu_jax.setting import ConfigError, digest, import_reference, raised, to_dict
 from ltu_jax.training.checkpoint import tree_sha256
 from ltu_jax.training.jobs import AUDIT, Trainer, train_or_find, train_together
 from ltu_jax.types import ArrayTree, Parts, Progress, Scores, Source, Splits, UnlearnState, silent
@@ -52,6 +53,7 @@ class Problem:
     closeness: dict[str, Figures] | None  # of ``original`` and ``retrain`` (one to the others); None without Retrain
     attackers: tuple[dict[str, Any], ...]  # name, auc_shadow (on outputs they were not fitted on), auc_original
     seconds: dict[str, float]  # original_s, retrain_s (one model), attackers_s: what each cost, now or once
+    measures: dict[str, dict[str, float] | None] | None = None  # ``measured``, of ``original`` and mean ``retrain``
 
     @property
     def parts(self) -> Parts:
@@ -100,6 +102,24 @@ class Problem:
             return None
         own = answers(self.config, self.source, self.splits, state)
         return closeness(self.source, self.splits, [own], retrained or self.retrained)[0]
+
+    def measured(self, state: UnlearnState) -> dict[str, float]:
+        """What ``config.evaluation.measure``, which must be set, says of a state: figures by name.
+
+        Raises:
+          ConfigError: if it raises, or returns something else than numbers by name.
+        """
+        name = self.config.evaluation.measure
+        assert name is not None
+        measure = import_reference(name, "config.evaluation.measure")
+        try:
+            return {str(key): float(value) for key, value in dict(measure(self, state)).items()}
+        except Exception as error:  # the user's own code may raise anything
+            why = ": ".join(filter(None, raised(error)))
+            raise ConfigError(
+                f"config.evaluation.measure: {name!r} failed ({why}); allowed: measure(problem, state) that returns a"
+                " dictionary of numbers"
+            ) from error
 
     def attackers_on(self, state: UnlearnState) -> dict[str, float]:
         """AUC of each attacker in telling the forget rows from validation rows; the forget rows are its members.
@@ -311,12 +331,21 @@ def _prepare(trainer: Trainer, loaded: Loaded) -> Problem:
         seconds=seconds,
     )
     if "bank" not in needs(config.method):
-        return problem
+        return _with_measures(problem)
     bank, shadow_auc, seconds["attackers_s"] = attackers(trainer, splits, problem.original)
     problem = dataclasses.replace(problem, bank=bank)
     on_original = problem.attackers_on(problem.original)
     rows = [{"name": n, "auc_shadow": shadow_auc[n], "auc_original": on_original.get(n)} for n in bank.names]
-    return dataclasses.replace(problem, attackers=tuple(rows))
+    return _with_measures(dataclasses.replace(problem, attackers=tuple(rows)))
+
+
+def _with_measures(problem: Problem) -> Problem:
+    """With one's own figures of the original and Retrain: a mistake in them shows before anything is unlearned."""
+    if problem.config.evaluation.measure is None:
+        return problem
+    retrains = [problem.measured(one) for one in problem.retrains]
+    of = {"original": problem.measured(problem.original), "retrain": means(retrains) if retrains else None}
+    return dataclasses.replace(problem, measures=of)
 
 
 def prepare_together(

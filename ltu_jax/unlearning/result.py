@@ -15,8 +15,8 @@ from ltu_jax.attackers.fit import auc_noise
 from ltu_jax.config import NO_GUIDANCE_AUC
 from ltu_jax.devices import num_cores
 from ltu_jax.evaluation.closeness import Answers
-from ltu_jax.evaluation.scores import gap, mean_scores, means, spread
-from ltu_jax.setting import ConfigError, digest, import_reference, raised, to_dict
+from ltu_jax.evaluation.scores import gap, mean_scores, spread
+from ltu_jax.setting import digest, to_dict
 from ltu_jax.training.cost import Cost, image_flops
 from ltu_jax.training.saving import History
 from ltu_jax.types import Scores, UnlearnState
@@ -52,7 +52,7 @@ def make_result(
     close = problem.closeness_of(state, retrained)
     auc = problem.attackers_on(state)
     forgotten = problem.source.ids[splits.forget].tolist()
-    measures = own_measures(problem, state)
+    measures = None if problem.measures is None else {"unlearned": problem.measured(state), **problem.measures}
     return {
         "schema_version": SCHEMA_VERSION,
         "method": config.method.name,
@@ -85,42 +85,6 @@ def make_result(
         "splits_sha256": splits.sha256(),
         "request_sha256": problem.request_sha256,
         "provenance": {**provenance(started), "config_sha256": digest(to_dict(config))},
-    }
-
-
-def own_measures(problem: Problem, state: UnlearnState) -> dict[str, dict[str, float] | None] | None:
-    """What ``config.evaluation.measure`` says of the unlearned model, the original and, as a mean, of the Retrains.
-
-    Args:
-      problem: what the run started from.
-      state: the unlearned model.
-
-    Returns:
-      ``unlearned``, ``original`` and ``retrain``, each figures by name; None where no measure is named.
-
-    Raises:
-      ConfigError: if it raises, or returns something else than numbers by name.
-    """
-    name = problem.config.evaluation.measure
-    if name is None:
-        return None
-    measure = import_reference(name, "config.evaluation.measure")
-
-    def measured(model: UnlearnState) -> dict[str, float]:
-        try:
-            return {str(key): float(value) for key, value in dict(measure(problem, model)).items()}
-        except Exception as error:  # the user's own code may raise anything
-            why = ": ".join(filter(None, raised(error)))
-            raise ConfigError(
-                f"config.evaluation.measure: {name!r} failed ({why}); allowed: measure(problem, state) that returns a"
-                " dictionary of numbers"
-            ) from error
-
-    retrains = [measured(one) for one in problem.retrains]
-    return {
-        "unlearned": measured(state),
-        "original": measured(problem.original),
-        "retrain": means(retrains) if retrains else None,
     }
 
 

@@ -79,14 +79,17 @@ def broken(problem, state):
 """
 
 
-def test_a_measure_of_ones_own_is_of_the_three_models(problem, tmp_path, monkeypatch):
+def test_a_measure_of_ones_own_is_of_the_three_models(problem, cache, tmp_path, monkeypatch):
+    """One that is broken is told while the problem is prepared, before anything is unlearned."""
     (tmp_path / "own_measure.py").write_text(OWN)
     monkeypatch.syspath_prepend(tmp_path)
 
-    def measured_by(name):
+    def prepared(name):
         evaluation = dataclasses.replace(problem.config.evaluation, measure=name)
-        own = dataclasses.replace(problem, config=dataclasses.replace(problem.config, evaluation=evaluation))
-        return make_result(own, problem.retrains[0], History(), now())
+        return prepare(dataclasses.replace(problem.config, evaluation=evaluation), cache=cache)
+
+    def measured_by(name):
+        return make_result(prepared(name), problem.retrains[0], History(), now())
 
     assert "measures" not in measured_by(None)
     result = measured_by("own_measure:right")
@@ -97,7 +100,7 @@ def test_a_measure_of_ones_own_is_of_the_three_models(problem, tmp_path, monkeyp
     with pytest.raises(
         config.ConfigError, match="config.evaluation.measure: 'own_measure:broken' failed .* allowed: mea"
     ):
-        measured_by("own_measure:broken")
+        prepared("own_measure:broken")
 
 
 def test_the_original_and_the_unlearned_model_are_told_apart(problem):

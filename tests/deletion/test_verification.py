@@ -16,7 +16,7 @@ import pytest
 from small_request import request_settings
 
 from ltu_jax import config
-from ltu_jax.deletion import ledger, receipt
+from ltu_jax.deletion import ledger, receipt, verification
 from ltu_jax.deletion.fulfil import fulfil
 from ltu_jax.deletion.plan import Request
 from ltu_jax.deletion.receipt import is_shown, verdict_of
@@ -300,9 +300,20 @@ def test_copies_that_stay_are_looked_for_again(home, source, spec, original):
     assert found([20, 21]) == 0  # forgotten as well
     assert found([first, first + 1]) == 0  # held out: no claim of the model's training rows
     assert json.loads(path.read_text())["claim"]["numbers"]["copied"] == 0.0
+    rows = path.parent / "rows.json"
+    recorded, salt = json.loads(rows.read_text()), ledger.read_salt(home)
+    images = source.images.copy()
+    images[[50, 60]] = images[:2]
+    data, forget = dataclasses.replace(source, images=images), np.arange(30)
+    assert verification._copied(open_request(path), data, forget) == 2 / 30
+    recorded["held_out"]["reserve"] += ledger.salted(salt, source.ids[[50, 60]].tolist())  # cut from the training part
+    rows.write_text(json.dumps(recorded))
+    assert verification._copied(open_request(path), data, forget) == 0
+
+
+def test_a_claim_from_before_copies_counted_is_judged_by_what_it_has(home, source, spec, original):
     older = lambda body: body["claim"]["numbers"].pop("copied")  # noqa: E731
-    images = dataclasses.replace(source, images=source.images)
-    lines = check_receipt(forged(home, older), images, spec, original, unsigned=True)
+    lines = check_receipt(forged(home, older), source, spec, original, unsigned=True)
     assert not [line for line in lines if "its figures are others" in line or "copied" in line]
 
 

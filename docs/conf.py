@@ -25,6 +25,7 @@ html_theme = "sphinx_book_theme"
 html_title = "ltu_jax"
 html_static_path = ["static"]
 html_css_files = ["site.css"]
+html_context = {"default_mode": "auto"}  # light or dark; unset it is an error on the console
 html_theme_options = {"show_toc_level": 2, "home_page_in_toc": True}
 
 html_math_renderer = "mathml"

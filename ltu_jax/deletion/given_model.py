@@ -36,6 +36,8 @@ SURE = 3.0
 """Standard errors beyond which a difference is no chance."""
 GAIN = 0.05
 """Share of the rows that another set-up must know more."""
+HARDLY = 0.02
+"""Share of the held-out rows that may be known more than rows that were trained on."""
 KNOWS = 0.9
 """A model that knows this share of its training rows needs no other normalisation."""
 SLIGHT = 0.2
@@ -169,7 +171,7 @@ def _unlike(measured: dict[str, Predictions], guesses: bool) -> Iterator[str]:
       guesses: whether the model guesses on held-out rows, and on remaining ones it does not.
     """
     remain, forget, held_out = (measured[name] for name in ("remain", "forget", "held_out"))
-    if found := _far_below(forget, remain):
+    if found := _below(forget, remain, GAIN):
         yield (
             f"the rows to forget are known in {found[0]:.1f} % and rows of their classes that stay in {found[1]:.1f} %:"
             " look whether the model was trained on them, whether their labels are right, and whether the images are"
@@ -181,7 +183,7 @@ def _unlike(measured: dict[str, Predictions], guesses: bool) -> Iterator[str]:
             " whether they are images of the same kind as those trained on, with the right labels; forgotten rows are"
             " compared with them"
         )
-    if found := _far_below(remain, held_out):
+    if found := _below(remain, held_out, HARDLY):
         yield (
             f"held-out rows are known in {found[1]:.1f} % and rows trained on, of their classes, in only"
             f" {found[0]:.1f} %: look whether they are a selection, or were trained on as well; forgotten rows are"
@@ -189,15 +191,15 @@ def _unlike(measured: dict[str, Predictions], guesses: bool) -> Iterator[str]:
         )
 
 
-def _far_below(one: Predictions, other: Predictions) -> tuple[float, float] | None:
-    """Accuracies in percent, of the same classes in the same shares, if the first is far below, beyond chance."""
+def _below(one: Predictions, other: Predictions, least: float) -> tuple[float, float] | None:
+    """Accuracies in percent, of the same classes in the same shares, if the first is ``least`` below, beyond chance."""
     one = comparable(one, other)
     weights = matched_weights(other.labels, one.labels)
     accuracies = float(one.correct.mean()), float(weights @ other.correct)
     spread = [max(p * (1 - p), 0.01) for p in accuracies]  # of all known, and of none, there is chance left
     error = math.sqrt(spread[0] / len(one.labels) + spread[1] * float(weights @ weights))
     gap = accuracies[1] - accuracies[0]
-    if gap < GAIN or gap <= SURE * error or not np.isin(one.labels, other.labels).all():
+    if gap < least or gap <= SURE * error or not np.isin(one.labels, other.labels).all():
         return None
     return 100 * accuracies[0], 100 * accuracies[1]
 

@@ -150,7 +150,7 @@ def test_the_configuration_of_the_page_on_requests_takes_the_method_it_is_asked_
 
 
 def test_a_table_is_unlearned_as_the_page_says(tmp_path, monkeypatch):
-    code = re.findall(r"```python\n(.*?)```", (DOCS / "python.md").read_text(), re.S)[1]
+    code = re.findall(r"```python\n(.*?)```", (DOCS / "python.md").read_text(), re.S)[2]
     (tmp_path / "my_table.py").write_text(code)
     monkeypatch.syspath_prepend(tmp_path)
     problem, unlearned, by_attackers = importlib.import_module("my_table").main()
@@ -161,7 +161,7 @@ def test_a_table_is_unlearned_as_the_page_says(tmp_path, monkeypatch):
 
 
 def test_the_logger_for_wandb_hands_each_row_on(monkeypatch, tmp_path):
-    code = re.findall(r"```python\n(.*?)```", (DOCS / "python.md").read_text(), re.S)[2]
+    code = re.findall(r"```python\n(.*?)```", (DOCS / "python.md").read_text(), re.S)[3]
     seen = []
     run = types.SimpleNamespace(log=lambda data, step=None, commit=None: seen.append((data, step)))
     stub = types.ModuleType("wandb")
@@ -179,7 +179,7 @@ def test_the_logger_for_wandb_hands_each_row_on(monkeypatch, tmp_path):
 
 
 def test_a_measure_and_an_attacker_of_ones_own_run_as_the_page_says(tmp_path, monkeypatch):
-    measure, attacker = re.findall(r"```python\n(.*?)```", (DOCS / "python.md").read_text(), re.S)[3:5]
+    measure, attacker = re.findall(r"```python\n(.*?)```", (DOCS / "python.md").read_text(), re.S)[4:6]
     (tmp_path / "my_figures.py").write_text(measure)
     (tmp_path / "my_attacker.py").write_text(attacker)
     monkeypatch.syspath_prepend(tmp_path)

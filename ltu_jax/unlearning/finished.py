@@ -1,6 +1,7 @@
-"""The model that a finished run left, for whatever comes next."""
+"""What a finished run left, for whatever comes next: its model, and what it started from."""
 
 from pathlib import Path
+from typing import Any
 
 import jax
 
@@ -10,7 +11,8 @@ from ltu_jax.safe_reading import read_json, reason
 from ltu_jax.setting import ConfigError
 from ltu_jax.training.checkpoint import load_tree
 from ltu_jax.training.optimizers import SGD
-from ltu_jax.types import UnlearnState, make_state
+from ltu_jax.types import Progress, UnlearnState, make_state, silent
+from ltu_jax.unlearning.problem import Problem, prepare
 
 
 def load_model(workdir: str | Path) -> UnlearnState:
@@ -29,10 +31,7 @@ def load_model(workdir: str | Path) -> UnlearnState:
       CheckpointError: if the model is damaged.
     """
     folder = Path(workdir)
-    try:
-        config = from_dict(read_json(folder / "config.json"))
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"workdir: {str(folder)!r} is no run ({reason(error)}); allowed: the folder of one") from None
+    config = from_dict(_settings(folder))
     if not (folder / "model").is_dir():
         raise ConfigError(f"workdir: {str(folder)!r} has no model yet; allowed: the folder of a finished run")
     tree, about = load_tree(folder / "model")
@@ -43,3 +42,40 @@ def load_model(workdir: str | Path) -> UnlearnState:
         )
     spec = build_model(config.model, about["num_classes"], tuple(about["image_shape"]))
     return make_state(spec.apply_fn, tree["params"], tree["model_state"], SGD, jax.random.key(0))
+
+
+def load_run(workdir: str | Path, cache: str | Path | None, progress: Progress = silent) -> Problem:
+    """What a run started from: its data and rows, its original, its Retrains and their scores.
+
+    Args:
+      workdir: as for ``load_model``, but not of a request.
+      cache: the run's ``--cache``, where the models are found. What is not there, or was made on another kind of
+        machine, is trained again; None trains all again.
+      progress: called with the training steps taken.
+
+    Returns:
+      The ``Problem``: ``problem.score(load_model(workdir))`` gives the run's scores.
+
+    Raises:
+      ConfigError: if there is no run, its models were trained several in a program, or its data are not there.
+      CheckpointError: if a cache entry is damaged.
+      FloatingPointError: if a training diverges.
+    """
+    settings = _settings(Path(workdir))
+    if (at_once := settings.get("at_once") or 1) != 1:
+        raise ConfigError(
+            f"workdir: {str(workdir)!r} was run with --at_once {at_once}, whose models belong to all seeds of that"
+            " command; allowed: a run of one seed a program"
+        )
+    config = from_dict(settings)
+    if config.data.forget_kind == "ids" and config.data.forget_ids is None:
+        raise ConfigError(f"workdir: {str(workdir)!r} is a deletion request; allowed: a run")
+    return prepare(config, cache=None if cache is None else Path(cache), progress=progress)
+
+
+def _settings(folder: Path) -> dict[str, Any]:
+    """The contents of ``config.json``."""
+    try:
+        return read_json(folder / "config.json")
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"workdir: {str(folder)!r} is no run ({reason(error)}); allowed: the folder of one") from None

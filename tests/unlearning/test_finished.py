@@ -1,13 +1,15 @@
 """The model of a finished run is the one that was saved."""
 
 import json
+import pathlib
+import re
 
 import jax
 import numpy as np
 import pytest
 from small import small_config
 
-from ltu_jax import load_model
+from ltu_jax import load_model, load_run
 from ltu_jax.config import Evaluation
 from ltu_jax.models.build import build_model
 from ltu_jax.setting import ConfigError, to_dict
@@ -54,3 +56,36 @@ def test_a_damaged_model_is_not_loaded(tmp_path):
             file.write_bytes(file.read_bytes()[:-1] + b"x")
     with pytest.raises(CheckpointError):
         load_model(tmp_path)
+
+
+def test_what_a_run_started_from_is_found_in_its_cache(problem, cache, tmp_path, monkeypatch):
+    """As docs/python.md says; nothing is trained."""
+    page = (pathlib.Path(__file__).parents[2] / "docs" / "python.md").read_text()
+    loading = re.findall(r"```python\n(.*?)```", page, re.S)[1]
+    folder = tmp_path / "runs" / "digits-ltu-0"
+    folder.mkdir(parents=True)
+    (folder / "config.json").write_text(json.dumps({**to_dict(problem.config), "at_once": 1}))
+    (folder.parent / "cache").symlink_to(cache)
+    last = problem.retrains[-1]
+    save_tree(folder / "model", {"params": last.params, "model_state": last.model_state}, ABOUT)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("ltu_jax.training.jobs.finish_trainings", lambda *args, **more: pytest.fail("it was trained"))
+    names = {}
+    exec(compile(loading, "python.md", "exec"), names)
+    found = names["problem"]
+    for one, other in zip((found.original, *found.retrains), (problem.original, *problem.retrains), strict=True):
+        jax.tree.map(np.testing.assert_array_equal, one.params, other.params)
+    assert names["scores"] == problem.retrain_scores[-1] and len(names["images"]) == len(problem.splits.forget)
+
+
+def test_what_is_no_run_of_one_seed_is_told(tmp_path):
+    with pytest.raises(ConfigError, match="^workdir: '.*' is no run "):
+        load_run(tmp_path, None)
+    (tmp_path / "config.json").write_text(json.dumps({**to_dict(small_config()), "at_once": 2}))
+    with pytest.raises(ConfigError, match="was run with --at_once 2, whose models .* allowed: a run of one seed a pro"):
+        load_run(tmp_path, None)
+    request = to_dict(small_config())
+    request["data"]["forget_kind"] = "ids"
+    (tmp_path / "config.json").write_text(json.dumps(request))
+    with pytest.raises(ConfigError, match="is a deletion request; allowed: a run"):
+        load_run(tmp_path, None)

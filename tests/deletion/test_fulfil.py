@@ -366,14 +366,14 @@ def test_weights_in_half_precision_are_measured_as_they_are_written(tmp_path, so
     saved = dict(load_tree(done.folder / "model")[0])["params"]
     assert all(x.dtype == np.float16 for x in jax.tree.leaves(back))
     jax.tree.map(lambda b, s: np.testing.assert_array_equal(b.astype(np.float32), s), back, dict(saved))
-    # the first file may go: the next request takes its form from the last one's
-    given.unlink()
-    more = fulfil(Request(settings, ids[30:40], tmp_path / "out"), source, spec)
-    assert (more.folder / "weights" / "mine.msgpack").exists()
     model = load_model(done.folder)
     logits, _ = model.apply_fn(model.params, {}, jnp.asarray(source.images[:9] / np.float32(255)), train=False)
     np.testing.assert_array_equal(np.asarray(model.params["w1"]), back["w1"].astype(np.float32))
     assert logits.shape == (9, 4)
+    # the first file may go: the next request takes its form from the last one's
+    given.unlink()
+    more = fulfil(Request(settings, ids[30:40], tmp_path / "out"), source, spec)
+    assert (more.folder / "weights" / "mine.msgpack").exists()
     # and it was not what that request started from
     assert done.receipt["about"]["model"] == "mlp:build, mine.msgpack" and more.receipt["about"]["model"] == "mlp:build"
     assert check_hashes(open_request(more.folder / "receipt.json")) == []

@@ -32,7 +32,7 @@ SMALL = "experiments/configs/cifar10_jpeg_small.py"
 ALL_SEEN = {"data.remain_fraction": 1.0}
 PROBLEM = {
     DEFAULT: {"data.train_size": 300, "data.forget_fraction": 0.3},
-    SMALL: {"data.train_size": 1600, "data.forget_fraction": 0.25},
+    SMALL: {"data.train_size": 1600},
 }
 """What is changed in a configuration file: of so few images a model knows each by heart, or nearly."""
 SHORT = {

@@ -286,29 +286,28 @@ def test_a_verdict_that_was_made_up_is_found_by_judging_anew(home, source, spec,
 
 def test_copies_that_stay_are_looked_for_again(home, source, spec, original):
     """Two of 30 forgotten rows have a copy in the data; whether it stays goes by the ledger and by ``rows.json``."""
-    path, first = home / "request-1" / "receipt.json", int(source.num_train)
-    words = "claim: copies of more than 5 % of the forgotten rows stay, so what these show was not forgotten"
+    path, forget, first = home / "request-1" / "receipt.json", np.arange(30), int(source.num_train)
 
-    def found(copies, remade=lambda body: None):
+    def with_copies(at):
         images = source.images.copy()
-        images[copies] = images[:2]
-        data = dataclasses.replace(source, images=images)
-        lines = check_receipt(forged(home, remade), data, spec, original, unsigned=True)
-        return sum(line.startswith(words) for line in lines)
+        images[at] = images[:2]
+        return dataclasses.replace(source, images=images)
 
-    assert found([50, 60]) == 1
-    assert found([20, 21]) == 0  # forgotten as well
-    assert found([first, first + 1]) == 0  # held out: no claim of the model's training rows
+    def share(at):
+        return verification._copied(open_request(path), with_copies(at), forget)
+
+    assert share([50, 60]) == 2 / 30
+    assert share([20, 21]) == 0  # forgotten as well
+    assert share([first, first + 1]) == 0  # held out
+    found = check_receipt(path, with_copies([50, 60]), spec, original, unsigned=True)
+    words = "claim: copies of more than 5 % of the forgotten rows stay, so what these show was not forgotten"
+    assert sum(line.startswith(words) for line in found) == 1
     assert json.loads(path.read_text())["claim"]["numbers"]["copied"] == 0.0
     rows = path.parent / "rows.json"
     recorded, salt = json.loads(rows.read_text()), ledger.read_salt(home)
-    images = source.images.copy()
-    images[[50, 60]] = images[:2]
-    data, forget = dataclasses.replace(source, images=images), np.arange(30)
-    assert verification._copied(open_request(path), data, forget) == 2 / 30
     recorded["held_out"]["reserve"] += ledger.salted(salt, source.ids[[50, 60]].tolist())  # cut from the training part
     rows.write_text(json.dumps(recorded))
-    assert verification._copied(open_request(path), data, forget) == 0
+    assert share([50, 60]) == 0
 
 
 def test_a_claim_from_before_copies_counted_is_judged_by_what_it_has(home, source, spec, original):

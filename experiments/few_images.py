@@ -14,6 +14,7 @@ import dataclasses
 import datetime
 import json
 import statistics
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,12 +22,12 @@ REQUESTS = {1: 8, 3: 4, 10: 2, 30: 1, 100: 1}
 """Images of a request to how many such requests are made, on images of their own."""
 DEFAULT = "experiments/configs/cifar10_jpeg_small.py"
 COLUMNS = {
-    "before": "true label",
+    "before": "sure of the label, before",
     "after": "after",
     "retrain": "Retrain",
-    "apart": "apart",
-    "apart_before": "were",
-    "remain": "remaining",
+    "apart_before": "apart from Retrain, before",
+    "apart": "after",
+    "remain": "accuracy, remaining",
     "held_out": "held out",
     "seconds": "seconds",
     "shown": "shown",
@@ -53,7 +54,7 @@ def main() -> None:
     results = []
     for seed in map(int, args.seeds.split(",")):
         results += run(args, seed, [int(count) for count in args.counts.split(",")])
-        print_table(results)
+        print("\n".join(table_lines(results)))
 
 
 def run(args: argparse.Namespace, seed: int, counts: list[int]) -> list[dict[str, Any]]:
@@ -128,16 +129,17 @@ def compare(before: Any, after: Any, retrain: Any) -> dict[str, float]:
     }
 
 
-def print_table(results: list[dict[str, Any]]) -> None:
-    """Means over the requests of each number of images, with the worst accuracy; ``shown`` counts the requests."""
-    print(f"{'images':>8}{'requests':>10}" + "".join(f"{words:>18}" for words in COLUMNS.values()))
+def table_lines(results: Sequence[Mapping[str, Any]]) -> list[str]:
+    """A Markdown table: means over the requests of each number of images, with the worst accuracy and all times."""
+    lines = [f"| images | requests | {' | '.join(COLUMNS.values())} |", "|---" * (2 + len(COLUMNS)) + "|"]
     for count in sorted({result["count"] for result in results}):
         of = [result for result in results if result["count"] == count]
         values = {name: [result[name] for result in of] for name in COLUMNS}
-        cells = {name: f"{statistics.mean(found):.2f}" for name, found in values.items()}
+        cells = {name: f"{statistics.mean(found):.1f}" for name, found in values.items()}
         cells |= {name: f"{cells[name]} ({min(values[name]):.1f})" for name in ("remain", "held_out")}
-        cells |= {"seconds": f"{statistics.mean(values['seconds']):.0f}", "shown": f"{sum(values['shown']):.0f}"}
-        print(f"{count:8}{len(of):10}" + "".join(f"{cell:>18}" for cell in cells.values()))
+        cells |= {"seconds": f"{statistics.median(values['seconds']):.0f}", "shown": f"{sum(values['shown']):.0f}"}
+        lines.append(f"| {count} | {len(of)} | {' | '.join(cells.values())} |")
+    return lines
 
 
 if __name__ == "__main__":

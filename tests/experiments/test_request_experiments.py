@@ -1,6 +1,7 @@
 """The experiments on requests and judges: their fakes are what they say, and their tables count right."""
 
 import json
+import pathlib
 import types
 
 import jax
@@ -126,7 +127,7 @@ def test_requests_in_a_row_are_averaged_and_added_up(capsys):
     assert "all ten took 100 s" in out and "request 10" in out and "60.000" in out.splitlines()[-2]
 
 
-def test_few_images_are_compared_row_by_row_and_told_by_their_number(capsys):
+def test_few_images_are_compared_row_by_row_and_told_by_their_number():
     def of(sure, right):
         one = lambda sure, right: types.SimpleNamespace(confidence=np.array(sure), correct=np.array(right))  # noqa: E731
         return {"forget": one(sure, [True, True]), "remain": one([1], right), "held_out": one([1], right[::-1])}
@@ -137,10 +138,16 @@ def test_few_images_are_compared_row_by_row_and_told_by_their_number(capsys):
         {"before": 90, "after": 70, "retrain": 60, "apart": 30, "apart_before": 30, "remain": -25, "held_out": -25}
     )
     rows = [found | {"count": 1, "seconds": s, "shown": 1.0, "held_out": -s} for s in (10.0, 20.0)]
-    few_images.print_table([*rows, {**rows[0], "count": 30}])
-    _, one, thirty = capsys.readouterr().out.splitlines()
-    assert one.split() == "1 2 90.00 70.00 60.00 30.00 30.00 -25.00 (-25.0) -15.00 (-20.0) 15 2".split()
-    assert thirty.split()[:2] == ["30", "1"]
+    _, _, one, thirty = few_images.table_lines([*rows, {**rows[0], "count": 30}])
+    assert one == "| 1 | 2 | 90.0 | 70.0 | 60.0 | 30.0 | 30.0 | -25.0 (-25.0) | -15.0 (-20.0) | 15 | 2 |"
+    assert thirty.startswith("| 30 | 1 |")
+
+
+def test_the_table_of_few_images_is_that_of_its_file():
+    root = pathlib.Path(__file__).parents[2]
+    results = (root / "experiments/results/few_images.jsonl").read_text().splitlines()
+    lines = few_images.table_lines([json.loads(line) for line in results])
+    assert "\n".join(lines) in (root / "docs/requests-measured.md").read_text()
 
 
 def test_what_accuracies_kept_is_shown_beside_what_is_kept(capsys):

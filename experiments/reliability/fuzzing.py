@@ -362,5 +362,5 @@ DOORS = {
     "key": Door(damaged(PEM), lambda folder, content: receipt.public_key(_write(folder / "key.pem", content))),
     "compared runs": Door(altered(made_result()), _compared),
 }
-SLOW = ("compared runs", "Parquet")
-"""Readers that draw pictures or start a process: a case takes up to a second."""
+SLOW = ("compared runs",)
+"""Readers that draw pictures: a case takes a second."""

@@ -14,14 +14,7 @@ import jax
 import numpy as np
 
 from ltu_jax.data.records import decode
-from ltu_jax.evaluation.likeness import (
-    Predictions,
-    attack_auc,
-    comparable,
-    in_rows,
-    matched_weights,
-    predictions,
-)
+from ltu_jax.evaluation.likeness import Predictions, attack_auc, in_rows, matched_weights, predictions
 from ltu_jax.models.build import ModelSpec, at_size, normalisation
 from ltu_jax.models.families import CIFAR10_MEAN, CIFAR10_STD
 from ltu_jax.setting import ConfigError
@@ -171,37 +164,38 @@ def _unlike(measured: dict[str, Predictions], guesses: bool) -> Iterator[str]:
       guesses: whether the model guesses on held-out rows, and on remaining ones it does not.
     """
     remain, forget, held_out = (measured[name] for name in ("remain", "forget", "held_out"))
-    if found := _below(forget, remain, GAIN):
+    # Told are the plain accuracies, which the receipt has too: matched ones depend on the classes of the forget rows.
+    known = {name: f"{100 * one.correct.mean():.1f} %" for name, one in measured.items()}
+    if _is_below(forget, remain, GAIN):
         yield (
-            f"the rows to forget are known in {found[0]:.1f} % and rows of their classes that stay in {found[1]:.1f} %:"
-            " look whether the model was trained on them, whether their labels are right, and whether the images are"
-            " those that it was trained on, whole; what it does not know it cannot be shown to forget"
+            f"the rows to forget are known in {known['forget']}, rows that stay in {known['remain']}, and their classes"
+            " do not explain it: look whether the model was trained on them, whether their labels are right, and"
+            " whether the images are those that it was trained on, whole; what it does not know it cannot be shown to"
+            " forget"
         )
     if guesses:
         yield (
-            f"held-out rows are known hardly more than by guessing ({100 * held_out.correct.mean():.1f} %): look"
+            f"held-out rows are known hardly more than by guessing ({known['held_out']}): look"
             " whether they are images of the same kind as those trained on, with the right labels; forgotten rows are"
             " compared with them"
         )
-    if found := _below(remain, held_out, HARDLY):
+    if _is_below(remain, held_out, HARDLY):
         yield (
-            f"held-out rows are known in {found[1]:.1f} % and rows trained on, of their classes, in only"
-            f" {found[0]:.1f} %: look whether they are a selection, or were trained on as well; forgotten rows are"
-            " compared with them"
+            f"held-out rows are known in {known['held_out']} and rows that stay in only {known['remain']}: look whether"
+            " they are a selection, or were trained on as well; forgotten rows are compared with them"
         )
 
 
-def _below(one: Predictions, other: Predictions, least: float) -> tuple[float, float] | None:
-    """Accuracies in percent, of the same classes in the same shares, if the first is ``least`` below, beyond chance."""
-    one = comparable(one, other)
+def _is_below(one: Predictions, other: Predictions, least: float) -> bool:
+    """Whether fewer of the first are known than of the others of their classes, by ``least`` and beyond chance."""
+    if not np.isin(one.labels, other.labels).all():
+        return False
     weights = matched_weights(other.labels, one.labels)
     accuracies = float(one.correct.mean()), float(weights @ other.correct)
     spread = [max(p * (1 - p), 0.01) for p in accuracies]  # of all known, and of none, there is chance left
     error = math.sqrt(spread[0] / len(one.labels) + spread[1] * float(weights @ weights))
     gap = accuracies[1] - accuracies[0]
-    if gap < least or gap <= SURE * error or not np.isin(one.labels, other.labels).all():
-        return None
-    return 100 * accuracies[0], 100 * accuracies[1]
+    return gap >= least and gap > SURE * error
 
 
 class Agreement(NamedTuple):

@@ -1,7 +1,7 @@
 """Plans a request: checks everything that can be wrong, before anything is written."""
 
 import dataclasses
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,7 +13,7 @@ from ltu_jax.data.splits import see
 from ltu_jax.deletion import ledger, rows
 from ltu_jax.deletion.calibration import check_calibration
 from ltu_jax.deletion.models import weights_sha256
-from ltu_jax.deletion.receipt import RECEIPT, WORK, is_shown, private_key, read_receipt, seal_problems
+from ltu_jax.deletion.receipt import RECEIPT, WORK, private_key, read_receipt, seal_problems, shown_in
 from ltu_jax.models.build import ModelSpec
 from ltu_jax.setting import ConfigError, to_dict
 from ltu_jax.types import ArrayTree, Source, Splits
@@ -132,7 +132,7 @@ def plan(request: Request, source: Source, given: ArrayTree | None = None) -> Pl
     hashed = dict(zip(request.ids, ledger.salted(salt or b"", request.ids), strict=True))
     asked = [name for name in hashed if hashed[name] not in done]
     repeated = len(hashed) - len(asked)
-    not_shown = [*_not_shown(home, {done[name] for name in hashed.values() if name in done})]
+    not_shown = _not_shown(home, {done[name] for name in hashed.values() if name in done})
     lost = _lost_line(home, entries, [hashed[name] for name in asked]) if is_lost and asked else None
     if not asked or lost is not None:
         number = number if lost is not None else max(done[name] for name in hashed.values())
@@ -175,15 +175,9 @@ def _cut(config: Config, source: Source, ids: list[str], *, has_model: bool) -> 
         raise ConfigError(f"{error}; {unset}") from error
 
 
-def _not_shown(home: Path, numbers: Iterable[int]) -> Iterator[int]:
+def _not_shown(home: Path, numbers: Iterable[int]) -> list[int]:
     """Those of some requests whose receipts do not show forgetting, or cannot be read."""
-    for number in sorted(numbers):
-        try:
-            receipt = safe_reading.read_json(home / f"request-{number}" / RECEIPT)
-        except (OSError, ValueError):
-            receipt = {}
-        if not is_shown(receipt):
-            yield number
+    return [number for number in sorted(numbers) if not shown_in(home / f"request-{number}")]
 
 
 def entry_of(receipt: dict[str, Any], salted_ids: Sequence[str]) -> ledger.Entry:

@@ -19,7 +19,7 @@ from typing import Any
 
 from ltu_jax.deletion.ledger import salted_sha256
 from ltu_jax.files import file_sha256, files_sha256
-from ltu_jax.safe_reading import parse_json, read_bytes, read_text, reason
+from ltu_jax.safe_reading import parse_json, read_bytes, read_json, read_text, reason
 from ltu_jax.setting import ConfigError, digest
 
 RECEIPT = "receipt.json"
@@ -219,6 +219,14 @@ def _is_receipt(receipt: Mapping[str, Any]) -> bool:
 def is_shown(receipt: Mapping[str, Any]) -> bool | None:
     """Whether forgetting is shown, as a receipt says itself; None for one of an earlier version, which does not say."""
     return None if (claim := receipt.get("claim")) is None else claim["shown"]
+
+
+def shown_in(folder: Path) -> bool | None:
+    """``is_shown`` of the receipt in the folder of a request; False where there is none that can be read."""
+    try:
+        return is_shown(read_json(folder / RECEIPT))
+    except (OSError, ValueError):
+        return False
 
 
 def verdict_of(receipt: Mapping[str, Any]) -> str:

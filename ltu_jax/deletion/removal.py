@@ -17,9 +17,9 @@ import shutil
 from pathlib import Path
 
 from ltu_jax.deletion.ledger import ORIGINAL, read_ledger, read_salt, salted
-from ltu_jax.deletion.receipt import RECEIPT, WORK, is_shown
+from ltu_jax.deletion.receipt import WORK, shown_in
 from ltu_jax.files import write_whole
-from ltu_jax.safe_reading import read_json, read_text
+from ltu_jax.safe_reading import read_text
 from ltu_jax.setting import ConfigError
 from ltu_jax.training import cache
 from ltu_jax.training.checkpoint import CheckpointError
@@ -74,7 +74,9 @@ def models_before(home: Path, number: int) -> list[Path]:
 
 
 def _remove_models(home: Path, number: int, work: Path) -> None:
-    served = max((one for one in range(1, number + 1) if _is_shown(home, one)), default=0)  # 0: the original
+    # A receipt of an older version says nothing (None): it counts as shown.
+    shown = [one for one in range(1, number + 1) if shown_in(home / f"request-{one}") is not False]
+    served = max(shown, default=0)  # 0: the original
     for earlier in set(range(1, number)) - {served}:
         for name in MODEL:
             path = home / f"request-{earlier}" / name
@@ -87,13 +89,6 @@ def _remove_models(home: Path, number: int, work: Path) -> None:
         _note(home, left)  # for the next request
     else:
         (home / ORIGINAL).unlink(missing_ok=True)
-
-
-def _is_shown(home: Path, number: int) -> bool:
-    """Whether the receipt of a request does not say that forgetting is not shown; older ones say nothing."""
-    with contextlib.suppress(OSError, ValueError):
-        return is_shown(read_json(home / f"request-{number}" / RECEIPT)) is not False
-    return False
 
 
 def _remove_original(home: Path, entry: Path) -> bool:

@@ -1,11 +1,10 @@
 """What a finished run left, for whatever comes next: its model, and what it started from."""
 
 from pathlib import Path
-from typing import Any
 
 import jax
 
-from ltu_jax.config import from_dict
+from ltu_jax.config import Config, from_dict
 from ltu_jax.models.build import build_model
 from ltu_jax.safe_reading import read_json, reason
 from ltu_jax.setting import ConfigError
@@ -31,7 +30,7 @@ def load_model(workdir: str | Path) -> UnlearnState:
       CheckpointError: if the model is damaged.
     """
     folder = Path(workdir)
-    config = from_dict(_settings(folder))
+    config = _config(folder)
     if not (folder / "model").is_dir():
         raise ConfigError(f"workdir: {str(folder)!r} has no model yet; allowed: the folder of a finished run")
     tree, about = load_tree(folder / "model")
@@ -61,21 +60,19 @@ def load_run(workdir: str | Path, cache: str | Path | None, progress: Progress =
       CheckpointError: if a cache entry is damaged.
       FloatingPointError: if a training diverges.
     """
-    settings = _settings(Path(workdir))
-    if (at_once := settings.get("at_once") or 1) != 1:
+    config = _config(Path(workdir))
+    if (config.at_once or 1) > 1:
         raise ConfigError(
-            f"workdir: {str(workdir)!r} was run with --at_once {at_once}, whose models belong to all seeds of that"
-            " command; allowed: a run of one seed a program"
+            f"workdir: {str(workdir)!r} was run with --config.at_once={config.at_once}, whose models belong to all"
+            " seeds of that command; allowed: a run of one seed a program"
         )
-    config = from_dict(settings)
     if config.data.forget_kind == "ids" and config.data.forget_ids is None:
         raise ConfigError(f"workdir: {str(workdir)!r} is a deletion request; allowed: a run")
     return prepare(config, cache=None if cache is None else Path(cache), progress=progress)
 
 
-def _settings(folder: Path) -> dict[str, Any]:
-    """The contents of ``config.json``."""
+def _config(folder: Path) -> Config:
     try:
-        return read_json(folder / "config.json")
+        return from_dict(read_json(folder / "config.json"))
     except (OSError, ValueError) as error:
         raise ConfigError(f"workdir: {str(folder)!r} is no run ({reason(error)}); allowed: the folder of one") from None

@@ -330,22 +330,17 @@ def _prepare(trainer: Trainer, loaded: Loaded) -> Problem:
         attackers=(),
         seconds=seconds,
     )
-    if "bank" not in needs(config.method):
-        return _with_measures(problem)
-    bank, shadow_auc, seconds["attackers_s"] = attackers(trainer, splits, problem.original)
-    problem = dataclasses.replace(problem, bank=bank)
-    on_original = problem.attackers_on(problem.original)
-    rows = [{"name": n, "auc_shadow": shadow_auc[n], "auc_original": on_original.get(n)} for n in bank.names]
-    return _with_measures(dataclasses.replace(problem, attackers=tuple(rows)))
-
-
-def _with_measures(problem: Problem) -> Problem:
-    """With one's own figures of the original and Retrain: a mistake in them shows before anything is unlearned."""
-    if problem.config.evaluation.measure is None:
-        return problem
-    retrains = [problem.measured(one) for one in problem.retrains]
-    of = {"original": problem.measured(problem.original), "retrain": means(retrains) if retrains else None}
-    return dataclasses.replace(problem, measures=of)
+    if "bank" in needs(config.method):
+        bank, shadow_auc, seconds["attackers_s"] = attackers(trainer, splits, problem.original)
+        problem = dataclasses.replace(problem, bank=bank)
+        on_original = problem.attackers_on(problem.original)
+        rows = [{"name": n, "auc_shadow": shadow_auc[n], "auc_original": on_original.get(n)} for n in bank.names]
+        problem = dataclasses.replace(problem, attackers=tuple(rows))
+    if config.evaluation.measure is not None:  # now, so that a mistake in it shows before anything is unlearned
+        measured = [problem.measured(one) for one in problem.retrains]
+        of = {"original": problem.measured(problem.original), "retrain": means(measured) if measured else None}
+        problem = dataclasses.replace(problem, measures=of)
+    return problem
 
 
 def prepare_together(

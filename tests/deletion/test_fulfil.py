@@ -191,7 +191,7 @@ def test_nothing_is_deleted_before_what_was_written_has_been_read_back(tmp_path,
         patch.setattr(module, "sync_tree", harm)
         with pytest.raises(CheckpointError, match="read back, model/.*: it was altered"):
             fulfil(request, source, spec, cache=cache)
-    monkeypatch.setattr(removal, "_is_shown", lambda home, number: True)
+    monkeypatch.setattr(removal, "shown_in", lambda folder: True)
     assert not ledger.read_ledger(request.home) and list(cache.glob("original-*"))
     done = fulfil(request, source, spec, cache=cache)
     assert done.is_new and not list(cache.glob("original-*"))

@@ -16,13 +16,13 @@ from ltu_jax.training.cache import CacheEntry, cached
 from ltu_jax.training.checkpoint import save_tree
 
 SETTINGS = request_settings(trials=0)
-is_shown = removal._is_shown
+shown_in = removal.shown_in
 
 
 @pytest.fixture(autouse=True)
 def shown(monkeypatch):
     """Each request counts as shown, whatever so small a one can show."""
-    monkeypatch.setattr(removal, "_is_shown", lambda home, number: True)
+    monkeypatch.setattr(removal, "shown_in", lambda folder: True)
 
 
 def folders(path):
@@ -298,7 +298,7 @@ def test_weights_of_the_users_own_stay(tmp_path, source, spec, original, ids):
 
 def test_what_is_served_stays_where_a_request_is_not_shown(tmp_path, monkeypatch):
     """The last model that is shown, or the original; those of other requests that are not shown go."""
-    monkeypatch.setattr(removal, "_is_shown", is_shown)
+    monkeypatch.setattr(removal, "shown_in", shown_in)
     home, cache, left = tmp_path / "out", tmp_path / "cache", []
     home.mkdir()
     ledger.make_salt(home)

@@ -81,8 +81,14 @@ def test_what_a_run_started_from_is_found_in_its_cache(problem, cache, tmp_path,
 def test_what_is_no_run_of_one_seed_is_told(tmp_path):
     with pytest.raises(ConfigError, match="^workdir: '.*' is no run "):
         load_run(tmp_path, None)
+    (tmp_path / "config.json").write_text('{"seed": "x"}')
+    for load in (load_model, lambda folder: load_run(folder, None)):
+        with pytest.raises(ConfigError, match="^workdir: '.*' is no run .*; allowed: the folder of one$"):
+            load(tmp_path)
     (tmp_path / "config.json").write_text(json.dumps({**to_dict(small_config()), "at_once": 2}))
-    with pytest.raises(ConfigError, match="was run with --at_once 2, whose models .* allowed: a run of one seed a pro"):
+    with pytest.raises(
+        ConfigError, match="was run with --config.at_once=2, whose .* allowed: a run of one seed a program"
+    ):
         load_run(tmp_path, None)
     request = to_dict(small_config())
     request["data"]["forget_kind"] = "ids"

@@ -5,8 +5,10 @@ import json
 import numpy as np
 import pytest
 
-from experiments.reliability import wrong_set_ups
-from experiments.reliability.wrong_set_ups import NAMES, SET_UPS, Case, Photo, World, answer
+from experiments.reliability import set_ups, wrong_set_ups
+from experiments.reliability.photos import NAMES, Case, Photo, World, write_case
+from experiments.reliability.set_ups import SET_UPS
+from experiments.reliability.wrong_set_ups import answer
 
 
 def photos(part, count):
@@ -16,7 +18,7 @@ def photos(part, count):
 
 @pytest.fixture
 def world(monkeypatch):
-    monkeypatch.setattr(wrong_set_ups, "correct", lambda weights, of: np.arange(len(of)) % 2 == 0)
+    monkeypatch.setattr(set_ups, "correct", lambda weights, of: np.arange(len(of)) % 2 == 0)
     counts = {"forget": 8, "remain": 40, "others": 120, "held_out": 20, "more": 30, "unseen": 4}
     tensors = {"params.backbone.layer4_0.conv1.kernel": (3, 3, 4, 8), "params.head.kernel": (8, 4)}
     tensors |= {"params.head.bias": (4,), "batch_stats.backbone.bn1.mean": (8,), "batch_stats.backbone.bn1.var": (8,)}
@@ -33,7 +35,7 @@ def world(monkeypatch):
 
 def told(case, folder):
     """All that the command is given, as bytes."""
-    wrong_set_ups.write_case(folder, case)
+    write_case(folder, case)
     files = {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
     return files, case.words
 

@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from experiments.reliability.hostile_receipts import sealed_anew
+from experiments.reliability.receipt_attacks import sealed_anew
 from ltu_jax import verify
 from ltu_jax.setting import ConfigError
 

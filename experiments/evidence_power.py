@@ -80,7 +80,7 @@ def judged(config: str, seed: int, out: Path) -> list[dict[str, Any]]:
             save_tree(path, {"params": state.params, "model_state": state.model_state}, {})
         tree, _ = load_tree(path)
         after = problem.original.replace(params=tree["params"], model_state=tree["model_state"])
-        index = rows_to_measure(problem.splits, problem.splits.forget[:0], seed)
+        index = rows_to_measure(problem.splits, problem.splits.forget[:0], problem.config.seed_for("split"))
         index["held_out"] = draw_held_out(problem.splits.test, problem.source, bytes(32), tree_sha256(tree))[0]
         size = problem.config.evaluation.batch_size
         measured = [measure(state, problem.source, index, size) for state in (problem.original, after)]

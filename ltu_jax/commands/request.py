@@ -17,6 +17,7 @@ from ltu_jax.deletion.ledger import LedgerError
 from ltu_jax.deletion.plan import Fulfilled, Request, load_given_model, plan, request_config
 from ltu_jax.deletion.printing import print_request
 from ltu_jax.deletion.removal import models_before
+from ltu_jax.deletion.rows import rows_to_calibrate_by
 from ltu_jax.deletion.set_up import check_set_up
 from ltu_jax.setting import plain, to_dict
 from ltu_jax.types import Progress
@@ -66,7 +67,9 @@ def _carry_out(config: Config, forget: str, options: Options, progress: Progress
         cost: dict[str, Any] = {"is_new": False}
         if checked is not None and not isinstance(todo, Fulfilled):
             loaded = Loaded(source, todo.splits, spec, weights)
-            cost = estimate(config, loaded) | {"seconds": request_seconds(config, loaded)} | checked.as_json(source.ids)
+            num_kept = len(rows_to_calibrate_by(todo.splits, config.seed_for("split")))
+            seconds = request_seconds(config, loaded, num_kept)
+            cost = estimate(config, loaded) | {"seconds": seconds} | checked.as_json(source.ids)
         print(json.dumps({"config": to_dict(config), "request": todo.number, **cost}, indent=2))
         return 0
     if not isinstance(todo, Fulfilled):

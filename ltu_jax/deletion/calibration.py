@@ -1,8 +1,8 @@
 """Finds the learning rate and number of steps of a method without a Retrain model to compare with.
 
 Each trial is one run at one learning rate, which the judge of every run (``unlearning.monitor``) scores several times,
-at its *looks*. The best look of the best trial gives the model. The held-out rows here are validation rows; the
-evidence for the request uses others.
+at its *looks*. The best look of the best trial gives the model. The held-out rows here are validation rows, and the
+remaining rows are ones that the method does not see (``rows.rows_to_calibrate_by``); the evidence uses others.
 """
 
 import dataclasses
@@ -19,6 +19,7 @@ import numpy as np
 
 from ltu_jax.config import Config
 from ltu_jax.deletion.few import FEWEST_TO_CLAIM
+from ltu_jax.deletion.rows import rows_to_calibrate_by
 from ltu_jax.devices import writes_files
 from ltu_jax.evaluation.likeness import in_rows
 from ltu_jax.files import write_whole
@@ -56,7 +57,8 @@ def make_calibrator(problem: Problem) -> Monitor:
     Of fewer than ``FEWEST_TO_CLAIM`` rows chance makes most of the distance, and no accuracy is given for that.
     """
     settings, size = problem.config.calibration, problem.config.evaluation.batch_size
-    monitor = make_monitor(problem.original, problem.source, problem.splits, size)
+    remain = rows_to_calibrate_by(problem.splits, problem.config.seed_for("split"))
+    monitor = make_monitor(problem.original, problem.source, problem.splits, size, remain)
     assert monitor is not None
     tolerance = settings.tolerance if len(problem.splits.forget) >= FEWEST_TO_CLAIM else 0.0
     return monitor._replace(tolerance=tolerance, patience=settings.patience)

@@ -28,6 +28,28 @@ ENOUGH = 100
 """Least number of remaining rows unseen by the method for which the evidence uses only these."""
 HELD_BACK = 0.2
 """Share of the remaining rows that the method does not see, whatever rho, where that is ``ENOUGH``."""
+LOOKED_AT = 1_000
+"""Most of these that a calibration looks at, again and again: a point of accuracy is clear of noise then."""
+
+
+def rows_to_calibrate_by(splits: Splits, seed: int) -> np.ndarray:
+    """The remaining rows whose accuracy a calibration must keep, sorted indices into the source.
+
+    Half of those that the method does not see, ``LOOKED_AT`` at most: these lose more than those that it trains on, and
+    the evidence is measured on such rows, the other half. Where both halves would be too few it is the rho subset.
+    """
+    looked_at = _unseen(splits, seed)[0]
+    return looked_at if len(looked_at) else splits.visible
+
+
+def _unseen(splits: Splits, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """The remaining rows that the method does not see: those to calibrate by, if there are enough, and the others."""
+    others = np.setdiff1d(splits.remain, splits.visible)
+    if len(others) < 2 * ENOUGH:
+        return others[:0], others
+    mixed = np.random.default_rng([seed, 4]).permutation(others)
+    looked_at = min(len(mixed) // 2, LOOKED_AT)
+    return np.sort(mixed[:looked_at]), np.sort(mixed[looked_at:])
 
 
 def rows_to_measure(splits: Splits, earlier: np.ndarray, seed: int) -> dict[str, np.ndarray]:
@@ -39,10 +61,10 @@ def rows_to_measure(splits: Splits, earlier: np.ndarray, seed: int) -> dict[str,
       seed: the split seed.
 
     Returns:
-      Sorted indices into the source: ``forget``; ``remain``, outside the rho subset if enough rows are, because the
-      method trains on that; ``held_out``, the test rows; ``earlier``, if there are any.
+      Sorted indices into the source: ``forget``; ``remain``, those that neither the method nor its calibration saw if
+      they are enough; ``held_out``, the test rows; ``earlier``, if there are any.
     """
-    others = np.setdiff1d(splits.remain, splits.visible)
+    others = _unseen(splits, seed)[1]
     remain = others if len(others) >= ENOUGH else splits.visible
     if len(remain) > MEASURED:
         remain = np.sort(np.random.default_rng([seed, 3]).choice(remain, MEASURED, replace=False))

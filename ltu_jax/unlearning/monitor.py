@@ -2,7 +2,8 @@
 
 A model that never saw the forget rows treats them like held-out rows of the same classes, and knows the rest as well as
 the original did. Both can be seen on the forget rows, the rho subset and the validation rows. By this measure a run
-keeps its best state (``eval_every``), a request compares its trials (``deletion.calibration``), and both warn.
+keeps its best state (``eval_every``), a request compares its trials (``deletion.calibration``, on remaining rows that
+the method does not see), and both warn.
 """
 
 import math
@@ -43,7 +44,7 @@ class Monitor(NamedTuple):
     """The rows that a run scores itself on, and how the original did on them."""
 
     source: Source
-    rows: Mapping[str, np.ndarray]  # indices of forget, remain (the rho subset) and validation
+    rows: Mapping[str, np.ndarray]  # indices of forget, remain and validation
     original: Mapping[str, np.ndarray]  # bool[.], which rows of remain and validation it knew
     batch_size: int
     tolerance: float = Calibration.tolerance  # points of accuracy
@@ -79,15 +80,17 @@ class Monitor(NamedTuple):
         return verdict(self.score(state), original, len(forget), ks_noise(forget, validation), self.tolerance)
 
 
-def make_monitor(original: UnlearnState, source: Source, splits: Splits, batch_size: int) -> Monitor | None:
-    """The monitor of a run that starts from ``original``.
+def make_monitor(
+    original: UnlearnState, source: Source, splits: Splits, batch_size: int, remain: np.ndarray | None = None
+) -> Monitor | None:
+    """The monitor of a run that starts from ``original``; ``remain`` are the rows to be kept, None the rho subset.
 
     None where there are no validation rows, and where a class is forgotten whole: nothing but Retrain
     tells how a class that was never seen should score.
     """
     if not len(splits.validation) or len(splits.test_forgotten):
         return None
-    rows = {"remain": splits.visible, "validation": splits.validation}
+    rows = {"remain": splits.visible if remain is None else remain, "validation": splits.validation}
     knew = {name: one.correct for name, one in measure(original, source, rows, batch_size).items()}
     return Monitor(source, {"forget": splits.forget, **rows}, knew, batch_size)
 
@@ -97,7 +100,7 @@ def distance(ks: float, lost: float, tolerance: float) -> float:
 
     Args:
       ks: ``ks_distance`` of forget and validation rows, points.
-      lost: the larger ``accuracy_lost`` of the rho subset and the validation rows, points.
+      lost: the larger ``accuracy_lost`` of the remaining and the validation rows, points.
       tolerance: what of it counts for nothing, points.
 
     Returns:

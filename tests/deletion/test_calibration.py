@@ -10,7 +10,7 @@ from numbered import watched
 from small_request import by_margins, request_settings
 
 from ltu_jax.config import Retrain
-from ltu_jax.deletion import calibration
+from ltu_jax.deletion import calibration, rows
 from ltu_jax.deletion.calibration import calibrate, check_calibration, make_calibrator
 from ltu_jax.evaluation.likeness import attack_auc, ks_distance, predictions
 from ltu_jax.setting import ConfigError
@@ -60,6 +60,19 @@ def test_it_reads_forget_visible_and_validation_rows_and_no_others(problem):
     splits = problem.splits
     assert len(splits.visible) < len(splits.remain)
     assert seen == {*splits.forget, *splits.visible, *splits.validation}
+
+
+def test_where_enough_rows_are_held_back_it_keeps_half_of_them_and_the_evidence_has_the_others(problem, monkeypatch):
+    monkeypatch.setattr(rows, "ENOUGH", 13)  # 26 of 130 are held back
+    splits, seed = problem.splits, problem.config.seed_for("split")
+    unseen = {*splits.remain} - {*splits.visible}
+    source, seen = watched(problem.source)
+    one_trial = dataclasses.replace(problem.config, calibration=request_settings(trials=1).calibration)
+    calibrate(dataclasses.replace(problem, source=source, config=one_trial))
+    looked_at = seen & unseen
+    assert (len(unseen), len(looked_at)) == (26, 13)
+    assert {*rows.rows_to_measure(splits, splits.forget[:0], seed)["remain"]} == unseen - looked_at
+    assert {*make_calibrator(problem).rows["remain"]} == looked_at
 
 
 def test_by_margins_it_reads_rows_of_the_reserve_too(problem):

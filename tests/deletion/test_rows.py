@@ -30,11 +30,25 @@ def test_remaining_rows_are_those_that_the_method_did_not_see_where_there_are_en
     splits, nobody = see(made_splits(), 0.5, 3), np.zeros(0, np.int64)
     found = rows.rows_to_measure(splits, nobody, 3)
     np.testing.assert_array_equal(found["remain"], np.setdiff1d(splits.remain, splits.visible))
+    np.testing.assert_array_equal(rows.rows_to_calibrate_by(splits, 3), splits.visible)  # 150 are too few to halve
     most = see(splits, 0.9, 3)
     np.testing.assert_array_equal(rows.rows_to_measure(most, nobody, 3)["remain"], most.visible)
+    np.testing.assert_array_equal(rows.rows_to_calibrate_by(most, 3), most.visible)
     np.testing.assert_array_equal(found["held_out"], splits.test)
     assert set(found) == {"forget", "remain", "held_out"}
     np.testing.assert_array_equal(rows.rows_to_measure(splits, np.array([400]), 3)["earlier"], [400])
+
+
+@pytest.mark.parametrize("remain, halves", [(400, (100, 100)), (5_000, (1_000, 1_500))])
+def test_half_of_the_remaining_rows_that_the_method_did_not_see_calibrate_and_the_others_are_measured(remain, halves):
+    splits = see(made_splits(remain=remain), 0.5, 3)
+    looked_at = rows.rows_to_calibrate_by(splits, 3)
+    measured = rows.rows_to_measure(splits, np.zeros(0, np.int64), 3)["remain"]
+    assert (len(looked_at), len(measured)) == halves
+    unseen = np.setdiff1d(splits.remain, splits.visible)
+    np.testing.assert_array_equal(np.sort(np.concatenate([looked_at, measured])), unseen)
+    assert abs(looked_at.mean() - unseen.mean()) < 0.1 * remain  # from everywhere, not the first ones
+    assert not np.array_equal(looked_at, rows.rows_to_calibrate_by(splits, 4))
 
 
 @pytest.mark.parametrize("asked, num, seen", [(1.0, 1000, 0.8), (0.9, 500, 0.8), (1.0, 499, 1.0), (0.3, 10_000, 0.3)])
@@ -46,6 +60,7 @@ def test_of_very_many_remaining_rows_some_are_measured():
     splits = see(made_splits(remain=30_000), 0.1, 0)
     found = rows.rows_to_measure(splits, np.zeros(0, np.int64), 0)["remain"]
     assert len(np.unique(found)) == 10_000 and not np.isin(found, splits.visible).any()
+    assert not np.isin(found, rows.rows_to_calibrate_by(splits, 0)).any()
     assert np.isin(found, splits.remain).all()
     assert abs(found.mean() - splits.remain.mean()) < 300  # from everywhere
     again, other = (rows.rows_to_measure(splits, np.zeros(0, np.int64), seed)["remain"] for seed in (0, 1))

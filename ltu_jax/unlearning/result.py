@@ -77,7 +77,12 @@ def make_result(
         **({} if measures is None else {"measures": measures}),
         "attackers_fitted_on": config.attackers.fitted_on if problem.attackers else None,
         "attackers": [{**row, "auc_unlearned": auc.get(row["name"])} for row in problem.attackers],
-        "warnings": history.warnings + _no_better_than_chance(problem) + _blind(problem),
+        "warnings": [
+            *history.warnings,
+            *_unused(problem),
+            *_no_better_than_chance(problem),
+            *_blind(problem),
+        ],
         "steps": {"taken": history.steps, "best": history.best_step},
         "audits": {},
         "cost": _cost(problem, history),
@@ -133,6 +138,15 @@ def _cost(problem: Problem, history: History) -> dict[str, float | None]:
 
 def _plain(scores: Scores) -> dict[str, float | None]:
     return {k: v for k, v in asdict(scores).items() if v is not None or k in ("ua", "ra", "ta", "mi")}
+
+
+def _unused(problem: Problem) -> list[str]:
+    """Attackers of the user's own that a method goes without, such as LTU by margins."""
+    method, own = problem.config.method, [name for name in problem.config.attackers.names if ":" in name]
+    if problem.attackers or not own:
+        return []
+    turn = "; by config.method.forget_by=attackers it does" if hasattr(method, "forget_by") else ""
+    return [f"config.attackers.names: {', '.join(own)} is not used: {method.name} takes no attackers{turn}"]
 
 
 def _no_better_than_chance(problem: Problem) -> list[str]:

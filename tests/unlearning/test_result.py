@@ -157,6 +157,25 @@ def test_attackers_that_do_not_tell_members_of_the_original_are_warned_of(proble
     assert warnings_at(problem, (None, None)) == []
 
 
+@pytest.mark.parametrize(
+    "method, told",
+    [
+        (config.LTU(forget_by="margins"), "ltu takes no attackers; by config.method.forget_by=attackers it does"),
+        (config.method_config("random_label"), "random_label takes no attackers"),
+    ],
+)
+def test_own_attackers_that_a_method_goes_without_are_warned_of(problem, method, told):
+    def warnings(names, attackers=()):
+        settings = dataclasses.replace(problem.config, method=method, attackers=config.Attackers(names=names))
+        other = dataclasses.replace(problem, config=settings, attackers=attackers)
+        return make_result(other, problem.original, History(), now())["warnings"]
+
+    assert warnings(("sorted", "mine:network")) == [f"config.attackers.names: mine:network is not used: {told}"]
+    assert warnings(("sorted", "metrics")) == []
+    used = {"name": "mine:network", "auc_shadow": 0.9, "auc_original": None}
+    assert warnings(("sorted", "mine:network"), (used,)) == []
+
+
 SIZES = {"epochs": 35, "batch_size": 50, "query_size": 50}
 LTUS = {
     "attackers": config.LTU(**{**BY_ATTACKERS, "learning_rate": 0.1}, **SIZES),

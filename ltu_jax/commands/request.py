@@ -67,8 +67,8 @@ def _carry_out(config: Config, forget: str, options: Options, progress: Progress
         cost: dict[str, Any] = {"is_new": False}
         if checked is not None and not isinstance(todo, Fulfilled):
             loaded = Loaded(source, todo.splits, spec, weights)
-            num_kept = len(rows_to_calibrate_by(todo.splits, config.seed_for("split")))
-            seconds = request_seconds(config, loaded, num_kept)
+            num_unseen = len(rows_to_calibrate_by(todo.splits, config.seed_for("split")))
+            seconds = request_seconds(config, loaded, num_unseen)
             cost = estimate(config, loaded) | {"seconds": seconds} | checked.as_json(source.ids)
         print(json.dumps({"config": to_dict(config), "request": todo.number, **cost}, indent=2))
         return 0

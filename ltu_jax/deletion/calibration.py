@@ -1,8 +1,9 @@
 """Finds the learning rate and number of steps of a method without a Retrain model to compare with.
 
 Each trial is one run at one learning rate, which the judge of every run (``unlearning.monitor``) scores several times,
-at its *looks*. The best look of the best trial gives the model. The held-out rows here are validation rows, and the
-remaining rows are ones that the method does not see (``rows.rows_to_calibrate_by``); the evidence uses others.
+at its *looks*. The best look of the best trial gives the model. The held-out rows here are validation rows, and what is lost
+is also looked for on remaining rows that the method does not see (``rows.rows_to_calibrate_by``); the evidence uses
+others.
 """
 
 import dataclasses
@@ -57,8 +58,8 @@ def make_calibrator(problem: Problem) -> Monitor:
     Of fewer than ``FEWEST_TO_CLAIM`` rows chance makes most of the distance, and no accuracy is given for that.
     """
     settings, size = problem.config.calibration, problem.config.evaluation.batch_size
-    remain = rows_to_calibrate_by(problem.splits, problem.config.seed_for("split"))
-    monitor = make_monitor(problem.original, problem.source, problem.splits, size, remain)
+    unseen = rows_to_calibrate_by(problem.splits, problem.config.seed_for("split"))
+    monitor = make_monitor(problem.original, problem.source, problem.splits, size, unseen)
     assert monitor is not None
     tolerance = settings.tolerance if len(problem.splits.forget) >= FEWEST_TO_CLAIM else 0.0
     return monitor._replace(tolerance=tolerance, patience=settings.patience)
@@ -116,10 +117,11 @@ class Calibrated(NamedTuple):
         kept = f"of {within} of {total} points that lose at most {self.tolerance:g} points of accuracy"
         if look["lost"] > self.tolerance:
             kept = f"of {total} points, none of which keeps the tolerance of {self.tolerance:g} points,"
+        unseen = f", {look['lost_unseen']:.1f} on rows that stay and were not trained on" if "lost_unseen" in look else ""
         return (
             f"learning rate {trial.learning_rate:.3g}, stopped at step {look['step']:.0f} of {trial.num_steps}: {kept}"
             f" the one at which the forget rows look most like held-out rows ({look['ks']:.1f} points apart,"
-            f" {look['lost']:.1f} lost)"
+            f" {look['lost']:.1f} lost{unseen})"
         )
 
 

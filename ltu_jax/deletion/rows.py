@@ -33,13 +33,11 @@ LOOKED_AT = 1_000
 
 
 def rows_to_calibrate_by(splits: Splits, seed: int) -> np.ndarray:
-    """The remaining rows whose accuracy a calibration must keep, sorted indices into the source.
+    """The remaining rows unseen by the method on which a calibration looks what is lost, sorted indices into the source.
 
-    Half of those that the method does not see, ``LOOKED_AT`` at most: these lose more than those that it trains on, and
-    the evidence is measured on such rows, the other half. Where both halves would be too few it is the rho subset.
+    Half of them, ``LOOKED_AT`` at most; the evidence is measured on the others. None where halves would be too few.
     """
-    looked_at = _unseen(splits, seed)[0]
-    return looked_at if len(looked_at) else splits.visible
+    return _unseen(splits, seed)[0]
 
 
 def _unseen(splits: Splits, seed: int) -> tuple[np.ndarray, np.ndarray]:

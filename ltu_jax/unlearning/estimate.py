@@ -98,7 +98,7 @@ def estimate(config: Config, loaded: Loaded) -> dict[str, Any]:
     }
 
 
-def request_seconds(config: Config, loaded: Loaded, num_kept: int) -> dict[str, float]:
+def request_seconds(config: Config, loaded: Loaded, num_unseen: int) -> dict[str, float]:
     """Roughly what a request takes on this machine, by its own method and by all others that need nothing more.
 
     A forward pass is timed, and all else counted in its flops: the trials, their looks, the evidence. Compiling comes
@@ -107,7 +107,7 @@ def request_seconds(config: Config, loaded: Loaded, num_kept: int) -> dict[str, 
     Args:
       config: resolved settings of the request.
       loaded: data, splits and model.
-      num_kept: remaining rows that a look scores.
+      num_unseen: remaining rows that a look scores beside the rho subset.
 
     Returns:
       Seconds by the name of the method, its own first, then the cheapest. A method that states no cost is left out,
@@ -134,7 +134,7 @@ def request_seconds(config: Config, loaded: Loaded, num_kept: int) -> dict[str, 
     parts = Parts(spec.apply_fn, source.num_classes, spec.init, spec.features, augment=config.data.augment)
     others = {name: one.settings() for name, one in BUILT_IN.items()}
     others = {name: one for name, one in others.items() if hasattr(one, "learning_rate")}
-    scored = len(splits.forget) + num_kept + len(splits.validation)
+    scored = len(splits.forget) + len(splits.visible) + num_unseen + len(splits.validation)
     passes = 2 * (len(splits.forget) + len(splits.test) + len(splits.remain))
     trials = max(1, config.calibration.trials)
     passes += trials * config.calibration.evaluations * scored

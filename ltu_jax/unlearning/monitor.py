@@ -2,8 +2,7 @@
 
 A model that never saw the forget rows treats them like held-out rows of the same classes, and knows the rest as well as
 the original did. Both can be seen on the forget rows, the rho subset and the validation rows. By this measure a run
-keeps its best state (``eval_every``), a request compares its trials (``deletion.calibration``, on remaining rows that
-the method does not see), and both warn.
+keeps its best state (``eval_every``), a request compares its trials (``deletion.calibration``), and both warn.
 """
 
 import math
@@ -44,24 +43,26 @@ class Monitor(NamedTuple):
     """The rows that a run scores itself on, and how the original did on them."""
 
     source: Source
-    rows: Mapping[str, np.ndarray]  # indices of forget, remain and validation
-    original: Mapping[str, np.ndarray]  # bool[.], which rows of remain and validation it knew
+    rows: Mapping[str, np.ndarray]  # indices of forget, remain (the rho subset), validation, and perhaps unseen
+    original: Mapping[str, np.ndarray]  # bool[.], which rows of these, but forget, it knew
     batch_size: int
     tolerance: float = Calibration.tolerance  # points of accuracy
     patience: int | None = None  # looks; None never gives up: what is lost may come back as the rate decays
 
     def score(self, state: UnlearnState) -> dict[str, float]:
-        """Accuracies in percent, ``lost``, ``ks`` and ``distance`` in points, and ``auc``."""
+        """Accuracies in percent, ``lost``, ``lost_unseen``, ``ks`` and ``distance`` in points, and ``auc``."""
         measured = measure(state, self.source, self.rows, self.batch_size)
         both = measured["forget"], measured["validation"]
-        lost = max(accuracy_lost(knew, measured[name].correct) for name, knew in self.original.items())
-        ks = ks_distance(*both)
+        lost = {name: accuracy_lost(knew, measured[name].correct) for name, knew in self.original.items()}
+        unseen = {"lost_unseen": lost.pop("unseen")} if "unseen" in lost else {}
+        ks, most = ks_distance(*both), max(lost.values())
         return {
             **{name: 100 * float(one.correct.mean()) for name, one in measured.items()},
-            "lost": lost,
+            "lost": most,
+            **unseen,
             "ks": ks,
             "auc": attack_auc(*both),
-            "distance": distance(ks, lost, self.tolerance),
+            "distance": distance(ks, most, self.tolerance) + sum(unseen.values()),
         }
 
     def is_hopeless(self, distances: Sequence[float]) -> bool:
@@ -81,16 +82,25 @@ class Monitor(NamedTuple):
 
 
 def make_monitor(
-    original: UnlearnState, source: Source, splits: Splits, batch_size: int, remain: np.ndarray | None = None
+    original: UnlearnState, source: Source, splits: Splits, batch_size: int, unseen: np.ndarray | None = None
 ) -> Monitor | None:
-    """The monitor of a run that starts from ``original``; ``remain`` are the rows to be kept, None the rho subset.
+    """The monitor of a run that starts from ``original``.
 
     None where there are no validation rows, and where a class is forgotten whole: nothing but Retrain
     tells how a class that was never seen should score.
+
+    Args:
+      original: the model before.
+      source: the data.
+      splits: whose rows are scored.
+      batch_size: images per forward pass.
+      unseen: remaining rows that the method does not train on, if it may be scored on these. They lose more than the
+        rho subset does: each point counts as one of the distance, without a tolerance.
     """
     if not len(splits.validation) or len(splits.test_forgotten):
         return None
-    rows = {"remain": splits.visible if remain is None else remain, "validation": splits.validation}
+    rows = {"remain": splits.visible, "validation": splits.validation}
+    rows |= {} if unseen is None or not len(unseen) else {"unseen": unseen}
     knew = {name: one.correct for name, one in measure(original, source, rows, batch_size).items()}
     return Monitor(source, {"forget": splits.forget, **rows}, knew, batch_size)
 
@@ -100,7 +110,7 @@ def distance(ks: float, lost: float, tolerance: float) -> float:
 
     Args:
       ks: ``ks_distance`` of forget and validation rows, points.
-      lost: the larger ``accuracy_lost`` of the remaining and the validation rows, points.
+      lost: the larger ``accuracy_lost`` of the rho subset and the validation rows, points.
       tolerance: what of it counts for nothing, points.
 
     Returns:

@@ -62,7 +62,7 @@ def test_it_reads_forget_visible_and_validation_rows_and_no_others(problem):
     assert seen == {*splits.forget, *splits.visible, *splits.validation}
 
 
-def test_where_enough_rows_are_held_back_it_keeps_half_of_them_and_the_evidence_has_the_others(problem, monkeypatch):
+def test_where_enough_rows_are_held_back_it_looks_at_half_of_them_and_the_evidence_has_the_others(problem, monkeypatch):
     monkeypatch.setattr(rows, "ENOUGH", 13)  # 26 of 130 are held back
     splits, seed = problem.splits, problem.config.seed_for("split")
     unseen = {*splits.remain} - {*splits.visible}
@@ -72,7 +72,7 @@ def test_where_enough_rows_are_held_back_it_keeps_half_of_them_and_the_evidence_
     looked_at = seen & unseen
     assert (len(unseen), len(looked_at)) == (26, 13)
     assert {*rows.rows_to_measure(splits, splits.forget[:0], seed)["remain"]} == unseen - looked_at
-    assert {*make_calibrator(problem).rows["remain"]} == looked_at
+    assert {*make_calibrator(problem).rows["unseen"]} == looked_at
 
 
 def test_by_margins_it_reads_rows_of_the_reserve_too(problem):

@@ -221,13 +221,13 @@ def test_seconds_of_a_request_are_what_its_passes_take_and_those_of_other_method
     loaded = load_problem(settings)
     ticks = itertools.count()
     monkeypatch.setattr(module.time, "perf_counter", lambda: float(next(ticks)))
-    found = module.request_seconds(settings, loaded, num_kept=7)
+    found = module.request_seconds(settings, loaded, num_unseen=7)
     assert next(iter(found)) == "ltu" and {"random_label", "salun", "scrub", "bad_teacher"} < set(found)
     assert not {"retrain", "amnesiac", "ssd"} & set(found)
     assert list(found.values())[1:] == sorted(list(found.values())[1:])
     forget, seen, remain = 16, 19, 64
     held_out, test = len(loaded.splits.validation), len(loaded.splits.test)
     assert (len(loaded.splits.forget), len(loaded.splits.visible), len(loaded.splits.remain)) == (forget, seen, remain)
-    looks, evidence = 3 * 2 * (forget + 7 + held_out), 2 * (forget + test + remain)
+    looks, evidence = 3 * 2 * (forget + seen + 7 + held_out), 2 * (forget + test + remain)
     # FT, 10 epochs of the rows that are seen, a batch of all of them: each once forward and once backward.
     assert found["finetune"] == pytest.approx((3 * 10 * seen * 2 + looks + evidence) / 80, abs=0.06)

@@ -58,6 +58,21 @@ def test_a_state_is_scored_by_the_class_matched_ks_of_forget_and_validation_rows
     assert np.isclose(score["distance"], score["ks"] + 10 * max(0, lost - 2))
 
 
+def test_what_is_lost_on_rows_that_the_method_does_not_see_counts_point_by_point():
+    splits = cut()
+    unseen = np.setdiff1d(splits.remain, splits.seen)
+    right = np.ones(300, int)
+    right[unseen[: len(unseen) // 4]] = 0
+    before, after = state_of(knows, right=np.ones(300, int)), state_of(knows, right=right)
+    without = make_monitor(before, SOURCE, splits, 16).score(after)
+    found = make_monitor(before, SOURCE, splits, 16, unseen).score(after)
+    share = (len(unseen) // 4) / len(unseen)
+    lost = 100 * (share - 2 * np.sqrt(share * (1 - share) / len(unseen)))
+    assert lost > 0 and np.isclose(found.pop("lost_unseen"), lost)
+    assert np.isclose(found.pop("unseen"), 100 * (1 - share))
+    assert np.isclose(found.pop("distance"), without.pop("distance") + lost) and found == without
+
+
 def test_a_run_is_scored_on_forget_validation_and_visible_rows_and_on_no_others():
     rng, splits = np.random.default_rng(0), cut()
     before, after = rng.integers(0, 2, (2, 300))  # who is known, drawn for each row

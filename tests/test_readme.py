@@ -1,15 +1,10 @@
 """The words of README.md and docs/ hold: examples run, links lead somewhere, what they name is there."""
 
-import json
 import pathlib
 import re
 
 import numpy as np
 import pytest
-
-from experiments import differences, evidence_power
-from experiments.defaults import line
-from ltu_jax.tabling.runs import read as read_runs
 
 ROOT = pathlib.Path(__file__).parents[1]
 PAGES = {path.relative_to(ROOT).as_posix(): path.read_text() for path in (ROOT / "README.md", *ROOT.glob("docs/*.md"))}
@@ -170,60 +165,5 @@ def test_every_command_method_and_setting_that_a_page_names_is_there():
     assert {f"{room}.{name}" for room, name in named if f"config.{room}.{name}" not in known} <= {"model.pth"}
 
 
-def test_the_tables_of_the_defaults_are_those_of_the_files():
-    folder = ROOT / "experiments" / "results" / "defaults"
-    runs = {}
-    for file in (folder / "digits.jsonl", folder / "cifar10_jpeg.jsonl"):
-        for text in file.read_text().splitlines():
-            result = json.loads(text)["result"]
-            runs.setdefault((result["dataset"], result["forget"]["fraction"]), []).append(result)
-    assert len(runs) == 6
-    for results in runs.values():
-        _, _, num, untouched, gap, deviation, floor, ratio, warned, seconds = line(results)
-        forget = results[0]["forget"]
-        row = f"{results[0]['dataset']}, {100 * forget['fraction']:.0f} %, {forget['count']:,} rows"
-        [short] = [text for text in README.splitlines() if text.startswith(f"| {row}")]
-        assert cells(short)[1:] == [num, untouched, f"{gap} ({deviation})", floor, warned]
-        [whole] = [text for text in PAGES["docs/results.md"].splitlines() if text.startswith(f"| {row}")]
-        assert cells(whole)[1:8] == [num, untouched, gap, deviation, floor, ratio, warned]
-        assert cells(whole)[8].split()[0] in (seconds, f"{float(seconds):.0f}")
-
-
 def cells(row):
     return [cell.strip() for cell in row.strip("|").split("|")]
-
-
-def test_the_table_of_wrong_verdicts_is_that_of_its_file():
-    rows = [
-        json.loads(line) for line in (ROOT / "experiments/results/evidence_power/digits.jsonl").read_text().splitlines()
-    ]
-    assert "\n".join(evidence_power.table_lines(rows)) in PAGES["docs/requests-measured.md"]
-
-
-def test_the_table_of_the_study_is_that_of_its_file():
-    path = ROOT / "experiments" / "results" / "study" / "thirty.jsonl"
-    lines = study_lines(path)
-    assert len(lines) == 18
-    page = PAGES["docs/results.md"].splitlines()
-    at = page.index(lines[0])
-    assert page[at : at + len(lines)] == lines
-
-
-def study_lines(path):
-    """The lines of the table: scores, then paired differences to the first by mean gap and by margin."""
-    runs = read_runs([str(path)])
-    gap, margin, ks = (
-        {line[0]: line for line in differences.table(runs, measure)} for measure in ("gap", "margin_forget", "ks")
-    )
-    lines = []
-    for name in gap:
-        scored = {differences.UNTOUCHED: "original", differences.RETRAIN: "retrain"}.get(name)
-        of = [run.result for run in runs if scored or run.label == name]
-        scores = [one[scored or "scores"] for one in of]
-        means = [np.mean([score[measure] for score in scores]) for measure in ("ua", "ra", "ta", "mi")]
-        cost = [np.mean([one["cost"][way] for one in of]) / 1000 for way in ("forward_images", "backward_images")]
-        compared = [row[name][i] or row[name][5] for row in (gap, margin) for i in (2, 3)]
-        cells = [name, *(f"{mean:.1f}" for mean in means), *compared, ks[name][2].split(" ")[0]]
-        short = [re.sub(r"\d+\.\d{3}", lambda found: f"{float(found[0]):.2f}", cell) for cell in cells]
-        lines.append("| " + " | ".join([*short, "" if scored else f"{cost[0]:.1f} / {cost[1]:.1f}"]) + " |")
-    return lines

@@ -1,9 +1,9 @@
 """Finds the learning rate and number of steps of a method without a Retrain model to compare with.
 
 Each trial is one run at one learning rate, which the judge of every run (``unlearning.monitor``) scores several times,
-at its *looks*. The best look of the best trial gives the model. The held-out rows here are validation rows, and what is lost
-is also looked for on remaining rows that the method does not see (``rows.rows_to_calibrate_by``); the evidence uses
-others.
+at its *looks*. The best look of the best trial gives the model. The held-out rows here are validation rows, and what is
+lost is also looked for on remaining rows that the method does not see (``rows.rows_to_calibrate_by``); the evidence
+uses others.
 """
 
 import dataclasses
@@ -117,7 +117,7 @@ class Calibrated(NamedTuple):
         kept = f"of {within} of {total} points that lose at most {self.tolerance:g} points of accuracy"
         if look["lost"] > self.tolerance:
             kept = f"of {total} points, none of which keeps the tolerance of {self.tolerance:g} points,"
-        unseen = f", {look['lost_unseen']:.1f} on rows that stay and were not trained on" if "lost_unseen" in look else ""
+        unseen = f", {look['lost_unseen']:.1f} on rows that stay unseen" if "lost_unseen" in look else ""
         return (
             f"learning rate {trial.learning_rate:.3g}, stopped at step {look['step']:.0f} of {trial.num_steps}: {kept}"
             f" the one at which the forget rows look most like held-out rows ({look['ks']:.1f} points apart,"

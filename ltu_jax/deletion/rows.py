@@ -33,9 +33,10 @@ LOOKED_AT = 1_000
 
 
 def rows_to_calibrate_by(splits: Splits, seed: int) -> np.ndarray:
-    """The remaining rows unseen by the method on which a calibration looks what is lost, sorted indices into the source.
+    """The remaining rows, unseen by the method, on which a calibration looks what is lost; indices into the source.
 
-    Half of them, ``LOOKED_AT`` at most; the evidence is measured on the others. None where halves would be too few.
+    Half of those that there are, sorted, ``LOOKED_AT`` at most; the evidence is measured on the others. None where
+    halves would be too few.
     """
     return _unseen(splits, seed)[0]
 

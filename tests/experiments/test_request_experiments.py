@@ -1,7 +1,6 @@
 """The experiments on requests and judges: their fakes are what they say, and their tables count right."""
 
 import json
-import pathlib
 import types
 
 import jax
@@ -141,13 +140,6 @@ def test_few_images_are_compared_row_by_row_and_told_by_their_number():
     _, _, one, thirty = few_images.table_lines([*rows, {**rows[0], "count": 30}])
     assert one == "| 1 | 2 | 90.0 | 70.0 | 60.0 | 30.0 | 30.0 | -25.0 (-25.0) | -15.0 (-20.0) | 15 | 2 |"
     assert thirty.startswith("| 30 | 1 |")
-
-
-def test_the_table_of_few_images_is_that_of_its_file():
-    root = pathlib.Path(__file__).parents[2]
-    results = (root / "experiments/results/few_images.jsonl").read_text().splitlines()
-    lines = few_images.table_lines([json.loads(line) for line in results])
-    assert "\n".join(lines) in (root / "docs/requests-measured.md").read_text()
 
 
 def test_what_accuracies_kept_is_shown_beside_what_is_kept(capsys):

@@ -72,29 +72,38 @@ def scores_table(rows: Sequence[tuple[Name, Sequence[Run]]], models: Sequence[Re
     measures = [*table.MEASURES, "ta_forgotten"] if gone else [*table.MEASURES]
     heads = ["", *(HEADS.get(name, name) for name in (*measures, "gap", "UT (min)", *about))]
     heads += [audit_table.HEADS[name].replace(" ", "\n", 1) for name in audits]
+    own = list(dict.fromkeys(name for run in every for name in table.own_figures(run.result, "unlearned")))
+    heads += own
     nothing = [Cell("")] * len(about)
     lines = [Line(Name("Original"), [*_measured(models, measures, "original", "original_gap"), *nothing])]
     lines[0].cells.extend(_cell(_main(every, name, "original"), digits=audit_table.digits(name)) for name in audits)
+    lines[0].cells.extend(_own(models, own, "original"))
     if retrained := [model for model in models if model.get("retrain")]:
         floors = [Cell("", _range(every, name)) for name in audits]
         lines.append(Line(Name("Retrain"), [*_measured(retrained, measures, "retrain", ""), *nothing, *floors]))
+        lines[-1].cells.extend(_own(retrained, own, "retrain"))
     for name, runs in rows:
         results = [run.result for run in runs]
         values = _about(results)
         cells = [*_measured(results, measures, "scores", "gap"), *(Cell(values[name]) for name in about)]
         cells += [_cell(_main(runs, name, "unlearned"), digits=audit_table.digits(name)) for name in audits]
-        lines.append(Line(name, cells, "method"))
+        lines.append(Line(name, [*cells, *_own(results, own, "unlearned")], "method"))
     if any(model.get("retrain_spread") for model in models):
         spread = [table.average(_part(models, "retrain_spread", name)) for name in (*measures, "mean")]
         cells = [Cell("", f"({table.number(off)})" if off is not None else "") for off in spread[:-1]]
         cells += [Cell(table.number(spread[-1])), Cell(""), *nothing]
-        lines.append(Line(Name(table.SPREAD), [*cells, *(Cell("") for _ in audits)], "spread"))
+        lines.append(Line(Name(table.SPREAD), [*cells, *(Cell("") for _ in (*audits, *own))], "spread"))
     return Scores(heads, lines)
 
 
 def audited(runs: Sequence[Run]) -> list[str]:
     """The audits that any of the runs has, in their order."""
     return [name for name in AUDITS if any(name in run.audits for run in runs)]
+
+
+def _own(results: Sequence[Result], names: Sequence[str], model: str) -> list[Cell]:
+    """The figures of the user's own of a model, averaged over the runs."""
+    return [_cell([table.own_figures(result, model).get(name) for result in results], digits=3) for name in names]
 
 
 def _main(runs: Sequence[Run], audit: str, model: str) -> list[float | None]:

@@ -157,13 +157,17 @@ def sentences(result: Mapping[str, Any]) -> list[str]:
     return [text for text in (per_row(result), forgotten_classes(result), *own_measures(result)) if text is not None]
 
 
+def own_figures(result: Mapping[str, Any], model: str) -> Mapping[str, float | None]:
+    """The figures of ``config.evaluation.measure`` of ``unlearned``, ``original`` or ``retrain``; empty if unknown."""
+    return (result.get("measures") or {}).get(model) or {}
+
+
 def own_measures(result: Mapping[str, Any]) -> list[str]:
     """A line for each figure of ``config.evaluation.measure``: of the original, Retrain and the method."""
-    by_model = result.get("measures") or {}
     names = {"original": "Original", "retrain": "Retrain", "unlearned": str(result["method"])}
     lines = []
-    for figure in by_model.get("unlearned") or {}:
-        values = {words: (by_model.get(model) or {}).get(figure) for model, words in names.items()}
+    for figure in own_figures(result, "unlearned"):
+        values = {words: own_figures(result, model).get(figure) for model, words in names.items()}
         lines.append(f"{figure}: {', '.join(f'{words} {number(value, 3)}' for words, value in values.items())}")
     return lines
 

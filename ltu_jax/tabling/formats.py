@@ -3,7 +3,7 @@
 import csv
 import io
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from ltu_jax.auditing.registry import AUDITS
 from ltu_jax.reporting import audit_table
@@ -22,7 +22,8 @@ LATEX |= {"^": r"\textasciicircum{}", "<": r"\textless{}", ">": r"\textgreater{}
 def markdown(table: Table) -> str:
     """The table for a README, with the commands in a folded section."""
     columns = _columns(table)
-    heads = [f"{block}: {head}" if len(table.blocks) > 1 else head for block in table.blocks for head in columns]
+    several = len(table.blocks) > 1
+    heads = [f"{block}: {one.head}" if several else one.head for block in table.blocks for one in columns]
     lines = [f"**{table.title}**", "", _line(["", *heads]), "|---" * (len(heads) + 1) + "|"]
     lines += [_line(_cells(table, row, columns, lambda text: f"**{text}**")) for row in table.rows]
     lines += [f"\n{note}" for note in (*table.notes, _about(table))]
@@ -46,7 +47,8 @@ def latex(table: Table) -> str:
     if len(table.blocks) > 1:
         spans = [f"\\multicolumn{{{width}}}{{c}}{{{_escape(block)}}}" for block in table.blocks]
         lines.append(f" & {' & '.join(spans)} \\\\")
-    lines += [" & ".join(["", *map(_escape, columns * len(table.blocks))]) + r" \\", r"\midrule"]
+    heads = [_escape(column.head) for column in columns]
+    lines += [" & ".join(["", *heads * len(table.blocks)]) + r" \\", r"\midrule"]
     for row in table.rows:
         cells = _cells(table, row, columns, lambda text: f"\0{text}\1")
         # The bold marks are replaced last, so that they are not escaped.
@@ -71,6 +73,8 @@ def to_csv(tables: Sequence[Table]) -> str:
     entries = [entry for table in tables for row in table.rows for entry in row.entries.values()]
     audits = [name for name in AUDITS if any(name in entry.scores for entry in entries)]
     heads += [f"audit_{name}_{part}" for name in audits for part in ("mean", "std", "low", "high")]
+    own = own_names(entries)
+    heads += [f"measure_{name}_{part}" for name in own for part in ("mean", "std")]
     about = list(dict.fromkeys(name for table in tables for name in table.about))
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
@@ -93,37 +97,56 @@ def to_csv(tables: Sequence[Table]) -> str:
                 for name in audits:
                     score = entry.scores.get(name, Score(None))
                     values += [*score[:2], *(score.ends or (None, None))]
+                for name in own:
+                    values += entry.own.get(name, Score(None))[:2]
                 writer.writerow([*values, *(table.about.get(name) for name in about), "\n".join(entry.commands)])
     return buffer.getvalue()
 
 
-def _columns(table: Table) -> list[str]:
-    """Column heads of one block; a column that would be empty in every row is left out."""
+class Column(NamedTuple):
+    """A column of one block."""
+
+    name: str  # of a score, of a figure of the user's own, or in ABOUT
+    head: str
+    is_own: bool = False
+
+
+ABOUT = {"minutes": "UT", "images": "images, k", "ratio": "remain per forget"}
+
+
+def _columns(table: Table) -> list[Column]:
+    """The columns of one block; one that would be empty in every row is left out."""
     entries = [entry for row in table.rows for entry in row.entries.values()]
-    heads = [*(head for name, head in HEADS.items() if any(name in entry.scores for entry in entries)), "UT"]
-    if any(entry.cost for entry in entries):
-        heads.append("images, k")
-    if any(entry.ratio is not None for entry in entries):
-        heads.append("remain per forget")
-    return heads
+    found = [Column(name, head) for name, head in HEADS.items() if any(name in entry.scores for entry in entries)]
+    found += [Column(name, name, is_own=True) for name in own_names(entries)]
+    known = {"minutes": True, "images": any(entry.cost for entry in entries)}
+    known |= {"ratio": any(entry.ratio is not None for entry in entries)}
+    return [*found, *(Column(name, head) for name, head in ABOUT.items() if known[name])]
 
 
-def _cells(table: Table, row: Row, columns: Sequence[str], bold: Bold) -> list[str]:
+def own_names(entries: Sequence[Entry]) -> list[str]:
+    """The figures of the user's own that any entry has."""
+    return list(dict.fromkeys(name for entry in entries for name in entry.own))
+
+
+def _cells(table: Table, row: Row, columns: Sequence[Column], bold: Bold) -> list[str]:
     cells = [", ".join(filter(None, (row.label, row.hint)))]
     for block in table.blocks:
         entry = row.entries.get(block)
-        cells += [_cell(entry, head, bold) if entry else "" for head in columns]
+        cells += [_cell(entry, column, bold) if entry else "" for column in columns]
     return cells
 
 
-def _cell(entry: Entry, head: str, bold: Bold) -> str:
-    if head == "UT":
+def _cell(entry: Entry, column: Column, bold: Bold) -> str:
+    name = column.name
+    if column.is_own:
+        return _score(entry.own.get(name, Score(None)), bold, 3)
+    if name == "minutes":
         return minutes(entry.minutes) if entry.minutes is not None else ""
-    if head == "images, k":
+    if name == "images":
         return _images(entry)
-    if head == "remain per forget":
+    if name == "ratio":
         return f"{entry.ratio:.3g}" if entry.ratio is not None else ""
-    name = next(name for name, of_name in HEADS.items() if of_name == head)
     places = audit_table.digits(name) if name in AUDITS else 3 if name == "js_forget" else 2
     return _score(entry.scores.get(name, Score(None)), bold, places)
 

@@ -36,6 +36,7 @@ class Entry:
     ratio: float | None = None  # remaining images drawn per forget image drawn
     cost: Mapping[str, float] = field(default_factory=dict)  # forward_images, backward_images, flops
     commands: tuple[str, ...] = ()
+    own: Mapping[str, Score] = field(default_factory=dict)  # figures of the user's own, in units of their own
 
 
 @dataclass(frozen=True)
@@ -149,6 +150,13 @@ def _audits(runs: Sequence[Run], model: str) -> dict[str, Score]:
     return {name: Score(*noise.spread(values)) for name, values in columns.items() if None not in values}
 
 
+def _own(runs: Sequence[Run], model: str) -> dict[str, Score]:
+    """The figures of the user's own that are known of every run."""
+    columns = {name: [run.own(model).get(name) for run in runs] for run in runs for name in run.own(model)}
+    known = {name: [value for value in values if value is not None] for name, values in columns.items()}
+    return {name: Score(*noise.spread(values)) for name, values in known.items() if len(values) == len(runs)}
+
+
 def _ranges(runs: Sequence[Run]) -> dict[str, Score]:
     """The range of Retrains in each audit, its ends averaged over the runs."""
     floors = {name: [run.audits[name].floor for run in runs if name in run.audits] for name in AUDITS}
@@ -162,13 +170,15 @@ def _ranges(runs: Sequence[Run]) -> dict[str, Score]:
 def _original(runs: Sequence[Run]) -> Entry:
     own = one_each_pair(runs)
     scores = _scores([run.result["original"] for run in own], [run.result["original_gap"] for run in own])
-    return Entry({**scores, **_close(own, "original"), **_audits(own, "original")}, len(own))
+    return Entry({**scores, **_close(own, "original"), **_audits(own, "original")}, len(own), own=_own(own, "original"))
 
 
 def _retrain(runs: Sequence[Run]) -> Entry:
-    own = [run.result["retrain"] for run in one_each_pair(runs)]
+    once = one_each_pair(runs)
+    own = [run.result["retrain"] for run in once]
     scores = {**_scores(own, [dict.fromkeys(GAPS, 0.0)]), "mean": Score(None)}
-    return Entry(scores, len(own), mean_or_none([r.get("ut_minutes") for r in own]), rho=1.0)
+    minutes = mean_or_none([r.get("ut_minutes") for r in own])
+    return Entry(scores, len(own), minutes, rho=1.0, own=_own(once, "retrain"))
 
 
 def _floor(runs: Sequence[Run]) -> Entry | None:
@@ -195,6 +205,7 @@ def _method(runs: Sequence[Run], best: Sequence[str]) -> Entry:
         mean_or_none([r.get("ratio") for r in own]),
         {name: cost for name, cost in costs.items() if cost is not None},
         tuple(run.command for run in runs),
+        _own(runs, "unlearned"),
     )
 
 

@@ -27,6 +27,10 @@ AUDITED = (
     "Between two Retrains: the range of the same figure of Retrains, each against the others. None is bold: what "
     "counts is to lie in that range."
 )
+OWN = (
+    "In columns of other names: figures by config.evaluation.measure, mean ± standard deviation over the seeds, in "
+    "units of their own; in the row of Retrain, of these models."
+)
 COST = (
     "images, k: thousands passed forward / backward, by the method's own account. remain per forget: remaining images "
     "drawn for each forget image drawn over the run, repeats counted. rho: the fraction of the remaining rows that the "
@@ -50,6 +54,8 @@ def notes(blocks: Mapping[str, Sequence[Run]]) -> tuple[str, ...]:
         paragraphs.append(CLOSE)
     if any(run.audits for run in runs):
         paragraphs.append(AUDITED)
+    if any(run.own("unlearned") for run in runs):
+        paragraphs.append(OWN)
     if any(run.result.get("cost") or run.result.get("ratio") is not None for run in runs):
         paragraphs.append(COST)
     return tuple(filter(None, paragraphs))

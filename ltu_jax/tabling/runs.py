@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ltu_jax.reporting.runs import Audited, find_fault, read_audits
+from ltu_jax.reporting.table import own_figures
 from ltu_jax.safe_reading import parse_json, read_json, read_text
 from ltu_jax.setting import ConfigError
 
@@ -48,6 +49,10 @@ class Run(NamedTuple):
     def close(self, model: str) -> Mapping[str, float | None]:
         """How close ``unlearned``, ``original`` or ``retrain`` is to Retrain row by row; empty if not known."""
         return (self.result.get("closeness") or {}).get(model) or {}
+
+    def own(self, model: str) -> Mapping[str, float | None]:
+        """Figures of the user's own (``config.evaluation.measure``) of a model; empty if not known."""
+        return own_figures(self.result, model)
 
     @property
     def num_train(self) -> int | None:

@@ -119,3 +119,19 @@ def test_audits_have_columns_where_any_run_has_them():
         "",
     ]
     assert len({len(row) for row in reader.rows}) == 1
+
+
+def test_figures_of_one_s_own_have_columns_of_the_original_retrain_and_each_row():
+    of = [
+        {"unlearned": {"ece": 0.1}, "original": {"ece": 0.3}, "retrain": {"ece": 0.2}},
+        {"unlearned": {"ece": 0.14}, "original": {"ece": 0.5}, "retrain": {"ece": 0.2}},
+    ]
+    runs = [Run(Path(str(seed)), made_result(seed=seed, measures=one), {}, None) for seed, one in enumerate(of)]
+    other = Run(Path("2"), made_result("salun"), {}, None)
+    page = rendering.template_environment().get_template("scores.html.jinja").module
+    rows = [(Name("ltu"), runs), (Name("salun"), [other])]
+    reader = Reader(page.scores_table(scores_table(rows, [run.result for run in runs])))
+    assert reader.rows[0][-1] == "ece" and len({len(row) for row in reader.rows}) == 1
+    assert reader.row("ltu")[-1] == f"0.120 ± {np.std([0.1, 0.14], ddof=1):.3f}"
+    assert reader.row("Original")[-1] == f"0.400 ± {np.std([0.3, 0.5], ddof=1):.3f}"
+    assert reader.row("Retrain")[-1] == "0.200 ± 0.000" and reader.row("salun")[-1] == "-"

@@ -43,3 +43,26 @@ def test_csv_has_the_unrounded_numbers(show):
         assert shown == pytest.approx([values.mean(), values.std(ddof=1), np.mean([r["gap"][name] for r in own])])
     assert float(row["gap_mean"]) == pytest.approx(np.mean([r["gap"]["mean"] for r in own]))
     assert (row["source"], row["num_seeds"], row["rho"], row["flops"]) == ("ours", "3", "1.0", "1000000000000.0")
+
+
+@pytest.mark.parametrize("name", ["ece", "UA", "UT"])  # of one's own, even if it is called like another
+def test_figures_of_one_s_own_are_columns_of_the_methods_that_have_them_of_every_seed(show, name):
+    def of(seed, **values):
+        return {model: {name: value} for model, value in values.items()}
+
+    values = [0.1, 0.14, 0.18]
+    cells = [
+        made_cells.cell("FT", seeds=seeds, measures=of(seeds[0], unlearned=value, original=0.5, retrain=0.2 + value))
+        for seeds, value in zip(SEEDS, values, strict=True)
+    ]
+    cells += [made_cells.cell("LTU", seeds=seeds) for seeds in SEEDS]
+    text = show(1, cells)
+    lines = [line.strip("|").split(" | ") for line in text.split("\n\n")[1].splitlines()]
+    at = [i for i, head in enumerate(map(str.strip, lines[0])) if head == name][-1 if name != "UT" else 0]
+    rows = {line[0].strip().split(",")[0]: line[at].strip() for line in lines[2:]}
+    assert rows["FT"] == "0.140 ± 0.040" and rows["Original"] == "0.500 ± 0.000" and rows["Retrain"] == "0.340 ± 0.040"
+    assert rows["LTU"] == ""
+    row = {row["row"]: row for row in csv.DictReader(io.StringIO(show(1, cells, "--format", "csv")))}
+    assert float(row["FT"][f"measure_{name}_mean"]) == pytest.approx(0.14) and row["LTU"][f"measure_{name}_mean"] == ""
+    assert "figures by config.evaluation.measure" in text
+    assert "config.evaluation.measure" not in show(1, [made_cells.cell("LTU", seeds=seeds) for seeds in SEEDS])

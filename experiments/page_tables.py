@@ -263,6 +263,35 @@ def streaming(results: Path) -> list[str]:
     return markdown(("", "images on the device", "images on the host"), rows)
 
 
+def reproduce(results: Path) -> list[str]:
+    """The commands of the sweeps, with the core hours that their runs recorded."""
+    rows = []
+    for (link, sweep), files in SWEEPS.items():
+        runs = [one["result"] for file in files for one in json_lines(results / file)]
+        of_runs = sum(run["time"]["compile_s"] + run["time"]["unlearn_s"] for run in runs)
+        shared: dict[Any, float] = {}  # each original, Retrain and set of attackers once, by whoever trained it
+        for run in runs:
+            seed, forget = run["seeds"]["train"], run["forget"]
+            keys = {"original": seed, "attackers": seed, "retrain": (seed, forget["fraction"], forget["kind"])}
+            for name, key in keys.items():
+                shared[name, key] = max(shared.get((name, key), 0.0), run["time"][f"{name}_s"])
+        hours = (of_runs + sum(shared.values())) / 3600
+        rows.append([link, f"`python experiments/sweep.py experiments/sweeps/{sweep}.py --out DIR`", f"{hours:.1f}"])
+    return markdown(("table", "command", "core hours"), rows)
+
+
+SWEEPS = {
+    ("[LTU's defaults](results.md#ltus-defaults), digits", "defaults"): ["defaults/digits.jsonl"],
+    ("the same, cifar10_jpeg", "defaults_cifar10_jpeg"): ["defaults/cifar10_jpeg.jsonl"],
+    ("[Every method](results.md#every-method)", "study"): ["study/thirty.jsonl"],
+    ("the older one, 10 %", "cifar10_jpeg"): ["cifar10_jpeg/table1.jsonl"],
+    ("[Parts](results.md#what-each-part-is-good-for)", "cifar10_jpeg_ablations"): ["cifar10_jpeg/table3.jsonl"],
+    ("the same, at LTU's settings", "cifar10_jpeg_fixed"): ["cifar10_jpeg/table4.jsonl"],
+    ("[A class](results.md#whole-classes)", "cifar10_jpeg_class"): ["cifar10_jpeg/class.jsonl"],
+    ("a sub-class", "cifar10_jpeg_subclass"): ["cifar10_jpeg/subclass.jsonl"],
+}
+
+
 def figures(file: Path, words: int = 1) -> dict[str, list[str]]:
     """The columns of a printed table, by the first ``words`` of each line."""
     lines = [line.split() for line in file.read_text().splitlines()]
@@ -284,5 +313,6 @@ TABLES: dict[str, Callable[[Path], list[str]]] = {
     "peers": peers,
     "starting": starting,
     "streaming": streaming,
+    "reproduce": reproduce,
 }
 """What makes the lines of each table from the folder of the result files."""

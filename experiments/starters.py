@@ -54,7 +54,7 @@ def trained(config: str) -> tuple[dict[str, Any], dict[str, Any]]:
     rows = {"train": splits.train, "test": splits.test}
     found = measure(state, source, rows, settings.evaluation.batch_size)
     accuracy = {name: round(100 * float(one.correct.mean()), 2) for name, one in found.items()}
-    groups = {name: value for name, value in to_dict(settings).items() if name in ("data", "model", "training", "seeds")}
+    groups = {name: to_dict(settings)[name] for name in ("data", "model", "training", "seeds")}
     told = {"config": config, "dataset": source.name, "accuracy_percent": accuracy, "settings": groups}
     told["settings"]["data"].pop("data_dir")  # of this machine
     return {"params": model["params"], **model["model_state"]}, told | {"provenance": provenance(started)}

@@ -9,12 +9,13 @@ import shutil
 import flax.serialization
 import jax
 import jax.numpy as jnp
+import mlp
 import numpy as np
 import pytest
 from small_request import by_margins, request_settings
 
 from ltu_jax import load_model
-from ltu_jax.config import method_config
+from ltu_jax.config import LTU, Training, method_config
 from ltu_jax.deletion import fulfil as module
 from ltu_jax.deletion import ledger, removal
 from ltu_jax.deletion.fulfil import fulfil
@@ -24,6 +25,7 @@ from ltu_jax.deletion.verification import check_hashes, open_request
 from ltu_jax.files import LOCK, locked, partial_of
 from ltu_jax.setting import ConfigError, digest
 from ltu_jax.training.checkpoint import CheckpointError, load_tree, save_tree, tree_sha256
+from ltu_jax.training.supervised import train
 from ltu_jax.unlearning.problem import Loaded, cut, request_sha256
 
 
@@ -404,3 +406,38 @@ def test_whether_the_remaining_rows_measured_were_seen_is_told(tmp_path, source,
         done = fulfil(Request(settings, ids[:20], tmp_path / name), source, spec, original)
         assert done.receipt["remain_seen"] is seen and done.receipt["evidence"]["rows"]["remain"] == 112
         assert ("none of those measured here was in use" in (done.folder / "report.html").read_text()) is not seen
+
+
+def memorised():
+    """Rows of which six of ten have a random label, all known by heart by a model without a head of its own."""
+    toy = mlp.toy_source(num_rows=300, num_test=300)
+    rng = np.random.default_rng(1)
+    labels = np.where(rng.random(600) < 0.6, rng.integers(0, 4, 600), toy.labels).astype(np.int32)
+    source, plain = dataclasses.replace(toy, labels=labels), mlp.build(None, 4, toy.images.shape[1:])
+    mixed = jnp.asarray(np.random.default_rng(5).normal(size=(4, 4)), jnp.float32)  # each weight moves every logit
+
+    def apply_fn(params, model_state, images, train):
+        logits, model_state = plain.apply_fn(params, model_state, images, train)
+        return logits @ mixed, model_state
+
+    spec = plain._replace(apply_fn=apply_fn)
+    recipe = Training(epochs=400, batch_size=40, learning_rate=0.1, weight_decay=0.0)
+    params, model_state = spec.init(jax.random.key(0))
+    state = train(apply_fn, params, model_state, source.rows(np.arange(300)), recipe, jax.random.key(1)).state
+    return source, spec, {"params": jax.tree.map(np.asarray, state.params)}
+
+
+def test_a_request_that_forgets_is_shown_and_one_that_hardly_does_is_not(tmp_path, monkeypatch):
+    monkeypatch.setattr(mlp, "WIDTH", 64)
+    source, spec, original = memorised()
+    for rate, shown in ((0.01, True), (0.0001, False)):
+        method = LTU(learning_rate=rate, epochs=20.0, batch_size=20, query_size=20, num_queries=1)
+        settings = dataclasses.replace(request_settings(trials=1), method=method)
+        home = tmp_path / str(rate)
+        done = fulfil(Request(settings, [str(name) for name in source.ids[:60]], home), source, spec, original)
+        claim = done.receipt["claim"]
+        assert claim["shown"] is shown and bool(claim["findings"]) is not shown
+        assert list(done.not_shown) == ([] if shown else [1])
+        assert claim["numbers"]["auc_before"] > 0.8 and (claim["numbers"]["auc"] < 0.65) is shown
+        page = " ".join((done.folder / "report.html").read_text().split())
+        assert ("it passed:" in page, "<strong>No, it is not shown.</strong>" in page) == (shown, not shown)

@@ -53,7 +53,7 @@ class Attack:
     do: Callable[[Path], object]
     words: tuple[str, ...]  # after python -m ltu_jax.
     status: int
-    line: str  # is in the last line printed
+    line: str  # is in one of the last two lines printed
     then: Callable[[Path], bool] = lambda folder: True  # whether it held, beside status and line
     scene: str = "one"
 

@@ -25,10 +25,12 @@ def main() -> int:
     """Parses the arguments; returns the exit status."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--check", action="store_true", help="write nothing, say what does not fit")
-    is_check = parser.parse_args().check
-    wrong = list(misfits(ROOT, RESULTS)) if is_check else missing_sentences(ROOT, RESULTS)
-    for page in () if is_check else pages(ROOT):
-        page.write_text(with_tables(page.read_text(), RESULTS))
+    if parser.parse_args().check:
+        wrong = list(misfits(ROOT, RESULTS))
+    else:
+        for page in pages(ROOT):
+            page.write_text(with_tables(page.read_text(), RESULTS))
+        wrong = missing_sentences(ROOT, RESULTS)
     print("\n".join(wrong) or "every table and sentence is that of the result files")
     return 1 if wrong else 0
 

@@ -164,7 +164,7 @@ def test_the_logger_for_wandb_hands_each_row_on(monkeypatch, tmp_path):
     run = types.SimpleNamespace(log=lambda data, step=None, commit=None: seen.append((data, step)))
     stub = types.ModuleType("wandb")
 
-    def init(entity=None, project=None, dir=None, id=None, name=None, notes=None, tags=None, config=None):  # wandb's
+    def init(entity=None, project=None, dir=None, id=None, name=None, config=None, reinit=None):  # wandb's
         seen.append({"config": config})
         return run
 

@@ -86,7 +86,7 @@ class Calibrated(NamedTuple):
     history: History
     trials: list[Trial]
     chosen: int
-    original: dict[str, float]  # accuracy on remain and validation before, percent
+    original: dict[str, float]  # accuracy before on the rows of ``Monitor.original``, percent
     tolerance: float
 
     def as_json(self, in_rows: int | None = None) -> dict[str, Any]:
@@ -138,7 +138,8 @@ def calibrate(
       problem: its method must have a ``learning_rate``.
       directory: folder of the trials, to resume an interrupted search; None saves nothing.
       progress: reports the progress.
-      judge: compares the trials; None means the problem's calibrator.
+      judge: compares the trials, by scores that have those of ``Monitor`` among them; None means the problem's
+        calibrator.
 
     Raises:
       ConfigError: if the method has no learning rate, or nothing is held out.
@@ -197,8 +198,8 @@ def _run_trial(
     saved = None if file is None else _read_trial(file, identity)
     if file is not None and saved is not None and not (saved.looks and (file.parent / CHECKPOINTS).exists()):
         return saved, None
-    labels, splits = problem.source.labels, problem.splits
-    num_steps = method.num_steps(Visible(*(Rows(None, labels[rows]) for rows in (splits.forget, splits.visible))))
+    source, sets = problem.source, (problem.splits.forget, problem.splits.visible)
+    num_steps = method.num_steps(Visible(*(Rows(source.stored(rows), source.labels[rows]) for rows in sets)))
     try:
         state, history = run_problem(
             problem,

@@ -35,8 +35,8 @@ LOOKED_AT = 1_000
 def rows_to_calibrate_by(splits: Splits, seed: int) -> np.ndarray:
     """The remaining rows, unseen by the method, on which a calibration looks what is lost; indices into the source.
 
-    Half of those that there are, sorted, ``LOOKED_AT`` at most; the evidence is measured on the others. None where
-    halves would be too few.
+    Half of those that there are, sorted, ``LOOKED_AT`` at most; the evidence is measured on the others. Empty
+    where halves would be too few.
     """
     return _unseen(splits, seed)[0]
 
@@ -46,9 +46,9 @@ def _unseen(splits: Splits, seed: int) -> tuple[np.ndarray, np.ndarray]:
     others = np.setdiff1d(splits.remain, splits.visible)
     if len(others) < 2 * ENOUGH:
         return others[:0], others
-    mixed = np.random.default_rng([seed, 4]).permutation(others)
-    looked_at = min(len(mixed) // 2, LOOKED_AT)
-    return np.sort(mixed[:looked_at]), np.sort(mixed[looked_at:])
+    mixed = np.random.default_rng([seed, 4]).permutation(others)  # 4: that of canaries, of which a request has none
+    to_calibrate, to_measure = np.split(mixed, [min(len(mixed) // 2, LOOKED_AT)])
+    return np.sort(to_calibrate), np.sort(to_measure)
 
 
 def rows_to_measure(splits: Splits, earlier: np.ndarray, seed: int) -> dict[str, np.ndarray]:

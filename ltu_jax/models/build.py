@@ -192,6 +192,20 @@ def from_nnx(make_module: Callable[[Any], Any], image_shape: tuple[int, ...]) ->
     return _spec(NNXNetwork.of(make_module, image_shape))
 
 
+def nnx_weights(module: Any) -> tuple[ArrayTree, ArrayTree]:
+    """The weights of an NNX module that is trained already, as ``from_nnx`` of the function that makes it takes them.
+
+    Args:
+      module: the module.
+
+    Returns:
+      ``(params, model_state)``: nested dicts, in which a place in a list is a name.
+    """
+    from ltu_jax.models.nnx_model import weights_of
+
+    return weights_of(module)
+
+
 class Network(Protocol):
     """A module of either kind, hashed by what it is, so that equal networks share their compiled programs."""
 

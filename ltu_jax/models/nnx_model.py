@@ -51,8 +51,7 @@ class NNXNetwork:
 
     def init(self, key: jax.Array) -> tuple[ArrayTree, ArrayTree]:
         """Random parameters, and the first statistics."""
-        module = self.make_module(nnx.Rngs(key))
-        return _plain(nnx.state(module, nnx.Param)), _model_state(module)
+        return weights_of(self.make_module(nnx.Rngs(key)))
 
     def run(self, params: ArrayTree, model_state: ArrayTree, images: jax.Array, train: bool) -> tuple[Any, ArrayTree]:
         """What the module returns, and its statistics afterwards.
@@ -69,6 +68,11 @@ class NNXNetwork:
         if any(a is not b for a, b in zip(before, jax.tree.leaves(nnx.state(module, nnx.RngState)), strict=True)):
             raise flax.errors.InvalidRngError("a key was used")
         return output, _model_state(module)
+
+
+def weights_of(module: Any) -> tuple[ArrayTree, ArrayTree]:
+    """Parameters and statistics of a module."""
+    return _plain(nnx.state(module, nnx.Param)), _model_state(module)
 
 
 def _plain(state: Any) -> ArrayTree:

@@ -54,15 +54,15 @@ class Monitor(NamedTuple):
         measured = measure(state, self.source, self.rows, self.batch_size)
         both = measured["forget"], measured["validation"]
         lost = {name: accuracy_lost(knew, measured[name].correct) for name, knew in self.original.items()}
-        unseen = {"lost_unseen": lost.pop("unseen")} if "unseen" in lost else {}
-        ks, most = ks_distance(*both), max(lost.values())
+        lost_unseen, ks = lost.pop("unseen", None), ks_distance(*both)
+        most = max(lost.values())
         return {
             **{name: 100 * float(one.correct.mean()) for name, one in measured.items()},
             "lost": most,
-            **unseen,
+            **({} if lost_unseen is None else {"lost_unseen": lost_unseen}),
             "ks": ks,
             "auc": attack_auc(*both),
-            "distance": distance(ks, most, self.tolerance) + sum(unseen.values()),
+            "distance": distance(ks, most, self.tolerance, lost_unseen or 0.0),
         }
 
     def is_hopeless(self, distances: Sequence[float]) -> bool:
@@ -100,23 +100,25 @@ def make_monitor(
     if not len(splits.validation) or len(splits.test_forgotten):
         return None
     rows = {"remain": splits.visible, "validation": splits.validation}
-    rows |= {} if unseen is None or not len(unseen) else {"unseen": unseen}
+    if unseen is not None and len(unseen):
+        rows["unseen"] = unseen
     knew = {name: one.correct for name, one in measure(original, source, rows, batch_size).items()}
     return Monitor(source, {"forget": splits.forget, **rows}, knew, batch_size)
 
 
-def distance(ks: float, lost: float, tolerance: float) -> float:
+def distance(ks: float, lost: float, tolerance: float, lost_unseen: float = 0.0) -> float:
     """How far a state is from looking as if it had never seen the forget rows; zero at the ideal, in points.
 
     Args:
       ks: ``ks_distance`` of forget and validation rows, points.
       lost: the larger ``accuracy_lost`` of the rho subset and the validation rows, points.
       tolerance: what of it counts for nothing, points.
+      lost_unseen: the same of remaining rows that the method does not train on, points.
 
     Returns:
-      Points, >= 0: ``ks`` and ``BEYOND`` for each point lost beyond the tolerance.
+      Points, >= 0: ``ks``, ``lost_unseen``, and ``BEYOND`` for each point lost beyond the tolerance.
     """
-    return ks + BEYOND * max(0.0, lost - tolerance)
+    return ks + lost_unseen + BEYOND * max(0.0, lost - tolerance)
 
 
 def accuracy_lost(before: np.ndarray, after: np.ndarray) -> float:

@@ -5,10 +5,13 @@ import pathlib
 import shutil
 import statistics
 
+import numpy as np
 import pytest
 
 from experiments import page_sentences, pages
 from experiments.page_tables import TABLES, default_runs, markdown, retrain_over_ltu
+from ltu_jax.deletion.claim import MARGIN
+from ltu_jax.evaluation.likeness import ks_noise
 
 
 def test_every_measured_table_and_sentence_is_that_of_its_files():
@@ -80,7 +83,16 @@ def test_the_runs_of_the_defaults_are_all_there_by_fraction():
     assert sorted(seeds) == list(range(100, 120)) and statistics.fmean(seeds) == 109.5
 
 
+def test_the_limits_of_a_claim_are_those_that_it_is_judged_by():
+    """Of one class the noise of a verdict is that of ``ks_noise``."""
+    header, _, *lines = TABLES["limits"](pages.RESULTS)
+    for line in lines:
+        count, *shown = (int(cell) for cell in line.strip("| ").split(" | "))
+        noise = [ks_noise(np.zeros(count, int), np.zeros(size, int)) for size in (40, 250)]
+        assert shown[:2] == [round(MARGIN + value) for value in noise]
+    assert header.startswith("| to forget | 40 held out")
+
+
 def test_figures_are_put_into_words():
     assert page_sentences.listed([1.06, 2.55, 4.34], ".1f") == "1.1, 2.5 and 4.3"
     assert page_sentences.spanned([4.2, 34.2, 7.0], ".1f") == "4.2 to 34.2"
-    assert [page_sentences.times(ratio) for ratio in (1.97, 3.1)] == ["twice", "three times"]

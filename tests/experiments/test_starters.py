@@ -5,6 +5,7 @@ import json
 import re
 
 import jax
+import numpy as np
 import pytest
 
 from experiments.starters import FOLDER, STARTERS, write_safetensors
@@ -58,7 +59,10 @@ def test_the_lines_of_the_page_read_the_starter(monkeypatch):
     names = {}
     monkeypatch.chdir(root)
     exec(compile(code, "reproduce.md", "exec"), names)
-    assert set(names["weights"]) == {"params", "batch_stats"}
+    logits, _ = names["model"].apply_fn(
+        names["original"].params, names["original"].model_state, np.zeros((2, 8, 8, 3), np.float32), train=False
+    )
+    assert logits.shape == (2, 10) and np.isfinite(logits).all()
 
 
 def test_what_is_written_is_what_is_read(tmp_path):

@@ -12,7 +12,7 @@ import pytest
 from flax import nnx
 
 from ltu_jax.core.meta import meta_grad
-from ltu_jax.models.build import from_module, from_nnx
+from ltu_jax.models.build import from_module, from_nnx, nnx_weights
 from ltu_jax.setting import ConfigError
 
 SHAPE = (8, 8, 3)
@@ -186,3 +186,15 @@ def test_an_nnx_module_too_gets_no_images_of_another_type_or_shape(wrong):
     spec = from_nnx(Listed, SHAPE)
     with pytest.raises(AssertionError):
         spec.apply_fn(*spec.init(jax.random.key(0)), wrong, False)
+
+
+def test_the_weights_of_a_trained_module_are_those_that_its_functions_take():
+    module = Nnx(nnx.Rngs(7))
+    module.train()
+    module(images(8, 2))  # moves the statistics
+    params, model_state = nnx_weights(module)
+    spec = from_nnx(Nnx, SHAPE)
+    chex.assert_trees_all_equal_structs((params, model_state), spec.init(jax.random.key(0)))
+    module.eval()
+    logits, _ = spec.apply_fn(params, model_state, images(), train=False)
+    np.testing.assert_allclose(logits, module(images()), rtol=1e-6)

@@ -310,7 +310,8 @@ def in_words(number: int) -> str:
 
 def part_in_words(share: float) -> str:
     """``a fifth``; a smaller share in percent."""
-    return PARTS.get(round(1 / share), f"{100 * share:.0f} %")
+    whole = round(1 / share)
+    return PARTS[whole] if whole in PARTS and abs(whole * share - 1) < 0.1 else f"{100 * share:.0f} %"
 
 
 def listed(values: Sequence[Any], form: str = "") -> str:

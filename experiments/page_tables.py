@@ -274,7 +274,7 @@ def streaming(results: Path) -> list[str]:
 
 
 def reproduce(results: Path) -> list[str]:
-    """The commands of the sweeps, with the core hours that their runs recorded."""
+    """The commands of the sweeps, with the hours that their runs recorded: each of these had one core."""
     rows = []
     for words, section, sweep, file in SWEEPS:
         runs = [one["result"] for one in json_lines(results / f"{file}.jsonl")]

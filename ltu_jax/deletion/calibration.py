@@ -117,11 +117,13 @@ class Calibrated(NamedTuple):
         kept = f"of {within} of {total} points that lose at most {self.tolerance:g} points of accuracy"
         if look["lost"] > self.tolerance:
             kept = f"of {total} points, none of which keeps the tolerance of {self.tolerance:g} points,"
-        unseen = f", {look['lost_unseen']:.1f} on rows that stay unseen" if "lost_unseen" in look else ""
+        likest, unseen = "the one at which the forget rows look most like held-out rows", ""
+        if "lost_unseen" in look:
+            likest += ", and least is lost on rows that stay and are not trained on, both counted in points"
+            unseen = f", and {look['lost_unseen']:.1f} on those rows"
         return (
             f"learning rate {trial.learning_rate:.3g}, stopped at step {look['step']:.0f} of {trial.num_steps}: {kept}"
-            f" the one at which the forget rows look most like held-out rows ({look['ks']:.1f} points apart,"
-            f" {look['lost']:.1f} lost{unseen})"
+            f" {likest} ({look['ks']:.1f} points apart, {look['lost']:.1f} lost{unseen})"
         )
 
 

@@ -204,7 +204,8 @@ def _write_request(
     write("config.json", _text(to_dict(config)))
     write("result.json", _text(outcome))
 
-    measured = rows.rows_to_measure(todo.splits, todo.earlier, config.seed_for("split"))
+    seed, is_calibrated = config.seed_for("split"), calibrated is not None
+    measured = rows.rows_to_measure(todo.splits, todo.earlier, seed, calibrated=is_calibrated)
     assert todo.salt is not None  # _begin
     model = ledger.salted_sha256(todo.salt, weights_sha256({"params": state.params, **state.model_state}))
     measured["held_out"], pool = rows.draw_held_out(todo.splits.test, source, todo.salt, model)

@@ -187,9 +187,13 @@ def _unlike(measured: dict[str, Predictions], guesses: bool) -> Iterator[str]:
 
 
 def _is_below(one: Predictions, other: Predictions, least: float) -> bool:
-    """Whether fewer of the first are known than of the others of their classes, by ``least`` and beyond chance."""
-    if not np.isin(one.labels, other.labels).all():
+    """Whether fewer of the first are known than of the others of their classes, by ``least`` and beyond chance.
+
+    Rows of a class that the others lack are left out.
+    """
+    if not (kept := np.isin(one.labels, other.labels)).any():
         return False
+    one = one.at(np.flatnonzero(kept))
     weights = matched_weights(other.labels, one.labels)
     accuracies = float(one.correct.mean()), float(weights @ other.correct)
     spread = [max(p * (1 - p), 0.01) for p in accuracies]  # of all known, and of none, there is chance left

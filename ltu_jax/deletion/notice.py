@@ -109,6 +109,7 @@ def _chosen(calibration: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "tries": tries,
         "tolerance": f"{tolerance:g}",
+        "counts_unseen": "unseen" in calibration["original"],
         "over": trials[chosen]["looks"][trials[chosen]["best"]]["lost"] > tolerance,
         "curve": notice_plots.tries_curve(calibration),
     }

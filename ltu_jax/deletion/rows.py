@@ -51,19 +51,22 @@ def _unseen(splits: Splits, seed: int) -> tuple[np.ndarray, np.ndarray]:
     return np.sort(to_calibrate), np.sort(to_measure)
 
 
-def rows_to_measure(splits: Splits, earlier: np.ndarray, seed: int) -> dict[str, np.ndarray]:
+def rows_to_measure(
+    splits: Splits, earlier: np.ndarray, seed: int, *, calibrated: bool = True
+) -> dict[str, np.ndarray]:
     """The rows that the evidence is measured on.
 
     Args:
       splits: the splits of the request.
       earlier: rows that earlier requests forgot, indices into the source.
       seed: the split seed.
+      calibrated: whether the request is calibrated, by rows that are then not measured.
 
     Returns:
       Sorted indices into the source: ``forget``; ``remain``, those that neither the method nor its calibration saw if
       they are enough; ``held_out``, the test rows; ``earlier``, if there are any.
     """
-    others = _unseen(splits, seed)[1]
+    others = _unseen(splits, seed)[1] if calibrated else np.setdiff1d(splits.remain, splits.visible)
     remain = others if len(others) >= ENOUGH else splits.visible
     if len(remain) > MEASURED:
         remain = np.sort(np.random.default_rng([seed, 3]).choice(remain, MEASURED, replace=False))

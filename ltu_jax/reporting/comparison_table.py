@@ -77,11 +77,11 @@ def scores_table(rows: Sequence[tuple[Name, Sequence[Run]]], models: Sequence[Re
     nothing = [Cell("")] * len(about)
     lines = [Line(Name("Original"), [*_measured(models, measures, "original", "original_gap"), *nothing])]
     lines[0].cells.extend(_cell(_main(every, name, "original"), digits=audit_table.digits(name)) for name in audits)
-    lines[0].cells.extend(_own(models, own, "original"))
+    lines[0].cells.extend(_own(_each_problem(every), own, "original"))
     if retrained := [model for model in models if model.get("retrain")]:
         floors = [Cell("", _range(every, name)) for name in audits]
         lines.append(Line(Name("Retrain"), [*_measured(retrained, measures, "retrain", ""), *nothing, *floors]))
-        lines[-1].cells.extend(_own(retrained, own, "retrain"))
+        lines[-1].cells.extend(_own(_each_problem(every), own, "retrain"))
     for name, runs in rows:
         results = [run.result for run in runs]
         values = _about(results)
@@ -99,6 +99,12 @@ def scores_table(rows: Sequence[tuple[Name, Sequence[Run]]], models: Sequence[Re
 def audited(runs: Sequence[Run]) -> list[str]:
     """The audits that any of the runs has, in their order."""
     return [name for name in AUDITS if any(name in run.audits for run in runs)]
+
+
+def _each_problem(runs: Sequence[Run]) -> list[Result]:
+    """A result of each problem, of those with figures of the user's own."""
+    known = [run.result for run in runs if table.own_figures(run.result, "original")]
+    return list({(result["splits_sha256"], result["seeds"]["train"]): result for result in known}.values())
 
 
 def _own(results: Sequence[Result], names: Sequence[str], model: str) -> list[Cell]:

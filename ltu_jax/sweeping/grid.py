@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ltu_jax.config import BESIDE, Config, needs
+from ltu_jax.config import Config, needs
 from ltu_jax.config_file import call
 from ltu_jax.setting import ConfigError, digest, import_reference, to_dict
 from ltu_jax.sweeping.configuring import configure
@@ -129,9 +129,7 @@ def cells(sweep: Sweep, runs: Path, cache: Path) -> list[Cell]:
         makers.setdefault(_problem(run.config), run)
     planned = []
     for run in todo:
-        # A logger, for example, makes no other run: those that are finished are not made again for it.
-        alike = dataclasses.replace(run.config, **{name: getattr(Config(), name) for name in BESIDE})
-        slug = "-".join((_word(run.row.label), run.name, digest(run.row.label, to_dict(alike))[:8]))
+        slug = "-".join((_word(run.row.label), run.name, digest(run.row.label, to_dict(run.config))[:8]))
         flags = ["--workdir", str(runs / slug), "--cache", str(cache)]
         problems = [_preparation("problem", makers[_problem(run.config)], cache)]
         if _has_own_original(run):

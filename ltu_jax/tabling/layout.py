@@ -150,6 +150,11 @@ def _audits(runs: Sequence[Run], model: str) -> dict[str, Score]:
     return {name: Score(*noise.spread(values)) for name, values in columns.items() if None not in values}
 
 
+def _own_of_pairs(runs: Sequence[Run], model: str) -> dict[str, Score]:
+    """``_own`` of the original or of Retrain, of those runs of a pair that have any."""
+    return _own(one_each_pair([run for run in runs if run.own(model)]), model)
+
+
 def _own(runs: Sequence[Run], model: str) -> dict[str, Score]:
     """The figures of the user's own that are known of every run."""
     columns = {name: [run.own(model).get(name) for run in runs] for run in runs for name in run.own(model)}
@@ -170,15 +175,16 @@ def _ranges(runs: Sequence[Run]) -> dict[str, Score]:
 def _original(runs: Sequence[Run]) -> Entry:
     own = one_each_pair(runs)
     scores = _scores([run.result["original"] for run in own], [run.result["original_gap"] for run in own])
-    return Entry({**scores, **_close(own, "original"), **_audits(own, "original")}, len(own), own=_own(own, "original"))
+    return Entry(
+        {**scores, **_close(own, "original"), **_audits(own, "original")}, len(own), own=_own_of_pairs(runs, "original")
+    )
 
 
 def _retrain(runs: Sequence[Run]) -> Entry:
-    once = one_each_pair(runs)
-    own = [run.result["retrain"] for run in once]
+    own = [run.result["retrain"] for run in one_each_pair(runs)]
     scores = {**_scores(own, [dict.fromkeys(GAPS, 0.0)]), "mean": Score(None)}
     minutes = mean_or_none([r.get("ut_minutes") for r in own])
-    return Entry(scores, len(own), minutes, rho=1.0, own=_own(once, "retrain"))
+    return Entry(scores, len(own), minutes, rho=1.0, own=_own_of_pairs(runs, "retrain"))
 
 
 def _floor(runs: Sequence[Run]) -> Entry | None:

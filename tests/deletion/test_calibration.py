@@ -75,6 +75,16 @@ def test_where_enough_rows_are_held_back_it_looks_at_half_of_them_and_the_eviden
     assert {*make_calibrator(problem).rows["unseen"]} == looked_at
 
 
+def test_why_a_point_was_chosen_tells_what_unseen_rows_lost_where_that_counted(problem, calibrated):
+    trial = calibrated.trials[0]
+    looks = [look | {"lost_unseen": 1.25} for look in trial.looks]
+    counted = calibrated._replace(trials=[trial._replace(looks=looks)], chosen=0).why
+    assert (
+        "and least is lost on rows that stay and are not trained on" in counted and "and 1.2 on those rows" in counted
+    )
+    assert "not trained on" not in calibrated.why
+
+
 def test_by_margins_it_reads_rows_of_the_reserve_too(problem):
     source, seen = watched(problem.source)
     settings = by_margins(request_settings(trials=1))

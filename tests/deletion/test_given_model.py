@@ -248,6 +248,11 @@ def test_a_hard_class_to_forget_is_compared_with_rows_of_its_own():
     stays = np.flatnonzero((hard.labels == 3) & (np.arange(1300) >= 100))
     images[stays[::2], 0] = np.roll(images[stays[::2], 0], 1, axis=1)  # half of them are not known either
     assert measure(dataclasses.replace(hard, images=images)).warnings == []
+    plain, alone = known((0.6, 0.95, 0.7)), 0
+    labels = plain.labels.copy()
+    labels[np.flatnonzero(labels == 9)] = 8
+    labels[alone] = 9  # one row has nothing to compare with, and the others tell
+    [line] = [w for w in measure(dataclasses.replace(plain, labels=labels)).warnings if "the rows to forget are" in w]
     labels = hard.labels.copy()
     labels[stays] = 4  # none to compare with
     [line] = measure(dataclasses.replace(hard, labels=labels)).warnings or [""]

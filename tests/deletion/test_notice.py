@@ -106,6 +106,15 @@ def test_how_hard_to_forget_has_every_try_and_the_one_chosen(page):
     assert "more than the 2 points allowed" in text
 
 
+def test_that_unseen_images_counted_is_said_where_they_did():
+    calibration = made_calibration()
+    without = part(rendered(calibration=calibration), 2)
+    calibration["original"]["unseen"] = 99.0
+    counted = part(rendered(calibration=calibration), 2)
+    for told in ("that the method did not train on", "without being trained on", "counted too, and is not drawn"):
+        assert told in counted and told not in without
+
+
 def test_a_choice_that_cost_more_than_allowed_says_so(page):
     calibration = made_calibration()
     trial = calibration["trials"][calibration["chosen"]]

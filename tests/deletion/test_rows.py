@@ -47,6 +47,8 @@ def test_half_of_the_remaining_rows_that_the_method_did_not_see_calibrate_and_th
     assert (len(looked_at), len(measured)) == halves
     unseen = np.setdiff1d(splits.remain, splits.visible)
     np.testing.assert_array_equal(np.sort(np.concatenate([looked_at, measured])), unseen)
+    by_hand = rows.rows_to_measure(splits, np.zeros(0, np.int64), 3, calibrated=False)["remain"]
+    np.testing.assert_array_equal(by_hand, unseen)  # where nothing calibrates, all of them are evidence
     assert abs(looked_at.mean() - unseen.mean()) < 0.1 * remain  # from everywhere, not the first ones
     assert not np.array_equal(looked_at, rows.rows_to_calibrate_by(splits, 4))
 

@@ -8,7 +8,7 @@ import statistics
 import numpy as np
 import pytest
 
-from experiments import page_sentences, pages
+from experiments import page_sentences, page_tables, pages
 from experiments.page_tables import TABLES, default_runs, markdown, retrain_over_ltu
 from ltu_jax.deletion.claim import MARGIN
 from ltu_jax.evaluation.likeness import ks_noise
@@ -71,6 +71,68 @@ def test_retrain_is_counted_as_its_recipe_passes_images(tmp_path):
     (tmp_path / "study" / "thirty.jsonl").write_text(json.dumps(ft) + "\n")
     runs = [{"forget": {"count": 500, "fraction": 0.1}, "cost": {"flops": flops}} for flops in (1000.0, 2000.0)]
     assert retrain_over_ltu(tmp_path, runs) == pytest.approx(270_000 / 1500)
+
+
+def test_hours_count_shared_models_once_and_both_retrains(tmp_path, monkeypatch):
+    """Two seeds of two methods: 4 runs of 30 + 70 s, 2 originals of 500 s, 2 x 2 Retrains of 400 s: 3,000 s."""
+    monkeypatch.setattr(page_tables, "SWEEPS", (("words", "part", "mine", "some"),))
+    time = {"compile_s": 30, "unlearn_s": 70, "original_s": 500, "attackers_s": 0, "retrain_s": 400}
+    lines = [
+        {
+            "result": {
+                "seeds": {"train": s},
+                "forget": {"fraction": 0.1, "kind": "random"},
+                "time": time,
+                "retrain_spread": {},
+            }
+        }
+        for s in (0, 0, 1, 1)
+    ]
+    for line in lines:
+        line["result"]["retrain_spread"] = {"mean": 1.0}
+    (tmp_path / "some.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    assert TABLES["reproduce"](tmp_path)[2:] == [
+        "| [words](results.md#part) | `python -m ltu_jax.sweep experiments/sweeps/mine.py --out DIR` | 0.8 |"
+    ]
+
+
+def test_columns_are_those_that_their_heads_say(tmp_path):
+    one = {"gap": 1.0, "nothing": 2.0, "ua": 3.0, "retrain_ua": 4.0, "ra": 5.0, "ta": 6.0, "seconds": 9.0}
+    row = {"in_a_row": [one | {"earlier_error": 7.0, "earlier_attack_auc": 0.8}]}
+    row["at_once"] = one | {"earlier_error": None, "earlier_attack_auc": None}
+    (tmp_path / "requests_in_a_row").mkdir()
+    (tmp_path / "requests_in_a_row" / "seed-0.json").write_text(json.dumps(row))
+    assert cells(TABLES["in_a_row"](tmp_path)) == {
+        "1": ["1.0", "2.0", "3.0 (4.0)", "5.0", "6.0", "7.0", "0.80", "9"],
+        "one of all 300": ["1.0", "2.0", "3.0 (4.0)", "5.0", "6.0", "", "", "9"],
+    }
+    (tmp_path / "cifar10_jpeg").mkdir()
+    for kind, add in (("class", 0), ("subclass", 10)):
+        by = {of: {name: add + i + j for j, name in enumerate(("ua", "ra", "ta", "mi"))} for i, of in enumerate("abc")}
+        result = {
+            "original": by["a"],
+            "retrain": by["b"],
+            "scores": by["c"],
+            "original_gap": {"mean": 7},
+            "gap": {"mean": 8},
+        }
+        (tmp_path / "cifar10_jpeg" / f"{kind}.jsonl").write_text(json.dumps({"label": "FT", "result": result}) + "\n")
+    found = cells(TABLES["whole_classes"](tmp_path))
+    assert found["original"] == [*"0.00 1.00 2.00 3.00 7.00 10.00 11.00 12.00 13.00 7.00".split()]
+    assert found["Retrain"][:5] == ["1.00", "2.00", "3.00", "4.00", ""] and found["FT"][4:6] == ["8.00", "12.00"]
+    (tmp_path / "speed").mkdir()
+    lines = [f"{name} 1.11 1.01 1.21 9.9 0.1 {k}.2 {k}.5 4{k} 0.{k}" for k, name in enumerate(page_tables.STEPS, 1)]
+    for width in (16, 64):
+        (tmp_path / "speed" / f"step{width}.txt").write_text("\n".join(lines))
+    assert cells(TABLES["step"](tmp_path))["`dtype=bfloat16`"] == [
+        *("1.11 (1.01 to 1.21)", "1.11", "3.2", "3.5 / 3.5", "43", "0.3 % / 0.3 %")
+    ]
+
+
+def cells(lines):
+    """The cells of a table by the first of each row."""
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines[2:]]
+    return {row[0]: row[1:] for row in rows}
 
 
 def test_the_runs_of_the_defaults_are_all_there_by_fraction():

@@ -129,8 +129,8 @@ def test_figures_of_one_s_own_have_columns_of_the_original_retrain_and_each_row(
     runs = [Run(Path(str(seed)), made_result(seed=seed, measures=one), {}, None) for seed, one in enumerate(of)]
     other = Run(Path("2"), made_result("salun"), {}, None)
     page = rendering.template_environment().get_template("scores.html.jinja").module
-    rows = [(Name("ltu"), runs), (Name("salun"), [other])]
-    reader = Reader(page.scores_table(scores_table(rows, [run.result for run in runs])))
+    rows = [(Name("salun"), [other]), (Name("ltu"), runs)]
+    reader = Reader(page.scores_table(scores_table(rows, [other.result, runs[1].result])))
     assert reader.rows[0][-1] == "ece" and len({len(row) for row in reader.rows}) == 1
     assert reader.row("ltu")[-1] == f"0.120 ± {np.std([0.1, 0.14], ddof=1):.3f}"
     assert reader.row("Original")[-1] == f"0.400 ± {np.std([0.3, 0.5], ddof=1):.3f}"

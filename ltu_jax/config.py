@@ -101,6 +101,13 @@ class Data:
     image_size: int | None = setting(
         None, "height and width that images are resized to; unset keeps them", low=4, high=LARGEST_SIDE
     )
+    shorter_side: int | None = setting(
+        None,
+        "what the shorter side is resized to before the middle of image_size is cut out, as torchvision's Resize and"
+        " CenterCrop do; unset cuts nothing, and image_size does not keep the aspect ratio",
+        low=4,
+        high=LARGEST_SIDE,
+    )
     classes: tuple[int, ...] = setting(
         (), "keep only these labels, renumbered in this order; () keeps all", low=0, high=MOST_CLASSES - 1
     )
@@ -325,6 +332,11 @@ def resolve(config: Config) -> Config:
     if kind == "ids" and config.data.forget_ids is None:
         raise ConfigError("config.data.forget_ids: None; allowed: a file with one id a line, with forget_kind=ids")
     check_forget_class(config.data, is_given=config.data.forget_class != 0)
+    size, shorter = config.data.image_size, config.data.shorter_side
+    if shorter is not None and (size is None or shorter < size):
+        raise ConfigError(
+            f"config.data.shorter_side: {shorter} with image_size {size}; allowed: image_size or more, and both set"
+        )
     if kind in ("hard", "easy") and config.data.difficulty is None:
         raise ConfigError(
             f"config.data.difficulty: None; allowed: what python -m ltu_jax.difficulty wrote, with forget_kind={kind}"
@@ -416,7 +428,7 @@ def _fill(config: Any, stored: dict[str, Any], name: str) -> None:
 
 BESIDE = ("at_once", "logger", "save_seconds")
 """Fields that no result is a function of."""
-LATER = ("difficulty", "canaries", "measure")
+LATER = ("difficulty", "canaries", "measure", "shorter_side")
 """Fields that were not there at first: unset, they are left out of hashes, so that none of an older run moves."""
 
 

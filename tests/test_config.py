@@ -76,6 +76,21 @@ def test_a_mistake_is_one_line_with_field_value_and_what_is_allowed(path, value,
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("size, shorter", [(None, 256), (224, 223)])
+def test_a_middle_larger_than_what_it_is_cut_from_is_refused(size, shorter):
+    data = config.Data("digits", image_size=size, shorter_side=shorter)
+    with pytest.raises(ConfigError, match=f"^config.data.shorter_side: {shorter} with image_size {size}; allowed: "):
+        config.resolve(config.Config(data=data))
+
+
+def test_a_field_that_came_later_and_is_unset_moves_no_hash():
+    settings = to_dict(config.resolve(config.Config()))
+    asked = config.asked_for(settings)
+    assert "shorter_side" not in asked["data"] and "image_size" in asked["data"]
+    settings["data"]["shorter_side"] = 256
+    assert config.asked_for(settings)["data"]["shorter_side"] == 256
+
+
 @pytest.mark.parametrize("holder, name", [("method", "lr"), ("data", "forget_klass"), ("", "sed"), ("seeds", "trian")])
 def test_a_field_that_is_none_is_refused_and_the_nearest_named(holder, name):
     wrong = Config()

@@ -52,13 +52,15 @@ class Records:
     files: tuple[Path, ...] | None = None  # whose change makes data.memory_map anew; None: everything in data_dir
 
 
-def decode(image: bytes | Path | np.ndarray, image_size: int | None) -> np.ndarray:
+def decode(image: bytes | Path | np.ndarray, image_size: int | None, shorter_side: int | None = None) -> np.ndarray:
     """Decodes to RGB; grey is repeated three times, transparency dropped.
 
     Args:
       image: an image file of ``FORMATS``, the path of one, or pixels u8[H,W] or u8[H,W,3].
       image_size: height and width to resize to (Pillow's antialiased bilinear filter, the aspect
         ratio not kept); None keeps the size.
+      shorter_side: resize the shorter side to this, in the same way but keeping the aspect ratio, and cut out the
+        middle of ``image_size``, as torchvision's ``Resize`` and ``CenterCrop`` do; None cuts nothing.
 
     Returns:
       u8[H,W,3].
@@ -74,7 +76,13 @@ def decode(image: bytes | Path | np.ndarray, image_size: int | None) -> np.ndarr
     with warnings.catch_warnings(action="ignore"):  # what Pillow warns of is refused here, or dropped on purpose
         picture = opened(image) if isinstance(image, bytes) else Image.fromarray(image)
         picture = picture.convert("RGB")
-    if image_size is not None and picture.size != (image_size, image_size):
+    if shorter_side is not None and image_size is not None:
+        shorter = min(picture.size)
+        sides = [int(shorter_side * side / shorter) for side in picture.size]
+        left, top = (round((side - image_size) / 2) for side in sides)
+        picture = picture.resize(sides, Image.Resampling.BILINEAR)
+        picture = picture.crop((left, top, left + image_size, top + image_size))
+    elif image_size is not None and picture.size != (image_size, image_size):
         picture = picture.resize((image_size, image_size), Image.Resampling.BILINEAR)
     return np.asarray(picture)
 

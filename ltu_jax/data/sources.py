@@ -33,7 +33,7 @@ def load_source(data: Data, progress: Progress = silent, *, fetch: bool = True) 
     on first use from its standard folder, into ``data_root(data)``; a name with a colon is the user's own reader
     (``data.own``); any other name is a data set that TFDS prepared there. How it is cut plays no part: of the settings
     ``name``, ``data_dir``, ``table``, ``class_names``, ``num_classes``, ``skip_unreadable``, ``image_size``,
-    ``classes``, ``superclasses``, ``memory_map`` and ``stream`` alone are read.
+    ``shorter_side``, ``classes``, ``superclasses``, ``memory_map`` and ``stream`` alone are read.
 
     Args:
       data: what to read.
@@ -87,6 +87,7 @@ def _mapped(data: Data, progress: Progress, fetch: bool) -> Source:
     fields = (data.name, data.image_size, data.classes, data.superclasses)
     own = (data.table, data.class_names, data.num_classes, data.skip_unreadable)
     made_of = [*fields, *own, _fingerprint(data, records, directory)]
+    made_of += [] if data.shorter_side is None else [data.shorter_side]
 
     def make(pixels: Pixels) -> tuple[np.ndarray, dict[str, np.ndarray]]:
         source = _assemble(data, records, progress, pixels)
@@ -227,7 +228,7 @@ def _assemble(data: Data, records: Records, progress: Progress, pixels: Pixels) 
             if example.label not in renumbered:
                 continue
             try:
-                image = decode(example.image, data.image_size)
+                image = decode(example.image, data.image_size, data.shorter_side)
             except UnfitImageError as error:
                 broken.append(example.id)
                 named.append(f"{example.id} ({error})")

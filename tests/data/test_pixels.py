@@ -1,5 +1,7 @@
 """Images in a file: the same as in memory, decoded once, and decoded again when their sources change."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -69,6 +71,11 @@ def test_another_image_or_setting_is_another_file(folder, tmp_path):
     assert_same_source(source_of(folder, kept), source_of(folder))
     small = Data("folder", data_dir=str(folder), memory_map=str(kept), image_size=4)
     assert load_source(small).images.shape == (8, 4, 4, 3)
+    cut = dataclasses.replace(small, shorter_side=5)
+    np.testing.assert_array_equal(
+        load_source(cut).images, load_source(dataclasses.replace(cut, memory_map=None)).images
+    )
+    assert not np.array_equal(load_source(cut).images, load_source(small).images)
 
 
 def test_a_folder_of_mapped_images_is_no_part_of_what_they_are_made_of(folder):

@@ -48,6 +48,26 @@ def test_resize_is_antialiased_bilinear(image_size):
     np.testing.assert_allclose(decode(encoded(pixels), image_size), expected, atol=1.01)  # rounding in each pass
 
 
+@pytest.mark.parametrize(
+    ("height", "width", "shorter", "size", "top", "left"),
+    [
+        (6, 10, 6, 4, 1, 3),  # nothing to resize: rows 1 to 4, columns 3 to 6
+        (11, 6, 6, 3, 4, 2),  # torchvision rounds halves to even: (6 - 3) / 2 is 2, (11 - 3) / 2 is 4
+        (8, 8, 8, 8, 0, 0),
+    ],
+)
+def test_the_middle_is_cut_out_as_by_torchvisions_center_crop(height, width, shorter, size, top, left):
+    pixels = RNG.integers(0, 256, (height, width, 3), np.uint8)
+    np.testing.assert_array_equal(decode(pixels, size, shorter), pixels[top : top + size, left : left + size])
+
+
+def test_the_aspect_ratio_is_kept_where_the_middle_is_cut_out():
+    """Of 12 x 30 pixels at a shorter side of 8 the longer one has int(8 * 30 / 12) = 20, of which 6 to 13 stay."""
+    pixels = RNG.integers(0, 256, (12, 30, 3), np.uint8)
+    whole = jax.image.resize(pixels.astype(np.float32), (8, 20, 3), "linear", antialias=True)
+    np.testing.assert_allclose(decode(encoded(pixels), 8, 8), whole[:, 6:14], atol=1.01)
+
+
 def test_sixteen_bits_a_channel_are_refused_and_not_clipped():
     with pytest.raises(ValueError, match="8 bits a channel"):
         decode(encoded(RNG.integers(0, 65536, (7, 5), np.uint16)), None)

@@ -337,6 +337,8 @@ def table_lines(rows: Sequence[Mapping[str, Any]]) -> list[str]:
             refused[group] += not row["accepted"]
     lines = ["| model | refused |", "|---|---|"]
     for genuine, words in ((True, "genuine unlearning, all"), (False, "fakes, all")):
+        if not total[genuine, ""]:  # a run that was stopped early
+            continue
         low, high = clopper_pearson(refused[genuine, ""], total[genuine, ""])
         of = f"{refused[genuine, '']} of {total[genuine, '']} (95 %: {100 * low:.0f} to {100 * high:.0f} %)"
         lines.append(f"| **{words}** | **{of}** |")

@@ -154,6 +154,11 @@ def wrong_verdicts(results: Path) -> list[str]:
     return evidence_power.table_lines(json_lines(results / "evidence_power" / "digits.jsonl"))
 
 
+def real_images(results: Path) -> list[str]:
+    """The same on cifar10_jpeg, a tenth of 1,600 rows."""
+    return evidence_power.table_lines(json_lines(results / "evidence_power" / "cifar10_jpeg_tenth.jsonl"))
+
+
 def few(results: Path) -> list[str]:
     """Requests on few images."""
     return few_images.table_lines(json_lines(results / "few_images.jsonl"))
@@ -320,6 +325,7 @@ TABLES: dict[str, Callable[[Path], list[str]]] = {
     "whole_classes": whole_classes,
     "calibrated": calibrated,
     "wrong_verdicts": wrong_verdicts,
+    "real_images": real_images,
     "few": few,
     "limits": limits,
     "in_a_row": in_a_row,

@@ -48,6 +48,9 @@ def main(arguments: Sequence[str]) -> int:
         from ltu_jax.commands.recipients import RecipientOptions, check_as_recipient
 
         return check_as_recipient(RecipientOptions(**recipients, **{name: options[name] for name in BOTH}))
+    from ltu_jax.deletion.receipt import read_receipt
+
+    read_receipt(given.receipt)  # a file that is none is told before JAX is imported, which takes seconds
     from ltu_jax.commands.check import CheckOptions, check
 
     return check(CheckOptions(**options))

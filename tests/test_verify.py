@@ -1,5 +1,10 @@
 """The command line of the command that checks receipts: a mistake is one line."""
 
+import os
+import pathlib
+import subprocess
+import sys
+
 import pytest
 
 from ltu_jax import verify
@@ -29,3 +34,16 @@ def test_a_mistake_is_one_line(words, message):
     with pytest.raises(ConfigError, match=message) as caught:
         verify.main(words)
     assert len(str(caught.value).splitlines()) == 1
+
+
+def test_a_file_that_is_no_receipt_is_told_before_jax_is_imported(tmp_path):
+    env = {**os.environ, "PYTHONPATH": str(pathlib.Path(__file__).parents[1])}
+    code = (
+        "import sys\nfrom ltu_jax import verify\n"
+        "try:\n    verify.main(['none.json'])\n"
+        "except verify.ConfigError as error:\n    print(error, 'jax' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=env, capture_output=True, text=True)
+    assert done.stdout.startswith("receipt: 'none.json' cannot be read") and done.stdout.endswith(" False\n"), (
+        done.stderr
+    )

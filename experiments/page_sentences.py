@@ -1,6 +1,5 @@
 """The sentences of README.md and docs/ that tell measured figures, each made of its result files: see ``pages.py``."""
 
-import json
 import re
 import statistics
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -8,7 +7,15 @@ from pathlib import Path
 from typing import Any
 
 from experiments import differences
-from experiments.page_tables import EPOCHS_OF_RETRAIN, SCORES, default_runs, figures, json_lines, retrain_over_ltu
+from experiments.page_tables import (
+    EPOCHS_OF_RETRAIN,
+    SCORES,
+    default_runs,
+    figures,
+    json_lines,
+    read,
+    retrain_over_ltu,
+)
 from ltu_jax.tabling import noise
 from ltu_jax.tabling.runs import Run
 from ltu_jax.tabling.runs import read as read_runs
@@ -70,8 +77,8 @@ def of_the_study(results: Path) -> Iterator[str]:
     gap, margin = ({line[0]: line for line in differences.table(runs, name)} for name in ("gap", "margin_forget"))
     labels = list(gap)
     yield f"**By the mean gap {labels[0]} is first**, by {float(gap[labels[1]][3].split()[0]):.1f} points"
-    apart_, half = float(margin["LTU"][3].split()[0]), float(margin["LTU"][4])
-    yield f"**Row by row {next(iter(margin))} is nearer to Retrain than LTU**, by {apart_:.2f} ± {half:.2f}"
+    more, half = float(margin["LTU"][3].split()[0]), float(margin["LTU"][4])
+    yield f"**Row by row {next(iter(margin))} is nearer to Retrain than LTU**, by {more:.2f} ± {half:.2f}"
     ra = {label: mean(run.result["scores"]["ra"] for run in runs if run.label == label) for label in ("MSG", "FT")}
     yield f"(MSG {ra['MSG']:.1f}, FT {ra['FT']:.1f})"
     yield f"two of these lie {float(gap[differences.RETRAIN][2].split()[0]):.1f} points apart"
@@ -124,13 +131,12 @@ def of_whole_classes(results: Path) -> Iterator[str]:
 
 def of_a_whole_job(results: Path) -> Iterator[str]:
     """The times of a whole job by hand on docs/results.md."""
-    times_ = [read(results / "cifar10_jpeg_small" / f"seed-{seed}.json")["time"] for seed in (0, 1)]
-    minutes = {name: sorted(one[name] / 60 for one in times_) for name in times_[0]}
-    said = (
+    runs = [read(results / "cifar10_jpeg_small" / f"seed-{seed}.json")["time"] for seed in (0, 1)]
+    minutes = {name: sorted(run[name] / 60 for run in runs) for name in runs[0]}
+    yield (
         f"the original {minutes['original_s'][0]:.1f}, Retrain {mean(minutes['retrain_s']):.1f}, three shadows and the"
         f" attackers {mean(minutes['attackers_s']):.0f}, unlearning {spanned(minutes['unlearn_s'], '.1f')}."
     )
-    yield said
 
 
 def of_calibration(results: Path) -> Iterator[str]:
@@ -281,11 +287,6 @@ def of_the_audit(results: Path) -> Iterator[str]:
         f"was {before['value']:.3f} before, is {now['value']:.3f} now, and {low:.3f} to {high:.3f} for Retrains;"
         f" an AUC further than {now['smallest']:.3f} from ½"
     )
-
-
-def read(file: Path) -> Any:
-    """The JSON of a file."""
-    return json.loads(file.read_text())
 
 
 def mean(values: Iterable[Any]) -> float:

@@ -7,8 +7,11 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from experiments import calibration, defaults, differences, evidence_power, few_images
 from ltu_jax.deletion.claim import MARGIN
+from ltu_jax.evaluation.likeness import ks_noise
 from ltu_jax.reporting import audit_table
 from ltu_jax.tabling.runs import read as read_runs
 
@@ -20,6 +23,11 @@ EPOCHS_OF_RETRAIN = 20
 def json_lines(file: Path) -> list[dict[str, Any]]:
     """The lines of a JSONL file."""
     return [json.loads(line) for line in file.read_text().splitlines()]
+
+
+def read(file: Path) -> Any:
+    """The JSON of a file."""
+    return json.loads(file.read_text())
 
 
 def markdown(header: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
@@ -132,7 +140,7 @@ def whole_classes(results: Path) -> list[str]:
     rows = []
     for label in by_kind[0]:
         cells = []
-        for scores, gap in (rows_[label] for rows_ in by_kind):
+        for scores, gap in (kind[label] for kind in by_kind):
             cells += [*(f"{scores[score]:.2f}" for score in SCORES), "" if gap is None else f"{gap:.2f}"]
         rows.append([label, *cells])
     columns = ("UA", "RA", "TA", "MI", "gap")
@@ -141,7 +149,7 @@ def whole_classes(results: Path) -> list[str]:
 
 def calibrated(results: Path) -> list[str]:
     """Calibration against settings chosen with Retrain known."""
-    seeds = [json.loads((results / "calibration" / f"seed-{seed}.json").read_text()) for seed in range(3)]
+    seeds = [read(results / "calibration" / f"seed-{seed}.json") for seed in range(3)]
     rows = [[f"seed {one['seed']}", *(f"{one[name]['gap']:.2f}" for name in calibration.COLUMNS)] for one in seeds]
     means = [statistics.fmean(one[name]["gap"] for one in seeds) for name in calibration.COLUMNS]
     header = ("calibrated", "chosen with Retrain known", "fixed defaults", "nothing done")
@@ -167,15 +175,15 @@ def few(results: Path) -> list[str]:
 def limits(results: Path) -> list[str]:
     """How far apart a claim lets forgotten and held-out images lie, by how many there are; of no result file."""
     del results
-    sizes = {"40 held out for the evidence": 40, "250": 250, "very many": 10**9}
-    of = lambda n, m: MARGIN + 136 * (1 / n + 1 / m) ** 0.5  # noqa: E731
+    sizes = {"40 held out for the evidence": 40, "250": 250, "very many": 1_000_000}
+    of = lambda n, m: MARGIN + ks_noise(np.zeros(n, np.int32), np.zeros(m, np.int32))  # noqa: E731
     rows = [[str(count), *(f"{of(count, size):.0f}" for size in sizes.values())] for count in (20, 40, 100, 400)]
     return markdown(("to forget", *sizes), rows)
 
 
 def in_a_row(results: Path) -> list[str]:
     """Ten requests, or one."""
-    found = json.loads((results / "requests_in_a_row" / "seed-0.json").read_text())
+    found = read(results / "requests_in_a_row" / "seed-0.json")
     rows = []
     for name, one in [*enumerate(found["in_a_row"], 1), ("one of all 300", found["at_once"])]:
         earlier = one["earlier_error"], one["earlier_attack_auc"]
@@ -198,7 +206,7 @@ def in_a_row(results: Path) -> list[str]:
 
 def audit(results: Path) -> list[str]:
     """The audit of one run."""
-    lines = audit_table.lines(json.loads((results / "audits" / "cifar10_jpeg-ltu-seed0.json").read_text()))
+    lines = audit_table.lines(read(results / "audits" / "cifar10_jpeg-ltu-seed0.json"))
     rows = [
         [
             audit_table.HEADS[one.audit],
@@ -261,7 +269,7 @@ def starting(results: Path) -> list[str]:
 STARTS = {
     "--help": "`--help`",
     "digits, all anew": "everything anew",
-    "digits, compiled": ("with the compiled programs of an earlier run, copied to another folder; nothing is compiled"),
+    "digits, compiled": "with the compiled programs of an earlier run, copied to another folder; nothing is compiled",
     "digits, prepared": "with original, Retrain and attackers too",
 }
 
@@ -269,11 +277,11 @@ STARTS = {
 def streaming(results: Path) -> list[str]:
     """100,000 images on the device and on the host."""
     found = figures(results / "speed" / "streaming.txt")
-    first, step_, memory = ([float(found[where][i]) for where in ("device", "host")] for i in (0, 1, 2))
+    first, each, memory = ([float(found[where][i]) for where in ("device", "host")] for i in (0, 1, 2))
     rows = [
         ["memory of its own", *(f"{mb / 1000:.1f} GB" for mb in memory)],
         ["first step after", *(f"{seconds:.0f} s" for seconds in first)],
-        ["a step", *(f"{ms / 1000:.2f} s" for ms in step_)],
+        ["a step", *(f"{ms / 1000:.2f} s" for ms in each)],
     ]
     return markdown(("", "images on the device", "images on the host"), rows)
 
@@ -318,22 +326,25 @@ def figures(file: Path, words: int = 1) -> dict[str, list[str]]:
 
 
 TABLES: dict[str, Callable[[Path], list[str]]] = {
-    "defaults_in_short": defaults_in_short,
-    "defaults_in_full": defaults_in_full,
-    "study": study,
-    "parts": parts,
-    "whole_classes": whole_classes,
-    "calibrated": calibrated,
-    "wrong_verdicts": wrong_verdicts,
-    "real_images": real_images,
-    "few": few,
-    "limits": limits,
-    "in_a_row": in_a_row,
-    "audit": audit,
-    "step": step,
-    "peers": peers,
-    "starting": starting,
-    "streaming": streaming,
-    "reproduce": reproduce,
+    make.__name__: make
+    for make in (
+        defaults_in_short,
+        defaults_in_full,
+        study,
+        parts,
+        whole_classes,
+        calibrated,
+        wrong_verdicts,
+        real_images,
+        few,
+        limits,
+        in_a_row,
+        audit,
+        step,
+        peers,
+        starting,
+        streaming,
+        reproduce,
+    )
 }
 """What makes the lines of each table from the folder of the result files."""

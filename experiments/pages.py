@@ -70,7 +70,7 @@ def misfits(root: Path, results: Path) -> Iterator[str]:
 
 def missing_sentences(root: Path, results: Path) -> list[str]:
     """A line for each sentence that its page does not have."""
-    wanted = [(page, sentence) for page, sentence in sentences(results)]
+    wanted = list(sentences(results))
     texts = {page: " ".join((root / page).read_text().split()) for page, _ in wanted}
     return [f"{page}: not found: {sentence}" for page, sentence in wanted if sentence not in texts[page]]
 

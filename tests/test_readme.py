@@ -163,7 +163,3 @@ def test_every_command_method_and_setting_that_a_page_names_is_there():
     named = re.findall(rf"(?:config\.|`)({rooms})\.(\w+)\b(?!\.py)", text)
     assert len(named) > 50
     assert {f"{room}.{name}" for room, name in named if f"config.{room}.{name}" not in known} <= {"model.pth"}
-
-
-def cells(row):
-    return [cell.strip() for cell in row.strip("|").split("|")]

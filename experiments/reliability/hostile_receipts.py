@@ -42,7 +42,7 @@ def tried(attack: Attack, scene: Path, base: Path) -> bool:
     done = run(folder, *attack.words)
     lines = (done.stderr if done.returncode == 2 else done.stdout).strip().splitlines()
     shown = lines[0] if done.returncode == 1 and lines else (lines or [""])[-1]
-    held = done.returncode == attack.status and any(attack.line in line for line in lines[-2:])
+    held = done.returncode == attack.status and len(lines) >= -attack.at and attack.line in lines[attack.at]
     held = held and "Traceback" not in done.stderr and attack.then(folder)
     show(attack.item, attack.name, done.returncode, shown, held)
     shutil.rmtree(folder)

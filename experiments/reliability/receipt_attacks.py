@@ -53,9 +53,10 @@ class Attack:
     do: Callable[[Path], object]
     words: tuple[str, ...]  # after python -m ltu_jax.
     status: int
-    line: str  # is in one of the last two lines printed
+    line: str  # is in the line printed at ``at``
     then: Callable[[Path], bool] = lambda folder: True  # whether it held, beside status and line
     scene: str = "one"
+    at: int = -1  # the last line, or one before it
 
 
 def verify(*words: str, receipt: str = RECEIPT) -> tuple[str, ...]:
@@ -336,7 +337,7 @@ def recipients() -> Iterator[Attack]:
     again = handed_out(one_more, signed_again=True)
     yield Attack(4, "an edited report, signed again", again, asked, 1, "NOT verified: 1 finding")
     other = handed_out(of_another_version, signed_again=True)
-    yield Attack(4, "an edited report of another version", other, asked, 3, "its report are NOT compared")
+    yield Attack(4, "an edited report of another version", other, asked, 3, "its report are NOT compared", at=-2)
     token = ("--public_key", "public.pem", "--token", "sent/token.json", "--image", "sent/mine.png")
     token = verify(*token, receipt="sent/receipt.json")
     yield Attack(4, "none: a token and its image", token_for(0), token, 0, "verified: receipt of request 1")

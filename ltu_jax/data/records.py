@@ -7,6 +7,7 @@ makes the pixels of a data set, and with them its hash, the same on every machin
 import dataclasses
 import functools
 import io
+import math
 import os
 import warnings
 from collections import Counter
@@ -66,8 +67,8 @@ def decode(image: bytes | Path | np.ndarray, image_size: int | None, shorter_sid
       u8[H,W,3].
 
     Raises:
-      UnfitImageError: if a channel has more than 8 bits, which Pillow would clip, or the image more than
-        ``MAX_PIXELS``; Pillow raises others.
+      UnfitImageError: if a channel has more than 8 bits, which Pillow would clip, or the image, resized to its
+        shorter side too, more than ``MAX_PIXELS``; Pillow raises others.
     """
     from PIL import Image
 
@@ -77,8 +78,9 @@ def decode(image: bytes | Path | np.ndarray, image_size: int | None, shorter_sid
         picture = opened(image) if isinstance(image, bytes) else Image.fromarray(image)
         picture = picture.convert("RGB")
     if shorter_side is not None and image_size is not None:
-        shorter = min(picture.size)
-        sides = [int(shorter_side * side / shorter) for side in picture.size]
+        sides = [int(shorter_side * side / min(picture.size)) for side in picture.size]
+        if math.prod(sides) > MAX_PIXELS:  # of a long strip, whose shorter side is a pixel, it would be a terabyte
+            raise UnfitImageError(f"{sides[0]}x{sides[1]} pixels at that shorter side, more than {MAX_PIXELS}")
         left, top = (round((side - image_size) / 2) for side in sides)
         picture = picture.resize(sides, Image.Resampling.BILINEAR)
         picture = picture.crop((left, top, left + image_size, top + image_size))

@@ -14,7 +14,7 @@ import jax
 import numpy as np
 
 from ltu_jax.data.records import decode
-from ltu_jax.evaluation.likeness import Predictions, attack_auc, in_rows, matched_weights, predictions
+from ltu_jax.evaluation.likeness import Predictions, attack_auc, comparable, in_rows, matched_weights, predictions
 from ltu_jax.models.build import ModelSpec, at_size, normalisation
 from ltu_jax.models.families import CIFAR10_MEAN, CIFAR10_STD
 from ltu_jax.setting import ConfigError
@@ -191,9 +191,9 @@ def _is_below(one: Predictions, other: Predictions, least: float) -> bool:
 
     Rows of a class that the others lack are left out.
     """
-    if not (kept := np.isin(one.labels, other.labels)).any():
+    if not np.isin(one.labels, other.labels).any():
         return False
-    one = one.at(np.flatnonzero(kept))
+    one = comparable(one, other)
     weights = matched_weights(other.labels, one.labels)
     accuracies = float(one.correct.mean()), float(weights @ other.correct)
     spread = [max(p * (1 - p), 0.01) for p in accuracies]  # of all known, and of none, there is chance left

@@ -74,14 +74,15 @@ def scores_table(rows: Sequence[tuple[Name, Sequence[Run]]], models: Sequence[Re
     heads += [audit_table.HEADS[name].replace(" ", "\n", 1) for name in audits]
     own = list(dict.fromkeys(name for run in every for name in table.own_figures(run.result, "unlearned")))
     heads += own
+    with_own = _each_problem(every)
     nothing = [Cell("")] * len(about)
     lines = [Line(Name("Original"), [*_measured(models, measures, "original", "original_gap"), *nothing])]
     lines[0].cells.extend(_cell(_main(every, name, "original"), digits=audit_table.digits(name)) for name in audits)
-    lines[0].cells.extend(_own(_each_problem(every), own, "original"))
+    lines[0].cells.extend(_own(with_own, own, "original"))
     if retrained := [model for model in models if model.get("retrain")]:
         floors = [Cell("", _range(every, name)) for name in audits]
         lines.append(Line(Name("Retrain"), [*_measured(retrained, measures, "retrain", ""), *nothing, *floors]))
-        lines[-1].cells.extend(_own(_each_problem(every), own, "retrain"))
+        lines[-1].cells.extend(_own(with_own, own, "retrain"))
     for name, runs in rows:
         results = [run.result for run in runs]
         values = _about(results)

@@ -135,19 +135,20 @@ def _scores(scores: Sequence[Mapping], gaps: Sequence[Mapping], best: Sequence[s
 
 def _close(runs: Sequence[Run], model: str, best: Sequence[str] = ()) -> dict[str, Score]:
     """The figures in CLOSE that are known of every run."""
-    columns = {name: [run.close(model).get(name) for run in runs] for name in CLOSE}
-    return {
-        name: Score(*noise.spread([value for value in values if value is not None]), None, name in best)
-        for name, values in columns.items()
-        if None not in values
-    }
+    return _of_every_run({name: [run.close(model).get(name) for run in runs] for name in CLOSE}, best)
 
 
 def _audits(runs: Sequence[Run], model: str) -> dict[str, Score]:
     """The main figure of every audit that each of the runs has."""
     shared = [name for name in AUDITS if all(name in run.audits for run in runs)]
-    columns = {name: [getattr(run.audits[name], model) for run in runs] for name in shared}
-    return {name: Score(*noise.spread(values)) for name, values in columns.items() if None not in values}
+    return _of_every_run({name: [getattr(run.audits[name], model) for run in runs] for name in shared})
+
+
+def _of_every_run(columns: Mapping[str, Sequence[float | None]], best: Sequence[str] = ()) -> dict[str, Score]:
+    """The columns that have a value of every run."""
+    known = {name: [value for value in values if value is not None] for name, values in columns.items()}
+    whole = {name: values for name, values in known.items() if len(values) == len(columns[name])}
+    return {name: Score(*noise.spread(values), None, name in best) for name, values in whole.items()}
 
 
 def _own_of_pairs(runs: Sequence[Run], model: str) -> dict[str, Score]:
@@ -157,9 +158,8 @@ def _own_of_pairs(runs: Sequence[Run], model: str) -> dict[str, Score]:
 
 def _own(runs: Sequence[Run], model: str) -> dict[str, Score]:
     """The figures of the user's own that are known of every run."""
-    columns = {name: [run.own(model).get(name) for run in runs] for run in runs for name in run.own(model)}
-    known = {name: [value for value in values if value is not None] for name, values in columns.items()}
-    return {name: Score(*noise.spread(values)) for name, values in known.items() if len(values) == len(runs)}
+    names = dict.fromkeys(name for run in runs for name in run.own(model))
+    return _of_every_run({name: [run.own(model).get(name) for run in runs] for name in names})
 
 
 def _ranges(runs: Sequence[Run]) -> dict[str, Score]:

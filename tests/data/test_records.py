@@ -68,6 +68,13 @@ def test_the_aspect_ratio_is_kept_where_the_middle_is_cut_out():
     np.testing.assert_allclose(decode(encoded(pixels), 8, 8), whole[:, 6:14], atol=1.01)
 
 
+def test_a_strip_that_would_be_too_large_at_its_shorter_side_is_refused():
+    strip = np.full((1, 100_000, 3), 7, np.uint8)
+    with pytest.raises(UnfitImageError, match="^25600000x256 pixels at that shorter side, more than "):
+        decode(strip, 4, 256)
+    assert decode(strip, 4, 8).tolist() == [[[7] * 3] * 4] * 4
+
+
 def test_sixteen_bits_a_channel_are_refused_and_not_clipped():
     with pytest.raises(ValueError, match="8 bits a channel"):
         decode(encoded(RNG.integers(0, 65536, (7, 5), np.uint16)), None)

@@ -242,17 +242,20 @@ def test_a_warning_tells_nothing_of_the_classes_to_forget():
     assert re.findall(r"[0-9.]+ %", line) == told
 
 
+def test_a_row_of_a_class_that_nothing_stays_of_silences_no_warning():
+    plain = known((0.6, 0.95, 0.7))
+    labels = np.where(plain.labels == 9, 8, plain.labels).astype(np.int32)
+    labels[0] = 9
+    found = measure(dataclasses.replace(plain, labels=labels)).warnings
+    assert any("the rows to forget are known" in line for line in found)
+
+
 def test_a_hard_class_to_forget_is_compared_with_rows_of_its_own():
     hard = known((0.6, 0.95, 0.7), of_class=3)
     images = hard.images.copy()
     stays = np.flatnonzero((hard.labels == 3) & (np.arange(1300) >= 100))
     images[stays[::2], 0] = np.roll(images[stays[::2], 0], 1, axis=1)  # half of them are not known either
     assert measure(dataclasses.replace(hard, images=images)).warnings == []
-    plain, alone = known((0.6, 0.95, 0.7)), 0
-    labels = plain.labels.copy()
-    labels[np.flatnonzero(labels == 9)] = 8
-    labels[alone] = 9  # one row has nothing to compare with, and the others tell
-    [line] = [w for w in measure(dataclasses.replace(plain, labels=labels)).warnings if "the rows to forget are" in w]
     labels = hard.labels.copy()
     labels[stays] = 4  # none to compare with
     [line] = measure(dataclasses.replace(hard, labels=labels)).warnings or [""]

@@ -1,17 +1,15 @@
 """The measured tables and sentences of the pages are those of the result files, and a changed number is seen."""
 
 import json
+import math
 import pathlib
 import shutil
 import statistics
 
-import numpy as np
 import pytest
 
 from experiments import page_sentences, page_tables, pages
 from experiments.page_tables import TABLES, default_runs, markdown, retrain_over_ltu
-from ltu_jax.deletion.claim import MARGIN
-from ltu_jax.evaluation.likeness import ks_noise
 
 
 def test_every_measured_table_and_sentence_is_that_of_its_files():
@@ -77,19 +75,8 @@ def test_hours_count_shared_models_once_and_both_retrains(tmp_path, monkeypatch)
     """Two seeds of two methods: 4 runs of 30 + 70 s, 2 originals of 500 s, 2 x 2 Retrains of 400 s: 3,000 s."""
     monkeypatch.setattr(page_tables, "SWEEPS", (("words", "part", "mine", "some"),))
     time = {"compile_s": 30, "unlearn_s": 70, "original_s": 500, "attackers_s": 0, "retrain_s": 400}
-    lines = [
-        {
-            "result": {
-                "seeds": {"train": s},
-                "forget": {"fraction": 0.1, "kind": "random"},
-                "time": time,
-                "retrain_spread": {},
-            }
-        }
-        for s in (0, 0, 1, 1)
-    ]
-    for line in lines:
-        line["result"]["retrain_spread"] = {"mean": 1.0}
+    made = {"forget": {"fraction": 0.1, "kind": "random"}, "time": time, "retrain_spread": {"mean": 1.0}}
+    lines = [{"result": {"seeds": {"train": seed}, **made}} for seed in (0, 0, 1, 1)]
     (tmp_path / "some.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     assert TABLES["reproduce"](tmp_path)[2:] == [
         "| [words](results.md#part) | `python -m ltu_jax.sweep experiments/sweeps/mine.py --out DIR` | 0.8 |"
@@ -145,14 +132,11 @@ def test_the_runs_of_the_defaults_are_all_there_by_fraction():
     assert sorted(seeds) == list(range(100, 120)) and statistics.fmean(seeds) == 109.5
 
 
-def test_the_limits_of_a_claim_are_those_that_it_is_judged_by():
-    """Of one class the noise of a verdict is that of ``ks_noise``."""
-    header, _, *lines = TABLES["limits"](pages.RESULTS)
-    for line in lines:
-        count, *shown = (int(cell) for cell in line.strip("| ").split(" | "))
-        noise = [ks_noise(np.zeros(count, int), np.zeros(size, int)) for size in (40, 250)]
-        assert shown[:2] == [round(MARGIN + value) for value in noise]
-    assert header.startswith("| to forget | 40 held out")
+def test_the_limits_of_a_claim_are_five_points_and_the_noise_of_so_many_rows():
+    found = {name: [int(cell) for cell in row] for name, row in cells(TABLES["limits"](pages.RESULTS)).items()}
+    noise = lambda n, m: 136 * math.sqrt(1 / n + 1 / m)  # noqa: E731
+    wanted = {str(n): [round(5 + noise(n, m)) for m in (40, 250, math.inf)] for n in (20, 40, 100, 400)}
+    assert found == wanted
 
 
 def test_figures_are_put_into_words():

@@ -27,11 +27,11 @@ def starter(request):
     settings = configure(told["config"], "ltu", {"seed": 0})
     spec = build_model(settings.model, *IMAGES[request.param])
     params, model_state = jax.eval_shape(spec.init, jax.random.key(0))
-    return request.param, told, settings, spec, {"params": params, **model_state}
+    return told, settings, {"params": params, **model_state}
 
 
 def test_a_starter_is_its_description_s_and_small_and_of_today_s_settings(starter):
-    name, told, settings, spec, template = starter
+    told, settings, template = starter
     file = FOLDER / told["file"]
     assert hashlib.sha256(file.read_bytes()).hexdigest() == told["sha256"]
     assert file.stat().st_size < 1_000_000 and "/" not in told["file"]

@@ -28,12 +28,12 @@ def rows() -> list[Row]:
     space = {**rate(3e-4, 3e-3), "method.forget_weight": (0.2, 1.5, "log")}
     variants = {
         "LTU": ({}, {}),  # its search, in study.py, ended at its defaults
-        "LTU (w/o ForFeed)": ({"method.forget": False}, rate(3e-4, 1e-2)),
-        "LTU (w/o RemFeed)": ({"method.remember": False}, rate(1e-4, 3e-3)),
-        "LTU (w/ GradAdd)": ({"method.combine": "add"}, space),
-        "LTU (w/ Iterative Grad)": ({"method.combine": "alternate"}, space),
         "LTU (w/ RandL in the support)": (SUPPORT, space),
         "LTU (w/ MetaOpt)": ({**SUPPORT, "method.order": "second"}, {**rate(3e-4, 3e-3), **INNER}),
+        "LTU (w/ GradAdd)": ({"method.combine": "add"}, space),
+        "LTU (w/ Iterative Grad)": ({"method.combine": "alternate"}, space),
+        "LTU (w/o ForFeed)": ({"method.forget": False}, rate(3e-4, 1e-2)),
+        "LTU (w/o RemFeed)": ({"method.remember": False}, rate(1e-4, 3e-3)),
     }
     return [Row(label, "ltu", settings, space=space) for label, (settings, space) in variants.items()]
 

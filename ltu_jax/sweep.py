@@ -5,8 +5,9 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from ltu_jax.commands.command_line import print_lines
 from ltu_jax.files import LOCK, locked, write_whole
-from ltu_jax.setting import plain, printable
+from ltu_jax.setting import plain
 from ltu_jax.sweeping.grid import Cell, cells, load_sweep
 from ltu_jax.sweeping.pool import Pool, prepare, shown_command
 from ltu_jax.sweeping.program import Parser, folder, start
@@ -32,8 +33,8 @@ def main(argv: list[str]) -> int:
     todo = cells(load_sweep(args.file), args.out / "cells", cache)
     if args.dry_run:
         jobs = {job.slug: job for cell in todo for job in cell.problems}
-        for job in (*jobs.values(), *(cell.job for cell in todo)):
-            print(printable(shown_command(job, args.workers, args.cluster)))
+        jobs |= {cell.job.slug: cell.job for cell in todo}
+        print_lines(shown_command(job, args.workers, args.cluster) for job in jobs.values())
         return 0
     with locked(folder("--out", args.out) / LOCK, "--out"):
         pool = Pool(args.out, args.workers, args.cluster, args.slurm)

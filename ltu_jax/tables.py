@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from ltu_jax.commands.command_line import fail
-from ltu_jax.setting import ConfigError, printable
+from ltu_jax.commands.command_line import fail, print_lines
+from ltu_jax.setting import ConfigError
 from ltu_jax.tabling import formats
 from ltu_jax.tabling.layout import Table, build
 from ltu_jax.tabling.paper import paper_tables
@@ -38,8 +38,7 @@ def main(arguments: Sequence[str]) -> None:
     tables = [build(args.table, runs), *(paper_tables(args.table) if args.paper else ())]
     if args.picture:
         save_picture(args.table, runs, args.picture)
-    lines = _text(tables, args.format).removesuffix("\n").split("\n")
-    sys.stdout.write("".join(f"{printable(line)}\n" for line in lines))  # at once, for a reader such as head
+    print_lines(_text(tables, args.format).removesuffix("\n").split("\n"))
 
 
 class _Parser(argparse.ArgumentParser):

@@ -5,16 +5,17 @@ A mistake names the field, the value and what is allowed, on standard error, wit
 
 import argparse
 import logging
+import os
 import sys
 import textwrap
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NoReturn
 
 from absl import app, flags
 
 from ltu_jax import config, config_file, overrides, setting
 from ltu_jax.config import Config
-from ltu_jax.setting import ConfigError, allowed_names, plain
+from ltu_jax.setting import ConfigError, allowed_names, plain, printable
 
 
 def run(define: Callable[[], None], main: Callable[[Config], int], usage: str) -> NoReturn:
@@ -85,6 +86,15 @@ def fail(error: ConfigError) -> NoReturn:
     """Prints a mistake as one line on standard error and exits with status 2."""
     print(plain(f"error: {error}"), file=sys.stderr)
     raise SystemExit(2)
+
+
+def print_lines(lines: Iterable[str]) -> None:
+    """Prints lines that are to be copied; a reader that wants no more of them, such as ``head``, is no mistake."""
+    try:
+        sys.stdout.write("".join(f"{printable(line)}\n" for line in lines))
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else Python tries again when it ends
 
 
 def _help(usage: str, argv: Sequence[str]) -> str:

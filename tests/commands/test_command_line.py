@@ -116,3 +116,13 @@ def test_help_is_given_whatever_else_is_there(folder, words):
 def test_a_mistake_in_a_file_does_not_wait_for_jax(folder):
     import_log = unlearn(folder, "--config=good.py:slun", PYTHONPROFILEIMPORTTIME="1").stderr
     assert "absl.flags" in import_log and "| jax" not in import_log and "numpy" not in import_log
+
+
+@pytest.mark.parametrize("count", [3, 10**5])
+def test_a_reader_that_wants_no_more_lines_is_no_mistake(count):
+    program = f"from ltu_jax.commands.command_line import print_lines; print_lines('line' for _ in range({count}))"
+    ours, theirs = os.pipe()
+    os.close(ours)  # as head does, once it has its lines
+    done = subprocess.run([sys.executable, "-c", program], stdout=theirs, stderr=subprocess.PIPE, text=True)
+    os.close(theirs)
+    assert (done.returncode, done.stderr) == (0, "")

@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ltu_jax.config import Attackers, Config, Data, Retrain, from_dict
+from ltu_jax.config import Attackers, Calibration, Config, Data, Retrain, from_dict
 from ltu_jax.deletion import ledger, removal, rows
 from ltu_jax.deletion.claim import Claim, judge_models
 from ltu_jax.deletion.copies import find_copies
@@ -37,7 +37,7 @@ from ltu_jax.evaluation.scores import measure
 from ltu_jax.interop.weights import load_weights
 from ltu_jax.models.build import ModelSpec
 from ltu_jax.safe_reading import read_json
-from ltu_jax.setting import ConfigError, digest, plain
+from ltu_jax.setting import ConfigError, digest, plain, to_dict
 from ltu_jax.training.checkpoint import CheckpointError, load_tree
 from ltu_jax.training.optimizers import SGD
 from ltu_jax.types import ArrayTree, Source, UnlearnState, make_state
@@ -90,16 +90,18 @@ def open_request(path: Path, folder: Path | None = None) -> SavedRequest:
 
 
 def config_of(saved: SavedRequest) -> Config:
-    """The configuration of a request without its method, attackers and measure: checking runs none of them.
+    """The configuration of a request without what checking does not run: method, attackers, calibration, measure.
+
+    So these may have other fields in the version that made the receipt.
 
     Raises:
       ConfigError: if it is not there or not one.
     """
     if saved.settings is None:
         raise ConfigError(f"receipt: {str(saved.folder)!r} has no readable config.json; allowed: as it was written")
-    config = from_dict(saved.settings)
-    evaluation = dataclasses.replace(config.evaluation, measure=None)
-    return dataclasses.replace(config, method=Retrain(), attackers=Attackers(), evaluation=evaluation)
+    not_run = {"method": Retrain(), "attackers": Attackers(), "calibration": Calibration()}
+    config = from_dict({**saved.settings, **{name: to_dict(group) for name, group in not_run.items()}})
+    return dataclasses.replace(config, evaluation=dataclasses.replace(config.evaluation, measure=None))
 
 
 def removed(saved: SavedRequest) -> list[str]:

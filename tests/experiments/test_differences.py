@@ -24,8 +24,8 @@ def cells(values, **more):
     ]
 
 
-def run(measure, path, monkeypatch, capsys):
-    monkeypatch.setattr(sys, "argv", ["differences.py", measure, str(path)])
+def run(measure, path, monkeypatch, capsys, *words):
+    monkeypatch.setattr(sys, "argv", ["differences.py", measure, str(path), *words])
     status = differences.main()
     out, err = capsys.readouterr()
     return status, [[cell.strip() for cell in line.strip().strip("|").split("|")] for line in out.splitlines()], err
@@ -47,6 +47,21 @@ def test_the_intervals_are_those_of_scipy_and_the_best_has_the_lowest_mean(tmp_p
             wanted = f"{(x - b).mean():+.3f} [{low:+.3f}, {high:+.3f}]", f"{(high - low) / 2:.3f}"
             assert tuple(by_name[name][3:]) == (*wanted, "within noise" if low < 0 < high else "")
     assert [by_name[name][5] for name in "AC"] == ["", "within noise"]  # the made-up rows hold both answers
+
+
+def test_a_row_that_is_named_takes_the_place_of_the_best(tmp_path, monkeypatch, capsys):
+    rows = {"A": np.array([2.0, 4.0, 3.0]), "B": np.array([1.0, 2.5, 2.5]), "C": np.array([5.0, 5.5, 4.0])}
+    path = made_cells.write(tmp_path / "results.jsonl", cells(rows))
+    _, (header, _, *lines), _ = run("margin_forget", path, monkeypatch, capsys, "--to", "A")
+    assert header[3] == "to A [95 %]"
+    assert [line[0] for line in lines] == ["A", "B", "C", "nothing done", "another Retrain"]
+    assert lines[0][3:] == ["", "", ""]
+    for line in lines[1:3]:
+        x = rows[line[0]] - rows["A"]
+        low, high = stats.t.interval(0.95, 2, x.mean(), stats.sem(x))
+        assert line[3] == f"{x.mean():+.3f} [{low:+.3f}, {high:+.3f}]"
+    status, _, err = run("margin_forget", path, monkeypatch, capsys, "--to", "D")
+    assert status == 2 and err == "error: --to: 'D'; allowed: A, B, C\n"
 
 
 def test_the_gap_is_that_of_the_four_scores(tmp_path, monkeypatch, capsys):

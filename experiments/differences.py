@@ -47,13 +47,14 @@ def main() -> int:
     return 0
 
 
-def table(runs: list[Run], measure: str, to: str | None = None) -> list[list[str]]:
+def table(runs: list[Run], measure: str, to: str | None = None, digits: int = 3) -> list[list[str]]:
     """The lines of the table: what the others are compared with, the others from the best on, what needs no method.
 
     Args:
       runs: of one problem.
       measure: see ``value``.
       to: label of the row to be compared with; None is the best.
+      digits: after the point.
 
     Raises:
       ConfigError: if a run does not have the measure, or none has that label.
@@ -70,9 +71,9 @@ def table(runs: list[Run], measure: str, to: str | None = None) -> list[list[str
     order.remove(first)
     base = methods[first]
     compared = [
-        line(label, rows[label], base) for rows, names in ((methods, order), (others, WHOSE)) for label in names
+        line(label, rows[label], base, digits) for rows, names in ((methods, order), (others, WHOSE)) for label in names
     ]
-    first_cells = line(first, base, None)
+    first_cells = line(first, base, None, digits)
     return [first_cells if to is None else [*first_cells[:-1], ""], *compared]
 
 
@@ -91,16 +92,16 @@ def value(run: Run, label: str, measure: str) -> float:
     return found
 
 
-def line(label: str, ours: Values, base: Values | None) -> list[str]:
-    """The cells of a row, compared with another one, None in that one's own line."""
+def line(label: str, ours: Values, base: Values | None, digits: int) -> list[str]:
+    """The cells of a row, compared with ``base``; None in the row of the base itself."""
     mean, deviation = noise.spread(list(ours.values()))
-    spread = f"{mean:.3f}" + ("" if deviation is None else f" ± {deviation:.3f}")
+    spread = f"{mean:.{digits}f}" + ("" if deviation is None else f" ± {deviation:.{digits}f}")
     apart = None if base is None else noise.difference(ours, base)
     if apart is None:
         return [label, str(len(ours)), spread, "", "", "best" if base is None else "too few seeds"]
     within = "within noise" if apart.low <= 0 <= apart.high else ""
-    interval = f"{apart.mean:+.3f} [{apart.low:+.3f}, {apart.high:+.3f}]"
-    return [label, str(len(ours)), spread, interval, f"{(apart.high - apart.low) / 2:.3f}", within]
+    interval = f"{apart.mean:+z.{digits}f} [{apart.low:+z.{digits}f}, {apart.high:+z.{digits}f}]"
+    return [label, str(len(ours)), spread, interval, f"{(apart.high - apart.low) / 2:.{digits}f}", within]
 
 
 if __name__ == "__main__":

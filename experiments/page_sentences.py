@@ -17,7 +17,7 @@ from experiments.page_tables import (
     retrain_over_ltu,
 )
 from ltu_jax.tabling import noise
-from ltu_jax.tabling.runs import Run
+from ltu_jax.tabling.runs import Run, Seeds
 from ltu_jax.tabling.runs import read as read_runs
 
 WORDS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve")
@@ -97,23 +97,46 @@ def of_the_study(results: Path) -> Iterator[str]:
 
 def of_the_parts(results: Path) -> Iterator[str]:
     """What is said of each part of LTU on docs/results.md."""
-    fixed = read_runs([str(results / "cifar10_jpeg" / "table4.jsonl")])
-    tuned = read_runs([str(results / "cifar10_jpeg" / "table3.jsonl")])
+    runs = read_runs([str(results / "study" / "parts_fixed.jsonl")])
+    rand, meta, add, without_forgetting, without_remembering = (
+        f"LTU ({part})"
+        for part in ("w/ RandL in the support", "w/ MetaOpt", "w/ GradAdd", "w/o ForFeed", "w/o RemFeed")
+    )
 
-    def worse(runs: list[Run], label: str) -> noise.Interval:
-        gaps = [{run.seeds: run.result["gap"]["mean"] for run in runs if run.label == name} for name in (label, "LTU")]
-        found = noise.difference(*gaps)
-        assert found is not None
-        return found
+    def larger(measure: str, label: str, base: str) -> str:
+        return difference(
+            *(
+                {run.seeds: differences.value(run, run.label, measure) for run in runs if run.label == name}
+                for name in (label, base)
+            )
+        )
 
-    lost = worse(fixed, "LTU (w/o RemFeed)")
-    yield f"({lost.mean:.0f} ± {half_width(lost):.0f} points worse, 95 %)"
-    left = [run.result for run in fixed if run.label == "LTU (w/o ForFeed)"]
-    ua, retrain = (mean(one[whose]["ua"] for one in left) for whose in ("scores", "retrain"))
-    yield f"(UA {ua:.1f}, Retrain's {retrain:.1f})"
-    without, added = (worse(tuned, f"LTU ({name})") for name in ("w/o MetaOpt", "w/ GradAdd"))
-    yield f"is worth {without.mean:.2f} ± {half_width(without):.2f} points"
-    yield f"**harmonization** {added.mean:.1f} ± {half_width(added):.1f}"
+    def score(label: str, name: str, whose: str = "scores") -> float:
+        return mean(run.result[whose][name] for run in runs if run.label == label)
+
+    def backward(label: str) -> float:
+        return mean(run.result["cost"]["backward_images"] for run in runs if run.label == label)
+
+    yield f"they take {larger('gap', 'LTU', rand)} points off the gap"
+    yield f"and {larger('margin_forget', 'LTU', rand)} off the margin"
+    yield f"for {backward(rand) / backward('LTU'):.1f} times the images backward"
+    yield f"the gap is {larger('gap', meta, rand)} points larger with it"
+    yield f"the margin {larger('margin_forget', meta, rand)}"
+    yield f"and {backward(meta) / backward(rand):.1f} times the images pass backward"
+    yield f"Without it the gap changes by {larger('gap', add, 'LTU')} points"
+    cosines = [cosine for one in json_lines(results / "study" / "cosines.jsonl") for cosine in one["cosine"]]
+    size, conflict = statistics.median(map(abs, cosines)), mean(cosine < 0 for cosine in cosines)
+    yield f"(median |cosine| {size:.2f}, negative in {100 * conflict:.0f} % of the steps)"
+    yield f"half as many steps forget, and UA is {score('LTU (w/ Iterative Grad)', 'ua'):.1f}"
+    yield f"Without it {larger('gap', without_forgetting, 'LTU')} points are added, and UA is"
+    yield f"UA is {score(without_forgetting, 'ua'):.1f} (Retrain's {score(without_forgetting, 'ua', 'retrain'):.1f})"
+    yield f"RA falls to {score(without_remembering, 'ra'):.1f}"
+    seeds = {run.seeds for run in runs}
+    gap_there, gap_here = (
+        mean(run.result["gap"]["mean"] for run in some if run.label == "LTU" and run.seeds in seeds)
+        for some in (read_runs([str(results / "study" / "thirty.jsonl")]), runs)
+    )
+    yield f"there LTU's gap over these {in_words(len(seeds))} was {gap_there:.2f}, here it is {gap_here:.2f}"
 
 
 def of_whole_classes(results: Path) -> Iterator[str]:
@@ -253,6 +276,17 @@ def of_an_h100(results: Path) -> Iterator[str]:
     yield f"Compiling LTU takes {compiling:.0f} s."
 
 
+def of_freed_memory(results: Path) -> Iterator[str]:
+    """What keeping freed memory is worth on docs/speed.md."""
+    text = (results / "speed" / "freed_memory.txt").read_text()
+    before, after = (
+        re.findall(rf" 8 +{name} +(\d+) \[.*?\] +(\d+) \[.*?\] +\d+% +([\d,]+)", text)[0]
+        for name in ("glibc's own", "kept")
+    )
+    yield f"takes {after[0]} ms instead of {before[0]} on two cores, and {after[1]} ms of CPU instead of {before[1]}"
+    yield f"{before[2]} pages a step were cleared before, {after[2].replace('0', 'none')} then"
+
+
 def of_several_seeds(results: Path) -> Iterator[str]:
     """What is said of several models in one program on docs/speed.md."""
     at_once = figures(results / "speed" / "shadows.txt", words=3)
@@ -301,10 +335,14 @@ def half_width(interval: noise.Interval) -> float:
 
 def apart(runs: list[Run], one: str, other: str) -> str:
     """How much further from Retrain, by the margins of forget rows, one model lies than another, with its interval."""
-    of = [{run.seeds: value(run, model) for run in runs} for model in (one, other)]
-    found = noise.difference(*of)
+    return difference(*({run.seeds: value(run, model) for run in runs} for model in (one, other)))
+
+
+def difference(one: Mapping[Seeds, float], other: Mapping[Seeds, float]) -> str:
+    """How much larger the one is, seed by seed, with its 95 % interval."""
+    found = noise.difference(one, other)
     assert found is not None
-    return f"{found.mean:.2f} ± {half_width(found):.2f}"
+    return f"{found.mean:z.2f} ± {half_width(found):.2f}"
 
 
 def value(run: Run, model: str) -> float:
@@ -340,7 +378,7 @@ SENTENCES: Mapping[str, Sequence[Callable[[Path], Iterator[str]]]] = {
     "README.md": (in_readme,),
     "docs/results.md": (of_the_defaults, of_the_study, of_the_parts, of_whole_classes, of_a_whole_job),
     "docs/requests-measured.md": (of_calibration, of_few_images, of_ten_requests, of_a_quarter, of_a_tenth),
-    "docs/speed.md": (of_the_peers, of_retraining, of_an_h100, of_several_seeds, of_many_rows),
+    "docs/speed.md": (of_the_peers, of_retraining, of_an_h100, of_freed_memory, of_several_seeds, of_many_rows),
     "docs/audits.md": (of_the_audit,),
 }
 """What makes the sentences of each page."""

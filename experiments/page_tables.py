@@ -92,10 +92,26 @@ def retrain_over_ltu(results: Path, runs: Sequence[Mapping[str, Any]]) -> float:
 
 
 def study(results: Path) -> list[str]:
-    """Every method: scores, then paired differences to the first by mean gap and by margin."""
-    runs = read_runs([str(results / "study" / "thirty.jsonl")])
+    """Every method, compared with the first."""
+    return compared(results / "study" / "thirty.jsonl", None)
+
+
+def parts(results: Path) -> list[str]:
+    """Tables 3 and 4 of the paper: LTU with one part changed, compared with LTU."""
+    return compared(results / "study" / "parts_fixed.jsonl", "LTU")
+
+
+def compared(file: Path, to: str | None) -> list[str]:
+    """The rows of a sweep: scores, then paired differences by mean gap and by margin.
+
+    Args:
+      file: the runs.
+      to: label of the row that the others are compared with; None is the best.
+    """
+    runs = read_runs([str(file)])
     gap, margin, ks = (
-        {line[0]: line for line in differences.table(runs, measure)} for measure in ("gap", "margin_forget", "ks")
+        {line[0]: line for line in differences.table(runs, measure, to, digits=2)}
+        for measure in ("gap", "margin_forget", "ks")
     )
     rows = []
     for name in gap:
@@ -106,26 +122,12 @@ def study(results: Path) -> list[str]:
         cost = [
             statistics.fmean(one["cost"][way] for one in of) / 1000 for way in ("forward_images", "backward_images")
         ]
-        compared = [row[name][i] or row[name][5] for row in (gap, margin) for i in (2, 3)]
-        cells = [name, *(f"{mean:.1f}" for mean in means), *compared, ks[name][2].split(" ")[0]]
-        short = [re.sub(r"\d+\.\d{3}", lambda found: f"{float(found[0]):.2f}", cell) for cell in cells]
-        rows.append([*short, "" if scored else f"{cost[0]:.1f} / {cost[1]:.1f}"])
-    header = ("", *(score.upper() for score in SCORES), "mean gap", "to the first", "margin", "to the first", "KS")
-    return markdown((*header, "images"), rows)
-
-
-def parts(results: Path) -> list[str]:
-    """Tables 3 and 4 of the paper, by the LTU of that time."""
-    found = []
-    for name in ("table3", "table4"):
-        gaps: dict[str, list[float]] = {}
-        for one in json_lines(results / "cifar10_jpeg" / f"{name}.jsonl"):
-            gaps.setdefault(one["label"], []).append(one["result"]["gap"]["mean"])
-        spread = {label: (statistics.fmean(values), statistics.stdev(values)) for label, values in gaps.items()}
-        found.append({label: f"{mean:.2f} ± {deviation:.2f}" for label, (mean, deviation) in spread.items()})
-    tuned, fixed = found
-    rows = [[label, tuned.get(label, ""), fixed[label]] for label in fixed]
-    return markdown(("", "re-tuned", "at LTU's settings"), rows)
+        apart = [row[name][i] or row[name][5] for row in (gap, margin) for i in (2, 3)]
+        images = "" if scored else f"{cost[0]:.1f} / {cost[1]:.1f}"
+        rows.append([name, *(f"{mean:.1f}" for mean in means), *apart, ks[name][2].split(" ")[0], images])
+    whom = f"to {to or 'the first'}"
+    header = ("", *(score.upper() for score in SCORES), "mean gap", whom, "margin", whom, "KS", "images")
+    return markdown(header, rows)
 
 
 def whole_classes(results: Path) -> list[str]:
@@ -311,8 +313,9 @@ SWEEPS = (
     ("LTU's defaults, cifar10_jpeg", "ltus-defaults", "defaults_cifar10_jpeg", "defaults/cifar10_jpeg"),
     ("every method", "every-method", "study", "study/thirty"),
     ("the older one, 10 %", "every-method", "cifar10_jpeg", "cifar10_jpeg/table1"),
-    ("parts, re-tuned", "what-each-part-is-good-for", "cifar10_jpeg_ablations", "cifar10_jpeg/table3"),
-    ("parts, at LTU's settings", "what-each-part-is-good-for", "cifar10_jpeg_fixed", "cifar10_jpeg/table4"),
+    ("parts of LTU", "what-each-part-is-good-for", "study_parts_fixed", "study/parts_fixed"),
+    ("of the older one, re-tuned", "what-each-part-is-good-for", "cifar10_jpeg_ablations", "cifar10_jpeg/table3"),
+    ("of the older one, at its settings", "what-each-part-is-good-for", "cifar10_jpeg_fixed", "cifar10_jpeg/table4"),
     ("a class", "whole-classes", "cifar10_jpeg_class", "cifar10_jpeg/class"),
     ("a sub-class", "whole-classes", "cifar10_jpeg_subclass", "cifar10_jpeg/subclass"),
 )

@@ -1,10 +1,13 @@
-"""What it is worth that a command keeps the memory that it frees (``ltu_jax.commands.memory``), on a CPU under glibc.
+"""What a training step on a CPU gains where glibc keeps freed memory instead of giving it back to the system.
 
-taskset -c 0 python experiments/benchmarks/freed_memory.py --rounds 3
+python experiments/benchmarks/freed_memory.py
+taskset -c 0 python experiments/benchmarks/freed_memory.py --widths 8
 
-Plain training steps of ResNet-18 on 32x32 pixels, in a process of their own each time, in turn with and without. CPU:
-what the process took on all cores, of which the system's is the share in the kernel. New pages: what the system had to
-clear and hand out (minor page faults). Medians over the rounds, in brackets the smallest and the largest.
+XLA allocates the temporary buffers of a program as one block at each call. glibc gives a large block back when it is
+freed, so at the next call the system clears every page of it again. Plain training steps of ResNet-18 on 32x32 pixels,
+in a process of their own each time, in turn with glibc's own settings and with ``KEEP``. CPU: what the process took on
+all cores, and the share of it in the kernel. New pages: minor page faults. Medians over the rounds, in brackets the
+smallest and the largest.
 """
 
 import argparse
@@ -19,15 +22,15 @@ import time
 import jax
 import numpy as np
 
-from ltu_jax.commands.memory import keep_freed
 from ltu_jax.config import Model, Training
 from ltu_jax.models.build import build_model
 from ltu_jax.training.supervised import train
 from ltu_jax.types import Rows
 
 CLASSES, SIDE = 10, 32
-SETTINGS = {"glibc's own": {"MALLOC_PERTURB_": "0"}, "kept": {}}
-"""What is added to the environment: glibc's own default, said so that nothing else is set, or nothing."""
+KEEP = {"MALLOC_ARENA_MAX": "1", "MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(2**40)}
+"""Variables of mallopt(3): one heap for all threads, large blocks on it too, and nothing of it is given back."""
+SETTINGS = {"glibc's own": {}, "kept": KEEP}
 
 
 def main() -> None:
@@ -71,7 +74,6 @@ def in_a_process(width: str, name: str, args: argparse.Namespace) -> dict[str, f
 
 def measure(width: int, batch: int, steps: int) -> dict[str, float]:
     """Times, new pages and largest memory of a training of so many steps, after one that compiles them."""
-    keep_freed()
     key = jax.random.key(0)
     spec = build_model(Model("resnet18", width=width), CLASSES, (SIDE, SIDE, 3))
     params, model_state = spec.init(key)

@@ -2,8 +2,8 @@ r"""Tables 3 and 4 of the study with every variant at LTU's settings, as ``study
 
 export TFDS_DATA_DIR=...
 python -m ltu_jax.sweep experiments/sweeps/study_parts_fixed.py --out runs/study_parts_fixed --cache runs/study/cache
-python experiments/differences.py gap runs/study_parts_fixed/results.jsonl
-python experiments/differences.py margin_forget runs/study_parts_fixed/results.jsonl
+python experiments/differences.py gap runs/study_parts_fixed/results.jsonl --to LTU
+python experiments/differences.py margin_forget runs/study_parts_fixed/results.jsonl --to LTU
 """
 
 import dataclasses

@@ -10,7 +10,6 @@ from pathlib import Path
 import jax
 from absl import logging
 
-from ltu_jax.commands.memory import keep_freed
 from ltu_jax.commands.options import Options
 from ltu_jax.config import Config
 from ltu_jax.devices import device_mesh, num_devices, writes_files
@@ -36,7 +35,6 @@ def use_devices(config: Config, options: Options) -> None:
     Raises:
       ConfigError: if the other processes cannot be reached.
     """
-    keep_freed()
     # Orbax logs every step of every save, TFDS every folder it opens, JAX every process that joins.
     logging.set_verbosity(logging.ERROR)
     if options.deterministic and DETERMINISTIC.partition("=")[0] not in os.environ.get("XLA_FLAGS", ""):

@@ -3,7 +3,7 @@
     python tests/deletion/make_old_requests.py
 
 Needs the history of the repository, and packages that the earlier versions run with; made once with jax 0.10.2 on a
-CPU. They are the last version whose receipts have no claim, and the first whose receipts have one.
+CPU. The versions are the last whose receipts have no claim, and the first whose receipts have one.
 """
 
 import os

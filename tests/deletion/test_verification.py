@@ -72,6 +72,17 @@ def test_checking_imports_no_attackers_and_no_measure_that_a_receipt_names(home)
     assert found.evaluation.batch_size == saved.settings["evaluation"]["batch_size"]
 
 
+def test_what_checking_does_not_run_may_have_other_fields(home):
+    saved = open_request(home / "request-1" / "receipt.json")
+    settings = json.loads(json.dumps(saved.settings))
+    settings["method"]["gone"], settings["attackers"]["gone"] = 1, "x"
+    del settings["calibration"]
+    assert config_of(saved._replace(settings=settings)) == config_of(saved)
+    settings["data"]["gone"] = 1
+    with pytest.raises(ConfigError, match="config.data.gone: no such field on one side"):
+        config_of(saved._replace(settings=settings))
+
+
 def test_one_byte_of_any_file_is_found(home):
     """The model, the configuration, the result, the report ...: each file that the request left."""
     files = [path for path in (home / "request-1").rglob("*") if path.is_file() and path.stat().st_size]

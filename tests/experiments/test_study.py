@@ -6,7 +6,7 @@ import pathlib
 
 import pytest
 
-from experiments.sweeps import study, study_relatives
+from experiments.sweeps import study, study_parts, study_parts_fixed, study_relatives
 from ltu_jax.config import method_config
 from ltu_jax.sweeping.grid import cells, forget_sets, load_sweep
 
@@ -20,6 +20,7 @@ LATER = [
     "study_hard",
     "study_inner",
     "study_parts",
+    "study_parts_fixed",
     "study_relatives",
     "study_rho",
     "study_vit",
@@ -75,3 +76,15 @@ def test_what_a_search_found_takes_the_place_of_a_rows_own(tmp_path):
     after = study.searched([before], path)[0]
     assert after.settings == {**before.settings, "method.inner_learning_rate": 5.0} != before.settings
     assert not after.space
+
+
+def test_the_parts_at_ltus_settings_do_not_take_those_of_a_search(tmp_path, monkeypatch):
+    found = {row.label: {"best": {"method.learning_rate": 0.5}} for row in study_parts.rows()}
+    (tmp_path / "tuned.json").write_text(json.dumps({"rows": found}))
+    monkeypatch.setattr(study_parts, "TUNED", tmp_path / "tuned.json")
+    searched, fixed = (
+        {cell.label: cell.config.method.learning_rate for cell in cells(sweep.get_sweep(), tmp_path, tmp_path)}
+        for sweep in (study_parts, study_parts_fixed)
+    )
+    assert set(searched.values()) == {0.5}
+    assert set(fixed.values()) == {method_config("ltu").learning_rate} and fixed.keys() == searched.keys()

@@ -73,8 +73,8 @@ def table(runs: list[Run], measure: str, to: str | None = None, digits: int = 3)
     compared = [
         line(label, rows[label], base, digits) for rows, names in ((methods, order), (others, WHOSE)) for label in names
     ]
-    first_cells = line(first, base, None, digits)
-    return [first_cells if to is None else [*first_cells[:-1], ""], *compared]
+    *cells, _ = line(first, base, None, digits)
+    return [[*cells, "" if to else "best"], *compared]
 
 
 def value(run: Run, label: str, measure: str) -> float:
@@ -98,7 +98,7 @@ def line(label: str, ours: Values, base: Values | None, digits: int) -> list[str
     spread = f"{mean:.{digits}f}" + ("" if deviation is None else f" ± {deviation:.{digits}f}")
     apart = None if base is None else noise.difference(ours, base)
     if apart is None:
-        return [label, str(len(ours)), spread, "", "", "best" if base is None else "too few seeds"]
+        return [label, str(len(ours)), spread, "", "", "too few seeds"]
     within = "within noise" if apart.low <= 0 <= apart.high else ""
     interval = f"{apart.mean:+z.{digits}f} [{apart.low:+z.{digits}f}, {apart.high:+z.{digits}f}]"
     return [label, str(len(ours)), spread, interval, f"{(apart.high - apart.low) / 2:.{digits}f}", within]

@@ -128,8 +128,9 @@ def of_the_parts(results: Path) -> Iterator[str]:
     size, conflict = statistics.median(map(abs, cosines)), mean(cosine < 0 for cosine in cosines)
     yield f"(median |cosine| {size:.2f}, negative in {100 * conflict:.0f} % of the steps)"
     yield f"half as many steps forget, and UA is {score('LTU (w/ Iterative Grad)', 'ua'):.1f}"
-    yield f"Without it {larger('gap', without_forgetting, 'LTU')} points are added, and UA is"
-    yield f"UA is {score(without_forgetting, 'ua'):.1f} (Retrain's {score(without_forgetting, 'ua', 'retrain'):.1f})"
+    ua, retrain = (score(without_forgetting, "ua", whose) for whose in ("scores", "retrain"))
+    added = larger("gap", without_forgetting, "LTU")
+    yield f"Without it {added} points are added, and UA is {ua:.1f} (Retrain's {retrain:.1f})"
     yield f"RA falls to {score(without_remembering, 'ra'):.1f}"
     seeds = {run.seeds for run in runs}
     gap_there, gap_here = (

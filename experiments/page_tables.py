@@ -314,8 +314,13 @@ SWEEPS = (
     ("every method", "every-method", "study", "study/thirty"),
     ("the older one, 10 %", "every-method", "cifar10_jpeg", "cifar10_jpeg/table1"),
     ("parts of LTU", "what-each-part-is-good-for", "study_parts_fixed", "study/parts_fixed"),
-    ("of the older one, re-tuned", "what-each-part-is-good-for", "cifar10_jpeg_ablations", "cifar10_jpeg/table3"),
-    ("of the older one, at its settings", "what-each-part-is-good-for", "cifar10_jpeg_fixed", "cifar10_jpeg/table4"),
+    ("the older LTU's parts, re-tuned", "what-each-part-is-good-for", "cifar10_jpeg_ablations", "cifar10_jpeg/table3"),
+    (
+        "the older LTU's parts, fixed",
+        "what-each-part-is-good-for",
+        "cifar10_jpeg_fixed",
+        "cifar10_jpeg/table4",
+    ),
     ("a class", "whole-classes", "cifar10_jpeg_class", "cifar10_jpeg/class"),
     ("a sub-class", "whole-classes", "cifar10_jpeg_subclass", "cifar10_jpeg/subclass"),
 )

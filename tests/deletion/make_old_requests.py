@@ -8,6 +8,7 @@ CPU. The versions are the last whose receipts have no claim, and the first whose
 
 import os
 import pathlib
+import shutil
 import subprocess
 import sys
 import tarfile
@@ -20,30 +21,6 @@ from safetensors.numpy import save_file
 HERE = pathlib.Path(__file__).parent
 ARCHIVE = HERE / "old_requests.tar.gz"
 VERSIONS = {"no_claim": "fecb94f", "claim": "d6089fa"}
-MODEL = """
-import jax
-import jax.numpy as jnp
-
-from ltu_jax.models.build import ModelSpec
-
-
-def build(model, num_classes, image_shape):
-    def init(key):
-        one, two = jax.random.split(key)
-        size = image_shape[0] * image_shape[1] * image_shape[2]
-        return {
-            "w1": jax.random.normal(one, (size, 16)) / size**0.5,
-            "w2": jax.random.normal(two, (16, num_classes)) / 4,
-        }, {}
-
-    def features(params, model_state, images):
-        return jnp.tanh((images - 0.5).reshape(len(images), -1) @ params["w1"])
-
-    def apply_fn(params, model_state, images, train):
-        return features(params, model_state, images) @ params["w2"], model_state
-
-    return ModelSpec(init, apply_fn, features)
-"""
 CONFIG = """
 from ltu_jax.config import LTU, Calibration, Config, Data, Model
 
@@ -51,7 +28,7 @@ from ltu_jax.config import LTU, Calibration, Config, Data, Model
 def get_config(method="ltu"):
     return Config(
         data=Data("arrays", data_dir="photos", remain_fraction=1.0),
-        model=Model("mymodel:build"),
+        model=Model("mlp:build"),
         weights="model.safetensors",
         method=LTU(batch_size=20, epochs=4.0, learning_rate=0.02),
         calibration=Calibration(trials=2),
@@ -89,7 +66,7 @@ def make_problem(folder):
     rows = source.rows(np.arange(source.num_train))
     state = train(spec.apply_fn, *spec.init(jax.random.key(0)), rows, recipe, jax.random.key(1)).state
     save_file({f"params.{name}": np.asarray(leaf) for name, leaf in state.params.items()}, folder / "model.safetensors")
-    (folder / "mymodel.py").write_text(MODEL)
+    shutil.copy(mlp.__file__, folder)  # the same in both versions
     (folder / "mine.py").write_text(CONFIG)
     for name, ids in {"ids.txt": source.ids[:30], "more.txt": source.ids[30:55]}.items():
         (folder / name).write_text("".join(f"{id}\n" for id in ids))

@@ -10,19 +10,6 @@ import pytest
 
 HERE = pathlib.Path(__file__).parent
 SAYS = {"no_claim": "does NOT SAY whether forgetting is shown", "claim": "says that forgetting is NOT SHOWN"}
-MORE = """
-from ltu_jax.config import Calibration, Config, Data, Model, method_config
-
-
-def get_config(method="ltu"):
-    return Config(
-        data=Data("arrays", data_dir="photos", remain_fraction=1.0),
-        model=Model("mymodel:build"),
-        weights="model.safetensors",
-        method=method_config(method),
-        calibration=Calibration(trials=0),
-    )
-"""
 
 
 @pytest.fixture
@@ -40,7 +27,7 @@ def run(folder, command, *words):
 
 def verify(folder, version, *words, number=1, ids="ids.txt"):
     receipt = f"{version}/request-{number}/receipt.json"
-    return run(folder, "verify", receipt, "--model", version, "--forget", ids, "--code", "mymodel:build", *words)
+    return run(folder, "verify", receipt, "--model", version, "--forget", ids, "--code", "mlp:build", *words)
 
 
 @pytest.mark.parametrize("version", SAYS)
@@ -61,10 +48,9 @@ def test_what_was_altered_in_an_old_request_is_found(folder, version):
 
 @pytest.mark.parametrize("version", ["no_claim", pytest.param("claim", marks=pytest.mark.slow)])
 def test_a_folder_of_an_old_version_goes_on(folder, version):
-    (folder / "more.py").write_text(MORE)
     ledger = (folder / version / "ledger.jsonl").read_text()
-    words = ("--config", "more.py:random_label", "--forget", "more.txt", "--workdir", version)
-    done = run(folder, "unlearn", *words)
+    words = "--config mine.py --config.calibration.trials=0 --forget more.txt --workdir".split()
+    done = run(folder, "unlearn", *words, version)
     assert done.returncode in (0, 4), done.stderr  # 4: done, and of so few rows not shown
     first, second = (folder / version / "ledger.jsonl").read_text().splitlines(keepends=True)
     assert first == ledger and second != first

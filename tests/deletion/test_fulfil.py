@@ -431,7 +431,8 @@ def test_a_request_that_forgets_is_shown_and_one_that_hardly_does_is_not(tmp_pat
     monkeypatch.setattr(mlp, "WIDTH", 64)
     source, spec, original = memorised()
     for rate, shown in ((0.01, True), (0.0001, False)):
-        method = LTU(learning_rate=rate, epochs=20.0, batch_size=20, query_size=20, num_queries=1)
+        # Each request draws other held-out rows: over 16 draws KS is 17 to 23 points, of 29 allowed.
+        method = LTU(learning_rate=rate, epochs=40.0, batch_size=20, query_size=20, num_queries=1)
         settings = dataclasses.replace(request_settings(trials=1), method=method)
         home = tmp_path / str(rate)
         done = fulfil(Request(settings, [str(name) for name in source.ids[:60]], home), source, spec, original)

@@ -59,10 +59,13 @@ def held_out_audit(models: Models) -> Finding:
     margins = {name: _quantiles(of[0].margin) for name, of in pairs.items() if name != "unlearned"}
     details["margins"] = {"forget": _quantiles(forget.margin), "held_out": _quantiles(others.margin, weights)} | margins
     details["roc"] = {name: roc(of[0].margin, of[1].margin, _weights(*of)) for name, of in pairs.items()}
-    p_value = main.p_value if models.is_random else of_one_more(main.auc.value, floor)[1]
+    figure, p_value = main.auc, main.p_value
+    if not models.is_random:
+        over_seeds, p_value = of_one_more(figure.value, floor)
+        figure = found_over_seeds(figure, over_seeds)
     ceiling = found["original"].auc if models.original else None
     tested = _tested(models, main.auc.value, floor)
-    return Finding("held_out", main.auc, ceiling, span(floor), p_value, tested, details)
+    return Finding("held_out", figure, ceiling, span(floor), p_value, tested, details)
 
 
 def retrain_audit(models: Models) -> Finding:
@@ -103,9 +106,12 @@ def rmia_audit(models: Models) -> Finding:
     details = {name: value for name, value in main._asdict().items() if name not in ("auc", "p_value")}
     details |= {"references": len(models.references)}
     details["roc"] = {name: _roc_of_ratios(of, scale) for name, of in attacked.items()}
-    p_value = main.p_value if models.is_random else of_one_more(main.auc.value, floor, each_other=True)[1]
+    figure, p_value = main.auc, main.p_value
+    if not models.is_random:
+        over_seeds, p_value = of_one_more(figure.value, floor, each_other=True)
+        figure = found_over_seeds(figure, over_seeds)
     ceiling, tested = found["original"].auc if models.original else None, _tested(models, main.auc.value, floor)
-    return Finding("rmia", main.auc, ceiling, span(floor), p_value, tested, details)
+    return Finding("rmia", figure, ceiling, span(floor), p_value, tested, details)
 
 
 def iam_audit(models: Models) -> Finding:
@@ -165,8 +171,8 @@ def of_one_more(
 
 
 def found_over_seeds(figure: Figure, over_seeds: Figure | None) -> Figure:
-    """A figure with an interval over rows, and the smallest effect that its test over seeds finds."""
-    return figure if over_seeds is None else figure._replace(smallest=over_seeds.smallest)
+    """A figure with an interval over rows, and the smallest effect that its test over seeds finds, NaN without one."""
+    return figure._replace(smallest=math.nan if over_seeds is None else over_seeds.smallest)
 
 
 def _tested(models: Models, value: float, floor: Sequence[float]) -> float:

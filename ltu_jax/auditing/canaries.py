@@ -6,6 +6,7 @@ nothing of the coins. It claims that with 95 % no smaller epsilon holds for this
 it bounds nothing from above, and says nothing of ordinary rows. The bounds are those of the package ``jax_privacy``.
 """
 
+import math
 from types import ModuleType
 from typing import NamedTuple
 
@@ -69,9 +70,15 @@ def guess(scores: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarra
 
 def coin_p_value(right: int, guesses: int) -> float:
     """P[at least so many right] where guesses are of fair coins that the model is independent of (epsilon = 0)."""
+    return math.exp(coin_log_p_value(right, guesses))
+
+
+def coin_log_p_value(right: int, guesses: int) -> float:
+    """The logarithm of ``coin_p_value``, which is 0 in floating point where a thousand guesses are right."""
+    from scipy.special import logsumexp
     from scipy.stats import binom
 
-    return float(binom.sf(right - 1, guesses, 0.5))
+    return float(logsumexp(binom.logpmf(np.arange(right, guesses + 1), guesses, 0.5)))
 
 
 def epsilon_bound(
@@ -148,17 +155,18 @@ def one_run(
     def bound(of: int, effective: bool = False) -> float:
         return epsilon_bound(of, count, num, delta=delta, level=LEVEL / 2, effective=effective)
 
-    p_values, best = [coin_p_value(of, count) for of in right], max(right)
+    best = max(right)
+    log_p_value = coin_log_p_value(best, count)
     epsilon, apart = bound(best), auc_of_weights(scores[is_in], scores[~is_in])
     sides = np.ones(is_in.sum()), np.ones((~is_in).sum())
     drawn = bootstrap(apart, (np.zeros(len(sides[0])), np.zeros(len(sides[1]))), sides[1], rng, resamples)
     return OneRun(
         Figure(epsilon, epsilon, float("inf"), smallest_epsilon(count, LEVEL / 2)),
-        min(1.0, 2 * min(p_values)),
+        min(1.0, 2 * math.exp(log_p_value)),
         bound(best, effective=True),
         bound(count),
         epsilon / 2,
-        max(0.0, float(np.log((LEVEL / 2 - delta) / min(p_values)))),
+        max(0.0, math.log(LEVEL / 2 - delta) - log_p_value),
         figure(apart(*sides), drawn, smallest_auc(len(sides[0]), len(sides[1]))),
         (right[0], right[1]),
         count,

@@ -370,9 +370,13 @@ def one_more(value: float, others: np.ndarray, *, each_other: bool = False, leas
 
     Returns:
       The difference to their mean, with its interval; the two-sided p-value of being one of them.
+
+    Raises:
+      ValueError: one is not finite.
     """
     from scipy.stats import t
 
+    others = finite("of Retrains, or of the model beside them", np.append(others, value))[:-1]
     count, freedom = len(others), len(others) - 1
     spread = max(float(np.std(others, ddof=1)) * (freedom / count if each_other else 1.0), least)
     apart, error = float(value - others.mean()), spread * math.sqrt(1 + 1 / count)

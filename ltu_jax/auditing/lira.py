@@ -2,8 +2,9 @@
 
 Hayes et al. (arXiv:2403.01218), and RULI's two variants of it (arXiv:2506.13009). Shadows come in complementary pairs:
 each trains on the common rows and on one half of the candidates, and forgets exactly that half. A model that makes all
-margins constant passes: read it beside the utility. It bounds neither the distance to Retrain (privacy variant) nor an
-attacker who also holds the original.
+margins constant passes: read it beside the utility. Targets and rows are both resampled, and without an effect its
+interval is then wider than it need be: the test accuses less often than its level. It bounds neither the distance to
+Retrain (privacy variant) nor an attacker who also holds the original.
 """
 
 from collections.abc import Callable, Sequence

@@ -39,14 +39,17 @@ def planned(
     return models
 
 
-def resolution(audits: Sequence[str], forget: np.ndarray, held_out: np.ndarray) -> dict[str, str]:
+def resolution(audits: Sequence[str], forget: np.ndarray, held_out: np.ndarray, is_random: bool) -> dict[str, str]:
     """The smallest effect that each audit would find with 80 % at two-sided 5 %, in words, where rows alone say it.
 
     Args:
       audits: names.
       forget: labels of the forget rows, i32[F].
       held_out: labels of the held-out rows, i32[V].
+      is_random: whether the forget rows were drawn at random; of others the spread of Retrains says it.
     """
+    if not is_random:
+        return {}
     apart = smallest_auc(len(forget), effective(matched_weights(held_out, forget)))
     found = f"AUC {0.5 - apart:.3f} or {0.5 + apart:.3f}"
     words = {"held_out": found, "rmia": found, "relearning": f"{found} of RMIA afterwards"}

@@ -77,6 +77,7 @@ def relearn(
     recipe: Training,
     key: jax.Array,
     *,
+    attacked: Mapping[str, np.ndarray] | None = None,
     augment: str = "none",
     steps: Sequence[int] | None = None,
     progress: Progress = silent,
@@ -91,6 +92,7 @@ def relearn(
       scored: rows to look at, by ``forget``, ``remain`` and ``test``.
       recipe: see ``relearning_recipe``; the same for every model.
       key: order and augmentation of the batches; the same for every model.
+      attacked: rows whose margins at the end are kept, by ``forget`` and ``test``; those of ``scored`` if None.
       augment: see ``data.augment``.
       steps: when to look, rising; ``looks`` of the recipe's steps if None.
       progress: called with the steps taken.
@@ -116,6 +118,7 @@ def relearn(
             run_steps([run], label=label, remedy="rate of relearning")
             found.append(measure(run.state, source, {name: scored[name] for name in SETS}, recipe.batch_size))
             advance(step - before)
+    at_end = found[-1] if attacked is None else measure(run.state, source, attacked, recipe.batch_size)
     remain, test = (np.array([100 * one[name].correct.mean() for one in found]) for name in SETS[1:])
     return Curve(
         np.array(steps),
@@ -123,7 +126,7 @@ def relearn(
         np.array([one["forget"].margin.mean() for one in found]),
         remain,
         test,
-        {name: found[-1][name].margin for name in ("forget", "test")},
+        {name: at_end[name].margin for name in ("forget", "test")},
     )
 
 

@@ -21,6 +21,7 @@ from ltu_jax.auditing.by_answers import BY_ANSWERS, NO_RETRAIN, Models, one_out,
 from ltu_jax.auditing.findings import Finding, missing
 from ltu_jax.auditing.intervals import one_more, span, spread_of_rows
 from ltu_jax.evaluation.scores import measure
+from ltu_jax.training.jobs import RELEARN
 
 MOST_LOOKED_AT = 1000
 
@@ -69,7 +70,9 @@ def relearning_audit(run: Audited) -> Finding:
     """``auditing.relearning``: original, model and Retrains are trained alike, and then attacked by RMIA."""
     if not run.retrains:
         return missing("relearning", NO_RETRAIN)
-    recipe, key = training.relearning_recipe(run.config.training), jax.random.key(SEED)
+    recipe = training.relearning_recipe(run.config.training)
+    key = jax.random.fold_in(jax.random.key(SEED), RELEARN)
+    attacked = {of: run.rows[of] for of in ("forget", "test")}
     looked_at = {of: rows if of == "forget" else _some(rows) for of, rows in run.rows.items()}
     curves = {
         name: training.relearn(
@@ -79,6 +82,7 @@ def relearning_audit(run: Audited) -> Finding:
             looked_at,
             recipe,
             key,
+            attacked=attacked,
             augment=run.config.data.augment,
             progress=run.progress,
             label=f"relearning, {name}",
@@ -89,7 +93,7 @@ def relearning_audit(run: Audited) -> Finding:
     main = training.relearned(curves[UNLEARNED], theirs, curves[ORIGINAL], seed=SEED)
     ceiling = training.relearned(curves[ORIGINAL], theirs, seed=SEED)
     floor = [training.relearned(one, rest, seed=SEED).largest.value for one, rest in one_out(theirs)]
-    attack = rmia_audit(_at_end(run, curves, looked_at))
+    attack = rmia_audit(_at_end(run, curves))
     details = {
         "steps": curves[UNLEARNED].steps,
         **{of: _by_kind(run, {name: getattr(curve, of) for name, curve in curves.items()}) for of in SETS},
@@ -100,12 +104,12 @@ def relearning_audit(run: Audited) -> Finding:
     return Finding("relearning", largest, before, span(floor), attack.p_value, attack.tested, details)
 
 
-def _at_end(run: Audited, curves: Mapping[str, training.Curve], looked_at: Mapping[str, np.ndarray]) -> Models:
+def _at_end(run: Audited, curves: Mapping[str, training.Curve]) -> Models:
     """The margins of the models after they were trained on, of which no logits are kept."""
     found = {}
     for name, curve in curves.items():
         rows = {
-            held: margins_alone(curve.at_end[of], run.source.labels[looked_at[of]])
+            held: margins_alone(curve.at_end[of], run.source.labels[run.rows[of]])
             for held, of in (("forget", "forget"), ("held_out", "test"))
         }
         found[name] = Outputs(name, rows, {})

@@ -134,7 +134,8 @@ def models_of(trainer: Trainer, splits: Splits, second: Second, num_retrain: int
     forget = np.sort(np.concatenate([*chosen, included]))
     own = dataclasses.replace(splits, forget=forget, remain=np.setdiff1d(second.train, forget), seen=None)
     own = see(own, config.data.remain_fraction, config.seed_for("split"))
-    unlearned = unlearned_again(trainer, second.source, own, original, config.seed_for("unlearn"))
+    seed = int(np.random.default_rng([SEED, config.seed_for("unlearn")]).integers(2**32))  # not the run's own
+    unlearned = unlearned_again(trainer, second.source, own, original, seed)
     retrains = train_or_find(trainer, retrain_jobs(own.remain, num_retrain))
     states = [trainer.state_of(model) for model in (original, *retrains)]
     return Models(own, chosen, states[0], unlearned, tuple(states[1:]))

@@ -189,7 +189,8 @@ def _say(planned: Planned, models: list[plan.PlannedModel]) -> None:
     seconds = sum(model.seconds for model in missing)
     words = f"{len(missing)} to be trained, about {seconds:.0f} s" if missing else "all in the cache"
     print(plain(f"{len(models)} models, {words}"))
-    sees = plan.resolution(planned.names, source.labels[splits.forget], source.labels[scored(splits)["test"]])
+    labels = source.labels[splits.forget], source.labels[scored(splits)["test"]]
+    sees = plan.resolution(planned.names, *labels, planned.trainer.config.data.forget_kind == "random")
     if "canaries" in planned.names and "canaries" not in not_made:
         sees["canaries"] = plan.resolution_of_canaries(planned.num_canaries)
     for name in planned.names:

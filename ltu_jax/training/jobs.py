@@ -31,7 +31,7 @@ from ltu_jax.types import ArrayTree, Progress, Source, UnlearnState, make_state
 
 # Each purpose has its own stream of random keys. These numbers must not change; a new purpose takes a new one.
 ORIGINAL, SHADOWS, ASKING, FIT, RETRAIN, UNLEARN, AUDIT = range(7)
-AUDITED_ORIGINAL, AUDITED_RETRAIN, AUDITED_SHADOW, ORACLE = range(7, 11)
+AUDITED_ORIGINAL, AUDITED_RETRAIN, AUDITED_SHADOW, ORACLE, RELEARN = range(7, 12)
 
 
 class TrainingJob(NamedTuple):

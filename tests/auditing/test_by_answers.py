@@ -1,11 +1,13 @@
 """The audits of answers: each figure of the right model, with ceiling, floor and p-value; on models trained here."""
 
 import dataclasses
+import math
 
 import jax
 import mlp
 import numpy as np
 import pytest
+from scipy.stats import nct, t
 from small import small_config
 
 from ltu_jax.auditing import by_answers, relearning
@@ -16,6 +18,7 @@ from ltu_jax.auditing.intervals import one_more
 from ltu_jax.auditing.rmia import Margins, chosen_scale, rmia
 from ltu_jax.auditing.run import AUDIT_OF
 from ltu_jax.config import Training
+from ltu_jax.training.jobs import RELEARN
 from ltu_jax.training.optimizers import SGD
 from ltu_jax.training.supervised import train
 from ltu_jax.types import Splits, make_state
@@ -25,6 +28,7 @@ SPEC = mlp.build(None, 4, (4, 4, 3))
 SPLITS = Splits(*(np.arange(i, j) for i, j in ((0, 60), (60, 220), (220, 230), (240, 400), (230, 240), (400, 400))))
 BASE = small_config()
 CONFIG = dataclasses.replace(BASE, training=dataclasses.replace(BASE.training, epochs=80, learning_rate=0.5))
+KEY = jax.random.fold_in(jax.random.key(23), RELEARN)  # of training on
 
 
 def trained(rows, seed):
@@ -148,7 +152,7 @@ def test_rmia_chooses_its_scale_on_the_original_alone(models, monkeypatch):
 def test_relearning_is_tested_by_rmia_on_the_models_that_were_trained_on(models, of_original, of_retrain):
     def after(state):
         recipe, rows = relearning.relearning_recipe(CONFIG.training), SOURCE.rows(SPLITS.remain)
-        params = train(SPEC.apply_fn, state.params, {}, rows, recipe, jax.random.key(23)).state.params
+        params = train(SPEC.apply_fn, state.params, {}, rows, recipe, KEY).state.params
         return make_state(SPEC.apply_fn, params, {}, SGD, jax.random.key(0))
 
     again = run_of([after(state) for state in models], 4)
@@ -181,7 +185,7 @@ def test_what_needs_retrains_says_so(models):
     assert AUDIT_OF["held_out"](none).p_value < 0.05
 
 
-def test_of_chosen_rows_the_p_value_is_that_of_one_more_retrain(models):
+def test_of_chosen_rows_p_value_and_smallest_effect_are_those_of_one_more_retrain(models):
     chosen = dataclasses.replace(CONFIG, data=dataclasses.replace(CONFIG.data, forget_kind="class"))
     run = run_of(models, 0, config=chosen)
     for name in ("held_out", "rmia"):
@@ -190,3 +194,7 @@ def test_of_chosen_rows_the_p_value_is_that_of_one_more_retrain(models):
         assert finding.p_value != AUDIT_OF[name](run_of(models, 0)).p_value
         mean = finding.unlearned.value - finding.tested  # of Retrains, whatever lies beyond 1/2
         assert finding.floor[0] <= mean <= finding.floor[1] and 0 < finding.p_value < 1, own
+        errors = finding.unlearned.smallest * t.isf(finding.p_value / 2, 2) / abs(finding.tested)
+        assert nct.sf(t.isf(0.025, 2), 2, errors) == pytest.approx(0.8)  # of the smallest effect, by Student's test
+    single = run_of(models, 0, (1,), config=chosen)
+    assert math.isnan(AUDIT_OF["held_out"](single).unlearned.smallest)  # one Retrain: no test

@@ -155,6 +155,14 @@ def test_included_canaries_that_stand_out_below_are_found_too(monkeypatch):
         assert found.set_epsilon == pytest.approx(np.log(0.025 - 1e-5) + 25 * np.log(2))
 
 
+def test_so_many_right_guesses_that_their_probability_is_0_in_floating_point_are_bounded_too(monkeypatch):
+    without_bounds(monkeypatch)
+    is_in = np.arange(4400) % 2 == 0
+    found = one_run(1.0 * is_in, is_in, np.random.default_rng(4), resamples=2)
+    assert found.right[0] == 1100 and found.p_value == 0
+    assert found.set_epsilon == pytest.approx(np.log(0.025 - 1e-5) + 1100 * np.log(2))
+
+
 def test_equal_scores_show_nothing(jax_privacy):
     is_in = np.arange(200) % 2 == 0
     found = one_run(np.zeros(200), is_in, np.random.default_rng(5), resamples=20)

@@ -262,6 +262,12 @@ def test_where_no_row_differs_one_row_is_the_least_that_counts():
     assert paired_difference(right, right).smallest == pytest.approx(280 / 50)
 
 
+@pytest.mark.parametrize("value, others", [(np.nan, [1.0, 2, 3]), (1.0, [1.0, np.inf, 3])])
+def test_of_a_figure_that_is_not_finite_there_is_no_verdict(value, others):
+    with pytest.raises(ValueError, match="1 of 4 are not finite"):
+        one_more(value, np.array(others))
+
+
 def test_one_more_retrain_is_judged_by_the_spread_of_retrains_over_seeds():
     """The interval is SciPy's for one more draw of a normal, and it finds its smallest effect in 4 of 5 cases."""
     values = np.array([1.0, 1.4, 0.9])

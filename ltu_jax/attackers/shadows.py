@@ -13,6 +13,7 @@ import numpy as np
 
 from ltu_jax.attackers.fit import Outputs, attacker_auc, collect_outputs, fit_bank, joined
 from ltu_jax.config import Config
+from ltu_jax.setting import ConfigError
 from ltu_jax.training.jobs import ASKING, FIT, SHADOWS, Trainer, TrainingJob
 from ltu_jax.types import ArrayTree, Source, UnlearnState
 
@@ -94,7 +95,14 @@ def fit_on_original(
       original: the model.
       known: training rows, the rho subset.
       held_out: rows that the model never saw.
+
+    Raises:
+      ConfigError: if there are fewer than two of either.
     """
+    for name, rows in (("remaining rows that are seen", known), ("held-out rows", held_out)):
+        if len(rows) < 2:
+            found = f"{len(rows)} {name}, by which attackers are fitted"
+            raise ConfigError(f"config.attackers.fitted_on: 'original' with {found}; allowed: two or more of them")
     config, start = trainer.config, time.perf_counter()
     seed = config.seed_for("train")
     rng = np.random.default_rng([seed, SHADOWS])

@@ -17,9 +17,15 @@ class Harmonized(NamedTuple):
     conflict: jax.Array  # bool[]: cosine < 0
 
 
+def _wide(grad: chex.ArrayTree) -> chex.ArrayTree:
+    """In 32 bits or more: in 16 a squared norm overflows, and small addends are lost."""
+    return jax.tree.map(lambda x: x.astype(jnp.promote_types(x.dtype, jnp.float32)), grad)
+
+
 def _inner(g_remember: chex.ArrayTree, g_forget: chex.ArrayTree) -> tuple[jax.Array, jax.Array, jax.Array]:
     """``(g_f . g_r, |g_r|^2, cosine)``, with each tree as one vector."""
     chex.assert_trees_all_equal_shapes(g_remember, g_forget)
+    g_remember, g_forget = (_wide(grad) for grad in (g_remember, g_forget))
     pairs = ((g_remember, g_forget), (g_remember, g_remember), (g_forget, g_forget))
     dot, square_r, square_f = (jnp.asarray(optax.tree.vdot(a, b)) for a, b in pairs)
     # The roots come first, because the product of two small squared norms underflows.
@@ -45,8 +51,9 @@ def harmonize(g_remember: chex.ArrayTree, g_forget: chex.ArrayTree) -> Harmonize
     conflict = (dot < 0) & (square_r > 0)
     # `where` evaluates both branches, so the divisor must be safe in each.
     scale = jnp.where(conflict, dot / jnp.where(square_r > 0, square_r, 1), 0)
-    projected = optax.tree.add_scale(g_forget, -scale, g_remember)
-    return Harmonized(optax.tree.add(g_remember, projected), cosine, conflict)
+    projected = optax.tree.add_scale(_wide(g_forget), -scale, _wide(g_remember))
+    grad = optax.tree.add(_wide(g_remember), projected)
+    return Harmonized(optax.tree.cast_like(grad, g_remember), cosine, conflict)
 
 
 def add(g_remember: chex.ArrayTree, g_forget: chex.ArrayTree) -> Harmonized:
@@ -58,7 +65,8 @@ def add(g_remember: chex.ArrayTree, g_forget: chex.ArrayTree) -> Harmonized:
 def alternate(g_remember: chex.ArrayTree, g_forget: chex.ArrayTree, step: jax.Array) -> Harmonized:
     """Forgetting at odd iterations, remembering at even ones: Table 4, *w/ Iterative Grad*.
 
-    It makes half as many updates of each kind as the others; compare it at an equal number.
+    It makes half as many updates of each kind as the others; compare it at an equal number. Both gradients are made
+    at every step all the same, so its cost is that of the others, not half.
 
     Args:
       g_remember: as for ``harmonize``.

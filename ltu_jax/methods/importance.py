@@ -65,8 +65,12 @@ def squared_batch_gradient(
     return jax.tree.map(lambda g: (g / weight.sum()) ** 2, gradient)
 
 
-def importance(state: UnlearnState, rows: Rows, batch_size: int) -> ArrayTree:
-    """The mean over batches of ``squared_batch_gradient``: what SSD and SFR-on go by; it depends on ``batch_size``."""
+def importance(state: UnlearnState, rows: Rows, batch_size: int, order: jax.Array | None = None) -> ArrayTree:
+    """The mean over batches of ``squared_batch_gradient``: what SSD and SFR-on go by.
+
+    It depends on ``batch_size`` and, with rows of several kinds, on their ``order``, i32[M]; None is as they stand.
+    """
     size = min(batch_size, len(rows.labels))
     num_batches = -(-len(rows.labels) // size)
-    return jax.tree.map(lambda x: x / num_batches, sum_over_batches(squared_batch_gradient, state, rows, size))
+    total = sum_over_batches(squared_batch_gradient, state, rows, size, order)
+    return jax.tree.map(lambda x: x / num_batches, total)

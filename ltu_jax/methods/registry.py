@@ -35,7 +35,11 @@ class LTU:
     label_vectors: str = setting(
         "class_mean", "I of Eq. 9: class mean of the features, or one-hot", choices=("class_mean", "one_hot")
     )
-    optimizer: str = setting("adam", "optimizer of the meta-update; sgd is Eq. 5", choices=("sgd", "adam", "adamw"))
+    optimizer: str = setting(
+        "adam",
+        "optimizer of the meta-update; sgd is Eq. 5; nothing decays: adamw is adam",
+        choices=("sgd", "adam", "adamw"),
+    )
     learning_rate: float = setting(0.001, "beta of Eq. 5: rate of the meta-update", above=0, high=1000)
     momentum: float = setting(0.9, "SGD momentum, 0 is Eq. 5; Adam's first beta", low=0, high=0.9999)
     schedule: str = setting("cosine", "learning rate over the run", choices=("cosine", "constant"))

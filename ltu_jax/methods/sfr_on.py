@@ -48,8 +48,9 @@ class SFROn(DescentMethod):
         """The weighted loss upside down on forget rows, the mean on remaining ones."""
         logits, model_state = state.apply_fn(params, state.model_state, draw.batch.images, train=True)
         entropy = optax.softmax_cross_entropy_with_integer_labels(logits, draw.batch.labels)
-        weight = jax.lax.stop_gradient(jnp.maximum(entropy, SMALLEST_LOSS) ** -self.settings.loss_power)
-        up = -learning_rate(context.extra[1], state.step) * (weight / weight.sum()) @ entropy
+        # Of logarithms, for such powers of small losses overflow.
+        log_weight = -self.settings.loss_power * jnp.log(jnp.maximum(jax.lax.stop_gradient(entropy), SMALLEST_LOSS))
+        up = -learning_rate(context.extra[1], state.step) * jax.nn.softmax(log_weight) @ entropy
         return jnp.where(draw.is_forget[0], up, entropy.mean()), model_state
 
     def step(self, state: UnlearnState, context: Context, draw: Draw) -> tuple[UnlearnState, Metrics]:

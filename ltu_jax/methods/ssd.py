@@ -16,19 +16,21 @@ class SSD(OneShot):
 
     ``I`` is the mean over batches of the squared gradient of the batch's mean loss, in evaluation
     mode, unaugmented, as the public code has it; it depends on the size of the batch. D is all training
-    rows there; here it is all that is visible, which at rho = 1 is the same. Nothing is trained.
+    rows there; here it is all that is visible, which at rho = 1 is the same, in an order drawn by the key: batches
+    of forget rows alone would be those of ``I_f``, and ``I_f / I_D`` could not exceed ``|D| / |D_f|``. Nothing is
+    trained.
     """
 
     def init(self, key: jax.Array, state: UnlearnState, visible: Visible) -> tuple[UnlearnState, tuple[()]]:
         """Dampens the weights."""
-        del key
-        alpha, dampening = self.settings.alpha, self.settings.dampening
+        alpha, dampening, size = self.settings.alpha, self.settings.dampening, self.settings.batch_size
+        mixed = jax.random.permutation(key, sum(len(rows.labels) for rows in visible.both))
 
         def dampened(weight, of_forget, of_all):
             factor = jnp.minimum(dampening * of_all / jnp.where(of_forget > 0, of_forget, 1), 1)
             return jnp.where(of_forget > alpha * of_all, factor * weight, weight)
 
-        importances = (importance(state, rows, self.settings.batch_size) for rows in (visible.forget, visible.all))
+        importances = importance(state, visible.forget, size), importance(state, visible.all, size, mixed)
         return state.replace(params=jax.tree.map(dampened, state.params, *importances)), ()
 
     def cost(self, visible: Visible) -> MethodCost:

@@ -168,7 +168,8 @@ def mixed_stream(settings: Descent, forget_copies: int = 1) -> Stream:
         row = jnp.where(is_forget, forget_row, jax.random.permutation(subset_key, _count(visible.remain))[place])
         epoch = jnp.where(is_forget, forget_copies * epoch + copy, epoch)
         forget, remain = (gather(rows, jnp.minimum(row, _count(rows) - 1)) for rows in visible.both)
-        images = jnp.where(is_forget[:, None, None, None], forget.images, remain.images)
+        of_images = jnp.expand_dims(is_forget, range(1, forget.images.ndim))
+        images = jnp.where(of_images, forget.images, remain.images)
         return Draw(Batch(images, jnp.where(is_forget, forget.labels, remain.labels)), is_forget, row, epoch)
 
     def num_steps(visible: Visible) -> int:

@@ -11,6 +11,7 @@ from ltu_jax import config
 from ltu_jax.attackers import shadows
 from ltu_jax.attackers.bank import init_bank
 from ltu_jax.attackers.shadows import shadow
+from ltu_jax.setting import ConfigError
 from ltu_jax.training.jobs import SHADOWS
 
 RESERVE = np.arange(100, 161)
@@ -100,3 +101,10 @@ def test_attackers_of_the_original_learn_from_four_fifths_and_are_measured_on_th
         assert np.isin(row[~is_member], held_out).all()
     assert not trained and not set(fitted[0]) & set(kept[0])
     assert len(set(fitted[0])) == 80 and len(fitted[0]) == 160 and len(kept[0]) == 20
+
+
+@pytest.mark.parametrize("known, held_out, named", [(1, 50, "1 remaining rows"), (50, 0, "0 held-out rows")])
+def test_fewer_than_two_rows_to_fit_on_are_refused(monkeypatch, known, held_out, named):
+    trainer, _, _ = heard(monkeypatch)
+    with pytest.raises(ConfigError, match=f"config.attackers.fitted_on: 'original' with {named}.*two or more"):
+        shadows.fit_on_original(trainer, state_of(tells, own=7), np.arange(known), np.arange(200, 200 + held_out))

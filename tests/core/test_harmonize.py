@@ -65,6 +65,18 @@ def test_cosine_survives_where_the_product_of_squares_underflows():
     np.testing.assert_allclose(harmonize(g_r, g_f).cosine, f @ r / np.linalg.norm(r) / np.linalg.norm(f), rtol=1e-4)
 
 
+@pytest.mark.parametrize("dtype, error", [(jnp.float16, 1e-3), (jnp.bfloat16, 1e-2)])
+def test_many_entries_of_16_bits_are_summed_in_32(dtype, error):
+    """In float16 their squared norm is infinite; in bfloat16 a sum stands still at addends below its last digit."""
+    g_r, g_f = (jax.random.normal(jax.random.key(seed), (200_000,)).astype(dtype) for seed in (1, 2))
+    g_f -= g_r  # forces cos < 0
+    out, r, f = harmonize(g_r, g_f), flat(g_r), flat(g_f)
+    assert out.conflict and out.grad.dtype == dtype
+    np.testing.assert_allclose(out.cosine, f @ r / np.linalg.norm(r) / np.linalg.norm(f), rtol=1e-4)
+    apart = np.linalg.norm(flat(out.grad) - (r + f - (f @ r) / (r @ r) * r))
+    assert apart < error * np.linalg.norm(r)
+
+
 def test_mismatched_trees_are_refused():
     with pytest.raises(AssertionError):
         harmonize({"a": jnp.ones(3)}, {"a": jnp.ones(4)})

@@ -2,6 +2,7 @@
 
 import dataclasses
 
+import jax
 import numpy as np
 import pytest
 from by_hand import (
@@ -127,6 +128,20 @@ def test_a_row_that_has_no_loss_does_not_silence_the_others():
     weight = 1 / np.maximum(losses, 1e-4)
     np.testing.assert_allclose(value, -25 * (weight * losses).sum() / weight.sum(), rtol=1e-3)
     assert value < -1e-3 and np.isfinite(value)
+
+
+def test_a_large_power_of_the_loss_leaves_the_row_of_the_smallest_alone():
+    method = built(saliency_ratio=0.0, loss_power=100.0)
+    state, context = started(method)
+    draw, sure = all_draws(method)[0], {"w1": state.params["w1"], "w2": state.params["w2"] * 20}
+    logits = forward(numpy(sure), draw.batch.images)[2]
+    draw = draw._replace(batch=draw.batch._replace(labels=logits.argmax(axis=1)))
+    losses = np.log(np.exp(logits).sum(axis=1)) - logits.max(axis=1)
+    weight = (losses / losses.min()) ** -100
+    value, grads = jax.value_and_grad(lambda params: method.loss(params, state, context, draw)[0])(sure)
+    np.testing.assert_allclose(value, -25 * (weight * losses).sum() / weight.sum(), rtol=1e-3)
+    assert losses.min() < 0.4  # its hundredth power is beyond 32 bits
+    assert all(np.isfinite(g).all() for g in jax.tree.leaves(grads))
 
 
 def test_weights_that_matter_to_neither_are_not_in_the_mask():

@@ -10,7 +10,7 @@ from by_hand import rows
 
 from ltu_jax.config import Descent
 from ltu_jax.methods.streams import alternating_stream, forget_stream, mixed_stream, remain_stream, sequential_stream
-from ltu_jax.types import Visible
+from ltu_jax.types import Rows, Visible
 
 F, R = 24, 60
 VISIBLE = Visible(rows(0, F), rows(F, F + R))
@@ -164,3 +164,11 @@ def test_the_images_of_a_step_are_the_counted_mean(name, settings):
     size = drawn.row.shape[1]
     np.testing.assert_allclose(cost.step, [3 * size, size, *stream.images(VISIBLE)[::-1]])
     assert not any(cost.init)
+
+
+def test_rows_of_one_axis_are_mixed_as_images_are():
+    forget, remain = (Rows(np.full((count, 5), mark, np.float32), np.arange(count)) for count, mark in ((6, 1), (9, 2)))
+    stream = mixed_stream(Descent(epochs=1, batch_size=15))
+    drawn = stream.draw(jax.random.key(0), jnp.int32(0), Visible(forget, remain))
+    np.testing.assert_array_equal(drawn.batch.images, np.where(drawn.is_forget, 1, 2)[:, None] * np.ones(5))
+    assert drawn.is_forget.sum() == 6

@@ -17,10 +17,11 @@ from ltu_jax.types import ArrayTree, UnlearnState, Visible
 class Scrub(DescentMethod):
     """SCRUB: up ``KL(original || student)`` on D_f, then down ``alpha KL + gamma CE`` on D_r.
 
-    KL is at temperature T and times T^2, as the public code has it. The first ``max_epochs`` epochs begin
-    with a pass over D_f; the rest only heal. The teacher answers in evaluation mode. The public code keeps
-    two batch sizes and steps its rate down; here they are ``batch_size`` and ``schedule``. Without BatchNorm the
-    student begins equal to the teacher, where KL has no gradient: the first pass then moves by rounding alone.
+    KL is at temperature T and times T^2, as the public code has it. The first ``max_epochs`` epochs begin with
+    a pass over D_f; the rest only heal. The teacher answers in evaluation mode. The public code keeps two batch
+    sizes and steps its rate down; here they are ``batch_size`` and ``schedule``, to which epochs are equal
+    parts of the run, though the first ones, with two passes, are longer. Without BatchNorm the student begins
+    equal to the teacher, where KL has no gradient: the first pass then moves by rounding alone.
     """
 
     forward_passes: ClassVar[int] = 2  # the teacher's and the student's

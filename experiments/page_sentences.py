@@ -226,7 +226,15 @@ def of_a_tenth(results: Path) -> Iterator[str]:
     lost = [row["lost_remain"] for row in ours]
     shown = sum(row["accepted"] for row in ours)
     yield f"LTU at rho 0.3 is shown in {in_words(shown)} of {in_words(len(ours))} cases"
-    yield f"at {spanned(lost, '.1f')} points lost on remaining rows"
+    yield f"{spanned(lost, '.1f')} points lost on remaining rows"
+    others = [row for row in rows if row["genuine"] and not row["kind"].startswith(("LTU", "Retrain"))]
+    refused = [row for row in others if not row["accepted"]]
+    kinds = len({row["kind"] for row in others})
+    yield f"Of {in_words(kinds)} other methods {in_words(len(refused))} of {in_words(len(others))} models are refused."
+    much = [row["auc"] for row in refused if row["kind"] == "NegGrad+"]
+    too_far = [row["auc"] for row in refused if row["kind"] != "NegGrad+"]
+    yield f"(NegGrad+, AUC {spanned(much, '.2f')})"
+    yield f"(RandL, SalUn, BadT; AUC {spanned(too_far, '.2f')})"
 
 
 def of_the_peers(results: Path) -> Iterator[str]:
